@@ -1,0 +1,231 @@
+"""The checked arguments of one inhibitor-attention call, in the one form that engines receive."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Center = Literal["mean", "none"]
+Scalar = float | Tensor
+
+CENTERS: tuple[Center, ...] = ("mean", "none")
+_SCALARS = ("gamma", "eta", "delta", "length_exponent")
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """One call, checked at the border; engines may rely on everything stated here.
+
+    Shapes: query (B, H, Nq, D), key (B, Hkv, Nk, D), value (B, Hkv, Nk, Dv), H a multiple of Hkv,
+    all of one floating dtype on one device. `gamma`, `eta`, `delta`, `length_exponent`: (H,) in
+    `compute_dtype`. `key_padding_mask`: (B, Nk) bool or None. `attn_mask`: bool, expanded without
+    copy to (B, H, Nq, Nk), or None. True = valid in both.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    gamma: Tensor
+    eta: Tensor
+    delta: Tensor
+    length_exponent: Tensor
+    length_reference: float
+    key_padding_mask: Tensor | None
+    attn_mask: Tensor | None
+    is_causal: bool
+    signed: bool
+    center: Center
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """float64 for float64 inputs, float32 for everything else."""
+        return compute_dtype(self.query.dtype)
+
+    @property
+    def groups(self) -> int:
+        """Query heads that share one key/value head."""
+        return self.query.shape[1] // max(self.key.shape[1], 1)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Every tensor through which a gradient can flow."""
+        return (self.query, self.key, self.value, self.gamma, self.eta, self.delta, self.length_exponent)
+
+    def valid_pairs(self) -> Tensor | None:
+        """All masks as one bool tensor broadcastable to (B, H, Nq, Nk); None when all pairs count."""
+        masks = []
+        if self.key_padding_mask is not None:
+            masks.append(self.key_padding_mask[:, None, None, :])
+        if self.attn_mask is not None:
+            masks.append(self.attn_mask)
+        if self.is_causal:
+            masks.append(causal_mask(self.query.shape[2], self.key.shape[2], self.query.device))
+        if not masks:
+            return None
+        valid = masks[0]
+        for mask in masks[1:]:
+            valid = valid & mask
+        return valid
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that arithmetic runs in for inputs of `dtype`."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def causal_mask(query_length: int, key_length: int, device: torch.device) -> Tensor:
+    """(1, 1, Nq, Nk) bool; the queries are the last Nq of Nk positions, as in cached decoding."""
+    positions = torch.arange(key_length, device=device)
+    last = torch.arange(query_length, device=device) + (key_length - query_length)
+    return (positions[None, :] <= last[:, None])[None, None]
+
+
+def make_call(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    gamma: Scalar,
+    eta: Scalar,
+    delta: Scalar,
+    length_exponent: Scalar,
+    length_reference: float,
+    key_padding_mask: Tensor | None,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    signed: bool,
+    center: Center,
+) -> AttentionCall:
+    """Check every argument, then return them in the form that engines receive. Raises ValueError."""
+    _check_tensors(query, key, value)
+    if center not in CENTERS:
+        raise ValueError(f"center must be one of {list(CENTERS)}, got {center!r}")
+    if not (isinstance(length_reference, (int, float)) and 0 < length_reference < math.inf):
+        raise ValueError(f"length_reference must be a positive number of keys, got {length_reference!r}")
+    heads = query.shape[1]
+    scalars = {
+        name: _per_head(name, given, query, heads)
+        for name, given in zip(_SCALARS, (gamma, eta, delta, length_exponent), strict=True)
+    }
+    return AttentionCall(
+        query=query,
+        key=key,
+        value=value,
+        **scalars,
+        length_reference=float(length_reference),
+        key_padding_mask=_check_key_padding_mask(key_padding_mask, key),
+        attn_mask=_check_attn_mask(attn_mask, query, key),
+        is_causal=bool(is_causal),
+        signed=bool(signed),
+        center=center,
+    )
+
+
+def drop_keys(call: AttentionCall, dropout_p: float) -> AttentionCall:
+    """Drop whole keys per batch row and head, rescaling the sum by 1/(1 − p).
+
+    A value of zero adds nothing whatever its inhibition, signed or not; so dropping a key is zeroing
+    its value. The key stays in the centring mean and in the count n, so that the expectation over
+    draws is exactly the undropped output. Draws nothing at p = 0. Raises ValueError.
+    """
+    if not (isinstance(dropout_p, (int, float)) and 0.0 <= dropout_p < 1.0):
+        raise ValueError(f"dropout_p must be in [0, 1), got {dropout_p!r}")
+    if dropout_p == 0.0:
+        return call
+    batch, heads, keys = call.query.shape[0], call.query.shape[1], call.key.shape[2]
+    dropped = torch.rand(batch, heads, keys, 1, device=call.query.device) < dropout_p
+    return replace(
+        call,
+        key=call.key.repeat_interleave(call.groups, dim=1),
+        value=call.value.repeat_interleave(call.groups, dim=1).masked_fill(dropped, 0.0),
+        eta=call.eta / (1.0 - dropout_p),
+    )
+
+
+def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
+    named = {"query": query, "key": key, "value": value}
+    for name, tensor in named.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+        if tensor.dim() != 4:
+            raise ValueError(f"{name} must have 4 dimensions (batch, heads, length, features), got {_shape(tensor)}")
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must be a floating tensor, got {tensor.dtype}")
+    if not query.dtype == key.dtype == value.dtype:
+        raise ValueError(f"query, key and value must share one dtype, got {query.dtype}, {key.dtype}, {value.dtype}")
+    if not query.device == key.device == value.device:
+        raise ValueError(
+            f"query, key and value must be on one device, got {query.device}, {key.device}, {value.device}"
+        )
+    if not query.shape[0] == key.shape[0] == value.shape[0]:
+        raise ValueError(f"batch sizes differ: {_shapes(named)}")
+    if key.shape[1] != value.shape[1]:
+        raise ValueError(f"key and value must have the same number of heads: {_shapes(named)}")
+    if key.shape[2] != value.shape[2]:
+        raise ValueError(f"key and value must have the same length: {_shapes(named)}")
+    if query.shape[3] != key.shape[3]:
+        raise ValueError(f"query and key must have the same number of features: {_shapes(named)}")
+    if query.shape[3] == 0:
+        raise ValueError(f"query and key need at least one feature: {_shapes(named)}")
+    heads, kv_heads = query.shape[1], key.shape[1]
+    if (kv_heads == 0 and heads != 0) or (kv_heads and heads % kv_heads):
+        raise ValueError(f"query heads ({heads}) must be a multiple of key/value heads ({kv_heads})")
+
+
+def _per_head(name: str, given: Scalar, query: Tensor, heads: int) -> Tensor:
+    dtype = compute_dtype(query.dtype)
+    if isinstance(given, Tensor):
+        if given.dim() > 1 or (given.dim() == 1 and given.shape[0] != heads):
+            raise ValueError(f"{name} must be a number or one per head, shape ({heads},), got {_shape(given)}")
+        if not given.is_floating_point():
+            raise ValueError(f"{name} must be a floating tensor, got {given.dtype}")
+        if given.device != query.device and given.dim() != 0:
+            raise ValueError(f"{name} is on {given.device}, the query on {query.device}")
+        return given.to(device=query.device, dtype=dtype).expand(heads)
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise ValueError(f"{name} must be a number or a tensor of shape ({heads},), got {type(given).__name__}")
+    return torch.full((heads,), float(given), device=query.device, dtype=dtype)
+
+
+def _check_bool_mask(name: str, mask: Tensor, query: Tensor) -> None:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(
+            f"{name} must be a bool tensor with True = valid, got {kind}; additive masks cannot be added to distances"
+        )
+    if mask.device != query.device:
+        raise ValueError(f"{name} is on {mask.device}, the query on {query.device}")
+
+
+def _check_key_padding_mask(mask: Tensor | None, key: Tensor) -> Tensor | None:
+    if mask is None:
+        return None
+    _check_bool_mask("key_padding_mask", mask, key)
+    expected = (key.shape[0], key.shape[2])
+    if tuple(mask.shape) != expected:
+        raise ValueError(f"key_padding_mask must have shape (batch, keys) = {expected}, got {_shape(mask)}")
+    return mask
+
+
+def _check_attn_mask(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
+    if mask is None:
+        return None
+    _check_bool_mask("attn_mask", mask, query)
+    full = (*query.shape[:3], key.shape[2])
+    try:
+        return mask.expand(full)
+    except RuntimeError:
+        raise ValueError(
+            f"attn_mask must be broadcastable to (batch, heads, queries, keys) = {tuple(full)}, got {_shape(mask)}"
+        ) from None
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.shape)
+
+
+def _shapes(named: dict[str, Tensor]) -> str:
+    return ", ".join(f"{name} {_shape(tensor)}" for name, tensor in named.items())

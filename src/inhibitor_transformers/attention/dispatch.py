@@ -1,0 +1,61 @@
+"""Which engine serves a call, and why the others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from . import reference
+from .call import AttentionCall
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One implementation of the operation.
+
+    `unavailable()` says why this machine cannot run it (None: it can); `refuses(call)` why it cannot
+    serve this call (None: it can). Both must be cheap: they run before every call.
+    """
+
+    name: str
+    description: str
+    run: Callable[[AttentionCall], Tensor]
+    unavailable: Callable[[], str | None]
+    refuses: Callable[[AttentionCall], str | None]
+
+
+REFERENCE = Engine(
+    name="reference",
+    description="plain torch, every device and dtype, differentiable twice",
+    run=reference.run,
+    unavailable=lambda: None,
+    refuses=lambda call: None,
+)
+
+# In order of preference: "auto" takes the first that can serve the call.
+ENGINES: tuple[Engine, ...] = (REFERENCE,)
+
+
+def select(call: AttentionCall, engine: str) -> Engine:
+    """The engine for this call. Raises ValueError when the one asked for does not exist or cannot serve it."""
+    if engine == "auto":
+        return next(e for e in ENGINES if e.unavailable() is None and e.refuses(call) is None)
+    for candidate in ENGINES:
+        if candidate.name == engine:
+            reason = candidate.unavailable() or candidate.refuses(call)
+            if reason:
+                raise ValueError(f"engine {engine!r} cannot serve this call: {reason}")
+            return candidate
+    raise ValueError(f"unknown engine {engine!r}; known: {['auto', *(e.name for e in ENGINES)]}")
+
+
+def available_engines() -> list[str]:
+    """Names of the engines that this machine can run, fastest first."""
+    return [e.name for e in ENGINES if e.unavailable() is None]
+
+
+def engine_report() -> list[tuple[str, str, str]]:
+    """(name, description, "available" or the reason why not) of every engine."""
+    return [(e.name, e.description, e.unavailable() or "available") for e in ENGINES]

@@ -1,0 +1,137 @@
+"""The specification of inhibitor attention in plain torch: read it beside the formula.
+
+    S_ij = γ/√D Σ_d |q_id − k_jd|
+    Z_ij = relu(S_ij − mean_{j∈J_i} S_ij + δ)
+    H_ik = η (n₀/n_i)^ρ Σ_{j∈J_i} shrink(v_jk, Z_ij)
+
+with shrink(v, z) = sign(v)·max(|v| − z, 0) (signed) or max(v − z, 0) (unsigned), and J_i the n_i keys
+that are valid for query i (arXiv 2503.15983, eqs. 3–6; ρ, the length exponent, is this project's own).
+Exact in float64, differentiable twice, any float dtype; half precision is computed in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .call import AttentionCall
+
+# Elements of the largest temporary, (chunk of query rows) × Nk × D: nothing of size N×N×D is ever
+# allocated, and 4 MB (in float32) is where 2 cores were fastest: cache misses against calls.
+CHUNK_ELEMENTS = 1 << 20
+
+
+def scores(q: Tensor, k: Tensor, valid: Tensor | None, gamma: Tensor, delta: Tensor, center: str) -> Tensor:
+    """Z of (..., Nq, D) queries and (..., Nk, D) keys: (..., Nq, Nk), +inf outside J_i."""
+    distance = (q.unsqueeze(-1) - k.transpose(-1, -2).unsqueeze(-3)).abs().sum(-2)
+    s = distance * (gamma / math.sqrt(q.shape[-1]))
+    if valid is not None:  # filled, not multiplied: an invalid key may hold NaN
+        s = s.masked_fill(~valid, 0.0)
+    if center == "mean":
+        s = s - s.sum(-1, keepdim=True) / key_count(valid, k)
+    z = torch.relu(s + delta)
+    return z if valid is None else z.masked_fill(~valid, math.inf)
+
+
+def inhibit(z: Tensor, v: Tensor, valid: Tensor | None, signed: bool) -> Tensor:
+    """Σ_j shrink(v_jk, Z_ij) of (..., Nq, Nk) scores and (..., Nk, Dv) values: (..., Nq, Dv)."""
+    z = z.unsqueeze(-1)  # (..., Nq, Nk, 1)
+    v = v.unsqueeze(-3)  # (..., 1, Nk, Dv)
+    kept = torch.sign(v) * torch.relu(v.abs() - z) if signed else torch.relu(v - z)
+    if valid is not None:  # Z = inf already gives 0, but for a value that is NaN or infinite itself
+        kept = kept.masked_fill(~valid.unsqueeze(-1), 0.0)
+    return kept.sum(-2)
+
+
+def key_count(valid: Tensor | None, k: Tensor) -> Tensor:
+    """n_i, (..., Nq, 1) or a scalar; 1 for a query without keys, whose sums are zero anyway."""
+    if valid is None:
+        return k.new_tensor(float(max(k.shape[-2], 1)))
+    return valid.sum(-1, keepdim=True).clamp(min=1).to(k.dtype)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    valid: Tensor | None,
+    gamma: Tensor,
+    eta: Tensor,
+    delta: Tensor,
+    length_exponent: Tensor,
+    *,
+    length_reference: float,
+    signed: bool,
+    center: str,
+) -> Tensor:
+    """H, (..., Nq, Dv); the scalars broadcast against (..., Nq, Nk)."""
+    z = scores(q, k, valid, gamma, delta, center)
+    length = (length_reference / key_count(valid, k)) ** length_exponent
+    return eta * length * inhibit(z, v, valid, signed)
+
+
+def run(call: AttentionCall) -> Tensor:
+    """The context H, (B, H, Nq, Dv), in the dtype of the query."""
+    options = {"length_reference": call.length_reference, "signed": call.signed, "center": call.center}
+    return _in_chunks(call, partial(attend, **options))
+
+
+def run_scores(call: AttentionCall) -> Tensor:
+    """The scores Z, (B, H, Nq, Nk), in the dtype of the query; +inf where a key is not valid."""
+
+    def score(q: Tensor, k: Tensor, _v: Tensor, valid: Tensor | None, *scalars: Tensor) -> Tensor:
+        gamma, _eta, delta, _length_exponent = scalars
+        return scores(q, k, valid, gamma, delta, call.center)
+
+    return _in_chunks(call, score)
+
+
+def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
+    """`function` over chunks of batch rows, heads and query rows; in training each chunk is recomputed."""
+    dtype = call.compute_dtype
+    q = call.query.to(dtype)
+    k, v = (t.to(dtype).repeat_interleave(call.groups, dim=1) for t in (call.key, call.value))
+    valid = call.valid_pairs()
+    scalars = [s.view(1, -1, 1, 1) for s in (call.gamma, call.eta, call.delta, call.length_exponent)]
+    batch, heads, rows = q.shape[:3]
+    batch_size, head_size, row_size = _chunk_sizes(q, k, v)
+    # A compiler fuses the broadcast with its sum by itself, and an exported graph must not fix lengths.
+    if torch.compiler.is_compiling() or (batch_size, head_size, row_size) == (batch, heads, rows):
+        return function(q, k, v, valid, *scalars).to(call.query.dtype)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in call.tensors()):
+        function = partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
+    out = []
+    for b in _split([q, k, v, valid, *scalars], batch_size, 0):
+        of_batch = []
+        for q_, k_, v_, valid_, *scalars_ in _split(b, head_size, 1):
+            parts = _split([q_, valid_], row_size, 2)
+            of_batch.append(torch.cat([function(qr, k_, v_, vr, *scalars_) for qr, vr in parts], dim=2))
+        out.append(torch.cat(of_batch, dim=1))
+    return torch.cat(out, dim=0).to(call.query.dtype)
+
+
+def _chunk_sizes(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int]:
+    """Batch rows, heads and query rows of one chunk; a dimension is cut only when those inside it fit whole."""
+    batch, heads, rows = q.shape[:3]
+    per_row = max(k.shape[2] * max(k.shape[3], v.shape[3]), 1)
+    row_size = min(max(CHUNK_ELEMENTS // per_row, 1), max(rows, 1))
+    head_size = min(max(CHUNK_ELEMENTS // (per_row * row_size), 1), max(heads, 1)) if row_size >= rows else 1
+    batch_size = CHUNK_ELEMENTS // (per_row * row_size * head_size) if head_size >= heads else 1
+    return min(max(batch_size, 1), max(batch, 1)), head_size, row_size
+
+
+def _split(tensors: Sequence[Tensor | None], size: int, dim: int) -> Iterator[tuple[Tensor | None, ...]]:
+    """Cut all tensors alike along `dim`; None and dimensions of one (broadcast) go to every chunk."""
+    first = tensors[0]
+    assert first is not None
+    count = max(-(-first.shape[dim] // size), 1)
+    # split, not slicing: its backward joins the chunks' gradients once, a slice's pads each to full size.
+    columns = [
+        [t] * count if t is None or t.shape[dim] == 1 else list(t.split(size, dim)) for t in tensors
+    ]
+    return zip(*columns, strict=True)

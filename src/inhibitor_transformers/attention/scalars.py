@@ -1,0 +1,55 @@
+"""The learnable scalars of inhibitor attention, one of each per head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# The paper's starting values (arXiv 2503.15983, §3); ρ = 0 is its formula.
+INITIAL = {"gamma": 1.0, "eta": 1.0, "delta": 0.5, "length_exponent": 0.0}
+
+
+class InhibitorScalars(nn.Module):
+    """γ, η, δ and ρ per head as float32 parameters, each of shape (heads,).
+
+    They stay float32 under autocast (nothing here is autocast) and have no sign gates: gradients flow
+    for any value. Give them their own learning rate: at fine-tuning rates they do not move.
+
+    Args:
+        heads: number of query heads.
+        gamma, eta, delta, length_exponent: starting value of every head.
+        length_reference: n₀, in keys; fixed, not learned.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        *,
+        gamma: float = INITIAL["gamma"],
+        eta: float = INITIAL["eta"],
+        delta: float = INITIAL["delta"],
+        length_exponent: float = INITIAL["length_exponent"],
+        length_reference: float = 64.0,
+    ) -> None:
+        super().__init__()
+        if heads < 1:
+            raise ValueError(f"heads must be at least 1, got {heads}")
+        self.initial = {"gamma": gamma, "eta": eta, "delta": delta, "length_exponent": length_exponent}
+        self.length_reference = length_reference
+        for name in self.initial:
+            setattr(self, name, nn.Parameter(torch.empty(heads, dtype=torch.float32)))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set every head to the starting values."""
+        for name, value in self.initial.items():
+            nn.init.constant_(getattr(self, name), value)
+
+    def as_arguments(self) -> dict[str, Tensor | float]:
+        """The scalars as keyword arguments of `inhibitor_attention`."""
+        scalars: dict[str, Tensor | float] = {name: getattr(self, name) for name in self.initial}
+        return scalars | {"length_reference": self.length_reference}
+
+    def extra_repr(self) -> str:
+        return f"heads={self.gamma.shape[0]}, length_reference={self.length_reference:g}"
