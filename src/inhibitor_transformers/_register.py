@@ -15,36 +15,55 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-# Loaded by any use of AutoConfig, AutoModel… ; the first loads a config, the second a model.
-_AUTO_CLASSES = ("transformers.models.auto.configuration_auto", "transformers.models.auto.modeling_auto")
+# What our models build on. The first two are loaded by any use of AutoConfig or AutoModel; the third may load
+# them half-way through its own import, when our models could not be imported yet.
+_WATCHED = (
+    "transformers.models.auto.configuration_auto",
+    "transformers.models.auto.modeling_auto",
+    "transformers.modeling_utils",
+)
 
 
 def register_with_transformers() -> None:
-    """Import our models now if transformers' Auto classes are loaded, otherwise when they are."""
-    if any(name in sys.modules for name in _AUTO_CLASSES):
-        import_module("inhibitor_transformers.models")
-    else:
-        sys.meta_path.insert(0, _WhenAutoClassesLoad())
+    """Import our models now if transformers' Auto classes are loaded, otherwise as soon as they are."""
+    if not _register_if_ready():
+        sys.meta_path.insert(0, _Watch())
 
 
-class _WhenAutoClassesLoad(MetaPathFinder):
+def _register_if_ready(just_loaded: ModuleType | None = None) -> bool:
+    loaded = [sys.modules[name] for name in _WATCHED if name in sys.modules]
+    half_way = [m for m in loaded if m is not just_loaded and getattr(m.__spec__, "_initializing", False)]
+    if not loaded or half_way:
+        return False
+    import_module("inhibitor_transformers.models")
+    return True
+
+
+class _Watch(MetaPathFinder):
+    """Lets the other finders load the watched modules, and looks again after each."""
+
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in _AUTO_CLASSES or self not in sys.meta_path:
+        if name not in _WATCHED:
             return None
-        sys.meta_path.remove(self)  # once only; and the search below must not come back here
-        spec = find_spec(name)
+        place = sys.meta_path.index(self)
+        sys.meta_path.remove(self)  # the search below must not come back here
+        try:
+            spec = find_spec(name)
+        finally:
+            sys.meta_path.insert(place, self)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenRegister(spec.loader)
+            spec.loader = _ThenRegister(spec.loader, self)
         return spec
 
 
 class _ThenRegister(Loader):
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
+    def __init__(self, loader: Loader, watch: _Watch) -> None:
+        self.loader, self.watch = loader, watch
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
-        import_module("inhibitor_transformers.models")
+        if _register_if_ready(just_loaded=module) and self.watch in sys.meta_path:
+            sys.meta_path.remove(self.watch)
