@@ -12,8 +12,14 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PIP_UNINSTALL := $(BIN)/python -m pip uninstall --quiet --yes
-# A stamp says what was installed; it is out of date when the package or the request changes.
-TORCH_STAMP := $(VENV)/.torch-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d ' ' -f 1)
+# A stamp says what was installed; it is out of date when the package changes, or when another torch is asked
+# for. Without a TORCH of your own, the torch that .venv already has stays.
+TORCH_STAMP := $(VENV)/.torch
+ifneq ($(origin TORCH),file)
+ifneq ($(shell cat $(TORCH_STAMP) 2>/dev/null),$(TORCH))
+.PHONY: $(TORCH_STAMP)
+endif
+endif
 PACKAGING := pyproject.toml $(wildcard CMakeLists.txt csrc/*)
 
 # Tests and checks ask no server for a model.
@@ -67,9 +73,9 @@ $(BIN)/python:
 
 $(TORCH_STAMP): | $(BIN)/python
 	@echo "Installing $(TORCH) $(if $(TORCH_INDEX),(from $(TORCH_INDEX) or, where that cannot be reached, from PyPI))"
-	@if ls $(VENV)/.torch-* >/dev/null 2>&1; then $(PIP_UNINSTALL) torch && rm -f $(VENV)/.torch-*; fi
+	@if [ -e $@ ]; then $(PIP_UNINSTALL) torch; fi
 	$(PIP) $(if $(TORCH_INDEX),--retries 1 --extra-index-url $(TORCH_INDEX)) '$(TORCH)'
-	@touch $@
+	@echo '$(TORCH)' > $@
 
 # Editable: the source in use is the source in this folder.
 $(VENV)/.installed-quickstart: $(TORCH_STAMP) $(PACKAGING)
