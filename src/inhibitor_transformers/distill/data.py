@@ -34,7 +34,8 @@ def token_windows(
     Returns int32 arrays (n,), 8 ≤ n ≤ max(lengths). Raises ValueError if the texts give none.
     """
     random = np.random.default_rng(seed)
-    special = tokenizer.num_special_tokens_to_add()
+    prefix, suffix = _special_tokens(tokenizer)
+    special = len(prefix) + len(suffix)
     windows: list[np.ndarray] = []
     total = 0
     for ids in _token_ids(texts, tokenizer):
@@ -43,13 +44,20 @@ def token_windows(
             body = ids[start : start + int(random.choice(lengths)) - special]
             start += len(body)
             if len(body) + special >= _MIN_TOKENS:
-                windows.append(np.asarray(tokenizer.build_inputs_with_special_tokens(body), dtype=np.int32))
+                windows.append(np.asarray([*prefix, *body, *suffix], dtype=np.int32))
                 total += len(windows[-1])
         if max_tokens is not None and total >= max_tokens:
             break
     if not windows:
         raise ValueError(f"the texts hold no window of at least {_MIN_TOKENS} tokens to learn from")
     return windows
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a single text."""
+    bare, full = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
+    start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return full[:start], full[start + len(bare) :]
 
 
 def _token_ids(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Iterable[list[int]]:

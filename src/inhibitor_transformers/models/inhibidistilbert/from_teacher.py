@@ -85,7 +85,7 @@ def student_from_teacher(
     lost = [key for key in report.missing_keys if ".inhibitor." not in key and key != "embeddings.position_ids"]
     if lost or report.unexpected_keys:
         raise ValueError(f"teacher weights do not fit the student: missing {lost}, left over {report.unexpected_keys}")
-    new_heads = _copy_heads(teacher, student)
+    new_heads = _copy_heads(teacher, student) if student is not encoder else []
     if new_heads:
         logger.warning(f"task head of {model_class.__name__} starts anew: {', '.join(new_heads)}")
     return student.to(dtype=teacher.dtype).eval()

@@ -1,0 +1,39 @@
+"""Loads teachers and their tokenizers; refuses weights that transformers would quietly make up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+_UNUSED = ("pooler.", "embeddings.position_ids")
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or Hub id. Raises ValueError if it has none."""
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no tokenizer found in {source!r}: {_first_line(error)}") from error
+
+
+def load_teacher(source: str, auto_class: type[Any] = AutoModel) -> PreTrainedModel:
+    """A pretrained model in evaluation mode, from a folder or Hub id, by one of transformers' Auto classes.
+
+    Raises ValueError if it cannot be loaded, or if the checkpoint lacks weights that its outputs depend on.
+    """
+    try:
+        model, info = auto_class.from_pretrained(source, output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot load teacher {source!r}: {_first_line(error)}") from error
+    missing = sorted(k for k in info["missing_keys"] if not k.removeprefix(f"{model.base_model_prefix}.").startswith(_UNUSED))
+    if missing:
+        what = "a masked-LM head" if auto_class is AutoModelForMaskedLM else "all weights"
+        raise ValueError(
+            f"teacher {source!r} does not have {what} of {type(model).__name__}: {', '.join(missing[:3])} would be random"
+        )
+    return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

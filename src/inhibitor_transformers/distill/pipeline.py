@@ -1,0 +1,162 @@
+"""Runs the stages of a distillation in order, each resumable, into one run folder.
+
+    OUT/                          the finished student: weights, config, tokenizer
+    OUT/run.yaml                  the settings of the run
+    OUT/stages/1-calibrate/student/          the student after each stage
+    OUT/stages/2-align_contexts/checkpoint-N/  Trainer's checkpoints; log.json its log
+
+A stage is finished when its student/ exists: folders are written under another name and then renamed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase, set_seed
+
+from ..models import (
+    InhibiDistilBertForMaskedLM,
+    InhibiDistilBertModel,
+    InhibiDistilBertPreTrainedModel,
+    LayerPlan,
+    plan_layers,
+)
+from ..models.inhibidistilbert.from_teacher import teacher_depth
+from ..tasks.text import english_on_this_machine, load_texts, split_held_out
+from .config import CalibrateConfig, ConfigError, DistillConfig, MaskedLMArguments, StageArguments, StageConfig
+from .loading import load_teacher, load_tokenizer
+from .stages import run_stage
+from .teacher import Teacher
+
+THIS_MACHINE = "this-machine"  # text source: the English prose that every machine with Python has
+
+OnStage = Callable[[str, InhibiDistilBertPreTrainedModel], None]
+
+
+class Distillation:
+    """One run: its settings, checked at once, and the models and texts that its stages share.
+
+    Args:
+        config: what to do.
+        output: the run folder; must not exist unless `resume` or `overwrite`.
+        resume: go on where an interrupted run with the same settings stopped.
+        overwrite: delete an existing folder first.
+        runtime: further TrainingArguments of every trained stage, e.g. `use_cpu`, `report_to`.
+        say: receives one-line progress messages.
+
+    Raises ConfigError or ValueError before any work is done.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        output: Path,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        runtime: dict[str, Any] | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.config, self.output, self.say = config, output, say
+        self.stages = [
+            config.build_stage(i, self._stage_folder(i), **(runtime or {})) for i in range(len(config.stages))
+        ]
+        self._prepare_folder(resume, overwrite)
+        self.tokenizer = load_tokenizer(config.teacher)
+        wants_head = any(isinstance(stage, MaskedLMArguments) for stage in self.stages)
+        self.model_class = InhibiDistilBertForMaskedLM if wants_head else InhibiDistilBertModel
+        model = load_teacher(config.teacher, AutoModelForMaskedLM if wants_head else AutoModel)
+        self.plan = plan_layers(config.layers, teacher_depth(model.config))
+        self.teacher = Teacher(model.to(self._device()))
+
+    def run(self, on_stage: OnStage | None = None) -> InhibiDistilBertPreTrainedModel:
+        """Run what is not finished yet; returns the student, which is also saved in the run folder.
+
+        on_stage: called with the stage's name and the student as each stage of this call ends ("start" first).
+        """
+        set_seed(self.config.seed)
+        finished = self._finished()
+        student = self._student(finished)
+        self.say(f"teacher {self.config.teacher}: {self.plan.teacher_depth} layers; {len(self.plan)} in the student")
+        self.say(self.plan.table())
+        texts = self._texts()
+        if on_stage and not finished:
+            on_stage("start", student)
+        for index in range(finished, len(self.stages)):
+            stage, folder = self.stages[index], self._stage_folder(index)
+            self.say(f"stage {index + 1} of {len(self.stages)}: {stage.name}")
+            run_stage(stage, student, self.teacher, self.plan, self.tokenizer, texts, folder, say=self.say)
+            save_atomically(student, self.tokenizer, folder / "student")
+            if on_stage:
+                on_stage(stage.name, student)
+        for file in save_atomically(student, self.tokenizer, self.output / "student.tmp").iterdir():
+            file.replace(self.output / file.name)
+        (self.output / "student.tmp").rmdir()
+        return student
+
+    def _device(self) -> torch.device:
+        trained = [stage for stage in self.stages if isinstance(stage, StageArguments)]
+        return trained[0].device if trained else torch.device("cpu")
+
+    def _stage_folder(self, index: int) -> Path:
+        return self.output / "stages" / f"{index + 1}-{self.config.stage_names[index]}"
+
+    def _prepare_folder(self, resume: bool, overwrite: bool) -> None:
+        settings = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
+        record = self.output / "run.yaml"
+        if self.output.exists() and any(self.output.iterdir()):
+            if overwrite:
+                shutil.rmtree(self.output)
+            elif not resume:
+                raise ConfigError(f"{self.output} exists; add --resume to go on with it, or --overwrite to start anew")
+            elif not record.exists():
+                raise ConfigError(f"{self.output} holds no run to resume (no run.yaml in it)")
+            elif record.read_text(encoding="utf-8") != settings:
+                raise ConfigError(f"{record} holds other settings than this run; resume with those, or choose another folder")
+        self.output.mkdir(parents=True, exist_ok=True)
+        record.write_text(settings, encoding="utf-8")
+
+    def _finished(self) -> int:
+        """Number of leading stages whose student is there."""
+        done = [(self._stage_folder(i) / "student").is_dir() for i in range(len(self.stages))]
+        return (done + [False]).index(False)
+
+    def _student(self, finished: int) -> InhibiDistilBertPreTrainedModel:
+        config, device = self.config, self._device()
+        if finished:
+            folder = self._stage_folder(finished - 1) / "student"
+            self.say(f"resuming after stage {finished} of {len(self.stages)}")
+            return self.model_class.from_pretrained(folder).to(device)
+        student = self.model_class.from_teacher(
+            self.teacher.model, config.layers, segments=config.segments, **config.student
+        )
+        return student.to(device)
+
+    def _texts(self) -> list[str]:
+        texts: list[str] = []
+        for source in self.config.text:
+            if source == THIS_MACHINE:
+                texts += english_on_this_machine(max_texts=self.config.max_texts, seed=self.config.seed)
+            else:
+                unknown = self.tokenizer.unk_token or ""
+                texts += load_texts(source, max_texts=self.config.max_texts, seed=self.config.seed, unk_token=unknown)
+        kept, _ = split_held_out(texts, fraction=self.config.held_out, seed=self.config.seed)
+        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.config.seed)).tolist()
+        return [kept[i] for i in order]
+
+
+def save_atomically(student: InhibiDistilBertPreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+    """Save model and tokenizer so that `folder` either is complete or is not there."""
+    half = folder.with_name(folder.name + ".half")
+    shutil.rmtree(half, ignore_errors=True)
+    student.save_pretrained(half)
+    tokenizer.save_pretrained(half)
+    shutil.rmtree(folder, ignore_errors=True)
+    return half.rename(folder)
