@@ -82,7 +82,9 @@ def _check_texts(columns: Columns, task: Task, source: str, notes: list[str]) ->
             raise ValueError(f"{source}, row {row}, column {blank[0]!r}: the text is empty")
         half_blank.append(row)
     if half_blank:
-        notes.append(f"{source}: {len(half_blank)} pair(s) with one empty text are kept, the first in row {half_blank[0]}")
+        notes.append(
+            f"{source}: {len(half_blank)} pair(s) with one empty text are kept, the first in row {half_blank[0]}"
+        )
 
 
 def _class_id(label: Any, task: Task) -> int:

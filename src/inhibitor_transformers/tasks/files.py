@@ -61,7 +61,7 @@ def _read_parquet(path: Path) -> Columns:
         table = pq.read_table(path, partitioning=None)
     except pa.ArrowException as error:
         raise ValueError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    columns = table.to_pydict()
+    columns: Columns = table.to_pydict()
     if b"huggingface" in (table.schema.metadata or {}):
         return name_classes(columns, Features.from_arrow_schema(table.schema))
     return columns

@@ -65,7 +65,7 @@ def _candidates(task: Task, data: Path) -> list[Path]:
         for name in (task.name, task.glue_folder, task.hub_config):
             if name:
                 folders.append(base / name)
-    if task.hub_config:
+    if task.hub_config and task.hub_config != task.name:
         folders.append(data / task.name / task.hub_config)
     return list(dict.fromkeys([*folders, data]))
 

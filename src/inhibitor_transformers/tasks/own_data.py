@@ -20,9 +20,8 @@ def infer_task(
     *,
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
-    has_test: bool = False,
 ) -> Task:
-    """The task "custom" of these training columns.
+    """The task "custom" of these training columns, its evaluation splits left empty.
 
     Labels that are whole numbers are classes in numerical order, other labels are class names in
     sorted order, decimal numbers make it a regression. Raises ValueError where columns are missing
@@ -45,7 +44,7 @@ def infer_task(
         hub_id=None,
         hub_config=None,
         train_split="train",
-        evaluation_splits=("validation", "test") if has_test else ("validation",),
+        evaluation_splits=(),
     )
 
 
