@@ -95,3 +95,19 @@ def test_docstrings_are_read_without_importing(tmp_path):
     assert prose._module_documentation(path) == "Of the module.\n\nOf the class.\n\nOf f."
     path.write_text("def broken(:\n")
     assert prose._module_documentation(path) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The function returns a list of all the names in the module.", True),
+        ('It is kept ("as it is"), isn\'t it, by the well-known reader of files?', True),
+        ("The list is too short here.", False),
+        ("the function returns a list of all the names in the module.", False),
+        ("The function returns a list of all the names in the module", False),
+        ("Apache License Version Python Software Foundation Copyright Holders Warranty.", False),
+        ("The a_b is x+1 of the c_d() and e[2] as f.g is h/i.", False),
+    ],
+)
+def test_what_reads_as_prose(text, expected):
+    assert prose._is_prose(text) is expected
