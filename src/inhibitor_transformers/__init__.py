@@ -23,7 +23,7 @@ _HOME = {
     "InhibiDistilBertForMultipleChoice": ".models",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604 (names of lazily imported objects)
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .attention import InhibitorScalars, inhibition_scores, inhibitor_attention

@@ -131,7 +131,5 @@ def _split(tensors: Sequence[Tensor | None], size: int, dim: int) -> Iterator[tu
     assert first is not None
     count = max(-(-first.shape[dim] // size), 1)
     # split, not slicing: its backward joins the chunks' gradients once, a slice's pads each to full size.
-    columns = [
-        [t] * count if t is None or t.shape[dim] == 1 else list(t.split(size, dim)) for t in tensors
-    ]
+    columns = [[t] * count if t is None or t.shape[dim] == 1 else list(t.split(size, dim)) for t in tensors]
     return zip(*columns, strict=True)

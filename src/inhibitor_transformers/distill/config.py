@@ -30,8 +30,8 @@ class CalibrateConfig:
     tokens_per_length: int = 1024
 
     def __post_init__(self) -> None:
-        _require(bool(self.lengths) and min(self.lengths) >= 8, "calibrate.lengths must be at least 8 tokens each")
-        _require(self.tokens_per_length >= max(self.lengths), "calibrate.tokens_per_length must hold one longest text")
+        require(bool(self.lengths) and min(self.lengths) >= 8, "calibrate.lengths must be at least 8 tokens each")
+        require(self.tokens_per_length >= max(self.lengths), "calibrate.tokens_per_length must hold one longest text")
 
 
 @dataclass
@@ -62,13 +62,13 @@ class StageArguments(TrainingArguments):
     scalar_learning_rate_factor: float = 5.0
 
     def __post_init__(self) -> None:
-        _require(self.max_steps > 0, f"{self.name}.max_steps must be positive, got {self.max_steps}")
-        _require(bool(self.lengths) and min(self.lengths) >= 8, f"{self.name}.lengths must be at least 8 tokens each")
-        _require(
+        require(self.max_steps > 0, f"{self.name}.max_steps must be positive, got {self.max_steps}")
+        require(bool(self.lengths) and min(self.lengths) >= 8, f"{self.name}.lengths must be at least 8 tokens each")
+        require(
             self.tokens_per_step >= max(self.lengths),
             f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)} tokens)",
         )
-        _require(self.scalar_learning_rate_factor >= 0, f"{self.name}.scalar_learning_rate_factor must not be negative")
+        require(self.scalar_learning_rate_factor >= 0, f"{self.name}.scalar_learning_rate_factor must not be negative")
         self.per_device_train_batch_size = 1  # one item of the data is a whole batch
         super().__post_init__()
 
@@ -103,7 +103,7 @@ class MaskedLMArguments(StageArguments):
     alpha_mlm: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.temperature > 0, f"masked_lm.temperature must be positive, got {self.temperature}")
+        require(self.temperature > 0, f"masked_lm.temperature must be positive, got {self.temperature}")
         super().__post_init__()
 
 
@@ -134,10 +134,12 @@ class DistillConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(bool(self.text), "text must name at least one source of texts")
-        _require(bool(self.stages), f"stages must name at least one of {sorted(STAGES)}")
+        require(bool(self.text), "text must name at least one source of texts")
+        require(bool(self.stages), f"stages must name at least one of {sorted(STAGES)}")
         for stage in self.stages:
-            _require(isinstance(stage, dict) and len(stage) == 1, f"a stage is one mapping {{name: settings}}, got {stage!r}")
+            require(
+                isinstance(stage, dict) and len(stage) == 1, f"a stage is one mapping {{name: settings}}, got {stage!r}"
+            )
         self.stages = [{name: settings or {}} for stage in self.stages for name, settings in stage.items()]
 
     @property
@@ -214,6 +216,7 @@ def _close(word: str, known: Any) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigError with `message` unless `condition` holds."""
     if not condition:
         raise ConfigError(message)

@@ -85,7 +85,9 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         seed: int = 0,
     ) -> None:
         if tokens_per_step < max(lengths):
-            raise ValueError(f"tokens_per_step ({tokens_per_step}) must hold the longest window ({max(lengths)} tokens)")
+            raise ValueError(
+                f"tokens_per_step ({tokens_per_step}) must hold the longest window ({max(lengths)} tokens)"
+            )
         self.windows, self.tokenizer, self.seed = windows, tokenizer, seed
         self.batches: list[np.ndarray] = []
         epoch = 0

@@ -23,11 +23,21 @@ class MemoryEstimate:
         return self.weights + self.gradients_and_optimizer + self.activations
 
     def __str__(self) -> str:
-        parts = ("weights", self.weights), ("gradients + AdamW", self.gradients_and_optimizer), ("activations", self.activations)
-        return f"memory, estimated: {self.total / _GIB:.2f} GiB (" + ", ".join(f"{n} {b / _GIB:.2f}" for n, b in parts) + ")"
+        parts = (
+            ("weights", self.weights),
+            ("gradients + AdamW", self.gradients_and_optimizer),
+            ("activations", self.activations),
+        )
+        return (
+            f"memory, estimated: {self.total / _GIB:.2f} GiB ("
+            + ", ".join(f"{n} {b / _GIB:.2f}" for n, b in parts)
+            + ")"
+        )
 
 
-def estimate_memory(student: nn.Module, teacher: nn.Module | None, config: PretrainedConfig, tokens: int) -> MemoryEstimate:
+def estimate_memory(
+    student: nn.Module, teacher: nn.Module | None, config: PretrainedConfig, tokens: int
+) -> MemoryEstimate:
     """Memory of training `student` (its trainable parameters) on `tokens` tokens at once in float32.
 
     Weights of both models; a gradient and AdamW's two moments per trainable parameter; activations kept for

@@ -63,9 +63,7 @@ class HiddenObjective(nn.Module):
     it is not part of the student.
     """
 
-    def __init__(
-        self, student: PreTrainedModel, teacher: Teacher, plan: LayerPlan, scales: list[float]
-    ) -> None:
+    def __init__(self, student: PreTrainedModel, teacher: Teacher, plan: LayerPlan, scales: list[float]) -> None:
         super().__init__()
         object.__setattr__(self, "teacher", teacher)  # not a part of this module: never trained, never saved
         self.plan, self.scales = plan, scales
@@ -90,13 +88,17 @@ class HiddenObjective(nn.Module):
 class MaskedLMObjective:
     """DistilBERT's triple loss at the masked positions: soft targets, masked LM, cosine of the last hidden states."""
 
-    def __init__(self, teacher: Teacher, *, temperature: float, alpha_ce: float, alpha_mlm: float, alpha_cos: float) -> None:
+    def __init__(
+        self, teacher: Teacher, *, temperature: float, alpha_ce: float, alpha_mlm: float, alpha_cos: float
+    ) -> None:
         self.teacher, self.temperature = teacher, temperature
         self.alpha_ce, self.alpha_mlm, self.alpha_cos = alpha_ce, alpha_mlm, alpha_cos
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         chosen = batch["labels"] != losses.IGNORED
-        student = getattr(model, "module", model)  # the head runs at the masked positions only, outside of DDP's forward
+        student = getattr(
+            model, "module", model
+        )  # the head runs at the masked positions only, outside of DDP's forward
         hidden = student.base_model(**model_inputs(batch)).last_hidden_state[chosen]
         with torch.no_grad():
             teacher = self.teacher.model
@@ -135,7 +137,9 @@ class TaskObjective:
             signals = self.teacher(batch, hidden=wants_hidden)
             terms["soft_targets"] = self.alpha_soft * self._soft(output.logits, signals.logits, count)
             if wants_hidden:
-                terms["hidden"] = self.alpha_hidden * self._hidden(output.hidden_states[-1], signals.hidden[-1], batch, count)
+                terms["hidden"] = self.alpha_hidden * self._hidden(
+                    output.hidden_states[-1], signals.hidden[-1], batch, count
+                )
         return terms
 
     def _soft(self, logits: Tensor, target: Any, count: Tensor | float) -> Tensor:
@@ -152,9 +156,7 @@ class TaskObjective:
 
 
 @torch.no_grad()
-def teacher_scales(
-    teacher: Teacher, plan: LayerPlan, batches: list[dict[str, Tensor]], kind: str
-) -> list[float]:
+def teacher_scales(teacher: Teacher, plan: LayerPlan, batches: list[dict[str, Tensor]], kind: str) -> list[float]:
     """Mean square of the teacher's contexts or hidden states (`kind`) over the valid tokens, per student layer."""
     total = torch.zeros(len(plan))
     count = 0.0

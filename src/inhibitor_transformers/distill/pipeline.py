@@ -11,15 +11,12 @@ A stage is finished when its student/ exists: folders are written under another 
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase, set_seed
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, set_seed
 
 from ..models import (
     InhibiDistilBertForMaskedLM,
@@ -29,9 +26,10 @@ from ..models import (
     plan_layers,
 )
 from ..models.inhibidistilbert.from_teacher import teacher_depth
+from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks.text import english_on_this_machine, load_texts, split_held_out
-from .config import CalibrateConfig, ConfigError, DistillConfig, MaskedLMArguments, StageArguments, StageConfig
-from .loading import load_teacher, load_tokenizer
+from .config import DistillConfig, MaskedLMArguments, StageArguments
+from .folders import prepare_output, save_atomically, save_into
 from .stages import run_stage
 from .teacher import Teacher
 
@@ -68,11 +66,11 @@ class Distillation:
         self.stages = [
             config.build_stage(i, self._stage_folder(i), **(runtime or {})) for i in range(len(config.stages))
         ]
-        self._prepare_folder(resume, overwrite)
+        prepare_output(output, dataclasses.asdict(config), resume=resume, overwrite=overwrite)
         self.tokenizer = load_tokenizer(config.teacher)
         wants_head = any(isinstance(stage, MaskedLMArguments) for stage in self.stages)
         self.model_class = InhibiDistilBertForMaskedLM if wants_head else InhibiDistilBertModel
-        model = load_teacher(config.teacher, AutoModelForMaskedLM if wants_head else AutoModel)
+        model = load_pretrained(config.teacher, AutoModelForMaskedLM if wants_head else AutoModel)
         self.plan = plan_layers(config.layers, teacher_depth(model.config))
         self.teacher = Teacher(model.to(self._device()))
 
@@ -93,12 +91,10 @@ class Distillation:
             stage, folder = self.stages[index], self._stage_folder(index)
             self.say(f"stage {index + 1} of {len(self.stages)}: {stage.name}")
             run_stage(stage, student, self.teacher, self.plan, self.tokenizer, texts, folder, say=self.say)
-            save_atomically(student, self.tokenizer, folder / "student")
+            save_atomically(folder / "student", student, self.tokenizer)
             if on_stage:
                 on_stage(stage.name, student)
-        for file in save_atomically(student, self.tokenizer, self.output / "student.tmp").iterdir():
-            file.replace(self.output / file.name)
-        (self.output / "student.tmp").rmdir()
+        save_into(self.output, student, self.tokenizer)
         return student
 
     def _device(self) -> torch.device:
@@ -107,21 +103,6 @@ class Distillation:
 
     def _stage_folder(self, index: int) -> Path:
         return self.output / "stages" / f"{index + 1}-{self.config.stage_names[index]}"
-
-    def _prepare_folder(self, resume: bool, overwrite: bool) -> None:
-        settings = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
-        record = self.output / "run.yaml"
-        if self.output.exists() and any(self.output.iterdir()):
-            if overwrite:
-                shutil.rmtree(self.output)
-            elif not resume:
-                raise ConfigError(f"{self.output} exists; add --resume to go on with it, or --overwrite to start anew")
-            elif not record.exists():
-                raise ConfigError(f"{self.output} holds no run to resume (no run.yaml in it)")
-            elif record.read_text(encoding="utf-8") != settings:
-                raise ConfigError(f"{record} holds other settings than this run; resume with those, or choose another folder")
-        self.output.mkdir(parents=True, exist_ok=True)
-        record.write_text(settings, encoding="utf-8")
 
     def _finished(self) -> int:
         """Number of leading stages whose student is there."""
@@ -152,11 +133,10 @@ class Distillation:
         return [kept[i] for i in order]
 
 
-def save_atomically(student: InhibiDistilBertPreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save model and tokenizer so that `folder` either is complete or is not there."""
-    half = folder.with_name(folder.name + ".half")
-    shutil.rmtree(half, ignore_errors=True)
-    student.save_pretrained(half)
-    tokenizer.save_pretrained(half)
-    shutil.rmtree(folder, ignore_errors=True)
-    return half.rename(folder)
+def plan_of(config: DistillConfig) -> LayerPlan:
+    """Which teacher layer each student layer will be made from; reads the teacher's config only."""
+    try:
+        teacher = AutoConfig.from_pretrained(config.teacher)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot load teacher {config.teacher!r}: {str(error).splitlines()[0]}") from error
+    return plan_layers(config.layers, teacher_depth(teacher))

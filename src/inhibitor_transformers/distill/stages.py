@@ -21,6 +21,7 @@ from .config import (
     StageConfig,
 )
 from .data import MaskedStepBatches, StepBatches, pad_windows, token_windows, unpack
+from .folders import last_whole_checkpoint
 from .memory import estimate_memory
 from .objectives import ContextObjective, HiddenObjective, MaskedLMObjective, Objective, teacher_scales
 from .teacher import Teacher
@@ -79,9 +80,7 @@ def _train(
     say: Say,
 ) -> None:
     steps = stage.max_steps * stage.gradient_accumulation_steps * stage.world_size
-    windows = token_windows(
-        texts, tokenizer, stage.lengths, seed=stage.seed, max_tokens=steps * stage.tokens_per_step
-    )
+    windows = token_windows(texts, tokenizer, stage.lengths, seed=stage.seed, max_tokens=steps * stage.tokens_per_step)
     dataset_class = MaskedStepBatches if isinstance(stage, MaskedLMArguments) else StepBatches
     dataset = dataset_class(
         windows,
@@ -148,12 +147,6 @@ def _trainable(student: InhibiDistilBertPreTrainedModel, stage: StageArguments) 
         yield
     finally:
         student.requires_grad_(True)
-
-
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: Trainer writes trainer_state.json last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def _exact_length_batch(

@@ -47,7 +47,7 @@ def sts_spearman(
     pairs: columns `sentence1`, `sentence2`, `label` (STS-B).
     """
     first, second = (embed(model, tokenizer, list(pairs[c]), max_length=max_length) for c in ("sentence1", "sentence2"))
-    return float(spearmanr((first * second).sum(-1).numpy(), list(pairs["label"])).statistic)
+    return rank_correlation((first * second).sum(-1), torch.as_tensor(pairs["label"]))
 
 
 def agreement(
@@ -72,3 +72,14 @@ def agreement(
             a, b = (embed(m, tokenizer, chosen, max_length=length) for m in (student, teacher))
             result[length] = float((a * b).sum(-1).mean())
     return result
+
+
+def pair_cosines(embeddings: Tensor) -> Tensor:
+    """Cosines of all pairs of unit vectors (n, dim): (n·(n−1)/2,)."""
+    rows, columns = torch.triu_indices(len(embeddings), len(embeddings), offset=1)
+    return (embeddings @ embeddings.T)[rows, columns]
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman correlation of two vectors."""
+    return float(spearmanr(a.numpy(), b.numpy()).statistic)

@@ -24,7 +24,9 @@ def output_projections(model: PreTrainedModel) -> list[nn.Module]:
     """
     pattern = _PROJECTIONS.get(model.config.model_type)
     if pattern is None:
-        raise ValueError(f"contexts of a {model.config.model_type!r} model cannot be read; known: {sorted(_PROJECTIONS)}")
+        raise ValueError(
+            f"contexts of a {model.config.model_type!r} model cannot be read; known: {sorted(_PROJECTIONS)}"
+        )
     encoder = model.base_model
     return [encoder.get_submodule(pattern.format(i=i)) for i in range(model.config.num_hidden_layers)]
 

@@ -77,9 +77,7 @@ def inhibitor_mask(
     """Mask function of transformers' interface: (B, Nk) bool for padding alone, else (B, 1, Nq, Nk) bool."""
     if mask_function is not bidirectional_mask_function:
         kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
-        return sdpa_mask(
-            batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, **kwargs
-        )
+        return sdpa_mask(batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, **kwargs)
     if attention_mask is None:
         return None
     padding = attention_mask[:, -kv_length:].bool()

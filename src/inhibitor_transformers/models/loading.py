@@ -25,7 +25,11 @@ def check_loaded_keys(model: PreTrainedModel, info: dict[str, Any], source: str)
         )
         for kind in ("missing", "unexpected", "mismatched")
     }
-    found = [f"{len(keys)} {kind} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})" for kind, keys in wrong.items() if keys]
+    found = [
+        f"{len(keys)} {kind} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})"
+        for kind, keys in wrong.items()
+        if keys
+    ]
     if found:
         raise ValueError(
             f"{source} does not hold the weights of {type(model).__name__}: {'; '.join(found)}. "

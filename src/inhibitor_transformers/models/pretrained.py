@@ -1,4 +1,4 @@
-"""Loads teachers and their tokenizers; refuses weights that transformers would quietly make up."""
+"""Loads pretrained models and tokenizers; refuses weights that transformers would quietly make up."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise ValueError(f"no tokenizer found in {source!r}: {_first_line(error)}") from error
 
 
-def load_teacher(source: str, auto_class: type[Any] = AutoModel) -> PreTrainedModel:
-    """A pretrained model in evaluation mode, from a folder or Hub id, by one of transformers' Auto classes.
+def load_pretrained(source: str, auto_class: type[Any] = AutoModel) -> PreTrainedModel:
+    """A model in evaluation mode, from a folder or Hub id, by one of transformers' Auto classes.
 
     Raises ValueError if it cannot be loaded, or if the checkpoint lacks weights that its outputs depend on.
     """
     try:
         model, info = auto_class.from_pretrained(source, output_loading_info=True)
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot load teacher {source!r}: {_first_line(error)}") from error
-    missing = sorted(k for k in info["missing_keys"] if not k.removeprefix(f"{model.base_model_prefix}.").startswith(_UNUSED))
+        raise ValueError(f"cannot load {source!r}: {_first_line(error)}") from error
+    prefix = f"{model.base_model_prefix}."
+    missing = sorted(k for k in info["missing_keys"] if not k.removeprefix(prefix).startswith(_UNUSED))
     if missing:
-        what = "a masked-LM head" if auto_class is AutoModelForMaskedLM else "all weights"
-        raise ValueError(
-            f"teacher {source!r} does not have {what} of {type(model).__name__}: {', '.join(missing[:3])} would be random"
-        )
+        what = "a masked-LM head" if auto_class is AutoModelForMaskedLM else f"the weights of {type(model).__name__}"
+        raise ValueError(f"{source!r} does not have {what}: {', '.join(missing[:3])} would be random")
     return model.eval()
 
 
