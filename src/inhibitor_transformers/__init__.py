@@ -23,9 +23,21 @@ _HOME = {
     "InhibiDistilBertForMultipleChoice": ".models",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "InhibiDistilBertConfig",
+    "InhibiDistilBertForMaskedLM",
+    "InhibiDistilBertForMultipleChoice",
+    "InhibiDistilBertForQuestionAnswering",
+    "InhibiDistilBertForSequenceClassification",
+    "InhibiDistilBertForTokenClassification",
+    "InhibiDistilBertModel",
+    "InhibitorScalars",
+    "__version__",
+    "inhibition_scores",
+    "inhibitor_attention",
+]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the same names, for type checkers
     from .attention import InhibitorScalars, inhibition_scores, inhibitor_attention
     from .models import (
         InhibiDistilBertConfig,

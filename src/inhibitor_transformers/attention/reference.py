@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,7 +78,7 @@ def attend(
 
 def run(call: AttentionCall) -> Tensor:
     """The context H, (B, H, Nq, Dv), in the dtype of the query."""
-    options = {"length_reference": call.length_reference, "signed": call.signed, "center": call.center}
+    options: dict[str, Any] = {"length_reference": call.length_reference, "signed": call.signed, "center": call.center}
     return _in_chunks(call, partial(attend, **options))
 
 

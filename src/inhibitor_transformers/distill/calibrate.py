@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..attention import inhibition_scores, inhibitor_attention
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
+from ..models.inhibidistilbert.modeling_inhibidistilbert import InhibiDistilBertSelfAttention
 from .teacher import Teacher
 
 # γ in units of mean|v| / mean|S − mean S| (S: score at γ = 1) and δ in units of mean|v|.
@@ -77,7 +78,7 @@ def calibrate(
     return Calibration(before, after)
 
 
-def _project(attention: nn.Module, hidden: Tensor, context: Tensor) -> _Layer:
+def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: Tensor) -> _Layer:
     def heads(x: Tensor) -> Tensor:
         return x.unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
 
@@ -86,7 +87,7 @@ def _project(attention: nn.Module, hidden: Tensor, context: Tensor) -> _Layer:
     return _Layer(q, k, v, heads(context).float())
 
 
-def _calibrate_layer(attention: nn.Module, layers: list[_Layer]) -> list[float]:
+def _calibrate_layer(attention: InhibiDistilBertSelfAttention, layers: list[_Layer]) -> list[float]:
     unit_v = _mean([layer.value.abs().float().mean(dim=(0, 2, 3)) for layer in layers])  # (H,)
     unit_s = _mean([_score_deviation(layer) for layer in layers])
     best = torch.full_like(unit_v, math.inf)
@@ -105,7 +106,7 @@ def _calibrate_layer(attention: nn.Module, layers: list[_Layer]) -> list[float]:
 
 
 def _least_squares(
-    attention: nn.Module, layers: list[_Layer], gamma: Tensor, delta: Tensor
+    attention: InhibiDistilBertSelfAttention, layers: list[_Layer], gamma: Tensor, delta: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Best η and ρ per head for given γ and δ, and the relative error they leave; each (H,)."""
     config, n0 = attention.config, attention.inhibitor.length_reference
@@ -137,7 +138,7 @@ def _least_squares(
     return eta, exponent, best
 
 
-def _current_error(attention: nn.Module, layers: list[_Layer]) -> list[float]:
+def _current_error(attention: InhibiDistilBertSelfAttention, layers: list[_Layer]) -> list[float]:
     config = attention.config
     errors = []
     for layer in layers:

@@ -66,7 +66,7 @@ class StageArguments(TrainingArguments):
         require(bool(self.lengths) and min(self.lengths) >= 8, f"{self.name}.lengths must be at least 8 tokens each")
         require(
             self.tokens_per_step >= max(self.lengths),
-            f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)} tokens)",
+            f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)})",
         )
         require(self.scalar_learning_rate_factor >= 0, f"{self.name}.scalar_learning_rate_factor must not be negative")
         self.per_device_train_batch_size = 1  # one item of the data is a whole batch

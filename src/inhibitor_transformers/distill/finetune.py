@@ -126,7 +126,7 @@ def finetune(
 
 
 def load_for_task(source: str, task: Task) -> PreTrainedModel:
-    """A model with a classification head for the task; the head may be new. Raises ValueError if it cannot be loaded."""
+    """A model with a classification head for the task; the head may be new. Raises ValueError if it does not load."""
     labels: dict[str, Any] = {"num_labels": task.num_labels, "problem_type": task.problem_type}
     if task.label_names:
         labels["id2label"] = dict(enumerate(task.label_names))

@@ -25,7 +25,7 @@ class Objective(Protocol):
     distributed batch, of which `batch` may be a part.
     """
 
-    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms: ...
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms: ...
 
 
 class ContextObjective:
@@ -39,10 +39,10 @@ class ContextObjective:
         self, student: InhibiDistilBertPreTrainedModel, teacher: Teacher, plan: LayerPlan, scales: list[float]
     ) -> None:
         self.teacher, self.plan, self.scales = teacher, plan, scales
-        self.attentions = [block.attention for block in student.base_model.transformer.layer]
+        self.attentions: list[Any] = [block.attention for block in student.base_model.transformer.layer]
         self.projections = output_projections(student)
 
-    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         signals = self.teacher(batch, contexts=True, hidden=True)
         valid = batch["attention_mask"].bool()
         mask = None if valid.all() else valid
@@ -72,7 +72,7 @@ class HiddenObjective(nn.Module):
             nn.Linear(width, teacher_width) if width != teacher_width else nn.Identity() for _ in plan.teacher_layers
         )
 
-    def forward(self, model: nn.Module, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+    def forward(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         hidden = model(**model_inputs(batch), output_hidden_states=True).hidden_states
         target = self.teacher(batch, hidden=True).hidden
         valid = batch["attention_mask"].bool()
@@ -94,11 +94,9 @@ class MaskedLMObjective:
         self.teacher, self.temperature = teacher, temperature
         self.alpha_ce, self.alpha_mlm, self.alpha_cos = alpha_ce, alpha_mlm, alpha_cos
 
-    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         chosen = batch["labels"] != losses.IGNORED
-        student = getattr(
-            model, "module", model
-        )  # the head runs at the masked positions only, outside of DDP's forward
+        student = getattr(model, "module", model)  # the head runs at masked positions only
         hidden = student.base_model(**model_inputs(batch)).last_hidden_state[chosen]
         with torch.no_grad():
             teacher = self.teacher.model
@@ -128,7 +126,7 @@ class TaskObjective:
         self.regression, self.teacher, self.temperature = regression, teacher, temperature
         self.alpha_task, self.alpha_soft, self.alpha_hidden = alpha_task, alpha_soft, alpha_hidden
 
-    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         wants_hidden = self.teacher is not None and self.alpha_hidden > 0
         output = model(**model_inputs(batch), output_hidden_states=wants_hidden)
         loss = losses.regression_error if self.regression else losses.cross_entropy

@@ -107,7 +107,7 @@ class Distillation:
     def _finished(self) -> int:
         """Number of leading stages whose student is there."""
         done = [(self._stage_folder(i) / "student").is_dir() for i in range(len(self.stages))]
-        return (done + [False]).index(False)
+        return [*done, False].index(False)
 
     def _student(self, finished: int) -> InhibiDistilBertPreTrainedModel:
         config, device = self.config, self._device()

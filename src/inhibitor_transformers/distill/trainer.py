@@ -15,7 +15,7 @@ from .losses import IGNORED
 from .objectives import Objective, Terms
 
 
-class NonFiniteLoss(FloatingPointError):
+class NonFiniteLossError(FloatingPointError):
     """A loss term became NaN or infinite; the message names the term, its layer and the step."""
 
 
@@ -31,6 +31,8 @@ class DistillationTrainer(Trainer):
 
     # Every term is divided by the number of items in the whole accumulated batch.
     loss_is_scaled_for_ga = True
+
+    optimizer: torch.optim.Optimizer | None
 
     def __init__(
         self,
@@ -107,7 +109,7 @@ class DistillationTrainer(Trainer):
             where = f"the weights before that step are in {kept}"
         else:
             where = f"the weights are not finite any more; the checkpoints in {self.args.output_dir} are from before"
-        raise NonFiniteLoss(f"loss is not finite at step {step}: {', '.join(wrong)}; {where}")
+        raise NonFiniteLossError(f"loss is not finite at step {step}: {', '.join(wrong)}; {where}")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of every term since the last log."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 
 def _distilbert(model: Any, hidden: Tensor) -> Tensor:
@@ -20,7 +21,7 @@ _LOGITS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-def masked_lm_logits(model: nn.Module, hidden: Tensor) -> Tensor:
+def masked_lm_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Vocabulary logits (..., vocab) of hidden states (..., dim) by the model's masked-LM head.
 
     Raises ValueError if the model has no such head.

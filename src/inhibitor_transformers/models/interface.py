@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
@@ -15,7 +15,7 @@ ATTENTION_NAME = "inhibitor"
 
 
 def inhibitor_attention_forward(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -27,7 +27,7 @@ def inhibitor_attention_forward(
     """Attention function of transformers' interface.
 
     Args:
-        module: the attention module; carries `inhibitor` (InhibitorScalars) and its config.
+        module: the attention module (nn.Module); carries `inhibitor` (InhibitorScalars) and its config.
         query, key, value: (B, H, N, D), heads of key and value unrepeated.
         attention_mask: None, (B, Nk) bool or (B, 1 or H, Nq, Nk) bool; True = valid.
         scaling: ignored; the operation divides by √D itself and γ scales it.
@@ -39,8 +39,8 @@ def inhibitor_attention_forward(
     scalars = getattr(module, "inhibitor", None)
     if not isinstance(scalars, InhibitorScalars):
         raise ValueError(
-            f"{type(module).__name__} has no inhibitor scalars: attn_implementation={ATTENTION_NAME!r} works for models "
-            "built with inhibitor attention only; build one with InhibiDistilBertModel.from_teacher(teacher)"
+            f"{type(module).__name__} has no inhibitor scalars: attn_implementation={ATTENTION_NAME!r} is for "
+            "models built with inhibitor attention; build one with InhibiDistilBertModel.from_teacher(teacher)"
         )
     masks: dict[str, Any] = {}
     if attention_mask is not None:
@@ -90,8 +90,8 @@ def require_inhibitor(requested: str | None) -> None:
     """Raise ValueError unless `requested`, an `attn_implementation`, is None or "inhibitor"."""
     if requested not in (None, ATTENTION_NAME):
         raise ValueError(
-            f"this model computes inhibitor attention; attn_implementation={requested!r} would run softmax attention with "
-            f"weights that were not made for it. Leave attn_implementation out (or pass {ATTENTION_NAME!r})"
+            f"this model computes inhibitor attention; attn_implementation={requested!r} would run softmax "
+            f"attention with weights that were not made for it. Leave attn_implementation out"
         )
 
 

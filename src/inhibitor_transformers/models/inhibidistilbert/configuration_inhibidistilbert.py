@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import DistilBertConfig
 
-from ...attention.call import CENTERS
+from ...attention.call import CENTERS, Center
 from ...attention.scalars import INITIAL
 
 
@@ -41,7 +41,7 @@ class InhibiDistilBertConfig(DistilBertConfig):
     inhibitor_length_exponent: float | int = INITIAL["length_exponent"]
     inhibitor_length_reference: float | int = 64
     inhibitor_signed: bool = True
-    inhibitor_center: str = "mean"
+    inhibitor_center: Center = "mean"
     type_vocab_size: int = 0
     layer_norm_eps: float = 1e-12
 

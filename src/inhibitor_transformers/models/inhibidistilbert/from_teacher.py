@@ -160,7 +160,7 @@ def _keeps_segments(teacher: PretrainedConfig, segments: str) -> bool:
 
 
 @torch.no_grad()
-def _copy_heads(teacher: nn.Module, student: nn.Module) -> list[str]:
+def _copy_heads(teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
     """Copy each head module that both have, with equal shapes; return the names of those that start anew."""
     names = TEACHERS[teacher.config.model_type].heads
     if type(teacher).__name__.endswith("ForTokenClassification"):

@@ -24,6 +24,8 @@ from .from_teacher import student_from_teacher
 class InhibiDistilBertSelfAttention(distilbert.DistilBertSelfAttention):
     """DistilBERT's self-attention with inhibitor scalars; refuses to run any other attention function."""
 
+    config: InhibiDistilBertConfig
+
     def __init__(self, config: InhibiDistilBertConfig) -> None:
         super().__init__(config)
         self.inhibitor = InhibitorScalars(
