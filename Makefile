@@ -27,10 +27,10 @@ test test-slow bench: export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow check format bench clean
+.PHONY: help demo install test test-slow test-lowest check format bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH)  TORCH_INDEX=$(TORCH_INDEX)"
 	@echo "             OUTPUT=$(OUTPUT) (demo)  ARGS=… (passed on to the command behind the target)"
@@ -49,6 +49,11 @@ test: $(VENV)/.installed-dev ## run the tests, but for the slow ones
 
 test-slow: $(VENV)/.installed-dev ## run the slow tests, which guard the main claims
 	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1800 $(ARGS)
+
+test-lowest: $(BIN)/python ## run the tests with the oldest supported versions of all dependencies, in build/lowest
+	@mkdir -p build
+	$(BIN)/python .ci/lowest-versions > build/lowest-versions.txt
+	PIP_CONSTRAINT=$(CURDIR)/build/lowest-versions.txt $(MAKE) test VENV=build/lowest
 
 check: $(VENV)/.installed-dev ## lint, formatting, types
 	$(BIN)/ruff check .
