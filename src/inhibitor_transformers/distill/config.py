@@ -1,21 +1,18 @@
-"""Configuration: one dataclass per stage, checked when built; YAML gives defaults, flags override."""
+"""Configuration of a distillation: one dataclass per stage and one for the run, checked when built."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from transformers import TrainingArguments
 
+from ..models import InhibiDistilBertConfig
+from .settings import ConfigError, build, close_match, require
+
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
-
-
-class ConfigError(ValueError):
-    """A setting that is unknown, missing or out of range."""
 
 
 @dataclass
@@ -30,7 +27,7 @@ class CalibrateConfig:
     tokens_per_length: int = 1024
 
     def __post_init__(self) -> None:
-        require(bool(self.lengths) and min(self.lengths) >= 8, "calibrate.lengths must be at least 8 tokens each")
+        _require_lengths(self.name, self.lengths)
         require(self.tokens_per_length >= max(self.lengths), "calibrate.tokens_per_length must hold one longest text")
 
 
@@ -63,7 +60,7 @@ class StageArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         require(self.max_steps > 0, f"{self.name}.max_steps must be positive, got {self.max_steps}")
-        require(bool(self.lengths) and min(self.lengths) >= 8, f"{self.name}.lengths must be at least 8 tokens each")
+        _require_lengths(self.name, self.lengths)
         require(
             self.tokens_per_step >= max(self.lengths),
             f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)})",
@@ -107,6 +104,18 @@ class MaskedLMArguments(StageArguments):
         super().__post_init__()
 
 
+# What an InhibiDistilBertConfig leaves to the user; everything else has to be as in the teacher.
+_STUDENT_FIELDS = [
+    name
+    for name in (f.name for f in dataclasses.fields(InhibiDistilBertConfig))
+    if name.startswith("inhibitor_") or name.endswith("dropout")
+]
+_NOT_OF_A_STAGE = {
+    "output_dir": "the run folder decides",
+    "per_device_train_batch_size": "tokens_per_step decides",
+    "num_train_epochs": "max_steps decides",
+}
+
 StageConfig = CalibrateConfig | StageArguments
 STAGES: dict[str, type[Any]] = {
     stage.name: stage for stage in (CalibrateConfig, AlignContextsArguments, AlignHiddenArguments, MaskedLMArguments)
@@ -117,9 +126,9 @@ STAGES: dict[str, type[Any]] = {
 class DistillConfig:
     """A whole run: teacher, student, texts and the stages in order.
 
-    teacher: folder or Hub id. layers, segments: as `from_teacher`. student: fields of InhibiDistilBertConfig.
-    text: files, folders, Hub ids, or "this-machine". max_texts: how many to take from each source. held_out: share
-    of the texts, chosen by their hash, that no stage sees.
+    teacher: folder or Hub id. layers, segments: as `from_teacher`. student: fields of InhibiDistilBertConfig that do
+    not come from the teacher. text: files, folders, Hub ids, or "this-machine"; one or a list. max_texts: how many
+    to take from each source. held_out: share of the texts, chosen by their hash, that no stage sees.
     stages: one mapping each, {stage name: its settings}.
     """
 
@@ -134,13 +143,24 @@ class DistillConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(bool(self.text), "text must name at least one source of texts")
-        require(bool(self.stages), f"stages must name at least one of {sorted(STAGES)}")
-        for stage in self.stages:
-            require(
-                isinstance(stage, dict) and len(stage) == 1, f"a stage is one mapping {{name: settings}}, got {stage!r}"
-            )
-        self.stages = [{name: settings or {}} for stage in self.stages for name, settings in stage.items()]
+        require(bool(self.teacher) and isinstance(self.teacher, str), f"teacher must be a name, got {self.teacher!r}")
+        self.text = [self.text] if isinstance(self.text, str) else self.text
+        require(
+            isinstance(self.text, list) and bool(self.text) and all(isinstance(t, str) and t for t in self.text),
+            f"text must name at least one source of texts, got {self.text!r}",
+        )
+        require(isinstance(self.layers, str | list), f"layers must be a rule or a list, got {self.layers!r}")
+        require(
+            self.segments in ("auto", "keep", "fold"), f"segments must be auto, keep or fold, got {self.segments!r}"
+        )
+        require(self.max_texts is None or self.max_texts > 0, f"max_texts must be positive, got {self.max_texts}")
+        require(0 < self.held_out < 1, f"held_out must lie between 0 and 1, got {self.held_out}")
+        require(isinstance(self.stages, list) and bool(self.stages), f"stages must be a list of {sorted(STAGES)}")
+        self.stages = [_stage_mapping(stage) for stage in self.stages]
+        self.student = self.student or {}
+        require(isinstance(self.student, dict), f"student must be a mapping of settings, got {self.student!r}")
+        for name in self.student:
+            require(name in _STUDENT_FIELDS, f"student has no setting {name!r}{close_match(name, _STUDENT_FIELDS)}")
 
     @property
     def stage_names(self) -> list[str]:
@@ -150,73 +170,22 @@ class DistillConfig:
         """The checked settings of stage `index`; `runtime` are TrainingArguments that no YAML holds (device, …)."""
         ((name, settings),) = self.stages[index].items()
         if name not in STAGES:
-            raise ConfigError(f"unknown stage {name!r}{_close(name, STAGES)}; known: {sorted(STAGES)}")
+            raise ConfigError(f"unknown stage {name!r}{close_match(name, STAGES)}; known: {sorted(STAGES)}")
+        for key, instead in _NOT_OF_A_STAGE.items():
+            require(key not in settings, f"stage {name!r}: {key} cannot be set; {instead}")
         given = dict(settings)
         if STAGES[name] is not CalibrateConfig:
             given = {"seed": self.seed} | given | runtime | {"output_dir": str(output_dir)}
         return build(STAGES[name], given, where=f"stage {name!r}")
 
 
-def load_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file's mapping. Raises ConfigError if it cannot be read or is no mapping."""
-    try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path} must hold a mapping of settings, found {type(loaded).__name__}")
-    return loaded
+def _stage_mapping(stage: Any) -> dict[str, dict[str, Any]]:
+    require(isinstance(stage, dict) and len(stage) == 1, f"a stage is one mapping {{name: settings}}, got {stage!r}")
+    ((name, settings),) = stage.items()
+    require(isinstance(settings, dict | None), f"stage {name!r} must hold a mapping of settings, got {settings!r}")
+    return {name: settings or {}}
 
 
-def override(settings: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """Apply "key=value" assignments; "stage.key=value" sets it in every stage of that name. Values are YAML."""
-    result = yaml.safe_load(yaml.safe_dump(settings))
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"cannot read {assignment!r}; write key=value, or stage.key=value")
-        stage, dot, name = key.rpartition(".")
-        if not dot:
-            result[key] = yaml.safe_load(value)
-            continue
-        targets = [s for s in result.get("stages", []) if stage in s]
-        if not targets:
-            raise ConfigError(f"{assignment!r}: this run has no stage {stage!r}")
-        for target in targets:
-            target[stage] = (target[stage] or {}) | {name: yaml.safe_load(value)}
-    return result
-
-
-def build(cls: type[Any], settings: dict[str, Any], *, where: str) -> Any:
-    """`cls(**settings)`; raises ConfigError naming unknown or missing settings."""
-    names = {f.name for f in dataclasses.fields(cls) if f.init}
-    for key in settings:
-        if key not in names:
-            raise ConfigError(f"{where} has no setting {key!r}{_close(key, names)}")
-    required = {
-        f.name
-        for f in dataclasses.fields(cls)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
-    if missing := sorted(required - settings.keys()):
-        raise ConfigError(f"{where} needs {', '.join(missing)}")
-    defaults = {f.name: f.default for f in dataclasses.fields(cls)}
-    try:
-        # YAML 1.1 reads 1e-3 as a string
-        numbers = {k: float(v) for k, v in settings.items() if isinstance(v, str) and isinstance(defaults[k], float)}
-        return cls(**(settings | numbers))
-    except ConfigError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _close(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise ConfigError with `message` unless `condition` holds."""
-    if not condition:
-        raise ConfigError(message)
+def _require_lengths(stage: str, lengths: Any) -> None:
+    whole = isinstance(lengths, list) and bool(lengths) and all(isinstance(n, int) and n >= 8 for n in lengths)
+    require(whole, f"{stage}.lengths must be a list of at least 8 tokens each, such as [32, 64], got {lengths!r}")

@@ -23,10 +23,10 @@ from transformers import (
 from ..measure.task_score import score_task
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks import Task, TaskData, chance_level, compute_metrics, encode
-from .config import require
 from .folders import last_whole_checkpoint, prepare_output, save_into
 from .memory import estimate_memory
 from .objectives import TaskObjective
+from .settings import require
 from .teacher import Teacher, require_same_tokenizer
 from .trainer import DistillationTrainer
 

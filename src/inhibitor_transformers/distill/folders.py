@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .config import ConfigError
+from .settings import ConfigError
 
 RECORD = "run.yaml"
 

@@ -63,6 +63,8 @@ class HiddenObjective(nn.Module):
     it is not part of the student.
     """
 
+    teacher: Teacher
+
     def __init__(self, student: PreTrainedModel, teacher: Teacher, plan: LayerPlan, scales: list[float]) -> None:
         super().__init__()
         object.__setattr__(self, "teacher", teacher)  # not a part of this module: never trained, never saved
