@@ -15,13 +15,8 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-# What our models build on. The first two are loaded by any use of AutoConfig or AutoModel; the third may load
-# them half-way through its own import, when our models could not be imported yet.
-_WATCHED = (
-    "transformers.models.auto.configuration_auto",
-    "transformers.models.auto.modeling_auto",
-    "transformers.modeling_utils",
-)
+# Loaded by any use of AutoConfig or AutoModel.
+_AUTO = ("transformers.models.auto.configuration_auto", "transformers.models.auto.modeling_auto")
 
 
 def register_with_transformers() -> None:
@@ -31,19 +26,24 @@ def register_with_transformers() -> None:
 
 
 def _register_if_ready(just_loaded: ModuleType | None = None) -> bool:
-    loaded = [sys.modules[name] for name in _WATCHED if name in sys.modules]
-    half_way = [m for m in loaded if m is not just_loaded and getattr(m.__spec__, "_initializing", False)]
-    if not loaded or half_way:
+    """Import our models if the Auto classes are there and no module of transformers is half-way in its import.
+
+    The Auto classes may be loaded in the middle of another import, say of BERT: our models build on modules that
+    are not complete then.
+    """
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("transformers.")]
+    half_way = any(m is not just_loaded and getattr(m.__spec__, "_initializing", False) for m in modules)
+    if half_way or not any(name in sys.modules for name in _AUTO):
         return False
     import_module("inhibitor_transformers.models")
     return True
 
 
 class _Watch(MetaPathFinder):
-    """Lets the other finders load the watched modules, and looks again after each."""
+    """Lets the other finders load the modules of transformers, and looks again after each."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in _WATCHED:
+        if not name.startswith("transformers."):
             return None
         place = sys.meta_path.index(self)
         sys.meta_path.remove(self)  # the search below must not come back here
@@ -65,5 +65,5 @@ class _ThenRegister(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
-        if _register_if_ready(just_loaded=module) and self.watch in sys.meta_path:
+        if self.watch in sys.meta_path and _register_if_ready(just_loaded=module):
             sys.meta_path.remove(self.watch)

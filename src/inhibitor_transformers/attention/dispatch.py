@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from . import reference
+from . import cpu, reference
 from .call import AttentionCall
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,22 @@ REFERENCE = Engine(
     refuses=lambda call: None,
 )
 
+CPU = Engine(
+    name="cpu",
+    description="fused C++ kernels, float32 arithmetic, CPU tensors",
+    run=cpu.run,
+    unavailable=cpu.unavailable,
+    refuses=cpu.refuses,
+)
+
 # In order of preference: "auto" takes the first that can serve the call.
-ENGINES: tuple[Engine, ...] = (REFERENCE,)
+ENGINES: tuple[Engine, ...] = (CPU, REFERENCE)
 
 
 def select(call: AttentionCall, engine: str) -> Engine:
     """The engine for this call. Raises ValueError when the one asked for does not exist or cannot serve it."""
     if engine == "auto":
+        _log_missing()
         return next(e for e in ENGINES if e.unavailable() is None and e.refuses(call) is None)
     for candidate in ENGINES:
         if candidate.name == engine:
@@ -50,6 +62,20 @@ def select(call: AttentionCall, engine: str) -> Engine:
                 raise ValueError(f"engine {engine!r} cannot serve this call: {reason}")
             return candidate
     raise ValueError(f"unknown engine {engine!r}; known: {['auto', *(e.name for e in ENGINES)]}")
+
+
+_missing_is_logged = False
+
+
+def _log_missing() -> None:
+    """One line per process for an engine that `auto` would like to use and cannot."""
+    global _missing_is_logged
+    if _missing_is_logged or torch.compiler.is_compiling():
+        return
+    _missing_is_logged = True
+    for engine in ENGINES:
+        if reason := engine.unavailable():
+            _log.warning("attention engine %r is not available: %s", engine.name, reason)
 
 
 def available_engines() -> list[str]:

@@ -1,0 +1,42 @@
+// The C interface between Python (ctypes) and the kernels: plain structs, no torch headers.
+#pragma once
+#include <cstdint>
+
+#if defined(_WIN32)
+#define INHIBITOR_API extern "C" __declspec(dllexport)
+#else
+#define INHIBITOR_API extern "C" __attribute__((visibility("default")))
+#endif
+
+// Bumped whenever a struct below changes; Python refuses a library of another version.
+constexpr int64_t kAbiVersion = 1;
+
+// A float32 tensor of 4 dimensions whose last one is contiguous; strides in elements.
+struct Tensor4 {
+  float* data;
+  int64_t stride[3];
+};
+
+// A value per head; stride 0 is one value for all heads.
+struct PerHead {
+  const float* data;
+  int64_t stride;
+};
+
+struct InhibitorCall {
+  int64_t batch, heads, kv_heads, queries, keys, dim, value_dim;
+  Tensor4 query, key, value;  // (B, H, Nq, D), (B, Hkv, Nk, D), (B, Hkv, Nk, Dv)
+  PerHead gamma, eta, delta, length_exponent;
+  double length_reference;
+  const uint8_t* key_mask;  // (B, Nk), null: all valid
+  int64_t key_mask_stride[2];
+  const uint8_t* attn_mask;  // (B, H, Nq, Nk), null: all valid
+  int64_t attn_mask_stride[4];
+  int64_t is_causal, is_signed, is_centered;
+  int64_t threads;
+  Tensor4 out;  // (B, H, Nq, Dv): written by forward, read by backward
+  // Backward only.
+  Tensor4 grad_out;                        // (B, H, Nq, Dv)
+  Tensor4 grad_query, grad_key, grad_value;  // shapes of the inputs
+  float* grad_scalars;  // (4, B, H) contiguous: gamma, eta, delta, length exponent, per batch row
+};

@@ -1,0 +1,145 @@
+// The forward pass of one unit of work: a head, or a run of row blocks of one.
+#pragma once
+#include "inhibit.h"
+#include "rows.h"
+
+namespace inhibitor {
+namespace {
+
+template <class V>
+struct Forward {
+  using P = Pack<V>;
+  using S = Scores<V>;
+  static constexpr int W = V::kWidth;
+
+  // A function of sizes and threads; results do not depend on it, because blocks start at the same rows.
+  static int64_t runs_per_head(const InhibitorCall& c) {
+    const int64_t heads = c.batch * c.heads, blocks = (c.queries + kBlock - 1) / kBlock;
+    if (c.threads <= 1 || heads <= 0) return 1;
+    const int64_t wanted = (4 * c.threads + heads - 1) / heads;
+    const int64_t most = blocks / 4 > 0 ? blocks / 4 : 1;  // packing the keys must stay a small part
+    return wanted < most ? wanted : most;
+  }
+  static int64_t items(const InhibitorCall& c) { return c.batch * c.heads * runs_per_head(c); }
+
+  // Everything one unit of work writes to.
+  struct Scratch {
+    Scratch(const InhibitorCall& c, float* base) {
+      const Sizes<V> size(c);
+      Arena arena(base);
+      index = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
+      live = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
+      valid = reinterpret_cast<uint8_t*>(arena.take(c.keys / 4 + 1));
+      shift = arena.take(size.dim);
+      panels = arena.take(size.keys * c.dim);
+      k_sums = arena.take(size.keys);
+      values = arena.take(size.keys * size.value_dim);
+      v_sums = arena.take(size.value_dim);
+      reach = arena.take(size.keys);
+      q = arena.take(kBlock * size.dim);
+      q_sums = arena.take(kBlock);
+      factor = arena.take(kBlock);
+      z = arena.take(kBlock * size.row);
+      out = arena.take(kBlock * size.value_dim);
+      used = arena.used();
+    }
+    int32_t *index, *live;
+    uint8_t* valid;
+    float *shift, *panels, *k_sums, *values, *v_sums, *reach, *q, *q_sums, *factor, *z, *out;
+    int64_t used;
+  };
+  static int64_t scratch(const InhibitorCall& c) { return Scratch(c, nullptr).used; }
+
+  static void run(const InhibitorCall& c, int64_t item, float* base) {
+    const int64_t runs = runs_per_head(c), blocks = (c.queries + kBlock - 1) / kBlock;
+    const int64_t head = item / runs, part = item % runs;
+    const int64_t b = head / c.heads, h = head % c.heads;
+    const Scratch s(c, base);
+    const int64_t n = P::valid_keys(c, b, s.index);
+    pack_head(c, s, b, h / (c.heads / c.kv_heads), n);
+    for (int64_t block = blocks * part / runs; block < blocks * (part + 1) / runs; ++block)
+      if (c.is_signed)
+        run_block<true>(c, s, b, h, n, block * kBlock);
+      else
+        run_block<false>(c, s, b, h, n, block * kBlock);
+  }
+
+ private:
+  static void pack_head(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t kv_head, int64_t n) {
+    const Sizes<V> size(c);
+    const float* k = P::head(c.key, b, kv_head);
+    const float* v = P::head(c.value, b, kv_head);
+    const bool masked = RowMask::any(c);
+    // With masks per row, a shift or a sum over all keys would let a masked key's content through.
+    if (!masked) P::column_mean(k, c.key.stride[2], s.index, n, c.dim, s.shift);
+    P::transposed_panels(k, c.key.stride[2], s.index, n, c.dim, masked ? nullptr : s.shift, s.panels);
+    if (!masked) P::panel_sums(s.panels, n, c.dim, s.k_sums);
+    P::rows(v, c.value.stride[2], s.index, n, c.value_dim, size.value_dim, nullptr, 1.0f, s.values);
+    if (!masked) P::column_sum(s.values, n, size.value_dim, s.v_sums);
+    if (masked) P::reach(s.values, n, size.value_dim, c.is_signed, s.reach);
+  }
+
+  template <bool Signed>
+  static void run_block(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t h, int64_t n, int64_t first) {
+    const Sizes<V> size(c);
+    const HeadScalars scalars(c, h);
+    const bool masked = RowMask::any(c);
+    const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
+    const float* q = P::head(c.query, b, h) + first * c.query.stride[2];
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, masked ? nullptr : s.shift, 1.0f, s.q);
+    for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
+    const typename S::Keys keys{s.panels, masked ? nullptr : s.k_sums, n, c.dim};
+    S::distances(s.q, s.q_sums, size.dim, rows, keys, s.z, size.row);
+
+    const RowMask mask(c, b, h, s.index, n);
+    const float length = scalars.length(n);
+    bool is_nan[kBlock];
+    for (int64_t i = 0; i < rows; ++i) {
+      float* z = s.z + i * size.row;
+      typename S::Row row;
+      if (masked) {
+        mask.fill(first + i, s.valid);
+        row = S::inhibition_masked(z, s.valid, n, c.is_centered, scalars.scale, scalars.delta, z);
+      } else {
+        row = S::inhibition(z, n, c.is_centered, scalars.scale, scalars.delta, z);
+      }
+      s.factor[i] = scalars.eta * (row.count == n ? length : scalars.length(row.count));
+      is_nan[i] = row.is_nan;
+      if (masked) sparse_row<Signed>(s, size, n, i);
+    }
+    if (!masked)
+      Inhibit<V, Signed>::dense(s.z, size.row, rows, s.values, size.value_dim, n, s.v_sums, s.factor, s.out);
+    for (int64_t i = 0; i < rows; ++i)
+      write_row(s.out + i * size.value_dim, c.value_dim, is_nan[i],
+                const_cast<float*>(P::head(c.out, b, h)) + (first + i) * c.out.stride[2]);
+  }
+
+  template <bool Signed>
+  static void sparse_row(const Scratch& s, const Sizes<V>& size, int64_t n, int64_t i) {
+    const float* z = s.z + i * size.row;
+    int64_t count = 0;
+    for (int64_t j = 0; j < n; j += W) {
+      const int left = static_cast<int>(n - j);
+      const typename V::Vec reach = left >= W ? V::load(s.reach + j) : V::load_first(s.reach + j, left);
+      count += V::append(s.live + count, V::gt(reach, V::load(z + j)), static_cast<int32_t>(j));
+    }
+    Inhibit<V, Signed>::sparse(z, s.live, count, s.values, size.value_dim, s.factor[i], s.out + i * size.value_dim);
+  }
+
+  static void write_row(const float* row, int64_t dim, bool is_nan, float* out) {
+    if (is_nan) {
+      for (int64_t d = 0; d < dim; ++d) out[d] = __builtin_nanf("");
+      return;
+    }
+    for (int64_t d = 0; d < dim; d += W) {
+      const int64_t left = dim - d;
+      if (left >= W)
+        V::store(out + d, V::load(row + d));
+      else
+        V::store_first(out + d, V::load(row + d), static_cast<int>(left));
+    }
+  }
+};
+
+}  // namespace
+}  // namespace inhibitor

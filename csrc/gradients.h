@@ -1,0 +1,128 @@
+// Register tiles of the backward pass. Nothing here knows of heads or masks: a pair that does not
+// count has z = +inf in the first step and ds = 0 in the second, and then passes nothing.
+#pragma once
+#include "scores.h"
+
+namespace inhibitor {
+namespace {
+
+// For all pairs that pass, i.e. |v_jk| > z_ij (signed) or v_jk > z_ij:
+//   a_jk += g_ik        (gradient of the values)
+//   b_ij += g_ik * sign(v_jk)   (minus the gradient of the scores)
+template <class V, bool Signed>
+struct ValueGradients {
+  using Vec = typename V::Vec;
+  static constexpr int W = V::kWidth;
+  static constexpr int kPanel = Sizes<V>::kPanel;
+
+  template <int R, int P>
+  static void tile(const float* z, float* b, int64_t stride, const float* g, int64_t g_stride, const float* v, float* a,
+                   int64_t dim) {
+    Vec score[R][P], sum[R][P];
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) {
+        score[r][p] = V::load(z + r * stride + p * W);
+        sum[r][p] = V::zero();
+      }
+    for (int64_t k = 0; k < dim; ++k) {
+      Vec size[P], sign[P], acc[P];
+      for (int p = 0; p < P; ++p) {
+        const Vec value = V::load(v + k * kPanel + p * W);
+        size[p] = Signed ? V::abs(value) : value;
+        sign[p] = V::sign_one(value);
+        acc[p] = V::load(a + k * kPanel + p * W);
+      }
+      for (int r = 0; r < R; ++r) {
+        const Vec grad = V::set(g[r * g_stride + k]);
+        for (int p = 0; p < P; ++p) {
+          const typename V::Mask passes = V::gt(size[p], score[r][p]);
+          acc[p] = V::add_where(passes, acc[p], grad);
+          sum[r][p] = Signed ? V::fma_where(passes, grad, sign[p], sum[r][p]) : V::add_where(passes, sum[r][p], grad);
+        }
+      }
+      for (int p = 0; p < P; ++p) V::store(a + k * kPanel + p * W, acc[p]);
+    }
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) V::store(b + r * stride + p * W, sum[r][p]);
+  }
+
+  // v, a: transposed panels (Pack::transposed_panels); z, b: score blocks; g: rows x g_stride.
+  static void run(const float* z, float* b, int64_t stride, int64_t rows, const float* g, int64_t g_stride,
+                  const float* v, float* a, int64_t dim, int64_t n) {
+    constexpr int P = V::kGradVecs;
+    for (int64_t j = 0; j < n; j += P * W) {
+      const int64_t panel = (j / kPanel) * kPanel * dim + j % kPanel;
+      int64_t i = 0;
+      for (; i + kRows <= rows; i += kRows)
+        tile<kRows, P>(z + i * stride + j, b + i * stride + j, stride, g + i * g_stride, g_stride, v + panel, a + panel,
+                       dim);
+      for (; i < rows; ++i)
+        tile<1, P>(z + i * stride + j, b + i * stride + j, stride, g + i * g_stride, g_stride, v + panel, a + panel, dim);
+    }
+  }
+};
+
+// dq_id += ds_ij * sign(q_id - k_jd),  dk_jd -= the same. q and k are scaled by a power of two so large
+// that any difference but zero is beyond 1 in magnitude: clamping to [-1, 1] gives the sign, 0 at ties.
+template <class V>
+struct ScoreGradients {
+  using Vec = typename V::Vec;
+  static constexpr int W = V::kWidth;
+  static constexpr int64_t kKeys = 32;  // keys (and their gradients) that stay in the first-level cache
+
+  template <int R, int P>
+  static void tile(const float* ds, int64_t ds_stride, int64_t n, const float* q, float* dq, const float* k, float* dk,
+                   int64_t dim) {
+    const Vec one = V::set(1.0f);
+    Vec x[R][P], acc[R][P];
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) {
+        x[r][p] = V::load(q + r * dim + p * W);
+        acc[r][p] = V::load(dq + r * dim + p * W);
+      }
+    for (int64_t j = 0; j < n; ++j) {
+      Vec y[P], sum[P];
+      for (int p = 0; p < P; ++p) {
+        y[p] = V::load(k + j * dim + p * W);
+        sum[p] = V::load(dk + j * dim + p * W);
+      }
+      for (int r = 0; r < R; ++r) {
+        const Vec weight = V::set(ds[r * ds_stride + j]);
+        for (int p = 0; p < P; ++p) {
+          const Vec sign = V::clamp(V::sub(x[r][p], y[p]), one);
+          acc[r][p] = V::fma(weight, sign, acc[r][p]);
+          sum[p] = V::fnma(weight, sign, sum[p]);
+        }
+      }
+      for (int p = 0; p < P; ++p) V::store(dk + j * dim + p * W, sum[p]);
+    }
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) V::store(dq + r * dim + p * W, acc[r][p]);
+  }
+
+  template <int P>
+  static void columns(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq,
+                      const float* k, float* dk, int64_t dim) {
+    int64_t i = 0;
+    for (; i + kRows <= rows; i += kRows)
+      tile<kRows, P>(ds + i * ds_stride, ds_stride, n, q + i * dim, dq + i * dim, k, dk, dim);
+    for (; i < rows; ++i) tile<1, P>(ds + i * ds_stride, ds_stride, n, q + i * dim, dq + i * dim, k, dk, dim);
+  }
+
+  // q, dq: rows x dim; k, dk: n x dim; dim padded to whole vectors.
+  static void run(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq, const float* k,
+                  float* dk, int64_t dim) {
+    constexpr int P = V::kGradVecs;
+    for (int64_t j = 0; j < n; j += kKeys) {
+      const int64_t count = n - j < kKeys ? n - j : kKeys;
+      int64_t d = 0;
+      for (; d + P * W <= dim; d += P * W)
+        columns<P>(ds + j, ds_stride, rows, count, q + d, dq + d, k + j * dim + d, dk + j * dim + d, dim);
+      for (; d < dim; d += W)
+        columns<1>(ds + j, ds_stride, rows, count, q + d, dq + d, k + j * dim + d, dk + j * dim + d, dim);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace inhibitor

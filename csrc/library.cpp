@@ -1,0 +1,94 @@
+// The exported functions, and the choice of the instruction set.
+#include <cstring>
+
+#include "engine.h"
+#include "parallel.h"
+
+namespace inhibitor {
+namespace {
+
+struct Candidate {
+  const Kernels* kernels;
+  bool supported;
+};
+
+#if defined(INHIBITOR_WITH_X86)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+
+// Fastest first.
+const Candidate* candidates(int& count) {
+#if defined(INHIBITOR_WITH_X86)
+  static const Candidate all[] = {{&kAvx512, has_avx512()}, {&kAvx2, has_avx2()}, {&kPortable, true}};
+#else
+  static const Candidate all[] = {{&kPortable, true}};
+#endif
+  count = static_cast<int>(sizeof all / sizeof all[0]);
+  return all;
+}
+
+const Kernels* g_kernels = nullptr;
+
+struct Context {
+  const InhibitorCall* call;
+  const Kernels* kernels;
+};
+
+void forward_item(const void* context, int64_t item, float* scratch) {
+  const auto& c = *static_cast<const Context*>(context);
+  c.kernels->forward(*c.call, item, scratch);
+}
+
+void backward_item(const void* context, int64_t item, float* scratch) {
+  const auto& c = *static_cast<const Context*>(context);
+  c.kernels->backward(*c.call, item, scratch);
+}
+
+}  // namespace
+}  // namespace inhibitor
+
+using namespace inhibitor;
+
+INHIBITOR_API int64_t inhibitor_abi_version() { return kAbiVersion; }
+INHIBITOR_API int64_t inhibitor_call_bytes() { return static_cast<int64_t>(sizeof(InhibitorCall)); }
+
+// The i-th instruction set that was built and that this processor has, fastest first; null past the last.
+INHIBITOR_API const char* inhibitor_isa(int64_t i) {
+  int count;
+  const Candidate* all = candidates(count);
+  for (int k = 0; k < count; ++k)
+    if (all[k].supported && i-- == 0) return all[k].kernels->name;
+  return nullptr;
+}
+
+// Chooses an instruction set by name. 0: done; 1: not built or not supported here.
+INHIBITOR_API int64_t inhibitor_use_isa(const char* name) {
+  int count;
+  const Candidate* all = candidates(count);
+  for (int k = 0; k < count; ++k)
+    if (all[k].supported && std::strcmp(all[k].kernels->name, name) == 0) {
+      g_kernels = all[k].kernels;
+      return 0;
+    }
+  return 1;
+}
+
+INHIBITOR_API void inhibitor_set_parallel(void* gomp_parallel) { set_parallel_entry(gomp_parallel); }
+INHIBITOR_API void inhibitor_poison_scratch(int64_t on) { set_poison(on != 0); }
+
+// 0: done; 1: out of memory. `inhibitor_use_isa` must have been called.
+INHIBITOR_API int64_t inhibitor_forward(const InhibitorCall* call) {
+  const Kernels* k = g_kernels;
+  const Context context{call, k};
+  return run_items(k->forward_items(*call), call->threads, k->forward_scratch(*call), forward_item, &context) ? 0 : 1;
+}
+
+INHIBITOR_API int64_t inhibitor_backward(const InhibitorCall* call) {
+  const Kernels* k = g_kernels;
+  const Context context{call, k};
+  return run_items(k->backward_items(*call), call->threads, k->backward_scratch(*call), backward_item, &context) ? 0 : 1;
+}

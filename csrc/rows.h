@@ -1,0 +1,59 @@
+// Which keys each query row may see, and the factor that scales its result.
+#pragma once
+#include <cmath>
+
+#include "layout.h"
+
+namespace inhibitor {
+namespace {
+
+// The masks of one call as seen from one head, over the packed (valid) keys.
+class RowMask {
+ public:
+  RowMask(const InhibitorCall& c, int64_t b, int64_t h, const int32_t* index, int64_t n)
+      : call_(c), index_(index), count_(n), base_(nullptr) {
+    if (c.attn_mask) base_ = c.attn_mask + b * c.attn_mask_stride[0] + h * c.attn_mask_stride[1];
+  }
+
+  static bool any(const InhibitorCall& c) { return c.attn_mask || c.is_causal; }
+
+  // valid[j] of query row i for all packed keys.
+  void fill(int64_t i, uint8_t* valid) const {
+    const int64_t last = call_.is_causal ? i + call_.keys - call_.queries : call_.keys;
+    for (int64_t j = 0; j < count_; ++j) valid[j] = index_[j] <= last;
+    if (!base_) return;
+    const uint8_t* row = base_ + i * call_.attn_mask_stride[2];
+    for (int64_t j = 0; j < count_; ++j) valid[j] &= row[index_[j] * call_.attn_mask_stride[3]] != 0;
+  }
+
+ private:
+  const InhibitorCall& call_;
+  const int32_t* index_;
+  int64_t count_;
+  const uint8_t* base_;
+};
+
+// The four scalars of one head.
+struct HeadScalars {
+  HeadScalars(const InhibitorCall& c, int64_t h)
+      : gamma(c.gamma.data[h * c.gamma.stride]),
+        eta(c.eta.data[h * c.eta.stride]),
+        delta(c.delta.data[h * c.delta.stride]),
+        length_exponent(c.length_exponent.data[h * c.length_exponent.stride]),
+        scale(gamma / std::sqrt(static_cast<float>(c.dim))),
+        length_reference(c.length_reference) {}
+
+  // log(n0 / n); 0 for a row without keys, whose sums are empty anyway.
+  double log_length(int64_t n) const { return n > 0 ? ::log(length_reference / static_cast<double>(n)) : 0.0; }
+  // (n0 / n)^rho
+  float length(int64_t n) const {
+    return static_cast<float>(::exp(static_cast<double>(length_exponent) * log_length(n)));
+  }
+
+  float gamma, eta, delta, length_exponent;
+  float scale;  // gamma / sqrt(D)
+  double length_reference;
+};
+
+}  // namespace
+}  // namespace inhibitor

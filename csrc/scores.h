@@ -1,0 +1,163 @@
+// Phase one: a block of query rows against all packed keys, S and then Z.
+#pragma once
+#include <limits>
+
+#include "pack.h"
+
+namespace inhibitor {
+namespace {
+
+template <class V>
+struct Scores {
+  using Vec = typename V::Vec;
+  static constexpr int W = V::kWidth;
+  static constexpr int kPanel = Sizes<V>::kPanel;
+
+  // The keys of one head as phase one reads them.
+  struct Keys {
+    const float* panels;  // transposed, shifted
+    const float* sums;    // per key, over the features; null: distances are taken directly
+    int64_t count;
+    int64_t dim;
+  };
+
+  // Distances of R rows to P vectors of keys: sum |q - k| = sum q + sum k - 2 sum min(q, k).
+  template <int R, int P>
+  static void by_minimum(const float* q, const float* q_sums, int64_t q_stride, const float* panel, const float* k_sums,
+                         int64_t dim, float* s, int64_t s_stride) {
+    Vec acc[R][P];
+    for (auto& row : acc)
+      for (auto& x : row) x = V::zero();
+    for (int64_t d = 0; d < dim; ++d) {
+      Vec k[P];
+      for (int p = 0; p < P; ++p) k[p] = V::load(panel + d * kPanel + p * W);
+      for (int r = 0; r < R; ++r) {
+        const Vec x = V::set(q[r * q_stride + d]);
+        for (int p = 0; p < P; ++p) acc[r][p] = V::add_by_fma(acc[r][p], V::min(k[p], x));
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) {
+        const Vec sums = V::add(V::load(k_sums + p * W), V::set(q_sums[r]));
+        V::store(s + r * s_stride + p * W, V::fnma(V::set(2.0f), acc[r][p], sums));
+      }
+  }
+
+  // The same without cancellation, and without one key's content touching another pair.
+  template <int R, int P>
+  static void directly(const float* q, const float*, int64_t q_stride, const float* panel, const float*, int64_t dim,
+                       float* s, int64_t s_stride) {
+    Vec acc[R][P];
+    for (auto& row : acc)
+      for (auto& x : row) x = V::zero();
+    for (int64_t d = 0; d < dim; ++d) {
+      Vec k[P];
+      for (int p = 0; p < P; ++p) k[p] = V::load(panel + d * kPanel + p * W);
+      for (int r = 0; r < R; ++r) {
+        const Vec x = V::set(q[r * q_stride + d]);
+        for (int p = 0; p < P; ++p) acc[r][p] = V::add_by_fma(acc[r][p], V::abs(V::sub(x, k[p])));
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) V::store(s + r * s_stride + p * W, acc[r][p]);
+  }
+
+  using Tile = void (*)(const float*, const float*, int64_t, const float*, const float*, int64_t, float*, int64_t);
+
+  template <int R>
+  static Tile tile(int vecs, bool direct) {
+    static_assert(V::kTileVecs == 2 || V::kTileVecs == 4, "tiles below cover 1..4 vectors");
+    if constexpr (V::kTileVecs == 4) {
+      if (vecs == 4) return direct ? &directly<R, 4> : &by_minimum<R, 4>;
+      if (vecs == 3) return direct ? &directly<R, 3> : &by_minimum<R, 3>;
+    }
+    if (vecs == 2) return direct ? &directly<R, 2> : &by_minimum<R, 2>;
+    return direct ? &directly<R, 1> : &by_minimum<R, 1>;
+  }
+
+  // s[i][j] for `rows` packed queries and all keys.
+  static void distances(const float* q, const float* q_sums, int64_t q_stride, int64_t rows, const Keys& keys, float* s,
+                        int64_t s_stride) {
+    const bool direct = keys.sums == nullptr;
+    for (int64_t j = 0; j < keys.count; j += kPanel) {
+      const int64_t left = keys.count - j;
+      const int vecs = static_cast<int>(left >= kPanel ? V::kTileVecs : (left + W - 1) / W);
+      const float* panel = keys.panels + j * keys.dim;
+      const float* k_sums = direct ? nullptr : keys.sums + j;
+      int64_t i = 0;
+      const Tile four = tile<kRows>(vecs, direct);
+      for (; i + kRows <= rows; i += kRows)
+        four(q + i * q_stride, q_sums + i, q_stride, panel, k_sums, keys.dim, s + i * s_stride + j, s_stride);
+      const Tile one = tile<1>(vecs, direct);
+      for (; i < rows; ++i)
+        one(q + i * q_stride, q_sums + i, q_stride, panel, k_sums, keys.dim, s + i * s_stride + j, s_stride);
+    }
+  }
+
+  // What becomes of one row of scores.
+  struct Row {
+    float mean;     // of S over the valid keys; 0 when not centred
+    int64_t count;  // valid keys
+    bool is_nan;    // some score is NaN: so is the result
+  };
+
+  // z = relu((s - mean) * scale + delta) for all n keys; lanes past n become +inf. z may be s.
+  static Row inhibition(const float* s, int64_t n, bool centered, float scale, float delta, float* z) {
+    Row row{0.0f, n, false};
+    if (centered && n > 0) row.mean = valid_sum(s, n) / static_cast<float>(n);
+    const Vec mean = V::set(row.mean), factor = V::set(scale), shift = V::set(delta);
+    unsigned nan = 0;
+    for (int64_t j = 0; j < n; j += W) {
+      const Vec x = V::max(V::zero(), V::fma(V::sub(V::load(s + j), mean), factor, shift));
+      nan |= V::bits(V::is_nan(x)) & (j + W <= n ? ~0u : (1u << (n - j)) - 1u);
+      V::store(z + j, x);
+    }
+    row.is_nan = nan != 0;
+    pad(z, n);
+    return row;
+  }
+
+  // The same for the keys that `valid` marks; z becomes +inf elsewhere, whatever s holds there.
+  static Row inhibition_masked(const float* s, const uint8_t* valid, int64_t n, bool centered, float scale, float delta,
+                               float* z) {
+    Row row{0.0f, 0, false};
+    double sum = 0.0;
+    for (int64_t j = 0; j < n; ++j) {
+      row.count += valid[j];
+      sum += valid[j] ? static_cast<double>(s[j]) : 0.0;
+    }
+    if (centered && row.count > 0) row.mean = static_cast<float>(sum / static_cast<double>(row.count));
+    for (int64_t j = 0; j < n; ++j) {
+      const float x = (s[j] - row.mean) * scale + delta;
+      row.is_nan |= valid[j] && !(x == x);
+      z[j] = valid[j] ? (x <= 0.0f ? 0.0f : x) : kInfinity;  // NaN stays
+    }
+    pad(z, n);
+    return row;
+  }
+
+  static constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+ private:
+  static float valid_sum(const float* s, int64_t n) {
+    Vec even = V::zero(), odd = V::zero();
+    int64_t j = 0;
+    for (; j + 2 * W <= n; j += 2 * W) {
+      even = V::add(even, V::load(s + j));
+      odd = V::add(odd, V::load(s + j + W));
+    }
+    if (j + W <= n) {
+      even = V::add(even, V::load(s + j));
+      j += W;
+    }
+    if (j < n) odd = V::add(odd, V::load_first(s + j, static_cast<int>(n - j)));
+    return V::sum(V::add(even, odd));
+  }
+
+  static void pad(float* z, int64_t n) {
+    for (int64_t j = n; j < round_up(n, kPanel); ++j) z[j] = kInfinity;
+  }
+};
+
+}  // namespace
+}  // namespace inhibitor

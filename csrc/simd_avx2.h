@@ -1,0 +1,84 @@
+// AVX2 + FMA: 8 lanes, 16 registers; a mask is a vector of all-ones or all-zeros lanes.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace inhibitor {
+namespace {
+
+struct Avx2 {
+  using Vec = __m256;
+  using Mask = __m256;
+  static constexpr int kWidth = 8;
+  static constexpr int kTileVecs = 2;
+  static constexpr int kGradVecs = 1;
+  static constexpr const char* kName = "avx2";
+
+  static Vec zero() { return _mm256_setzero_ps(); }
+  static Vec set(float x) { return _mm256_set1_ps(x); }
+  static Vec load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, Vec x) { _mm256_storeu_ps(p, x); }
+  static Vec load_first(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
+  static void store_first(float* p, Vec x, int n) { _mm256_maskstore_ps(p, first(n), x); }
+
+  static Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+  // a + b on the multiply-add units: on Zen, min, max, range and add share the other two units.
+  static Vec add_by_fma(Vec a, Vec b) { return _mm256_fmadd_ps(b, _mm256_set1_ps(1.0f), a); }
+  static Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+  static Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+  static Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+  static Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }
+  static Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+  static Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+  static Vec abs(Vec a) { return _mm256_andnot_ps(sign_bit(), a); }
+  static float sum(Vec a) {
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
+  }
+  static float largest(Vec a) {
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
+  }
+
+  static Vec clamp(Vec v, Vec z) {
+    return _mm256_or_ps(_mm256_min_ps(abs(v), z), _mm256_and_ps(v, sign_bit()));
+  }
+  static Vec sign_one(Vec v) { return _mm256_or_ps(_mm256_and_ps(v, sign_bit()), set(1.0f)); }
+
+  static Mask gt(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+  static Mask is_nan(Vec a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
+  static Vec select(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, m); }
+  static Vec add_where(Mask m, Vec acc, Vec x) { return add(acc, _mm256_and_ps(m, x)); }
+  static Vec fma_where(Mask m, Vec a, Vec b, Vec acc) { return fma(_mm256_and_ps(m, a), b, acc); }
+  static unsigned bits(Mask m) { return static_cast<unsigned>(_mm256_movemask_ps(m)); }
+
+  static Vec zip_low(Vec a, Vec b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+  }
+  static Vec zip_high(Vec a, Vec b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+  }
+
+  // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
+  static int append(int32_t* out, Mask m, int32_t first) {
+    const unsigned set = bits(m);
+    int n = 0;
+    for (int lane = 0; lane < kWidth; ++lane) {
+      out[n] = first + lane;
+      n += static_cast<int>(set >> lane & 1u);
+    }
+    return n;
+  }
+
+ private:
+  static Vec sign_bit() { return _mm256_set1_ps(-0.0f); }
+  static __m256i first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+};
+
+}  // namespace
+}  // namespace inhibitor

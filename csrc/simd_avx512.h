@@ -1,0 +1,75 @@
+// AVX-512 (F, DQ, BW, VL): 16 lanes, 32 registers, comparison masks.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace inhibitor {
+namespace {
+
+struct Avx512 {
+  using Vec = __m512;
+  using Mask = __mmask16;
+  static constexpr int kWidth = 16;
+  static constexpr int kTileVecs = 4;   // vectors per row of a forward tile: 4 rows x 4 = 16 accumulators
+  static constexpr int kGradVecs = 2;   // the same for gradient tiles, which hold three values per element
+  static constexpr const char* kName = "avx512";
+
+  static Vec zero() { return _mm512_setzero_ps(); }
+  static Vec set(float x) { return _mm512_set1_ps(x); }
+  static Vec load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
+  static Vec load_first(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
+  static void store_first(float* p, Vec x, int n) { _mm512_mask_storeu_ps(p, first(n), x); }
+
+  static Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+  // a + b on the multiply-add units: on Zen, min, max, range and add share the other two units.
+  static Vec add_by_fma(Vec a, Vec b) { return _mm512_fmadd_ps(b, _mm512_set1_ps(1.0f), a); }
+  static Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+  static Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+  static Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+  static Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }
+  static Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+  static Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+  static Vec abs(Vec a) { return _mm512_abs_ps(a); }
+  static float sum(Vec a) { return _mm512_reduce_add_ps(a); }
+  static float largest(Vec a) { return _mm512_reduce_max_ps(a); }
+
+  // The smaller magnitude with the sign of v: clamp(v, -z, z) for z >= 0, in one instruction.
+  static Vec clamp(Vec v, Vec z) { return _mm512_range_ps(v, z, 2); }
+  static Vec sign_one(Vec v) {
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN),
+                                                         _mm512_castps_si512(_mm512_set1_ps(1.0f)), 0xEA));
+  }
+
+  static Mask gt(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+  static Mask is_nan(Vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+  static Vec select(Mask m, Vec a, Vec b) { return _mm512_mask_blend_ps(m, b, a); }
+  static Vec add_where(Mask m, Vec acc, Vec x) { return _mm512_mask_add_ps(acc, m, acc, x); }
+  static Vec fma_where(Mask m, Vec a, Vec b, Vec acc) { return _mm512_mask3_fmadd_ps(a, b, acc, m); }
+  static unsigned bits(Mask m) { return m; }
+
+  // The low (high) halves of a and b, interleaved.
+  static Vec zip_low(Vec a, Vec b) {
+    const __m512i index = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(a, index, b);
+  }
+  static Vec zip_high(Vec a, Vec b) {
+    const __m512i index = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return _mm512_permutex2var_ps(a, index, b);
+  }
+
+  // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
+  static int append(int32_t* out, Mask m, int32_t first) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    // Compressed in a register: the form that stores is microcoded on Zen 4.
+    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(m, _mm512_add_epi32(lanes, _mm512_set1_epi32(first))));
+    return __builtin_popcount(m);
+  }
+
+ private:
+  static Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }
+};
+
+}  // namespace
+}  // namespace inhibitor

@@ -1,0 +1,86 @@
+// Compiler vector extensions (GCC, Clang): 4 lanes, on any processor; NEON and SSE2 have this width.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+namespace inhibitor {
+namespace {
+
+struct Portable {
+  typedef float Vec __attribute__((vector_size(16)));
+  typedef int32_t Mask __attribute__((vector_size(16)));
+  static constexpr int kWidth = 4;
+  static constexpr int kTileVecs = 2;
+  static constexpr int kGradVecs = 1;
+  static constexpr const char* kName = "portable";
+
+  static Vec zero() { return Vec{}; }
+  static Vec set(float x) { return Vec{x, x, x, x}; }
+  static Vec load(const float* p) {
+    Vec x;
+    std::memcpy(&x, p, sizeof x);
+    return x;
+  }
+  static void store(float* p, Vec x) { std::memcpy(p, &x, sizeof x); }
+  static Vec load_first(const float* p, int n) {
+    Vec x{};
+    std::memcpy(&x, p, sizeof(float) * static_cast<unsigned>(n));
+    return x;
+  }
+  static void store_first(float* p, Vec x, int n) { std::memcpy(p, &x, sizeof(float) * static_cast<unsigned>(n)); }
+
+  static Vec add(Vec a, Vec b) { return a + b; }
+  static Vec add_by_fma(Vec a, Vec b) { return a + b; }
+  static Vec sub(Vec a, Vec b) { return a - b; }
+  static Vec mul(Vec a, Vec b) { return a * b; }
+  static Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+  static Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
+  static Vec min(Vec a, Vec b) { return a < b ? a : b; }
+  static Vec max(Vec a, Vec b) { return a > b ? a : b; }
+  static Vec abs(Vec a) { return as_float(as_int(a) & INT32_MAX); }
+  static float sum(Vec a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+  static float largest(Vec a) {
+    const float x = a[0] > a[1] ? a[0] : a[1];
+    const float y = a[2] > a[3] ? a[2] : a[3];
+    return x > y ? x : y;
+  }
+
+  static Vec clamp(Vec v, Vec z) { return as_float(as_int(min(abs(v), z)) | (as_int(v) & INT32_MIN)); }
+  static Vec sign_one(Vec v) { return as_float((as_int(v) & INT32_MIN) | as_int(set(1.0f))); }
+
+  static Mask gt(Vec a, Vec b) { return a > b; }
+  static Mask is_nan(Vec a) { return a != a; }
+  static Vec select(Mask m, Vec a, Vec b) { return as_float((m & as_int(a)) | (~m & as_int(b))); }
+  static Vec add_where(Mask m, Vec acc, Vec x) { return acc + as_float(m & as_int(x)); }
+  static Vec fma_where(Mask m, Vec a, Vec b, Vec acc) { return as_float(m & as_int(a)) * b + acc; }
+  static unsigned bits(Mask m) { return static_cast<unsigned>((m[0] & 1) | (m[1] & 2) | (m[2] & 4) | (m[3] & 8)); }
+
+  static Vec zip_low(Vec a, Vec b) { return Vec{a[0], b[0], a[1], b[1]}; }
+  static Vec zip_high(Vec a, Vec b) { return Vec{a[2], b[2], a[3], b[3]}; }
+
+  // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
+  static int append(int32_t* out, Mask m, int32_t first) {
+    const unsigned set = bits(m);
+    int n = 0;
+    for (int lane = 0; lane < kWidth; ++lane) {
+      out[n] = first + lane;
+      n += static_cast<int>(set >> lane & 1u);
+    }
+    return n;
+  }
+
+ private:
+  static Mask as_int(Vec a) {
+    Mask m;
+    std::memcpy(&m, &a, sizeof m);
+    return m;
+  }
+  static Vec as_float(Mask m) {
+    Vec a;
+    std::memcpy(&a, &m, sizeof a);
+    return a;
+  }
+};
+
+}  // namespace
+}  // namespace inhibitor

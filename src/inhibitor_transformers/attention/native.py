@@ -1,0 +1,197 @@
+"""The compiled kernels: where the library lies, which instruction set it uses, whose threads it borrows.
+
+`csrc/abi.h` is the other side of every structure here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import re
+import sys
+from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int64, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+ABI_VERSION = 1
+ISA_VARIABLE = "INHIBITOR_ISA"
+_MODULE = "inhibitor_transformers.attention._cpu_kernels"
+
+
+class Tensor4(Structure):
+    """`Tensor4` of abi.h: 4 dimensions, the last one contiguous."""
+
+    _fields_ = [("data", c_void_p), ("stride", c_int64 * 3)]
+
+
+class PerHead(Structure):
+    """`PerHead` of abi.h."""
+
+    _fields_ = [("data", c_void_p), ("stride", c_int64)]
+
+
+class InhibitorCall(Structure):
+    """`InhibitorCall` of abi.h."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("batch", "heads", "kv_heads", "queries", "keys", "dim", "value_dim")),
+        *((name, Tensor4) for name in ("query", "key", "value")),
+        *((name, PerHead) for name in ("gamma", "eta", "delta", "length_exponent")),
+        ("length_reference", c_double),
+        ("key_mask", c_void_p),
+        ("key_mask_stride", c_int64 * 2),
+        ("attn_mask", c_void_p),
+        ("attn_mask_stride", c_int64 * 4),
+        *((name, c_int64) for name in ("is_causal", "is_signed", "is_centered", "threads")),
+        *((name, Tensor4) for name in ("out", "grad_out", "grad_query", "grad_key", "grad_value")),
+        ("grad_scalars", c_void_p),
+    ]
+
+
+class UnavailableError(RuntimeError):
+    """The library cannot be used; the message says why."""
+
+
+@dataclass
+class Library:
+    """A loaded library and what it runs on."""
+
+    handle: ctypes.CDLL
+    isa: str
+    isas: list[str]
+    threading: str
+
+    def use_isa(self, name: str) -> None:
+        """Choose an instruction set. Raises UnavailableError when it was not built or the processor lacks it."""
+        if self.handle.inhibitor_use_isa(name.encode()) != 0:
+            raise UnavailableError(f"instruction set {name!r} is not available here; available: {self.isas}")
+        self.isa = name
+
+    def forward(self, call: InhibitorCall) -> None:
+        """Run the forward pass. Raises MemoryError."""
+        if self.handle.inhibitor_forward(byref(call)) != 0:
+            raise MemoryError("inhibitor attention: no memory for the scratch of one thread")
+
+    def backward(self, call: InhibitorCall) -> None:
+        """Run the backward pass. Raises MemoryError."""
+        if self.handle.inhibitor_backward(byref(call)) != 0:
+            raise MemoryError("inhibitor attention: no memory for the scratch of one thread")
+
+    def poison_scratch(self, on: bool) -> None:
+        """Fill scratch with NaN before each use (for tests)."""
+        self.handle.inhibitor_poison_scratch(int(on))
+
+
+_loaded: Library | str | None = None
+
+
+def library() -> Library:
+    """The library, loaded on first use. Raises UnavailableError."""
+    global _loaded
+    if _loaded is None:
+        try:
+            _loaded = _load()
+        except UnavailableError as reason:
+            _loaded = str(reason)
+    if isinstance(_loaded, str):
+        raise UnavailableError(_loaded)
+    return _loaded
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def unavailable() -> str | None:
+    """Why the library cannot be used here; None when it can."""
+    try:
+        library()
+    except UnavailableError as reason:
+        return str(reason)
+    return None
+
+
+def threads() -> int:
+    """Threads for one call: torch's number, but one in a forked child, whose copied thread pool is dead."""
+    return 1 if _forked else torch.get_num_threads()
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _load() -> Library:
+    handle = _open(_find())
+    if handle.inhibitor_abi_version() != ABI_VERSION or handle.inhibitor_call_bytes() != ctypes.sizeof(InhibitorCall):
+        raise UnavailableError("the compiled kernels are of another version than this package: install it again")
+    isas: list[str] = []
+    while (name := handle.inhibitor_isa(len(isas))) is not None:
+        isas.append(name.decode())
+    library = Library(handle, "", isas, _share_threads(handle))
+    asked = os.environ.get(ISA_VARIABLE, "").strip().lower()
+    if asked and asked not in isas:
+        raise UnavailableError(f"{ISA_VARIABLE}={asked!r} is not available here; available: {isas}")
+    library.use_isa(asked or isas[0])
+    return library
+
+
+def _find() -> Path:
+    # Found as if it were an extension module: true for wheels and for editable installs alike.
+    spec = importlib.util.find_spec(_MODULE)
+    if spec is None or spec.origin is None:
+        raise UnavailableError("the package was installed without compiled kernels (no C++17 compiler at install time)")
+    return Path(spec.origin)
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    try:
+        handle = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise UnavailableError(f"the compiled kernels cannot be loaded: {error}") from error
+    handle.inhibitor_isa.restype = c_char_p
+    handle.inhibitor_isa.argtypes = [c_int64]
+    handle.inhibitor_use_isa.restype = c_int64
+    handle.inhibitor_use_isa.argtypes = [c_char_p]
+    handle.inhibitor_set_parallel.restype = None
+    handle.inhibitor_set_parallel.argtypes = [c_void_p]
+    handle.inhibitor_poison_scratch.restype = None
+    handle.inhibitor_poison_scratch.argtypes = [c_int64]
+    for name in ("inhibitor_abi_version", "inhibitor_call_bytes"):
+        getattr(handle, name).restype = c_int64
+    for name in ("inhibitor_forward", "inhibitor_backward"):
+        getattr(handle, name).restype = c_int64
+        getattr(handle, name).argtypes = [POINTER(InhibitorCall)]
+    return handle
+
+
+def _share_threads(handle: ctypes.CDLL) -> str:
+    """Hand the entry point of torch's OpenMP runtime to the kernels; returns what they will use."""
+    for path in _openmp_runtimes():
+        try:
+            entry = ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, c_void_p)
+        except (OSError, AttributeError):
+            continue
+        handle.inhibitor_set_parallel(entry)
+        return f"torch's OpenMP runtime ({path.name})"
+    return "one thread (torch's OpenMP runtime was not found)"
+
+
+def _openmp_runtimes() -> list[Path]:
+    """OpenMP runtimes in this process, torch's own first. Never one that torch has not loaded."""
+    beside_torch = Path(torch.__file__).parent
+    if sys.platform == "darwin":
+        return sorted((beside_torch / "lib").glob("lib*omp*.dylib"))
+    try:
+        mapped = Path("/proc/self/maps").read_text()
+    except OSError:
+        return []
+    found = {Path(p) for p in re.findall(r"(/\S*lib(?:gomp|iomp5|omp)[\w.-]*\.so[\w.]*)", mapped)}
+    return sorted(found, key=lambda p: (beside_torch.parent not in p.parents, str(p)))

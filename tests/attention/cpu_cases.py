@@ -1,0 +1,87 @@
+"""Inputs, and the comparison with the float64 reference, that the tests of the CPU engine share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inhibitor_transformers.attention import inhibitor_attention, native
+
+SCALARS = ("gamma", "eta", "delta", "length_exponent")
+
+
+@dataclass(frozen=True)
+class Shape:
+    batch: int
+    heads: int
+    kv_heads: int
+    queries: int
+    keys: int
+    dim: int
+    value_dim: int
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """Run with one instruction set, with scratch memory poisoned by NaN."""
+    library = native.library()
+    before = library.isa
+    library.use_isa(name)
+    library.poison_scratch(True)
+    try:
+        yield
+    finally:
+        library.poison_scratch(False)
+        library.use_isa(before)
+
+
+def on_grid(*shape: int) -> Tensor:
+    """Multiples of 1/128: sums and differences are exact in float32, and ties are frequent."""
+    return torch.randint(-256, 257, shape).float() / 128
+
+
+def inputs(shape: Shape, draw=on_grid, *, off_lattice: float = 4e-6) -> dict[str, Tensor]:
+    """All tensor arguments of a call.
+
+    With q, k and v on the grid, gamma = sqrt(D) / 8 and n keys, S - mean S is a multiple of 1 / (1024 n).
+    A delta that is off this lattice keeps every comparison of the gradient away from equality by more
+    than float32 rounds, for n up to about 130 (any n when not centred): gradients must agree everywhere.
+    """
+    s = shape
+    return {
+        "query": draw(s.batch, s.heads, s.queries, s.dim),
+        "key": draw(s.batch, s.kv_heads, s.keys, s.dim),
+        "value": draw(s.batch, s.kv_heads, s.keys, s.value_dim),
+        "gamma": torch.full((s.heads,), s.dim**0.5 / 8),
+        "eta": torch.randn(s.heads),
+        "delta": torch.randint(0, 65, (s.heads,)) / 128 + off_lattice,
+        "length_exponent": torch.rand(s.heads),
+    }
+
+
+def outputs(tensors: dict[str, Tensor], grad: Tensor, engine: str, dtype: torch.dtype, **options) -> dict[str, Tensor]:
+    """The output ("out") and the gradient of every input, computed in `dtype`."""
+    leaves = {name: t.detach().to(dtype).requires_grad_() for name, t in tensors.items()}
+    out = inhibitor_attention(**leaves, engine=engine, **options)
+    grads = torch.autograd.grad(out, list(leaves.values()), grad.to(dtype))
+    return {"out": out.detach(), **dict(zip(leaves, grads, strict=True))}
+
+
+def error(got: Tensor, expected: Tensor) -> float:
+    """Largest deviation relative to the largest expected value."""
+    if expected.numel() == 0:
+        return 0.0
+    return ((got.double() - expected.double()).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
+
+
+def compare(tensors: dict[str, Tensor], tolerance: float, **options) -> None:
+    """Assert that engine `cpu` agrees with the float64 reference in the output and all gradients."""
+    grad = torch.randn(*tensors["query"].shape[:3], tensors["value"].shape[3])
+    got = outputs(tensors, grad, "cpu", torch.float32, **options)
+    expected = outputs(tensors, grad, "reference", torch.float64, **options)
+    wrong = {name: e for name in got if not (e := error(got[name], expected[name])) <= tolerance}
+    assert not wrong, wrong

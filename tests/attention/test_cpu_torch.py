@@ -1,0 +1,154 @@
+"""Engine `cpu` as a citizen of torch: dispatch, opcheck, compile, export, autocast, checkpointing, double backward."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from cpu_cases import Shape, inputs, on_grid
+from torch.utils.checkpoint import checkpoint
+
+from inhibitor_transformers.attention import available_engines, dispatch, inhibitor_attention, native
+from inhibitor_transformers.attention.call import make_call
+
+if native.unavailable():
+    pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def plain_call(dtype: torch.dtype = torch.float32):
+    q = torch.randn(1, 2, 5, 4, dtype=dtype)
+    return q, q, q
+
+
+def arguments(requires_grad: bool = True) -> tuple:
+    tensors = inputs(Shape(1, 2, 1, 5, 9, 8, 8))
+    leaves = [t.requires_grad_(requires_grad) for t in tensors.values()]
+    return (*leaves, torch.rand(1, 9) < 0.7, torch.rand(1, 2, 5, 9) < 0.7, 64.0, False, True, True)
+
+
+def test_auto_prefers_the_engine_where_it_can_serve():
+    assert available_engines()[0] == "cpu"
+    options = dict(
+        gamma=1.0,
+        eta=1.0,
+        delta=0.0,
+        length_exponent=0.0,
+        length_reference=64,
+        key_padding_mask=None,
+        attn_mask=None,
+        is_causal=False,
+        signed=True,
+        center="mean",
+    )
+    for dtype, name in ((torch.float32, "cpu"), (torch.bfloat16, "cpu"), (torch.float64, "reference")):
+        assert dispatch.select(make_call(*plain_call(dtype), **options), "auto").name == name
+
+
+def test_an_explicit_request_that_cannot_be_served_says_why():
+    with pytest.raises(ValueError, match="float64"):
+        inhibitor_attention(*plain_call(torch.float64), engine="cpu")
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_opcheck(masked):
+    args = arguments()
+    if not masked:
+        args = (*args[:7], None, None, *args[9:])
+    torch.library.opcheck(torch.ops.inhibitor.cpu_forward.default, args)
+    out = torch.ops.inhibitor.cpu_forward(*args).detach()
+    grad = torch.randn_like(out)
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+    torch.library.opcheck(torch.ops.inhibitor.cpu_backward.default, (grad, out, *args), test_utils=tests)
+
+
+def layer(q, k, v, gamma, mask):
+    return inhibitor_attention(q * 2, k, v, gamma=gamma, delta=0.3, key_padding_mask=mask).transpose(1, 2).flatten(2)
+
+
+def layer_inputs(batch: int, length: int) -> list:
+    q, k, v = (on_grid(batch, 2, length, 16).requires_grad_() for _ in range(3))
+    return [q, k, v, torch.rand(2).requires_grad_(), torch.rand(batch, length) < 0.7]
+
+
+def test_compiles_as_one_graph_with_dynamic_shapes():
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    for batch, length in ((2, 17), (3, 40), (2, 5)):
+        args = layer_inputs(batch, length)
+        out, expected = compiled(*args), layer(*args)
+        assert torch.equal(out, expected)
+        for got, want in zip(*(torch.autograd.grad(o.sum(), args[:4]) for o in (out, expected)), strict=True):
+            assert torch.equal(got, want)
+
+
+def test_compiles_before_the_library_was_ever_used():
+    code = """
+import torch
+from inhibitor_transformers.attention import inhibitor_attention
+f = torch.compile(lambda q: inhibitor_attention(q, q, q), fullgraph=True, backend="aot_eager")
+assert f(torch.randn(1, 1, 3, 4)).shape == (1, 1, 3, 4)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_exports_with_dynamic_shapes():
+    class Layer(torch.nn.Module):
+        def forward(self, q, k, v):
+            return inhibitor_attention(q, k, v, delta=0.3)
+
+    q = torch.randn(2, 2, 17, 16)
+    length, batch = torch.export.Dim("length", min=2, max=512), torch.export.Dim("batch", min=1, max=64)
+    dims = {0: batch, 2: length}
+    exported = torch.export.export(Layer(), (q, q, q), dynamic_shapes=(dims, dims, dims))
+    other = torch.randn(3, 2, 40, 16)
+    assert torch.equal(exported.module()(other, other, other), Layer()(other, other, other))
+
+
+def test_autocast():
+    project = torch.nn.Linear(16, 16)
+    x = torch.randn(1, 2, 9, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        q = project(x)
+        out = inhibitor_attention(q, q, q, engine="cpu")
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert project.weight.grad.isfinite().all()
+
+
+def test_activation_checkpointing():
+    args = layer_inputs(2, 17)
+    plain = torch.autograd.grad(layer(*args).sum(), args[:4])
+    for reentrant in (True, False):
+        out = checkpoint(layer, *args, use_reentrant=reentrant)
+        again = [t.clone() for t in torch.autograd.grad(out.sum(), args[:4])] if not reentrant else None
+        if reentrant:
+            out.sum().backward()
+            again = [t.grad for t in args[:4]]
+        assert all(torch.equal(a, b) for a, b in zip(again, plain, strict=True))
+
+
+def test_double_backward_is_that_of_the_reference():
+    tensors = inputs(Shape(1, 2, 1, 7, 11, 8, 8), torch.randn)
+    results = []
+    for engine in ("cpu", "reference"):
+        leaves = {n: t.detach().clone().requires_grad_() for n, t in tensors.items()}
+        out = inhibitor_attention(**leaves, engine=engine)
+        first = torch.autograd.grad(out.square().sum(), list(leaves.values()), create_graph=True)
+        penalty = sum(g.square().sum() for g in first)
+        results.append(torch.autograd.grad(penalty, list(leaves.values())))
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+def test_gradients_only_where_asked():
+    q, k, v = (torch.randn(1, 2, 9, 16) for _ in range(3))
+    v.requires_grad_()
+    inhibitor_attention(q, k, v, engine="cpu").sum().backward()
+    assert v.grad is not None and q.grad is None
