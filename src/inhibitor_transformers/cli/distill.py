@@ -27,7 +27,7 @@ def distill(
     threads: Threads = None,
 ) -> None:
     """Distil a student, task-agnostic: the stages of a YAML, one after the other."""
-    from ..distill.config import load_yaml, override
+    from ..distill.settings import load_yaml, override
 
     settings = override(load_yaml(config), set_ or [])
     flags = {"teacher": teacher, "text": text, "layers": layers, "seed": seed}
@@ -57,8 +57,8 @@ def run_distillation(
 ) -> None:
     """Check the settings of a run, then run it (or, for a dry run, only show its plan)."""
     from ..distill import Distillation, DistillConfig
-    from ..distill.config import build
     from ..distill.pipeline import plan_of
+    from ..distill.settings import build
 
     runtime = choose_device(device) | {"report_to": report_to}
     quiet(threads)
