@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
@@ -20,10 +23,11 @@ from transformers import (
     set_seed,
 )
 
+from ..measure.positions import require_positions
 from ..measure.task_score import score_task
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks import Task, TaskData, chance_level, compute_metrics, encode
-from .folders import last_whole_checkpoint, prepare_output, save_into
+from .folders import check_output, last_whole_checkpoint, prepare_output, save_into
 from .memory import estimate_memory
 from .objectives import TaskObjective
 from .settings import require
@@ -100,18 +104,24 @@ def finetune(
     Raises ValueError (ConfigError) before any work is done.
     """
     started = time.monotonic()
-    settings = {"model": source, "teacher": teacher_source, "task": data.task.name, **_own_settings(arguments)}
-    prepare_output(output, settings, resume=resume, overwrite=overwrite)
+    settings = {"model": source, "teacher": teacher_source, "task": data.task.name, "data": _fingerprints(data)}
+    settings |= _own_settings(arguments)
+    check_output(output, settings, resume=resume, overwrite=overwrite)
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(source)
     model = load_for_task(source, data.task)
-    teacher, teacher_scores = None, None
+    require_positions(model.config, arguments.max_length, "max_length")
+    teacher, teacher_tokenizer, teacher_scores = None, None, None
     if teacher_source is not None:
-        teacher, teacher_scores = _checked_teacher(teacher_source, tokenizer, data, arguments, say)
-        teacher.model.to(arguments.device)
+        teacher_tokenizer = load_tokenizer(teacher_source)
+        require_same_tokenizer(tokenizer, teacher_tokenizer)
+        teacher, teacher_scores = _checked_teacher(teacher_source, teacher_tokenizer, data, arguments, say)
+    prepare_output(output, settings, resume=resume, overwrite=overwrite)
     for note in data.notes:
         say(note)
-    trainer = _trainer(model, tokenizer, data, arguments, teacher)
+    # Both give the same ids; only the teacher's own tokenizer is sure to give the segments that it was trained with.
+    train = encode(data.train, teacher_tokenizer or tokenizer, data.task, arguments.max_length)
+    trainer = _trainer(model, tokenizer, data, train, arguments, teacher)
     tokens = arguments.per_device_train_batch_size * arguments.max_length
     say(f"{estimate_memory(model, teacher.model if teacher else None, model.config, tokens)}, at full length")
     checkpoint = last_whole_checkpoint(Path(str(arguments.output_dir)))
@@ -144,13 +154,14 @@ def _checked_teacher(
     arguments: FinetuneArguments,
     say: Callable[[str], None],
 ) -> tuple[Teacher, Scores]:
-    require_same_tokenizer(tokenizer, load_tokenizer(source))
     model = load_pretrained(source, AutoModelForSequenceClassification)
+    require_positions(model.config, arguments.max_length, "max_length")
     task = data.task
     if model.config.num_labels != task.num_labels:
         raise ValueError(f"teacher {source!r} has {model.config.num_labels} labels, {task.name} has {task.num_labels}")
-    theirs = [model.config.id2label[i] for i in range(task.num_labels)]
-    if sorted(theirs) == sorted(task.label_names) and theirs != list(task.label_names):
+    theirs = [str(model.config.id2label[i]) for i in range(task.num_labels)]
+    lower, ours = [name.lower() for name in theirs], [name.lower() for name in task.label_names]
+    if sorted(lower) == sorted(ours) and lower != ours:
         raise ValueError(f"teacher {source!r} orders its labels {theirs}, {task.name} has {list(task.label_names)}")
     scores = score_task(model.to(arguments.device), tokenizer, data, max_length=arguments.max_length)
     for split, values in scores.items():
@@ -168,6 +179,7 @@ def _trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     data: TaskData,
+    train: Dataset,
     arguments: FinetuneArguments,
     teacher: Teacher | None,
 ) -> DistillationTrainer:
@@ -191,7 +203,7 @@ def _trainer(
     return DistillationTrainer(
         model=model,
         args=arguments,
-        train_dataset=encode(data.train, tokenizer, task, arguments.max_length),
+        train_dataset=train,
         eval_dataset={s: encode(d, tokenizer, task, arguments.max_length) for s, d in data.evaluation.items()},
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
@@ -209,9 +221,22 @@ def _require_best_restored(trainer: DistillationTrainer, scores: Scores, task: T
 
 
 def _own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
-    """The arguments that differ from their defaults, plainly, without paths that change from run to run."""
-    defaults = {f.name: f.default for f in dataclasses.fields(arguments)}
-    names = {f.name for f in dataclasses.fields(FinetuneArguments)} - {"output_dir", "logging_dir"}
-    plain = (bool, int, float, str)
-    given = {n: getattr(arguments, n) for n in sorted(names) if getattr(arguments, n) != defaults[n]}
-    return {n: v for n, v in given.items() if isinstance(v, plain)}
+    """The arguments that differ from their defaults, plainly."""
+    defaults = FinetuneArguments(output_dir=arguments.output_dir)
+    names = sorted(f.name for f in dataclasses.fields(arguments))
+    given = {n: getattr(arguments, n) for n in names if getattr(arguments, n) != getattr(defaults, n)}
+    given = {n: v.value if isinstance(v, Enum) else v for n, v in given.items()}
+    return {n: v for n, v in given.items() if isinstance(v, bool | int | float | str)}
+
+
+def _fingerprints(data: TaskData) -> dict[str, str]:
+    """Size and hash of the examples of every split, so that a run is not resumed on other data."""
+    return {split: _fingerprint(examples) for split, examples in {"train": data.train, **data.evaluation}.items()}
+
+
+def _fingerprint(examples: Dataset) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for column in sorted(examples.column_names):
+        for value in examples[column]:
+            digest.update(f"{value!r}\n".encode("utf-8", "backslashreplace"))
+    return f"{len(examples)} examples, {digest.hexdigest()}"

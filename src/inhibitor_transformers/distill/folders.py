@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,32 +15,46 @@ from .settings import ConfigError
 RECORD = "run.yaml"
 
 
+def check_output(output: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Raise ConfigError unless a run with these settings may write to `output`; changes nothing.
+
+    It may if the folder is empty or not there, to `overwrite` it, or to `resume` the same settings.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with what is in the folder, --overwrite deletes it: give one of them")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output} is a file; choose another output folder")
+    if not _is_used(output) or overwrite:
+        return
+    record = output / RECORD
+    if not resume:
+        raise ConfigError(f"{output} exists; add --overwrite to start anew, or choose another folder")
+    if not record.exists():
+        raise ConfigError(f"{output} holds no run to resume (there is no {RECORD} in it)")
+    before, now = yaml.safe_load(record.read_text(encoding="utf-8")), yaml.safe_load(_as_text(settings))
+    if differing := [key for key in before | now if before.get(key) != now.get(key)]:
+        raise ConfigError(
+            f"{record} holds other settings than this run ({', '.join(differing)}): resume with those, or use another "
+            "folder"
+        )
+
+
 def prepare_output(output: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Make `output` ready for a run with these settings and write them to run.yaml in it.
 
-    Raises ConfigError if the folder exists and neither flag is given, or if it holds a run with other settings.
+    Deletes what `overwrite` allows: call it when nothing can go wrong any more. Raises as `check_output`.
     """
-    text = yaml.safe_dump(settings, sort_keys=False)
-    record = output / RECORD
-    if resume and not overwrite and _is_used(output):
-        if not record.exists():
-            raise ConfigError(f"{output} holds no run to resume (there is no {RECORD} in it)")
-        if record.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"{record} holds other settings than this run: resume with those, or use another folder")
-        return
-    prepare_folder(output, overwrite=overwrite)
-    record.write_text(text, encoding="utf-8")
+    check_output(output, settings, resume=resume, overwrite=overwrite)
+    if overwrite and _is_used(output):
+        shutil.rmtree(output)
+    output.mkdir(parents=True, exist_ok=True)
+    half = output / f"{RECORD}.half"
+    half.write_text(_as_text(settings), encoding="utf-8")
+    half.replace(output / RECORD)
 
 
-def prepare_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make an empty folder. Raises ConfigError if it holds anything and may not be overwritten."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; choose another output folder")
-    if _is_used(folder):
-        if not overwrite:
-            raise ConfigError(f"{folder} exists; add --overwrite to start anew, or choose another folder")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+def _as_text(settings: dict[str, Any]) -> str:
+    return yaml.safe_dump(settings, sort_keys=False)
 
 
 def _is_used(folder: Path) -> bool:
@@ -48,8 +63,16 @@ def _is_used(folder: Path) -> bool:
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end: Trainer writes trainer_state.json last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, set_seed
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, TrainingArguments, set_seed
 
+from ..measure.positions import require_positions
 from ..models import (
     InhibiDistilBertForMaskedLM,
     InhibiDistilBertModel,
@@ -29,7 +30,8 @@ from ..models.inhibidistilbert.from_teacher import teacher_depth
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks.text import english_on_this_machine, load_texts, split_held_out
 from .config import DistillConfig, MaskedLMArguments, StageArguments
-from .folders import prepare_output, save_atomically, save_into
+from .folders import check_output, prepare_output, save_atomically, save_into
+from .settings import require
 from .stages import run_stage
 from .teacher import Teacher
 
@@ -62,17 +64,21 @@ class Distillation:
         runtime: dict[str, Any] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        self.config, self.output, self.say = config, output, say
-        self.stages = [
-            config.build_stage(i, self._stage_folder(i), **(runtime or {})) for i in range(len(config.stages))
-        ]
-        prepare_output(output, dataclasses.asdict(config), resume=resume, overwrite=overwrite)
+        self.config, self.output, self.runtime, self.say = config, output, runtime or {}, say
+        self.stages = [config.build_stage(i, self._stage_folder(i), **self.runtime) for i in range(len(config.stages))]
+        self._require_one_process()
+        settings = dataclasses.asdict(config)
+        check_output(output, settings, resume=resume, overwrite=overwrite)
         self.tokenizer = load_tokenizer(config.teacher)
         wants_head = any(isinstance(stage, MaskedLMArguments) for stage in self.stages)
         self.model_class = InhibiDistilBertForMaskedLM if wants_head else InhibiDistilBertModel
         model = load_pretrained(config.teacher, AutoModelForMaskedLM if wants_head else AutoModel)
         self.plan = plan_layers(config.layers, teacher_depth(model.config))
+        for stage in self.stages:
+            require_positions(model.config, max(stage.lengths), f"{stage.name}.lengths")
         self.teacher = Teacher(model.to(self._device()))
+        self.texts = self._texts()
+        prepare_output(output, settings, resume=resume, overwrite=overwrite)
 
     def run(self, on_stage: OnStage | None = None) -> InhibiDistilBertPreTrainedModel:
         """Run what is not finished yet; returns the student, which is also saved in the run folder.
@@ -84,22 +90,26 @@ class Distillation:
         student = self._student(finished)
         self.say(f"teacher {self.config.teacher}: {self.plan.teacher_depth} layers; {len(self.plan)} in the student")
         self.say(self.plan.table())
-        texts = self._texts()
         if on_stage and not finished:
             on_stage("start", student)
         for index in range(finished, len(self.stages)):
             stage, folder = self.stages[index], self._stage_folder(index)
             self.say(f"stage {index + 1} of {len(self.stages)}: {stage.name}")
-            run_stage(stage, student, self.teacher, self.plan, self.tokenizer, texts, folder, say=self.say)
+            run_stage(stage, student, self.teacher, self.plan, self.tokenizer, self.texts, folder, say=self.say)
             save_atomically(folder / "student", student, self.tokenizer)
             if on_stage:
                 on_stage(stage.name, student)
         save_into(self.output, student, self.tokenizer)
         return student
 
+    def _require_one_process(self) -> None:
+        """The objectives call parts of the student, which the gradient exchange between processes does not see."""
+        processes = max((s.world_size for s in self.stages if isinstance(s, StageArguments)), default=1)
+        require(processes == 1, f"distillation runs in one process, not {processes}: start it without torchrun")
+
     def _device(self) -> torch.device:
         trained = [stage for stage in self.stages if isinstance(stage, StageArguments)]
-        return trained[0].device if trained else torch.device("cpu")
+        return (trained[0] if trained else TrainingArguments(str(self.output), **self.runtime)).device
 
     def _stage_folder(self, index: int) -> Path:
         return self.output / "stages" / f"{index + 1}-{self.config.stage_names[index]}"
