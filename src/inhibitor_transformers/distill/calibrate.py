@@ -55,7 +55,7 @@ def calibrate(
     plan: LayerPlan,
     batches: Sequence[dict[str, Tensor]],
 ) -> Calibration:
-    """Set the scalars of every head of `student` in place.
+    """Set the scalars of every head of `student` in place; a head that the grid cannot better keeps its own.
 
     Args:
         student: built from the teacher; its q, k, v weights are used as they are.
@@ -73,8 +73,9 @@ def calibrate(
     for block, source in zip(student.base_model.transformer.layer, plan.teacher_layers, strict=True):
         attention = block.attention
         layers = [_project(attention, s.hidden[source], s.contexts[source]) for s in signals]
-        before.append(_current_error(attention, layers))
-        after.append(_calibrate_layer(attention, layers))
+        start = _current_error(attention, layers)
+        before.append(start.tolist())
+        after.append(_calibrate_layer(attention, layers, start))
     return Calibration(before, after)
 
 
@@ -87,11 +88,12 @@ def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: 
     return _Layer(q, k, v, heads(context).float())
 
 
-def _calibrate_layer(attention: InhibiDistilBertSelfAttention, layers: list[_Layer]) -> list[float]:
+def _calibrate_layer(attention: InhibiDistilBertSelfAttention, layers: list[_Layer], start: Tensor) -> list[float]:
+    """Set every head's scalars to the best of the grid, or leave them where none is better than `start`, its error."""
     unit_v = _mean([layer.value.abs().float().mean(dim=(0, 2, 3)) for layer in layers])  # (H,)
     unit_s = _mean([_score_deviation(layer) for layer in layers])
-    best = torch.full_like(unit_v, math.inf)
-    found = {name: torch.zeros_like(unit_v) for name in ("gamma", "delta", "eta", "length_exponent")}
+    best = start
+    found = {n: getattr(attention.inhibitor, n).clone() for n in ("gamma", "delta", "eta", "length_exponent")}
     for g in GAMMA_GRID:
         for d in DELTA_GRID:
             gamma, delta = g * unit_v / unit_s, d * unit_v
@@ -138,7 +140,8 @@ def _least_squares(
     return eta, exponent, best
 
 
-def _current_error(attention: InhibiDistilBertSelfAttention, layers: list[_Layer]) -> list[float]:
+def _current_error(attention: InhibiDistilBertSelfAttention, layers: list[_Layer]) -> Tensor:
+    """Relative error per head at the scalars as they are, (H,)."""
     config = attention.config
     errors = []
     for layer in layers:
@@ -152,7 +155,7 @@ def _current_error(attention: InhibiDistilBertSelfAttention, layers: list[_Layer
         ).float()
         difference = context - layer.target
         errors.append(_inner(difference, difference) / _inner(layer.target, layer.target))
-    return _mean(errors).tolist()
+    return _mean(errors)
 
 
 def _score_deviation(layer: _Layer) -> Tensor:

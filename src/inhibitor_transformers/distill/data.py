@@ -53,6 +53,21 @@ def token_windows(
     return windows
 
 
+def exact_windows(
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int, count: int
+) -> list[np.ndarray]:
+    """The first `count` windows of exactly `length` tokens, special tokens included; fewer where texts run out."""
+    prefix, suffix = _special_tokens(tokenizer)
+    body = length - len(prefix) - len(suffix)
+    windows: list[np.ndarray] = []
+    for ids in _token_ids(texts, tokenizer):
+        for start in range(0, len(ids) - body + 1, body):
+            if len(windows) == count:
+                return windows
+            windows.append(np.asarray([*prefix, *ids[start : start + body], *suffix], dtype=np.int32))
+    return windows
+
+
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and after a single text."""
     bare, full = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]

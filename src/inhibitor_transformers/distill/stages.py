@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from .calibrate import calibrate
@@ -20,7 +19,7 @@ from .config import (
     StageArguments,
     StageConfig,
 )
-from .data import MaskedStepBatches, StepBatches, pad_windows, token_windows, unpack
+from .data import MaskedStepBatches, StepBatches, exact_windows, pad_windows, token_windows, unpack
 from .folders import last_whole_checkpoint
 from .memory import estimate_memory
 from .objectives import ContextObjective, HiddenObjective, MaskedLMObjective, Objective, teacher_scales
@@ -59,8 +58,16 @@ def _calibrate(
     folder: Path,
     say: Say,
 ) -> None:
-    batches = [_exact_length_batch(texts, tokenizer, length, stage.tokens_per_length) for length in stage.lengths]
-    batches = [{name: t.to(student.device) for name, t in batch.items()} for batch in batches]
+    batches = []
+    for length in stage.lengths:
+        windows = exact_windows(texts, tokenizer, length, max(stage.tokens_per_length // length, 1))
+        if not windows:
+            say(f"no text is as long as {length} tokens: calibrating without that length")
+            continue
+        batch = pad_windows(windows, tokenizer)
+        batches.append({name: t.to(student.device) for name, t in batch.items()})
+    if not batches:
+        raise ValueError(f"no text is as long as {min(stage.lengths)} tokens, the shortest length to calibrate on")
     result = calibrate(student, teacher, plan, batches)
     folder.mkdir(parents=True, exist_ok=True)
     record = {"before": result.before, "relative_error": result.relative_error}
@@ -79,6 +86,7 @@ def _train(
     folder: Path,
     say: Say,
 ) -> None:
+    set_seed(stage.seed)  # whatever ran before, so that a resumed run draws the same
     steps = stage.max_steps * stage.gradient_accumulation_steps * stage.world_size
     windows = token_windows(texts, tokenizer, stage.lengths, seed=stage.seed, max_tokens=steps * stage.tokens_per_step)
     dataset_class = MaskedStepBatches if isinstance(stage, MaskedLMArguments) else StepBatches
@@ -147,17 +155,6 @@ def _trainable(student: InhibiDistilBertPreTrainedModel, stage: StageArguments) 
         yield
     finally:
         student.requires_grad_(True)
-
-
-def _exact_length_batch(
-    texts: list[str], tokenizer: PreTrainedTokenizerBase, length: int, tokens: int
-) -> dict[str, Tensor]:
-    """About `tokens` tokens in rows of exactly `length`, without padding."""
-    windows = token_windows(texts, tokenizer, [length], max_tokens=20 * tokens)
-    exact = [w for w in windows if len(w) == length][: max(tokens // length, 1)]
-    if not exact:
-        raise ValueError(f"no text is as long as {length} tokens; calibrate on shorter lengths or give longer texts")
-    return pad_windows(exact, tokenizer)
 
 
 def _mean(values: list[float]) -> float:

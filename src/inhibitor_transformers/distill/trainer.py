@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Trainer
 
 from ..attention import InhibitorScalars
 from .losses import IGNORED
 from .objectives import Objective, Terms
+
+_OBJECTIVE_FILE = "objective.safetensors"
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -26,7 +29,8 @@ class DistillationTrainer(Trainer):
         objective: gives the loss terms of a batch.
         scalar_learning_rate_factor: the scalars' learning rate over that of the weights.
         dropout: False switches the student's dropout off (matching a teacher that has none).
-        extra_modules: modules of the objective that are trained along, such as projections.
+
+    Modules of the objective, such as projections, are trained along and kept in the checkpoints, beside the student.
     """
 
     # Every term is divided by the number of items in the whole accumulated batch.
@@ -48,6 +52,7 @@ class DistillationTrainer(Trainer):
         self.scalar_learning_rate_factor = scalar_learning_rate_factor
         self.dropout = dropout
         self._term_sums: dict[str, Tensor] = {}
+        self._logged_at = 0  # step at which these sums began
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser that the arguments name, with the scalars in a group of their own, without weight decay."""
@@ -90,6 +95,8 @@ class DistillationTrainer(Trainer):
         if not self.dropout:
             model.eval()
         count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != IGNORED).sum()
+        if not self._term_sums:
+            self._logged_at = self.state.global_step
         terms = self.objective(model, inputs, count)
         loss = torch.stack(list(terms.values())).sum()
         self._require_finite(terms, loss)
@@ -101,23 +108,42 @@ class DistillationTrainer(Trainer):
     def _require_finite(self, terms: Terms, loss: Tensor) -> None:
         if bool(torch.isfinite(loss)):
             return
-        wrong = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
+        wrong = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or ["the sum of all terms"]
         step = self.state.global_step + 1
         kept = Path(str(self.args.output_dir)) / f"stopped-before-step-{step}"
-        if all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+        if self._weights_are_finite():
             self.save_model(str(kept))
             where = f"the weights before that step are in {kept}"
         else:
             where = f"the weights are not finite any more; the checkpoints in {self.args.output_dir} are from before"
         raise NonFiniteLossError(f"loss is not finite at step {step}: {', '.join(wrong)}; {where}")
 
+    def _weights_are_finite(self) -> bool:
+        return all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As Trainer's, with the objective's modules beside the student. Raises NonFiniteLossError rather than save NaN."""
+        folder = Path(str(output_dir or self.args.output_dir))
+        if not self._weights_are_finite():
+            raise NonFiniteLossError(
+                f"the weights are not finite after step {self.state.global_step}; the checkpoints in "
+                f"{self.args.output_dir} are from before"
+            )
+        super().save_model(str(folder), _internal_call=_internal_call)
+        if isinstance(self.objective, nn.Module) and (state := self.objective.state_dict()):
+            save_file(state, folder / _OBJECTIVE_FILE)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """As Trainer's; a checkpoint also gives back the objective's own modules."""
+        file = Path(str(resume_from_checkpoint)) / _OBJECTIVE_FILE
+        if isinstance(self.objective, nn.Module) and file.exists():
+            self.objective.load_state_dict(load_file(file))
+        return super().train(resume_from_checkpoint, **kwargs)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of every term since the last log."""
         if "loss" in logs and self._term_sums:
-            steps = max(self.state.global_step - self._steps_logged, 1)
+            steps = max(self.state.global_step - self._logged_at, 1)
             logs = logs | {f"loss/{name}": float(total) / steps for name, total in self._term_sums.items()}
             self._term_sums.clear()
-            self._steps_logged = self.state.global_step
         super().log(logs, start_time)
-
-    _steps_logged = 0
