@@ -20,8 +20,8 @@ from ..models.inhibidistilbert.modeling_inhibidistilbert import InhibiDistilBert
 from .teacher import Teacher
 
 # γ in units of mean|v| / mean|S − mean S| (S: score at γ = 1) and δ in units of mean|v|.
-GAMMA_GRID = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-DELTA_GRID = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+GAMMA_GRID = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.5)
+DELTA_GRID = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 LENGTH_EXPONENT_GRID = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0)
 
 
