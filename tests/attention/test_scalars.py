@@ -68,15 +68,16 @@ def test_gradients_flow_for_negative_values() -> None:
         assert (gradient != 0).all(), name
 
 
+@pytest.mark.parametrize("engine", ["reference", "auto"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_stay_float32_under_autocast(dtype: torch.dtype) -> None:
+def test_stay_float32_under_autocast(dtype: torch.dtype, engine: str) -> None:
     scalars, projection = InhibitorScalars(3), nn.Linear(3, 3)
     inputs = qkv()
     with torch.autocast("cpu", dtype=dtype):
         query, key, value = projection(inputs["query"]), projection(inputs["key"]), inputs["value"].to(dtype)
-        output = inhibitor_attention(query, key, value, **scalars.as_arguments())
+        output = inhibitor_attention(query, key, value, **scalars.as_arguments(), engine=engine)
     assert output.dtype == query.dtype == dtype
-    in_float32 = inhibitor_attention(query.float(), key.float(), value.float(), **scalars.as_arguments())
+    in_float32 = inhibitor_attention(query.float(), key.float(), value.float(), **scalars.as_arguments(), engine=engine)
     assert torch.equal(output, in_float32.to(dtype))
     output.float().square().sum().backward()
     for parameter in scalars.parameters():
