@@ -25,7 +25,7 @@ from transformers import (
 
 from ..measure.positions import require_positions
 from ..measure.task_score import score_task
-from ..models.pretrained import load_pretrained, load_tokenizer
+from ..models.pretrained import SAFE_LOADING, load_pretrained, load_tokenizer
 from ..tasks import Task, TaskData, chance_level, compute_metrics, encode
 from .folders import check_output, last_whole_checkpoint, prepare_output, save_into
 from .memory import estimate_memory
@@ -142,7 +142,7 @@ def load_for_task(source: str, task: Task) -> PreTrainedModel:
         labels["id2label"] = dict(enumerate(task.label_names))
         labels["label2id"] = {name: i for i, name in enumerate(task.label_names)}
     try:
-        return AutoModelForSequenceClassification.from_pretrained(source, **labels)
+        return AutoModelForSequenceClassification.from_pretrained(source, **labels, **SAFE_LOADING)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"cannot load {source!r} for {task.name}: {str(error).strip().splitlines()[0]}") from error
 

@@ -146,7 +146,7 @@ class Distillation:
 def plan_of(config: DistillConfig) -> LayerPlan:
     """Which teacher layer each student layer will be made from; reads the teacher's config only."""
     try:
-        teacher = AutoConfig.from_pretrained(config.teacher)
+        teacher = AutoConfig.from_pretrained(config.teacher, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot load teacher {config.teacher!r}: {str(error).splitlines()[0]}") from error
     return plan_layers(config.layers, teacher_depth(teacher))
