@@ -7,6 +7,9 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+# Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
+SAFE_LOADING: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
+
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or Hub id. Raises ValueError if it has none."""
