@@ -64,6 +64,8 @@ class _ThenRegister(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__loader__ = module.__spec__.loader = self.loader  # nothing of us stays behind
         self.loader.exec_module(module)
         if self.watch in sys.meta_path and _register_if_ready(just_loaded=module):
             sys.meta_path.remove(self.watch)

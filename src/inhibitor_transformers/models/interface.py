@@ -74,7 +74,15 @@ def inhibitor_mask(
     attention_mask: Tensor | None = None,
     **kwargs: Any,
 ) -> Tensor | None:
-    """Mask function of transformers' interface: (B, Nk) bool for padding alone, else (B, 1, Nq, Nk) bool."""
+    """Mask function of transformers' interface: (B, Nk) bool for padding alone, else (B, 1, Nq, Nk) bool.
+
+    Raises ValueError for an `attention_mask` that is not (B, Nk).
+    """
+    if attention_mask is not None and attention_mask.dim() != 2:
+        raise ValueError(
+            "attention_mask must be (batch, keys), or bool (batch, 1 or heads, queries, keys) with True = valid; "
+            f"got {tuple(attention_mask.shape)}"
+        )
     if mask_function is not bidirectional_mask_function:
         kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
         return sdpa_mask(batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, **kwargs)
@@ -82,13 +90,14 @@ def inhibitor_mask(
         return None
     padding = attention_mask[:, -kv_length:].bool()
     # Reading the mask is free on a CPU only: elsewhere it would wait for the device, and traced it would branch.
-    on_cpu = padding.device.type == "cpu" and not torch.compiler.is_compiling()
-    return None if on_cpu and padding.all() else padding
+    # The key length is the mask's own, so a mask that does not fit the texts must stay, to be refused.
+    readable = padding.device.type == "cpu" and not torch.compiler.is_compiling()
+    return None if readable and q_length == kv_length and padding.all() else padding
 
 
 def require_inhibitor(requested: str | None) -> None:
-    """Raise ValueError unless `requested`, an `attn_implementation`, is None or "inhibitor"."""
-    if requested not in (None, ATTENTION_NAME):
+    """Raise ValueError unless `requested`, an `attn_implementation`, is "inhibitor"."""
+    if requested != ATTENTION_NAME:
         raise ValueError(
             f"this model computes inhibitor attention; attn_implementation={requested!r} would run softmax "
             f"attention with weights that were not made for it. Leave attn_implementation out"

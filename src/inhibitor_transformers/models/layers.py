@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-_RULES = '"all", "every 2nd", "first 3", "last 3", or a list such as "0,2,4"'
+_RULES = '"all", "every 2nd", "first 3", "last 3", or a list such as "0,2,4" or [0, 2, 4]'
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,21 @@ def plan_layers(rule: str | Sequence[int], teacher_depth: int) -> LayerPlan:
 
     Raises ValueError for a rule that cannot be read, or that names a layer the teacher does not have.
     """
-    layers = _read(rule, teacher_depth) if isinstance(rule, str) else list(rule)
+    layers = _read(rule, teacher_depth) if isinstance(rule, str) else _as_list(rule)
     if not layers:
         raise ValueError(f"layer rule {rule!r} selects no layer of a teacher with {teacher_depth}")
     beyond = [i for i in layers if not -teacher_depth <= i < teacher_depth]
     if beyond:
         raise ValueError(f"the teacher has layers 0 to {teacher_depth - 1}; layer rule {rule!r} asks for {beyond}")
     return LayerPlan(tuple(i % teacher_depth for i in layers), teacher_depth)
+
+
+def _as_list(rule: Sequence[int]) -> list[int]:
+    if isinstance(rule, Iterable):
+        layers = list(rule)
+        if all(type(i) is int for i in layers):
+            return layers
+    raise ValueError(f"cannot read layer rule {rule!r}; write {_RULES}")
 
 
 def _read(rule: str, depth: int) -> list[int]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 
 def check_loaded_keys(model: PreTrainedModel, info: dict[str, Any], source: str) -> None:
@@ -15,26 +18,30 @@ def check_loaded_keys(model: PreTrainedModel, info: dict[str, Any], source: str)
         info: transformers' loading info (missing, unexpected and mismatched keys).
         source: name or path of the checkpoint, for the message.
 
-    Keys of a task head may be missing or left over if the checkpoint was saved by another class.
+    Keys of a task head may be missing or left over if the checkpoint was saved by another class, and may have another
+    shape, which transformers lets pass only at `ignore_mismatched_sizes=True`. Head weights that were made for
+    another task are named in a warning.
     """
     saved_by = (model.config.architectures or [None])[0]
     other_head = saved_by != type(model).__name__
+    keys = {kind: {_key_name(key) for key in info[f"{kind}_keys"]} for kind in ("missing", "unexpected", "mismatched")}
     wrong = {
-        kind: sorted(
-            key for key in map(_key_name, info[f"{kind}_keys"]) if not (other_head and _is_head_key(model, key))
-        )
-        for kind in ("missing", "unexpected", "mismatched")
+        kind: sorted(k for k in found if not (_is_head_key(model, k) and (other_head or kind == "mismatched")))
+        for kind, found in keys.items()
     }
-    found = [
-        f"{len(keys)} {kind} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})"
-        for kind, keys in wrong.items()
-        if keys
-    ]
-    if found:
-        raise ValueError(
-            f"{source} does not hold the weights of {type(model).__name__}: {'; '.join(found)}. "
-            "A softmax model becomes an inhibitor model through from_teacher(teacher), not from_pretrained"
-        )
+    if any(wrong.values()):
+        found = "; ".join(f"{len(some)} {kind} ({_some(some)})" for kind, some in wrong.items() if some)
+        is_softmax = any(".inhibitor." in key for key in wrong["missing"])
+        hint = "; a softmax model becomes an inhibitor model through from_teacher(teacher)" if is_softmax else ""
+        raise ValueError(f"{source} does not hold the weights of {type(model).__name__}: {found}{hint}")
+    if other_head and saved_by is not None:
+        anew = keys["missing"] | keys["mismatched"]
+        if reused := sorted(key for key, _ in model.named_parameters() if _is_head_key(model, key) and key not in anew):
+            logger.warning(f"{type(model).__name__} takes over weights of a {saved_by}: {_some(reused)}")
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")
 
 
 def _key_name(key: Any) -> str:

@@ -1,7 +1,7 @@
 """Configuration of InhibiDistilBERT."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: @strict checks types only where they are not strings.
+import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -30,7 +30,8 @@ class InhibiDistilBertConfig(DistilBertConfig):
     layer_norm_eps (`float`, defaults to 1e-12):
         Epsilon of every LayerNorm (1e-5 in a student of RoBERTa).
 
-    Raises ValueError for a value outside these ranges.
+    Raises ValueError for a value outside these ranges, and for an `inhibitor_…` field that is not known: what it
+    changes would be lost.
     """
 
     model_type = "inhibidistilbert"
@@ -48,8 +49,21 @@ class InhibiDistilBertConfig(DistilBertConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.inhibitor_center not in CENTERS:
             raise ValueError(f"inhibitor_center must be one of {list(CENTERS)}, got {self.inhibitor_center!r}")
-        if self.inhibitor_length_reference <= 0:
+        if not 0 < self.inhibitor_length_reference < math.inf:
             raise ValueError(f"inhibitor_length_reference must be positive, got {self.inhibitor_length_reference}")
         if self.type_vocab_size < 0:
             raise ValueError(f"type_vocab_size must be 0 or more, got {self.type_vocab_size}")
+        if unknown := sorted(name for name in kwargs if name.startswith("inhibitor_")):
+            raise ValueError(f"InhibiDistilBertConfig has no field {', '.join(unknown)}; a newer release may")
+        self.output_attentions = kwargs.pop("output_attentions", False)
         super().__post_init__(**kwargs)
+
+    @property
+    def output_attentions(self) -> bool:
+        """False: transformers neither saves nor obeys it here; scores are asked for in the call."""
+        return False
+
+    @output_attentions.setter
+    def output_attentions(self, value: bool | None) -> None:
+        if value:
+            raise ValueError("output_attentions=True belongs in the call, model(..., output_attentions=True)")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from ...attention import InhibitorScalars
 from ..layers import LayerPlan, plan_layers
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 
@@ -25,8 +26,12 @@ class TeacherNames:
 
     layer: str
     parts: dict[str, str]  # student part of a layer -> teacher part
-    heads: dict[str, str]  # student head module -> teacher head module
-    position_offset: int = 0  # RoBERTa numbers positions from padding_idx + 1
+    heads: dict[str, dict[str, str]]  # task -> student head module -> teacher head module
+    positions_follow_padding: bool = False  # RoBERTa numbers positions from pad_token_id + 1
+
+    def position_offset(self, config: PretrainedConfig) -> int:
+        """Number of rows of the teacher's position table that come before the first position."""
+        return int(config.pad_token_id) + 1 if self.positions_follow_padding else 0
 
 
 _BERT_LAYER = {
@@ -39,7 +44,6 @@ _BERT_LAYER = {
     "ffn.lin2": "output.dense",
     "output_layer_norm": "output.LayerNorm",
 }
-_TOKEN_HEADS = {"qa_outputs": "qa_outputs"}
 _BERT_MLM = {
     "vocab_transform": "cls.predictions.transform.dense",
     "vocab_layer_norm": "cls.predictions.transform.LayerNorm",
@@ -50,23 +54,39 @@ _ROBERTA_MLM = {
     "vocab_layer_norm": "lm_head.layer_norm",
     "vocab_projector": "lm_head.decoder",
 }
-_DISTILBERT_HEADS = ("vocab_transform", "vocab_layer_norm", "vocab_projector", "pre_classifier", "classifier")
+# Tasks whose heads are alike in all three; BERT's other heads read a pooler, which DistilBERT does not have.
+_PER_TOKEN = {
+    "TokenClassification": {"classifier": "classifier"},
+    "QuestionAnswering": {"qa_outputs": "qa_outputs"},
+}
+_DISTILBERT_POOLED = {"pre_classifier": "pre_classifier", "classifier": "classifier"}
 
 TEACHERS = {
-    "bert": TeacherNames("encoder.layer", _BERT_LAYER, _BERT_MLM | _TOKEN_HEADS),
-    "roberta": TeacherNames("encoder.layer", _BERT_LAYER, _ROBERTA_MLM | _TOKEN_HEADS, position_offset=2),
+    "bert": TeacherNames("encoder.layer", _BERT_LAYER, _PER_TOKEN | {"MaskedLM": _BERT_MLM}),
+    "roberta": TeacherNames(
+        "encoder.layer", _BERT_LAYER, _PER_TOKEN | {"MaskedLM": _ROBERTA_MLM}, positions_follow_padding=True
+    ),
     "distilbert": TeacherNames(
         "transformer.layer",
         {part: part for part in _BERT_LAYER},
-        {head: head for head in _DISTILBERT_HEADS} | _TOKEN_HEADS,
+        _PER_TOKEN
+        | {
+            "MaskedLM": {name: name for name in _BERT_MLM},
+            "SequenceClassification": _DISTILBERT_POOLED,
+            "MultipleChoice": _DISTILBERT_POOLED,
+        },
     ),
 }
+_SIZES = ("vocab_size", "max_position_embeddings", "n_layers", "n_heads", "dim", "hidden_dim", "type_vocab_size")
+_LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 
 
 def teacher_depth(config: PretrainedConfig) -> int:
     """Number of layers of a supported teacher. Raises ValueError naming the supported architectures."""
     if config.model_type not in TEACHERS:
         raise ValueError(f"no student can be built from a {config.model_type!r} teacher; supported: {sorted(TEACHERS)}")
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+        raise ValueError(f"no student can be built from a {config.model_type!r} decoder; supported are encoders")
     return int(config.num_hidden_layers)
 
 
@@ -78,6 +98,7 @@ def student_from_teacher(
         raise ValueError(f"the teacher must be a transformers model, got {type(teacher).__name__}")
     plan = plan_layers(layers, teacher_depth(teacher.config))
     keep = _keeps_segments(teacher.config, segments)
+    _check_overrides(overrides)
     config = student_config(teacher.config, plan, keep_segments=keep, **overrides)
     student = model_class(config)
     encoder = student.base_model
@@ -88,7 +109,7 @@ def student_from_teacher(
     new_heads = _copy_heads(teacher, student) if student is not encoder else []
     if new_heads:
         logger.warning(f"task head of {model_class.__name__} starts anew: {', '.join(new_heads)}")
-    return student.to(dtype=teacher.dtype).eval()
+    return _in_dtype(student, teacher.dtype).eval()
 
 
 def student_config(
@@ -99,7 +120,7 @@ def student_config(
     is_distilbert = teacher.model_type == "distilbert"
     fields = {
         "vocab_size": teacher.vocab_size,
-        "max_position_embeddings": teacher.max_position_embeddings - names.position_offset,
+        "max_position_embeddings": teacher.max_position_embeddings - names.position_offset(teacher),
         "n_layers": len(plan),
         "n_heads": teacher.num_attention_heads,
         "dim": teacher.hidden_size,
@@ -114,10 +135,12 @@ def student_config(
         "eos_token_id": teacher.eos_token_id,
         "type_vocab_size": teacher.type_vocab_size if keep_segments else 0,
         "layer_norm_eps": getattr(teacher, "layer_norm_eps", 1e-12),
-        "id2label": teacher.id2label,
-        "label2id": teacher.label2id,
-        "problem_type": teacher.problem_type,
+        "tie_word_embeddings": teacher.tie_word_embeddings,
     }
+    if is_distilbert:
+        fields |= {name: getattr(teacher, name) for name in ("qa_dropout", "seq_classif_dropout")}
+    if not any(name in overrides for name in _LABELS):
+        fields |= {name: getattr(teacher, name) for name in ("id2label", "label2id", "problem_type")}
     return InhibiDistilBertConfig(**(fields | overrides))
 
 
@@ -125,7 +148,7 @@ def encoder_weights(teacher: PreTrainedModel, plan: LayerPlan, *, keep_segments:
     """The student encoder's weights, taken from the teacher's encoder."""
     names = TEACHERS[teacher.config.model_type]
     source = teacher.state_dict()
-    weights = dict(_embedding_weights(source, names, keep_segments))
+    weights = dict(_embedding_weights(source, names.position_offset(teacher.config), keep_segments))
     for student_layer, teacher_layer in enumerate(plan.teacher_layers):
         for part, teacher_part in names.parts.items():
             for kind in ("weight", "bias"):
@@ -135,9 +158,9 @@ def encoder_weights(teacher: PreTrainedModel, plan: LayerPlan, *, keep_segments:
     return weights
 
 
-def _embedding_weights(source: StateDict, names: TeacherNames, keep_segments: bool) -> Iterator[tuple[str, Tensor]]:
+def _embedding_weights(source: StateDict, position_offset: int, keep_segments: bool) -> Iterator[tuple[str, Tensor]]:
     yield "embeddings.word_embeddings.weight", source["embeddings.word_embeddings.weight"].clone()
-    positions = source["embeddings.position_embeddings.weight"][names.position_offset :].clone()
+    positions = source["embeddings.position_embeddings.weight"][position_offset:].clone()
     segments = source.get("embeddings.token_type_embeddings.weight")
     if segments is not None and keep_segments:
         yield "embeddings.token_type_embeddings.weight", segments.clone()
@@ -159,12 +182,24 @@ def _keeps_segments(teacher: PretrainedConfig, segments: str) -> bool:
     return segments == "keep" or (segments == "auto" and count > 1)
 
 
+def _check_overrides(overrides: dict[str, Any]) -> None:
+    known = InhibiDistilBertConfig()
+    unknown = sorted(name for name in overrides if not hasattr(known, name) and name != "attn_implementation")
+    if unknown:
+        raise ValueError(f"InhibiDistilBertConfig has no field {', '.join(unknown)}")
+    fixed = sorted(name for name in overrides if known.attribute_map.get(name, name) in _SIZES)
+    if fixed:
+        raise ValueError(f"{', '.join(fixed)} cannot be overridden: sizes come from the teacher, layers and segments")
+
+
 @torch.no_grad()
 def _copy_heads(teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
-    """Copy each head module that both have, with equal shapes; return the names of those that start anew."""
-    names = TEACHERS[teacher.config.model_type].heads
-    if type(teacher).__name__.endswith("ForTokenClassification"):
-        names = names | {"classifier": "classifier"}
+    """Copy each head module that both have, with equal shapes; return the names of those that start anew.
+
+    Heads are copied between models for the same task only: another task's classifier may have the same shape.
+    """
+    task = _task(student)
+    names = TEACHERS[teacher.config.model_type].heads.get(task, {}) if _task(teacher) == task else {}
     theirs = dict(teacher.named_modules())
     new = []
     for name, head in student.named_children():
@@ -176,6 +211,24 @@ def _copy_heads(teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]
             continue
         head.load_state_dict(source.state_dict())
     return new
+
+
+def _task(model: PreTrainedModel) -> str:
+    """What the model's head is for, by the name of its class or of the transformers class behind it."""
+    for parent in type(model).__mro__:
+        for task in ("MaskedLM", "PreTraining", *_PER_TOKEN, "SequenceClassification", "MultipleChoice"):
+            if parent.__name__.endswith(f"For{task}"):
+                return "MaskedLM" if task == "PreTraining" else task  # pre-training is masked LM and one more head
+    return ""
+
+
+def _in_dtype(student: Any, dtype: torch.dtype) -> Any:
+    """The student in the teacher's dtype, but for its scalars, which stay float32."""
+    student.to(dtype=dtype)
+    for module in student.modules():
+        if isinstance(module, InhibitorScalars):
+            module.float().reset_parameters()
+    return student
 
 
 def _same_shapes(a: nn.Module, b: nn.Module) -> bool:

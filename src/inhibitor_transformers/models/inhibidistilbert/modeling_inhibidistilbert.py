@@ -51,6 +51,8 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
     _supports_sdpa = False
     _supports_flex_attn = False
     _keep_in_fp32_modules_strict = ("inhibitor",)
+    # The heads average their loss over the batch at hand; else Trainer takes it for a share of all accumulated batches.
+    accepts_loss_kwargs = False
     _can_record_outputs = {  # noqa: RUF012 (transformers declares it so)
         "hidden_states": distilbert.TransformerBlock,
         "attentions": InhibiDistilBertSelfAttention,
@@ -71,7 +73,8 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
         """Inhibitor attention, always. Raises ValueError for any other request."""
-        require_inhibitor(requested_attention)
+        if requested_attention is not None:
+            require_inhibitor(requested_attention)
         return ATTENTION_NAME
 
     @classmethod
@@ -110,10 +113,18 @@ class InhibiDistilBertEmbeddings(distilbert.Embeddings):
             self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.dim)
 
     def add_segments(self, embeds: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """Word embeddings (B, N, dim) plus those of `token_type_ids` (B, N); None means segment 0."""
+        """Word embeddings (B, N, dim) plus those of `token_type_ids`; None means segment 0.
+
+        token_type_ids: (B, N), (1, N), or (batch, choices, N) with batch · choices = B. Raises ValueError.
+        """
         if token_type_ids is None:
             return embeds + self.token_type_embeddings.weight[0]
-        return embeds + self.token_type_embeddings(token_type_ids.reshape(embeds.shape[:2]))
+        flat = token_type_ids.reshape(-1, token_type_ids.shape[-1])
+        if flat.shape[1] != embeds.shape[1] or flat.shape[0] not in (1, embeds.shape[0]):
+            raise ValueError(
+                f"token_type_ids must be (batch, length) = {tuple(embeds.shape[:2])}, got {tuple(token_type_ids.shape)}"
+            )
+        return embeds + self.token_type_embeddings(flat)
 
 
 class InhibiDistilBertModel(InhibiDistilBertPreTrainedModel, distilbert.DistilBertModel):
