@@ -122,7 +122,7 @@ class DistillationTrainer(Trainer):
         return all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As Trainer's, with the objective's modules beside the student. Raises NonFiniteLossError rather than save NaN."""
+        """As Trainer's, with the objective's modules beside it. Raises NonFiniteLossError rather than save NaN."""
         folder = Path(str(output_dir or self.args.output_dir))
         if not self._weights_are_finite():
             raise NonFiniteLossError(
