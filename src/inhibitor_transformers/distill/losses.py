@@ -17,8 +17,9 @@ def squared_error(student: Tensor, teacher: Tensor, valid: Tensor, count: Tensor
 
     student, teacher: (B, N, dim); valid: (B, N) bool.
     """
-    error = (student.float() - teacher.float()).square().mean(-1)
-    return error.masked_fill(~valid, 0.0).sum() / count
+    # masked before it is squared, so that a NaN in padding reaches no gradient either
+    difference = (student.float() - teacher.float()).masked_fill(~valid.unsqueeze(-1), 0.0)
+    return difference.square().mean(-1).sum() / count
 
 
 def soft_target_divergence(student: Tensor, teacher: Tensor, temperature: float, count: Tensor | float) -> Tensor:
