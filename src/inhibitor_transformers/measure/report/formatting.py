@@ -15,12 +15,12 @@ def significant(value: float | None) -> str:
     if value == 0:
         return "0"
     digits = 2 - math.floor(math.log10(abs(float(f"{value:.2e}"))))
-    return f"{value:,.{max(digits, 0)}f}" if digits <= 6 else f"{value:.2e}"
+    return f"{value:,.{max(digits, 0)}f}" if -6 <= digits <= 6 else f"{value:.2e}"
 
 
 def correlation(value: float | None) -> str:
     """Cosines and correlations: three decimals."""
-    return f"{value:.3f}" if value is not None and math.isfinite(value) else _not_finite(value)
+    return f"{value:z.3f}" if value is not None and math.isfinite(value) else _not_finite(value)
 
 
 def duration(seconds: float) -> str:

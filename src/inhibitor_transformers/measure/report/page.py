@@ -79,7 +79,7 @@ def _layers(report: DistillationReport) -> str:
     table = layer_table(report)
     parts = []
     if curve:
-        remark = "on the texts being trained on, each layer fed the teacher's input"
+        remark = "on the texts being trained on"
         parts.append(_figure("During training", remark, curve))
     if table.rows:
         caption = '<h3>After each stage <span class="small">on held-out text</span></h3>'

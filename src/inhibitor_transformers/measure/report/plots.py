@@ -17,6 +17,7 @@ Points = Sequence[tuple[float, float]]
 # From the first layer to the last; all readable on white and on black.
 _DEPTH_COLORS = ("#159a86", "#3b82d6", "#8a63d2", "#cf4f8b")
 _MOST_POINTS = 120
+_FEW_POINTS = 30  # so few are marked, as they are all that was measured
 _MOST_LABELS = 18
 _MOST_DOTS = 800
 _LABEL_GAP = 12.5  # points between the names of two curves
@@ -35,8 +36,8 @@ def layer_errors(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         axes.set_yscale("log")
         colors = _depth_colors(len(drawn))
         for points, color in zip(drawn.values(), colors, strict=True):
-            shape = "-" if len(points) > 1 else "o"
-            axes.plot(*zip(*points, strict=True), shape, color=color, linewidth=1.6, markersize=4)
+            marker = "o" if len(points) <= _FEW_POINTS else ""
+            axes.plot(*zip(*points, strict=True), color=color, linewidth=1.6, marker=marker, markersize=3.5)
         _log_ticks(axes, [error for points in drawn.values() for _, error in points])
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)

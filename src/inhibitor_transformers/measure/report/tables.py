@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import NamedTuple
 
 from .formatting import MISSING, correlation, duration, significant, value_range
@@ -17,6 +18,7 @@ STAGES_EXPLAINED = (
 )
 # Two speeds this close are called equal: repeated runs differ by as much.
 _EQUAL_SPEED = 0.03
+SLOWER, EQUAL, FASTER = "slower than", "about as fast as", "faster than"
 
 
 class Table(NamedTuple):
@@ -69,9 +71,9 @@ def headlines(report: DistillationReport) -> list[Headline]:
     if last.agreement:
         found.append(
             Headline(
-                value_range(last.agreement.values(), ".2f"),
+                value_range(last.agreement.values(), "z.2f"),
                 f"cosine to the teacher's embeddings, {value_range(last.agreement, 'd')} tokens",
-                _at_start(report, value_range(first.agreement.values(), ".2f")),
+                _at_start(report, value_range(first.agreement.values(), "z.2f")),
             )
         )
     found.append(
@@ -140,15 +142,18 @@ def throughput_verdict(throughput: list[Throughput]) -> str:
     ratios = _ratios(throughput)
     if not ratios:
         return ""
-    low, high = min(ratios), max(ratios)
     speed = f"{value_range(ratios, '.2f')} times the teacher's speed"
-    if high < 1 - _EQUAL_SPEED:
-        return f"The student is slower than the teacher at every size measured: {speed}."
-    if low > 1 + _EQUAL_SPEED:
-        return f"The student is faster than the teacher at every size measured: {speed}."
-    if low >= 1 - _EQUAL_SPEED and high <= 1 + _EQUAL_SPEED:
-        return f"The student is as fast as the teacher: {speed}."
-    return f"The student is slower than the teacher at some sizes and as fast or faster at others: {speed}."
+    counts = Counter(_compared(ratio) for ratio in ratios)
+    if len(counts) == 1:
+        return f"The student is {next(iter(counts))} the teacher at every size measured: {speed}."
+    where = ", ".join(f"{word} the teacher at {counts[word]}" for word in (SLOWER, EQUAL, FASTER) if word in counts)
+    return f"Of {len(ratios)} sizes measured, the student is {where}: {speed}."
+
+
+def _compared(ratio: float) -> str:
+    if abs(ratio - 1) <= _EQUAL_SPEED:
+        return EQUAL
+    return SLOWER if ratio < 1 else FASTER
 
 
 def loading_code(student_path: str) -> list[tuple[str, str]]:

@@ -25,24 +25,27 @@ _MOST_LABELS = 32
 
 def inhibition_map(maps: AttentionMaps) -> str:
     """The student's Z: full colour where Z = 0. Raises ValueError if matplotlib is not installed."""
-    scale = _upper(maps.inhibition)
+    scale, written = _scale_end(maps.inhibition)
     strengths = [[0.0 if math.isnan(z) else 1 - min(z / scale, 1.0) for z in row] for row in maps.inhibition]
-    ends = ("0", f"≥ {significant(scale)}")
-    return _token_map("inhibition Z", maps.tokens, maps.inhibition, strengths, STUDENT, ends)
+    return _token_map("inhibition Z", maps.tokens, maps.inhibition, strengths, STUDENT, ("0", written))
 
 
 def attention_map(maps: AttentionMaps) -> str:
     """The teacher's weights: full colour where large. Raises ValueError if matplotlib is not installed."""
-    scale = _upper(maps.attention)
+    scale, written = _scale_end(maps.attention)
     strengths = [[min(w / scale, 1.0) if math.isfinite(w) else 0.0 for w in row] for row in maps.attention]
-    ends = (f"≥ {significant(scale)}", "0")
-    return _token_map("attention weight", maps.tokens, maps.attention, strengths, TEACHER, ends)
+    return _token_map("attention weight", maps.tokens, maps.attention, strengths, TEACHER, (written, "0"))
 
 
-def _upper(values: Sequence[Sequence[float]]) -> float:
-    """Where the colour scale ends: the 98th percentile, so that a few large values do not wash out the rest."""
-    finite = sorted(v for row in values for v in row if math.isfinite(v))
-    return (finite[int(0.98 * (len(finite) - 1))] if finite else 0.0) or 1.0
+def _scale_end(values: Sequence[Sequence[float]]) -> tuple[float, str]:
+    """Where the colour scale ends, and what is written there.
+
+    The 98th percentile, so that a few large values do not wash out the rest.
+    """
+    found = sorted(v for row in values for v in row if not math.isnan(v))
+    finite = [v for v in found if math.isfinite(v)]
+    end = (finite[int(0.98 * (len(finite) - 1))] if finite else 0.0) or 1.0
+    return end, f"≥ {significant(end)}" if found and found[-1] > end else significant(end)
 
 
 def _token_map(
