@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -147,7 +148,7 @@ LABELS = torch.tensor([0, 3, -100, 1, -100, 2])
 @given(cuts=st.sets(st.integers(1, 5)))
 def test_parts_with_the_count_of_the_whole_add_up_to_it(name, cuts):
     loss, edges = PARTS[name], [0, *sorted(cuts), 6]
-    parts = sum(float(loss(slice(a, b))) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    parts = sum(float(loss(slice(a, b))) for a, b in pairwise(edges))
     assert parts == pytest.approx(float(loss(slice(0, 6))), rel=1e-5)
 
 
