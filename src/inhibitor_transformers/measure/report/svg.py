@@ -130,7 +130,7 @@ def _add_tooltips(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> 
 
 
 def _drop_ballast(root: ElementTree.Element) -> None:
-    """Metadata, global style rules, comments, and the namespaces that inline SVG does without."""
+    """Metadata, global style rules, and the namespaces that inline SVG does without."""
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.endswith(("}metadata", "}style")):
