@@ -18,6 +18,7 @@ from inhibitor_transformers.distill.calibrate import (
 )
 from inhibitor_transformers.distill.teacher import Signals
 from inhibitor_transformers.models import InhibiDistilBertModel, LayerPlan
+from tests.distill.formula import heads, one_head
 from tests.distill.tiny import HEADS, LAYERS, WIDTH, padded_batch, pair
 
 LENGTHS = (8, 16, 32)
@@ -27,18 +28,6 @@ SCALARS = ("gamma", "delta", "eta", "length_exponent")
 
 def batches(lengths: tuple[int, ...] = LENGTHS, rows: int = 3) -> list[dict[str, Tensor]]:
     return [padded_batch([n] * rows, seed=n) for n in lengths]
-
-
-def heads(x: Tensor) -> Tensor:
-    return x.double().view(*x.shape[:2], HEADS, SIZE).transpose(1, 2)
-
-
-def by_hand(q: Tensor, k: Tensor, v: Tensor, gamma: float, delta: float, eta: float, rho: float, n0: float) -> Tensor:
-    """One head of one text length straight from the formula, signed and centred: (B, N, D)."""
-    s = gamma / SIZE**0.5 * (q[:, :, None] - k[:, None]).abs().sum(-1)
-    z = torch.relu(s - s.mean(-1, keepdim=True) + delta)[..., None]
-    shrunk = v[:, None].sign() * torch.relu(v[:, None].abs() - z)
-    return eta * (n0 / k.shape[1]) ** rho * shrunk.sum(2)
 
 
 class Head:
@@ -62,7 +51,7 @@ class Head:
         """Relative squared error, mean over the lengths."""
         errors = []
         for q, k, v, target in self.parts:
-            context = by_hand(q, k, v, gamma, delta, eta, rho, self.n0)
+            context = one_head(q, k, v, gamma, delta, eta, rho, self.n0)
             errors.append(float((context - target).square().sum() / target.square().sum()))
         return sum(errors) / len(errors)
 
@@ -209,7 +198,7 @@ def test_the_student_s_own_variant_is_calibrated(settings):
     for i, term in enumerate(terms.values()):
         energies = heads(contexts[i]).square().sum((0, 2, 3))
         expected = float((torch.tensor(result.relative_error[i]).double() * energies).sum() / energies.sum())
-        assert float(term) == pytest.approx(expected, rel=1e-4)
+        assert term.item() == pytest.approx(expected, rel=1e-4)
 
 
 class SyntheticTeacher:
@@ -225,7 +214,7 @@ class SyntheticTeacher:
             attention = block.attention
             q, k, v = (heads(lin(hidden[i])) for lin in Head.projections(attention))
             n0 = attention.inhibitor.length_reference
-            made = [by_hand(q[:, h], k[:, h], v[:, h], *self.known, n0) for h in range(HEADS)]
+            made = [one_head(q[:, h], k[:, h], v[:, h], *self.known, n0) for h in range(HEADS)]
             contexts.append(torch.cat(made, dim=-1).float())
         return Signals(hidden=hidden, contexts=tuple(contexts))
 

@@ -101,7 +101,7 @@ class MaskedLMObjective:
         student = getattr(model, "module", model)  # the head runs at masked positions only
         hidden = student.base_model(**model_inputs(batch)).last_hidden_state[chosen]
         with torch.no_grad():
-            teacher = self.teacher.model
+            teacher = self.teacher.model.eval()
             target = teacher.base_model(**model_inputs(batch)).last_hidden_state[chosen]
             soft = masked_lm_logits(teacher, target)
         logits = masked_lm_logits(student, hidden)
