@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,6 +49,13 @@ CPU = Engine(
 
 # In order of preference: "auto" takes the first that can serve the call.
 ENGINES: tuple[Engine, ...] = (CPU, REFERENCE)
+
+PREFERENCE_VARIABLE = "INHIBITOR_ENGINE"
+_preferred = os.environ.get(PREFERENCE_VARIABLE)
+if _preferred is not None:
+    if _preferred not in {e.name for e in ENGINES}:
+        raise ValueError(f"{PREFERENCE_VARIABLE}={_preferred!r}: known engines are {[e.name for e in ENGINES]}")
+    ENGINES = tuple(sorted(ENGINES, key=lambda e: e.name != _preferred))
 
 
 def select(call: AttentionCall, engine: str) -> Engine:

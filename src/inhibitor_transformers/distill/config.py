@@ -53,7 +53,7 @@ class StageArguments(TrainingArguments):
     save_total_limit: int | None = 2
     remove_unused_columns: bool | None = False
     report_to: str | None = "none"
-    disable_tqdm: bool | None = None
+    dataloader_pin_memory: bool = False  # an item is a whole batch: nothing to gain, and a warning without a GPU
     tokens_per_step: int = 2048
     lengths: list[int] = field(default_factory=lambda: list(ALIGNMENT_LENGTHS))
     scalar_learning_rate_factor: float = 5.0

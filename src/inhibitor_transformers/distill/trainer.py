@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import ProgressCallback, Trainer
 
 from ..attention import InhibitorScalars
 from .losses import IGNORED
 from .objectives import Objective, Terms
+from .progress import TermProgress
 
 _OBJECTIVE_FILE = "objective.safetensors"
 
@@ -47,6 +48,8 @@ class DistillationTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if not self.args.disable_tqdm and self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(TermProgress)
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the accumulated batch
         self.objective = objective
         self.scalar_learning_rate_factor = scalar_learning_rate_factor
