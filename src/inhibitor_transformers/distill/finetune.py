@@ -61,6 +61,7 @@ class FinetuneArguments(TrainingArguments):
     load_best_model_at_end: bool = True
     remove_unused_columns: bool | None = False
     report_to: str | None = "none"
+    dataloader_pin_memory: bool = False
     max_length: int = 128
     scalar_learning_rate_factor: float = 10.0
     alpha_task: float = 0.5
