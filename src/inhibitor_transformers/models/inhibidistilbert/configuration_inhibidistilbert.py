@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import DistilBertConfig
 
-from ...attention.call import CENTERS, Center
+from ...attention.call import Center
 from ...attention.scalars import INITIAL
 
 
@@ -30,8 +30,8 @@ class InhibiDistilBertConfig(DistilBertConfig):
     layer_norm_eps (`float`, defaults to 1e-12):
         Epsilon of every LayerNorm (1e-5 in a student of RoBERTa).
 
-    Raises ValueError for a value outside these ranges, and for an `inhibitor_…` field that is not known: what it
-    changes would be lost.
+    Raises ValueError for a number outside its range, and for an `inhibitor_…` field that is not known, since what it
+    changes would be lost; StrictDataclassFieldValidationError, as all of transformers, for a wrong type or choice.
     """
 
     model_type = "inhibidistilbert"
@@ -47,12 +47,12 @@ class InhibiDistilBertConfig(DistilBertConfig):
     layer_norm_eps: float = 1e-12
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.inhibitor_center not in CENTERS:
-            raise ValueError(f"inhibitor_center must be one of {list(CENTERS)}, got {self.inhibitor_center!r}")
         if not 0 < self.inhibitor_length_reference < math.inf:
             raise ValueError(f"inhibitor_length_reference must be positive, got {self.inhibitor_length_reference}")
         if self.type_vocab_size < 0:
             raise ValueError(f"type_vocab_size must be 0 or more, got {self.type_vocab_size}")
+        if not self.layer_norm_eps >= 0:
+            raise ValueError(f"layer_norm_eps must be 0 or more, got {self.layer_norm_eps}")
         if unknown := sorted(name for name in kwargs if name.startswith("inhibitor_")):
             raise ValueError(f"InhibiDistilBertConfig has no field {', '.join(unknown)}; a newer release may")
         self.output_attentions = kwargs.pop("output_attentions", False)

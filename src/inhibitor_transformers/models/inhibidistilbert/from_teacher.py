@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
@@ -141,7 +142,10 @@ def student_config(
         fields |= {name: getattr(teacher, name) for name in ("qa_dropout", "seq_classif_dropout")}
     if not any(name in overrides for name in _LABELS):
         fields |= {name: getattr(teacher, name) for name in ("id2label", "label2id", "problem_type")}
-    return InhibiDistilBertConfig(**(fields | overrides))
+    try:
+        return InhibiDistilBertConfig(**(fields | overrides))
+    except StrictDataclassError as error:  # a wrong type, told in several lines and not as a ValueError
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def encoder_weights(teacher: PreTrainedModel, plan: LayerPlan, *, keep_segments: bool) -> StateDict:

@@ -16,7 +16,7 @@ from transformers.models.distilbert import modeling_distilbert as distilbert
 
 from ...attention import InhibitorScalars
 from ..interface import ATTENTION_NAME, require_inhibitor
-from ..loading import check_loaded_keys
+from ..loading import check_loaded_keys, own_memory
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 from .from_teacher import student_from_teacher
 
@@ -86,6 +86,7 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
         wants_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         check_loaded_keys(model, info, str(pretrained_model_name_or_path))
+        own_memory(model)
         return (model, info) if wants_info else model
 
     @classmethod
