@@ -63,6 +63,8 @@ class DistillationTrainer(Trainer):
             target = model if model is not None else self.model
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, target)
             self.optimizer = optimizer_class(self._parameter_groups(target), **options)
+            if isinstance(objective := self.objective, nn.Module):  # Trainer empties the model's gradients only
+                self.optimizer.register_step_post_hook(lambda *_: objective.zero_grad())
         return self.optimizer
 
     def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
