@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from ..measure.positions import require_positions
 from ..measure.task_score import score_task
 from ..models.pretrained import SAFE_LOADING, load_pretrained, load_tokenizer
 from ..tasks import Task, TaskData, chance_level, compute_metrics, encode
-from .folders import check_output, last_whole_checkpoint, prepare_output, save_into
+from .folders import check_output, fingerprint, last_whole_checkpoint, prepare_output, save_into
 from .memory import estimate_memory
 from .objectives import TaskObjective
 from .settings import require
@@ -231,13 +230,5 @@ def _own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
 
 
 def _fingerprints(data: TaskData) -> dict[str, str]:
-    """Size and hash of the examples of every split, so that a run is not resumed on other data."""
-    return {split: _fingerprint(examples) for split, examples in {"train": data.train, **data.evaluation}.items()}
-
-
-def _fingerprint(examples: Dataset) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for column in sorted(examples.column_names):
-        for value in examples[column]:
-            digest.update(f"{value!r}\n".encode("utf-8", "backslashreplace"))
-    return f"{len(examples)} examples, {digest.hexdigest()}"
+    splits = {"train": data.train, **data.evaluation}
+    return {split: fingerprint(tuple(row.values()) for row in examples) for split, examples in splits.items()}

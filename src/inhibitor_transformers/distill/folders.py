@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,20 @@ def check_output(output: Path, settings: dict[str, Any], *, resume: bool, overwr
     if not record.exists():
         raise ConfigError(f"{output} holds no run to resume (there is no {RECORD} in it)")
     before, now = yaml.safe_load(record.read_text(encoding="utf-8")), yaml.safe_load(_as_text(settings))
-    if differing := [key for key in before | now if before.get(key) != now.get(key)]:
+    if differing := [key for key in now if before.get(key) != now[key]]:
         raise ConfigError(
             f"{record} holds other settings than this run ({', '.join(differing)}): resume with those, or use another "
             "folder"
         )
+
+
+def fingerprint(values: Iterable[Any]) -> str:
+    """Number and hash of texts or other plain values, so that a run is not resumed on other data."""
+    digest, count = hashlib.blake2b(digest_size=8), 0
+    for value in values:
+        digest.update(f"{value!r}\n".encode("utf-8", "backslashreplace"))
+        count += 1
+    return f"{count}, {digest.hexdigest()}"
 
 
 def prepare_output(output: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:

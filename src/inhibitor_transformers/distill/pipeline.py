@@ -30,7 +30,7 @@ from ..models.inhibidistilbert.from_teacher import teacher_depth
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks.text import english_on_this_machine, load_texts, split_held_out
 from .config import DistillConfig, MaskedLMArguments, StageArguments
-from .folders import check_output, prepare_output, save_atomically, save_into
+from .folders import check_output, fingerprint, prepare_output, save_atomically, save_into
 from .settings import require
 from .stages import run_stage
 from .teacher import Teacher
@@ -78,6 +78,7 @@ class Distillation:
             require_positions(model.config, max(stage.lengths), f"{stage.name}.lengths")
         self.teacher = Teacher(model.to(self._device()))
         self.texts = self._texts()
+        settings["texts"] = fingerprint(self.texts)
         prepare_output(output, settings, resume=resume, overwrite=overwrite)
 
     def run(self, on_stage: OnStage | None = None) -> InhibiDistilBertPreTrainedModel:
