@@ -1,0 +1,536 @@
+"""A whole distillation from YAML settings: what it leaves behind, what it refuses, and exact resumption."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModel, AutoTokenizer
+
+from inhibitor_transformers.distill import ConfigError, Distillation, DistillConfig
+from inhibitor_transformers.distill import pipeline as pipeline_module
+from inhibitor_transformers.distill.config import StageArguments
+from inhibitor_transformers.distill.objectives import ContextObjective, HiddenObjective, MaskedLMObjective
+from inhibitor_transformers.distill.pipeline import plan_of
+from inhibitor_transformers.models import InhibiDistilBertForMaskedLM, InhibiDistilBertModel
+from tests.distill.tiny import assert_same_weights, bert_tokenizer, weights_of
+
+CALIBRATE = {"calibrate": {"lengths": [16, 32], "tokens_per_length": 128}}
+TRAINED = {"max_steps": 6, "tokens_per_step": 128, "lengths": [16, 32], "save_steps": 2, "logging_steps": 2}
+RUNTIME = {"use_cpu": True, "disable_tqdm": True}
+
+
+def trained(name: str, **settings: Any) -> dict[str, Any]:
+    return {name: TRAINED | settings}
+
+
+def settings(teacher: str, text: str, stages: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
+    return {"teacher": teacher, "text": [text], "stages": stages} | others
+
+
+def distill(config: dict[str, Any], output: Path, **flags: Any) -> list[str]:
+    """Run it; returns what it said."""
+    said: list[str] = []
+    Distillation(DistillConfig(**config), output, runtime=RUNTIME, say=said.append, **flags).run()
+    return said
+
+
+@pytest.fixture
+def chain(teacher_path, text_path) -> dict[str, Any]:
+    return settings(teacher_path, text_path, [CALIBRATE, trained("align_contexts"), trained("align_hidden")])
+
+
+@pytest.fixture(scope="module")
+def run(teacher_path, text_path, tmp_path_factory):
+    """(folder, what was said, names passed to on_stage) of a run of all stages but the masked LM."""
+    stages = [CALIBRATE, trained("align_contexts"), trained("align_hidden")]
+    config = yaml.safe_load(yaml.safe_dump(settings(teacher_path, text_path, stages)))
+    folder, said, seen = tmp_path_factory.mktemp("chain") / "run", [], []
+    made = Distillation(DistillConfig(**config), folder, runtime=RUNTIME, say=said.append)
+    made.run(lambda name, student: seen.append((name, student.training)))
+    return folder, said, seen
+
+
+class TestChain:
+    def test_layout_of_the_run_folder(self, run):
+        folder, *_ = run
+        assert {p.name for p in folder.iterdir() if p.is_dir()} == {"stages"}
+        files = {p.name for p in folder.iterdir() if p.is_file()}
+        assert files >= {"run.yaml", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+        stages = {p.name: {q.name for q in p.iterdir()} for p in (folder / "stages").iterdir()}
+        assert stages.keys() == {"1-calibrate", "2-align_contexts", "3-align_hidden"}
+        assert stages["1-calibrate"] == {"calibration.json", "student"}
+        for name in ("2-align_contexts", "3-align_hidden"):
+            assert stages[name] == {"student", "log.json", "checkpoint-4", "checkpoint-6"}  # the last two are kept
+
+    def test_the_finished_student_loads_and_is_that_of_the_last_stage(self, run):
+        folder, *_ = run
+        assert_same_weights(folder, folder / "stages" / "3-align_hidden" / "student")
+        student, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        assert type(student) is InhibiDistilBertModel
+        assert tokenizer.get_vocab() == bert_tokenizer().get_vocab()
+        hidden = student(**tokenizer("the cat sees a dog", return_tensors="pt")).last_hidden_state
+        assert hidden.isfinite().all()
+
+    def test_run_yaml_holds_the_settings(self, run, teacher_path):
+        folder, *_ = run
+        record = yaml.safe_load((folder / "run.yaml").read_text())
+        assert record["teacher"] == teacher_path
+        assert [next(iter(stage)) for stage in record["stages"]] == ["calibrate", "align_contexts", "align_hidden"]
+
+    def test_every_stage_changes_what_it_is_there_for(self, run, teacher_path):
+        folder, *_ = run
+        start = InhibiDistilBertModel.from_teacher(AutoModel.from_pretrained(teacher_path)).state_dict()
+        names = ["1-calibrate", "2-align_contexts", "3-align_hidden"]
+        after = [weights_of(folder / "stages" / name / "student") for name in names]
+        changed = []
+        for a, b in zip([start, *after[:2]], after, strict=True):
+            changed.append({name for name in b if not torch.equal(a[name], b[name])})
+        assert all(".inhibitor." in name for name in changed[0])
+        parts = ("q_lin", "k_lin", "v_lin", "inhibitor")
+        trained = {name for name in start if any(f"attention.{part}." in name for part in parts)}
+        assert changed[1] == trained
+        assert changed[2] == set(start)
+
+    def test_every_loss_term_is_in_the_log(self, run):
+        folder, *_ = run
+        for stage, kind in (("2-align_contexts", "context"), ("3-align_hidden", "hidden")):
+            log = json.loads((folder / "stages" / stage / "log.json").read_text())
+            steps = [entry for entry in log if "loss" in entry]
+            assert [entry["step"] for entry in steps] == [2, 4, 6]
+            for entry in steps:
+                terms = [entry[f"loss/{kind}/layer_{i}"] for i in range(2)]
+                assert sum(terms) == pytest.approx(entry["loss"], rel=1e-5)
+
+    def test_calibration_is_recorded(self, run):
+        folder, *_ = run
+        record = json.loads((folder / "stages" / "1-calibrate" / "calibration.json").read_text())
+        assert all(
+            b > a for i in range(2) for b, a in zip(record["before"][i], record["relative_error"][i], strict=True)
+        )
+
+    def test_it_says_what_it_does_and_needs(self, run):
+        _, said, _ = run
+        text = "\n".join(said)
+        assert "student 0 ← teacher 0" in text
+        assert "stage 2 of 3: align_contexts" in text
+        assert text.count("memory, estimated: ") == 2
+        assert said.index("stage 2 of 3: align_contexts") < next(i for i, line in enumerate(said) if "memory" in line)
+        assert "layer 1: relative error of the contexts" in text
+
+    def test_on_stage_is_called_as_each_stage_ends(self, run):
+        *_, seen = run
+        assert [name for name, _ in seen] == ["start", "calibrate", "align_contexts", "align_hidden"]
+        assert not any(training for _, training in seen)
+
+
+def test_losses_fall(teacher_path, text_path, tmp_path):
+    longer = {"max_steps": 60, "logging_steps": 15, "save_steps": 60, "learning_rate": 5e-3}
+    stages = [CALIBRATE, trained("align_contexts", **longer), trained("align_hidden", **longer)]
+    distill(settings(teacher_path, text_path, stages), tmp_path / "run")
+    for stage in ("2-align_contexts", "3-align_hidden"):
+        log = json.loads((tmp_path / "run" / "stages" / stage / "log.json").read_text())
+        losses = [entry["loss"] for entry in log if "loss" in entry]
+        assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["align_contexts", "align_hidden"])
+def test_a_trained_stage_works_alone(name, teacher_path, text_path, tmp_path):
+    distill(settings(teacher_path, text_path, [trained(name)]), tmp_path / "run")
+    assert AutoModel.from_pretrained(tmp_path / "run").num_parameters() > 0
+
+
+def test_two_runs_with_the_same_seed_are_bit_equal(chain, tmp_path):
+    for name in ("a", "b"):
+        distill(chain, tmp_path / name)
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_another_seed_gives_another_student(chain, tmp_path):
+    for seed in (0, 1):
+        distill(chain | {"seed": seed}, tmp_path / str(seed))
+    a, b = (weights_of(tmp_path / name)["transformer.layer.0.attention.q_lin.weight"] for name in "01")
+    assert not torch.equal(a, b)
+
+
+def test_the_layer_rule_decides_the_depth(chain, tmp_path):
+    said = distill(chain | {"layers": "last 1"}, tmp_path / "run")
+    assert "student 0 ← teacher 1" in said
+    assert AutoModel.from_pretrained(tmp_path / "run").config.n_layers == 1
+
+
+def test_student_settings_reach_the_student(teacher_path, text_path, tmp_path):
+    student = {"inhibitor_signed": False, "inhibitor_length_reference": 32}
+    distill(settings(teacher_path, text_path, [CALIBRATE], student=student), tmp_path / "run")
+    config = AutoModel.from_pretrained(tmp_path / "run").config
+    assert (config.inhibitor_signed, config.inhibitor_length_reference) == (False, 32)
+
+
+def test_folded_segments(teacher_path, text_path, tmp_path):
+    distill(settings(teacher_path, text_path, [CALIBRATE], segments="fold"), tmp_path / "run")
+    assert AutoModel.from_pretrained(tmp_path / "run").config.type_vocab_size == 0
+
+
+def test_a_length_that_no_text_reaches_is_left_out_of_calibration(teacher_path, tmp_path):
+    """`inhibit convert` on short texts failed, with nothing that its user could have changed."""
+    short = tmp_path / "short.txt"
+    short.write_text("\n".join(f"the {a} sees a {b} and the {b} sees a {a} ." for a in "bcdefgh" for b in "jklmnopq"))
+    said = distill(settings(teacher_path, str(short), [{"calibrate": {"lengths": [8, 64]}}]), tmp_path / "run")
+    assert "no text is as long as 64 tokens: calibrating without that length" in said
+
+
+def test_calibration_without_any_length_is_an_error(teacher_path, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("\n".join(f"the {a} sees the {b}" for a in "bcdefgh" for b in "jklmnopq"))
+    with pytest.raises(ValueError, match="no text is as long as 32 tokens, the shortest length to calibrate on"):
+        distill(settings(teacher_path, str(short), [{"calibrate": {"lengths": [64, 32]}}]), tmp_path / "run")
+
+
+class StoppedError(Exception):
+    pass
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, objective: type, step: int) -> None:
+    """Let training stop in the middle of step `step`, counted from the first call after this."""
+    method = "forward" if issubclass(objective, torch.nn.Module) else "__call__"
+    original, calls = getattr(objective, method), 0
+
+    def counted(self, *args):
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise StoppedError
+        return original(self, *args)
+
+    monkeypatch.setattr(objective, method, counted)
+
+
+STAGES = {
+    "align_contexts": (ContextObjective, {}),
+    "align_hidden": (HiddenObjective, {}),
+    "masked_lm": (MaskedLMObjective, {"learning_rate": 1e-3}),
+}
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def whole(request, masked_lm_path, text_path, tmp_path_factory):
+    """(stage, settings, folder of an uninterrupted run)."""
+    _, extra = STAGES[request.param]
+    config = settings(masked_lm_path, text_path, [CALIBRATE, trained(request.param, **extra)])
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    distill(config, folder)
+    return request.param, config, folder
+
+
+class TestResume:
+    """What an interrupted run leaves behind is gone on with, to the very same weights."""
+
+    def test_in_the_middle_of_a_stage(self, whole, tmp_path, monkeypatch):
+        name, config, folder = whole
+        with monkeypatch.context() as patch:
+            interrupt(patch, STAGES[name][0], 4)
+            with pytest.raises(StoppedError):
+                distill(config, tmp_path / "run")
+        stage = tmp_path / "run" / "stages" / f"2-{name}"
+        assert {p.name for p in stage.iterdir()} == {"checkpoint-2"}
+        assert not (tmp_path / "run" / "model.safetensors").exists()
+        torch.manual_seed(99)  # whatever the process drew before
+        said = distill(config, tmp_path / "run", resume=True)
+        assert "resuming after stage 1 of 2" in said
+        assert "resuming from checkpoint-2" in said
+        assert_same_weights(tmp_path / "run", folder)
+        logs = [json.loads((f / "stages" / f"2-{name}" / "log.json").read_text()) for f in (tmp_path / "run", folder)]
+        terms = [[{k: v for k, v in e.items() if k.startswith("loss")} for e in log if "loss" in e] for log in logs]
+        assert terms[0] == terms[1]
+
+    def test_before_the_first_checkpoint(self, whole, tmp_path, monkeypatch):
+        name, config, folder = whole
+        with monkeypatch.context() as patch:
+            interrupt(patch, STAGES[name][0], 1)
+            with pytest.raises(StoppedError):
+                distill(config, tmp_path / "run")
+        distill(config, tmp_path / "run", resume=True)
+        assert_same_weights(tmp_path / "run", folder)
+
+    def test_between_stages(self, whole, tmp_path):
+        _, config, folder = whole
+
+        def stop(name, student):
+            if name == "calibrate":
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            Distillation(DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, say=lambda _: None).run(stop)
+        seen = []
+        resumed = Distillation(
+            DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, resume=True, say=lambda _: None
+        )
+        resumed.run(lambda name, student: seen.append(name))
+        assert seen == [*config["stages"][1]]
+        assert_same_weights(tmp_path / "run", folder)
+
+    def test_a_half_written_checkpoint_is_passed_over(self, whole, tmp_path, monkeypatch):
+        name, config, folder = whole
+        with monkeypatch.context() as patch:
+            interrupt(patch, STAGES[name][0], 6)
+            with pytest.raises(StoppedError):
+                distill(config, tmp_path / "run")
+        stage = tmp_path / "run" / "stages" / f"2-{name}"
+        assert {p.name for p in stage.iterdir()} == {"checkpoint-2", "checkpoint-4"}
+        (stage / "checkpoint-4" / "trainer_state.json").write_text('{"best_global_step": nu')
+        shutil.copytree(stage / "checkpoint-2", stage / "checkpoint-5")
+        (stage / "checkpoint-5" / "trainer_state.json").unlink()
+        said = distill(config, tmp_path / "run", resume=True)
+        assert "resuming from checkpoint-2" in said
+        assert_same_weights(tmp_path / "run", folder)
+
+    def test_a_half_saved_student_is_passed_over(self, whole, tmp_path, monkeypatch):
+        _, config, folder = whole
+        shutil.copytree(folder, tmp_path / "run")
+        stages = tmp_path / "run" / "stages"
+        shutil.rmtree(stages / "1-calibrate")
+        (stages / "1-calibrate" / "student.half").mkdir(parents=True)
+        shutil.rmtree(next(p for p in stages.iterdir() if p.name.startswith("2-")))
+        distill(config, tmp_path / "run", resume=True)
+        assert_same_weights(tmp_path / "run", folder)
+        assert not list(stages.rglob("*.half"))
+
+    def test_a_finished_run_stays_as_it_is(self, whole, tmp_path):
+        _, config, folder = whole
+        shutil.copytree(folder, tmp_path / "run")
+        distill(config, tmp_path / "run", resume=True)
+        assert_same_weights(tmp_path / "run", folder)
+
+
+def test_resume_after_several_interruptions(chain, tmp_path, monkeypatch):
+    distill(chain, tmp_path / "whole")
+    for objective, step in ((ContextObjective, 3), (ContextObjective, 3), (HiddenObjective, 5)):
+        with monkeypatch.context() as patch:
+            interrupt(patch, objective, step)
+            with pytest.raises(StoppedError):
+                distill(chain, tmp_path / "run", resume=True)
+    distill(chain, tmp_path / "run", resume=True)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_resume_with_accumulated_gradients(teacher_path, text_path, tmp_path, monkeypatch):
+    accumulated = trained("align_contexts", gradient_accumulation_steps=2, max_steps=4)
+    config = settings(teacher_path, text_path, [accumulated])
+    distill(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt(patch, ContextObjective, 6)  # the second half of step 3
+        with pytest.raises(StoppedError):
+            distill(config, tmp_path / "run")
+    said = distill(config, tmp_path / "run", resume=True)
+    assert "resuming from checkpoint-2" in said
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+_KILLED = """
+import os, signal, sys, json
+from pathlib import Path
+import torch
+torch.set_num_threads(2)
+from inhibitor_transformers.distill import DistillConfig, Distillation
+from inhibitor_transformers.distill.objectives import MaskedLMObjective
+
+config, folder, runtime = json.loads(sys.argv[1])
+original, calls = MaskedLMObjective.__call__, 0
+
+def killed(self, *args):
+    global calls
+    calls += 1
+    if calls == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *args)
+
+MaskedLMObjective.__call__ = killed
+Distillation(DistillConfig(**config), Path(folder), runtime=runtime).run()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_resume_after_a_killed_process(masked_lm_path, text_path, tmp_path):
+    torch.set_num_threads(2)
+    config = settings(masked_lm_path, text_path, [CALIBRATE, trained("align_contexts"), trained("masked_lm")])
+    distill(config, tmp_path / "whole")
+    arguments = json.dumps([config, str(tmp_path / "run"), RUNTIME])
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, arguments], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (tmp_path / "run" / "stages" / "3-masked_lm" / "checkpoint-4").is_dir()
+    distill(config, tmp_path / "run", resume=True)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+class TestRefusals:
+    def test_an_existing_folder(self, chain, tmp_path):
+        (tmp_path / "kept.txt").write_text("mine")
+        with pytest.raises(ConfigError, match="exists; add --overwrite to start anew, or choose another folder"):
+            distill(chain, tmp_path)
+        assert (tmp_path / "kept.txt").read_text() == "mine"
+
+    def test_a_file_in_place_of_the_folder(self, chain, tmp_path):
+        (tmp_path / "run").write_text("mine")
+        with pytest.raises(ConfigError, match="is a file"):
+            distill(chain, tmp_path / "run", overwrite=True)
+
+    def test_resuming_what_is_no_run(self, chain, tmp_path):
+        (tmp_path / "kept.txt").write_text("mine")
+        with pytest.raises(ConfigError, match="holds no run to resume"):
+            distill(chain, tmp_path, resume=True)
+
+    def test_resume_and_overwrite_together(self, chain, tmp_path):
+        with pytest.raises(ConfigError, match="give one of them"):
+            distill(chain, tmp_path / "run", resume=True, overwrite=True)
+
+    def test_an_empty_folder_is_fine(self, teacher_path, text_path, tmp_path):
+        distill(settings(teacher_path, text_path, [CALIBRATE]), tmp_path)
+        assert (tmp_path / "model.safetensors").exists()
+
+    def test_overwrite_deletes_what_was_there(self, teacher_path, text_path, tmp_path):
+        (tmp_path / "old.txt").write_text("old")
+        distill(settings(teacher_path, text_path, [CALIBRATE]), tmp_path, overwrite=True)
+        assert not (tmp_path / "old.txt").exists()
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"seed": 1}, "seed"),
+            ({"held_out": 0.2}, "held_out, texts"),
+            ({"stages": [CALIBRATE, trained("align_contexts", learning_rate=2e-3)]}, "stages"),
+            ({"layers": [0]}, "layers"),
+        ],
+    )
+    def test_resuming_with_other_settings(self, change, named, teacher_path, text_path, tmp_path):
+        config = settings(teacher_path, text_path, [CALIBRATE])
+        distill(config, tmp_path / "run")
+        before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+        with pytest.raises(ConfigError, match=rf"holds other settings than this run \({named.split(',')[0]}"):
+            distill(config | change, tmp_path / "run", resume=True)
+        assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+
+    def test_resuming_with_other_texts(self, teacher_path, text_path, tmp_path):
+        texts = tmp_path / "texts.txt"
+        shutil.copy(text_path, texts)
+        config = settings(teacher_path, str(texts), [CALIBRATE])
+        distill(config, tmp_path / "run")
+        with texts.open("a") as file:
+            file.write("\nthe cat sees a dog and the dog sees a cat and the cat likes it .")
+        with pytest.raises(ConfigError, match=r"other settings than this run \(texts\)"):
+            distill(config, tmp_path / "run", resume=True)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"teacher": "no/such-teacher"}, "no tokenizer found in 'no/such-teacher'"),
+            ({"text": ["no-such-file.txt"]}, "neither an existing file or folder"),
+            ({"layers": "0,7"}, "the teacher has layers 0 to 1"),
+            (
+                {"stages": [trained("align_contexts", lengths=[200], tokens_per_step=200)]},
+                "align_contexts.lengths: 200 ",
+            ),
+            ({"stages": [trained("masked_lm")]}, "does not have a masked-LM head"),
+            ({"stages": [trained("align_context")]}, r"unknown stage 'align_context' \(did you mean 'align_contexts'"),
+        ],
+    )
+    def test_nothing_is_deleted_or_made_for_a_run_that_cannot_start(self, change, message, chain, tmp_path):
+        """--overwrite with a misspelt teacher once deleted the old run."""
+        (tmp_path / "old.txt").write_text("old")
+        for folder, flags in ((tmp_path, {"overwrite": True}), (tmp_path / "new", {})):
+            with pytest.raises((ValueError, OSError), match=message):
+                distill(chain | change, folder, **flags)
+        assert [p.name for p in tmp_path.iterdir()] == ["old.txt"]
+
+    def test_more_than_one_process(self, chain, tmp_path, monkeypatch):
+        monkeypatch.setattr(StageArguments, "world_size", property(lambda self: 2))
+        with pytest.raises(ConfigError, match="runs in one process, not 2: start it without torchrun"):
+            distill(chain, tmp_path / "run")
+
+    def test_another_architecture(self, text_path, tmp_path):
+        from transformers import ElectraConfig, ElectraModel
+
+        from tests.distill.tiny import saved
+
+        sizes = {"num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16}
+        teacher = saved(ElectraModel(ElectraConfig(vocab_size=75, embedding_size=16, **sizes)), tmp_path / "electra")
+        with pytest.raises(
+            ValueError, match=r"from a 'electra' teacher; supported: \['bert', 'distilbert', 'roberta'\]"
+        ):
+            distill(settings(teacher, text_path, [CALIBRATE]), tmp_path / "run")
+
+
+def test_masked_lm_trains_head_and_encoder_and_keeps_them_tied(masked_lm_path, text_path, tmp_path):
+    distill(settings(masked_lm_path, text_path, [trained("masked_lm")]), tmp_path / "run")
+    student = InhibiDistilBertForMaskedLM.from_pretrained(tmp_path / "run")
+    start = weights_of(masked_lm_path)
+    assert student.vocab_projector.weight is student.distilbert.embeddings.word_embeddings.weight
+    assert not torch.equal(student.vocab_projector.weight, start["bert.embeddings.word_embeddings.weight"])
+    assert not torch.equal(student.vocab_transform.weight, start["cls.predictions.transform.dense.weight"])
+    log = json.loads((tmp_path / "run" / "stages" / "1-masked_lm" / "log.json").read_text())
+    for entry in (e for e in log if "loss" in e):
+        terms = [entry[f"loss/{name}"] for name in ("soft_targets", "masked_lm", "cosine")]
+        assert sum(terms) == pytest.approx(entry["loss"], rel=1e-5)
+
+
+def test_tensorboard_gets_every_term(teacher_path, text_path, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = settings(teacher_path, text_path, [trained("align_contexts")])
+    runtime = RUNTIME | {"report_to": "tensorboard"}
+    Distillation(DistillConfig(**config), tmp_path / "run", runtime=runtime, say=lambda _: None).run()
+    (events,) = (tmp_path / "run").rglob("events.out.tfevents.*")
+    reader = EventAccumulator(str(events.parent))
+    reader.Reload()
+    tags = reader.Tags()["scalars"]
+    assert [tag for tag in tags if "context/layer_" in tag] == [
+        "train/loss/context/layer_0",
+        "train/loss/context/layer_1",
+    ]
+
+
+def test_the_plan_is_had_from_the_teacher_s_configuration_alone(chain, tmp_path):
+    (tmp_path / "config.json").write_text((Path(chain["teacher"]) / "config.json").read_text())
+    assert plan_of(DistillConfig(**(chain | {"teacher": str(tmp_path), "layers": [1]}))).teacher_layers == (1,)
+
+
+def test_the_plan_of_a_teacher_that_is_not_there(chain, tmp_path):
+    with pytest.raises(ValueError, match="cannot load teacher"):
+        plan_of(DistillConfig(**(chain | {"teacher": str(tmp_path / "none")})))
+
+
+def test_this_machine_is_a_source_of_texts(teacher_path, tmp_path, monkeypatch):
+    asked = {}
+
+    def english(*, max_texts, seed):
+        from tests.distill.tiny import sentences
+
+        asked.update(max_texts=max_texts, seed=seed)
+        return sentences(100)
+
+    monkeypatch.setattr(pipeline_module, "english_on_this_machine", english)
+    config = settings(teacher_path, "this-machine", [CALIBRATE], max_texts=70, seed=3)
+    distill(config, tmp_path / "run")
+    assert asked == {"max_texts": 70, "seed": 3}
+
+
+def test_held_out_texts_reach_no_stage(teacher_path, text_path, tmp_path):
+    from inhibitor_transformers.tasks import load_texts, split_held_out
+
+    config = settings(teacher_path, text_path, [CALIBRATE], held_out=0.3)
+    made = Distillation(DistillConfig(**config), tmp_path / "run", runtime=RUNTIME)
+    kept, held_out = split_held_out(load_texts(text_path), fraction=0.3)
+    assert sorted(made.texts) == sorted(kept)
+    assert set(made.texts).isdisjoint(held_out)
+    assert os.path.exists(tmp_path / "run" / "run.yaml")
