@@ -143,10 +143,8 @@ def test_nothing_is_said_where_nothing_is_odd(tmp_path: Path, caplog: pytest.Log
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_softmax_checkpoint(name: str, head: str, tmp_path: Path) -> None:
     tiny_teacher("distilbert", head).save_pretrained(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"inhibitor\.gamma.*becomes an inhibitor model through from_teacher\(teacher\)"
-    ):
-        student_class(name).from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"inhibitor\.gamma.*becomes an inhibitor model through from_teacher"):
+        student_class(name).from_pretrained(tmp_path, ignore_mismatched_sizes=True)
 
 
 def test_loading_info_on_request(tmp_path: Path) -> None:
