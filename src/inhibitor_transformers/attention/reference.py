@@ -120,10 +120,13 @@ def _chunk_sizes(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int]:
     """Batch rows, heads and query rows of one chunk; a dimension is cut only when those inside it fit whole."""
     batch, heads, rows = q.shape[:3]
     per_row = max(k.shape[2] * max(k.shape[3], v.shape[3]), 1)
-    row_size = min(max(CHUNK_ELEMENTS // per_row, 1), max(rows, 1))
-    head_size = min(max(CHUNK_ELEMENTS // (per_row * row_size), 1), max(heads, 1)) if row_size >= rows else 1
-    batch_size = CHUNK_ELEMENTS // (per_row * row_size * head_size) if head_size >= heads else 1
-    return min(max(batch_size, 1), max(batch, 1)), head_size, row_size
+
+    def fitting(elements_of_one: int, available: int) -> int:
+        return min(max(CHUNK_ELEMENTS // elements_of_one, 1), max(available, 1))
+
+    row_size = fitting(per_row, rows)
+    head_size = fitting(per_row * row_size, heads)
+    return fitting(per_row * row_size * head_size, batch), head_size, row_size
 
 
 def _split(tensors: Sequence[Tensor | None], size: int, dim: int) -> Iterator[tuple[Tensor | None, ...]]:
