@@ -15,6 +15,7 @@ from transformers import AutoModel
 
 from ..attention.dispatch import serving_engine
 from ..measure.report import AttentionMaps, DistillationReport, StageResult, Throughput
+from ..measure.report.svg import drawing_style
 from ..measure.similarity import agreement, embed, pair_cosines, rank_correlation
 from ..measure.throughput import sequences_per_second
 from ..models import InhibiDistilBertPreTrainedModel
@@ -62,6 +63,8 @@ def run_quickstart(
     say: Say = print,
 ) -> DistillationReport:
     """Distil `teacher` into `output`, measuring on held-out text after every stage; returns the report."""
+    with drawing_style():  # without matplotlib there is no report: say so now, not after the training
+        pass
     config = quickstart_config(teacher, steps, seed)
     run = Distillation(config, output, overwrite=overwrite, runtime=runtime, say=say)
     held_out = split_held_out(english_on_this_machine(seed=seed), fraction=config.held_out, seed=seed)[1]
@@ -82,11 +85,7 @@ def run_quickstart(
     )
 
 
-_NOTES = [
-    "Trained for minutes on technical English; see docs/results.md for what a longer run on better text reaches.",
-    "Relative error of a context: squared distance to the teacher's over the teacher's squared length, when each "
-    "layer is fed the teacher's own input. Errors add up through the layers; the last columns show what is left.",
-]
+_NOTES = ["Trained for minutes on technical English; docs/results.md says what a longer run on better text reaches."]
 
 
 class _Measurements:
