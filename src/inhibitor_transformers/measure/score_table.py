@@ -15,7 +15,7 @@ def print_scores(title: str, rows: Rows, console: Console) -> None:
     """A table with a column per split and metric; a value that a row does not have is a dash."""
     columns = list(dict.fromkeys((split, metric) for row in rows.values() for split in row for metric in row[split]))
     table = Table(title=title)
-    table.add_column("model", overflow="fold")
+    table.add_column("model", overflow="fold", min_width=28)
     for split, metric in columns:
         table.add_column(f"{split}\n{metric}", justify="right")
     for name, row in rows.items():
