@@ -45,7 +45,7 @@ def finetune(
     from ..measure.score_table import print_scores
     from ..tasks import load_task
 
-    runtime = choose_device(device) | {"report_to": report_to, "seed": seed, "output_dir": str(output / "checkpoints")}
+    runtime = choose_device(device) | {"report_to": report_to, "seed": seed}
     quiet(threads)
     flags: dict[str, Any] = {
         "num_train_epochs": epochs,

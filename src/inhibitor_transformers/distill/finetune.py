@@ -99,13 +99,15 @@ def finetune(
     """Fine-tune a model (inhibitor or not) on a task and save the best epoch in `output`, with results.json.
 
     With `teacher_source`, a model fine-tuned on the same task, its soft targets join the loss. The teacher is first
-    scored through this very pipeline, and refused unless it beats chance.
+    scored through this very pipeline, and refused unless it beats chance. Checkpoints are in `output`/checkpoints,
+    whatever `arguments` say.
 
     Raises ValueError (ConfigError) before any work is done.
     """
     started = time.monotonic()
     settings = {"model": source, "teacher": teacher_source, "task": data.task.name, "data": _fingerprints(data)}
     settings |= _own_settings(arguments)
+    arguments.output_dir = str(output / "checkpoints")
     check_output(output, settings, resume=resume, overwrite=overwrite)
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(source)
@@ -116,6 +118,11 @@ def finetune(
         teacher_tokenizer = load_tokenizer(teacher_source)
         require_same_tokenizer(tokenizer, teacher_tokenizer)
         teacher, teacher_scores = _checked_teacher(teacher_source, teacher_tokenizer, data, arguments, say)
+        width, teacher_width = model.config.hidden_size, teacher.model.config.hidden_size
+        require(
+            arguments.alpha_hidden == 0 or width == teacher_width,
+            f"alpha_hidden compares hidden states of one width; the teacher has {teacher_width}, the model {width}",
+        )
     prepare_output(output, settings, resume=resume, overwrite=overwrite)
     for note in data.notes:
         say(note)
@@ -124,7 +131,7 @@ def finetune(
     trainer = _trainer(model, tokenizer, data, train, arguments, teacher)
     tokens = arguments.per_device_train_batch_size * arguments.max_length
     say(f"{estimate_memory(model, teacher.model if teacher else None, model.config, tokens)}, at full length")
-    checkpoint = last_whole_checkpoint(Path(str(arguments.output_dir)))
+    checkpoint = last_whole_checkpoint(output / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     scores = score_task(model, tokenizer, data, max_length=arguments.max_length)
     _require_best_restored(trainer, scores, data.task)
@@ -223,7 +230,7 @@ def _require_best_restored(trainer: DistillationTrainer, scores: Scores, task: T
 def _own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
     """The arguments that differ from their defaults, plainly."""
     defaults = FinetuneArguments(output_dir=arguments.output_dir)
-    names = sorted(f.name for f in dataclasses.fields(arguments))
+    names = sorted({f.name for f in dataclasses.fields(arguments)} - {"output_dir"})
     given = {n: getattr(arguments, n) for n in names if getattr(arguments, n) != getattr(defaults, n)}
     given = {n: v.value if isinstance(v, Enum) else v for n, v in given.items()}
     return {n: v for n, v in given.items() if isinstance(v, bool | int | float | str)}
