@@ -12,24 +12,26 @@ struct Inhibit {
 
   // What z takes away from v: v - removed(v, z) is softshrink (signed) or relu(v - z).
   static Vec removed(Vec v, Vec z) { return Signed ? V::clamp(v, z) : V::min(v, z); }
+  static Vec removed_at(Vec v, const float* z) { return Signed ? V::clamp_at(v, z) : V::min_at(v, z); }
 
   // out = factor * (sum of v - sum of what z removes) for R rows, P vectors and all n keys.
   template <int R, int P>
   static void tile(const float* z, int64_t z_stride, const float* v, int64_t v_stride, int64_t n, const float* v_sums,
                    const float* factor, float* out, int64_t out_stride) {
     Vec acc[R][P];
-    for (auto& row : acc)
-      for (auto& x : row) x = V::zero();
+    Scores<V>::clear(acc);
     for (int64_t j = 0; j < n; ++j) {
       Vec value[P];
-      for (int p = 0; p < P; ++p) value[p] = V::load(v + j * v_stride + p * W);
-      for (int r = 0; r < R; ++r) {
-        const Vec score = V::set(z[r * z_stride + j]);
-        for (int p = 0; p < P; ++p) acc[r][p] = V::add_by_fma(acc[r][p], removed(value[p], score));
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) value[p] = V::load(v + j * v_stride + p * W);
+      INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
+        const float* at = z + r * z_stride + j;
+        const Vec score = V::set(*at);
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
+          acc[r][p] = V::add_by_fma(acc[r][p], r % 2 ? removed_at(value[p], at) : removed(value[p], score));
       }
     }
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p) {
+    INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
         const Vec kept = V::sub(V::load(v_sums + p * W), acc[r][p]);
         V::store(out + r * out_stride + p * W, V::mul(kept, V::set(factor[r])));
       }
