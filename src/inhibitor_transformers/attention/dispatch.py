@@ -86,3 +86,11 @@ def available_engines() -> list[str]:
 def engine_report() -> list[tuple[str, str, str]]:
     """(name, description, "available" or the reason why not) of every engine."""
     return [(e.name, e.description, e.unavailable() or "available") for e in ENGINES]
+
+
+def serving_engine(device: torch.device) -> str:
+    """Name of the engine that "auto" takes for an ordinary float32 call on `device`."""
+    q = torch.zeros(1, 1, 1, 1, device=device)
+    one = torch.ones(1, device=device)
+    call = AttentionCall(q, q, q, one, one, one, one, 64.0, None, None, False, True, "mean")
+    return select(call, "auto").name

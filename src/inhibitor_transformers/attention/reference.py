@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,9 +30,9 @@ CHUNK_ELEMENTS = 1 << 20
 def scores(q: Tensor, k: Tensor, valid: Tensor | None, gamma: Tensor, delta: Tensor, center: str) -> Tensor:
     """Z of (..., Nq, D) queries and (..., Nk, D) keys: (..., Nq, Nk), +inf outside J_i."""
     distance = (q.unsqueeze(-1) - k.transpose(-1, -2).unsqueeze(-3)).abs().sum(-2)
+    if valid is not None:  # an invalid key may hold NaN; filled before γ, whose gradient would meet 0·NaN
+        distance = distance.masked_fill(~valid, 0.0)
     s = distance * (gamma / math.sqrt(q.shape[-1]))
-    if valid is not None:  # filled, not multiplied: an invalid key may hold NaN
-        s = s.masked_fill(~valid, 0.0)
     if center == "mean":
         s = s - s.sum(-1, keepdim=True) / key_count(valid, k)
     z = torch.relu(s + delta)
@@ -51,7 +52,7 @@ def inhibit(z: Tensor, v: Tensor, valid: Tensor | None, signed: bool) -> Tensor:
 def key_count(valid: Tensor | None, k: Tensor) -> Tensor:
     """n_i, (..., Nq, 1) or a scalar; 1 for a query without keys, whose sums are zero anyway."""
     if valid is None:
-        return k.new_tensor(float(max(k.shape[-2], 1)))
+        return k.new_full((), max(k.shape[-2], 1))
     return valid.sum(-1, keepdim=True).clamp(min=1).to(k.dtype)
 
 
@@ -77,7 +78,7 @@ def attend(
 
 def run(call: AttentionCall) -> Tensor:
     """The context H, (B, H, Nq, Dv), in the dtype of the query."""
-    options = {"length_reference": call.length_reference, "signed": call.signed, "center": call.center}
+    options: dict[str, Any] = {"length_reference": call.length_reference, "signed": call.signed, "center": call.center}
     return _in_chunks(call, partial(attend, **options))
 
 
@@ -98,10 +99,10 @@ def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
     k, v = (t.to(dtype).repeat_interleave(call.groups, dim=1) for t in (call.key, call.value))
     valid = call.valid_pairs()
     scalars = [s.view(1, -1, 1, 1) for s in (call.gamma, call.eta, call.delta, call.length_exponent)]
-    batch, heads, rows = q.shape[:3]
+    if torch.compiler.is_compiling():  # a compiler fuses the broadcast with its sum; chunk sizes would fix lengths
+        return function(q, k, v, valid, *scalars).to(call.query.dtype)
     batch_size, head_size, row_size = _chunk_sizes(q, k, v)
-    # A compiler fuses the broadcast with its sum by itself, and an exported graph must not fix lengths.
-    if torch.compiler.is_compiling() or (batch_size, head_size, row_size) == (batch, heads, rows):
+    if (batch_size, head_size, row_size) == q.shape[:3]:
         return function(q, k, v, valid, *scalars).to(call.query.dtype)
     if torch.is_grad_enabled() and any(t.requires_grad for t in call.tensors()):
         function = partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
@@ -131,7 +132,5 @@ def _split(tensors: Sequence[Tensor | None], size: int, dim: int) -> Iterator[tu
     assert first is not None
     count = max(-(-first.shape[dim] // size), 1)
     # split, not slicing: its backward joins the chunks' gradients once, a slice's pads each to full size.
-    columns = [
-        [t] * count if t is None or t.shape[dim] == 1 else list(t.split(size, dim)) for t in tensors
-    ]
+    columns = [[t] * count if t is None or t.shape[dim] == 1 else list(t.split(size, dim)) for t in tensors]
     return zip(*columns, strict=True)

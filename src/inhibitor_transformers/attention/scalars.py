@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 # The paper's starting values (arXiv 2503.15983, §3); ρ = 0 is its formula.
 INITIAL = {"gamma": 1.0, "eta": 1.0, "delta": 0.5, "length_exponent": 0.0}
@@ -20,6 +22,11 @@ class InhibitorScalars(nn.Module):
         gamma, eta, delta, length_exponent: starting value of every head.
         length_reference: n₀, in keys; fixed, not learned.
     """
+
+    gamma: nn.Parameter
+    eta: nn.Parameter
+    delta: nn.Parameter
+    length_exponent: nn.Parameter
 
     def __init__(
         self,
@@ -46,9 +53,9 @@ class InhibitorScalars(nn.Module):
         for name, value in self.initial.items():
             nn.init.constant_(getattr(self, name), value)
 
-    def as_arguments(self) -> dict[str, Tensor | float]:
+    def as_arguments(self) -> dict[str, Any]:
         """The scalars as keyword arguments of `inhibitor_attention`."""
-        scalars: dict[str, Tensor | float] = {name: getattr(self, name) for name in self.initial}
+        scalars = {name: getattr(self, name) for name in self.initial}
         return scalars | {"length_reference": self.length_reference}
 
     def extra_repr(self) -> str:

@@ -1,0 +1,94 @@
+# `make` alone lists what there is. Everything happens in .venv; nothing outside this folder is changed.
+
+PYTHON ?= python3
+# Linux wheels of torch on PyPI bring gigabytes of CUDA libraries, so the CPU build is installed first,
+# from PyTorch's own index. With a GPU:  make demo TORCH=torch TORCH_INDEX=
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+VENV ?= .venv
+OUTPUT ?= quickstart
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_UNINSTALL := $(BIN)/python -m pip uninstall --quiet --yes
+# A stamp says what was installed; it is out of date when the package changes, or when another torch is asked
+# for. Without a TORCH of your own, the torch that .venv already has stays.
+TORCH_STAMP := $(VENV)/.torch
+ifneq ($(origin TORCH),file)
+ifneq ($(shell cat $(TORCH_STAMP) 2>/dev/null),$(TORCH))
+.PHONY: $(TORCH_STAMP)
+endif
+endif
+PACKAGING := pyproject.toml $(wildcard CMakeLists.txt csrc/*)
+
+# Tests and checks ask no server for a model.
+test test-slow bench: export HF_HUB_OFFLINE = 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo install test test-slow test-lowest check format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH)  TORCH_INDEX=$(TORCH_INDEX)"
+	@echo "             OUTPUT=$(OUTPUT) (demo)  ARGS=… (passed on to the command behind the target)"
+
+demo: $(VENV)/.installed-quickstart ## install, then distil an inhibitor encoder: minutes on two cores
+	@if [ -e "$(OUTPUT)" ] && [ -z "$(findstring --overwrite,$(ARGS))" ]; then \
+		echo "$(OUTPUT)/ exists. Replace it:  make demo ARGS=--overwrite   Keep it:  make demo OUTPUT=another-folder" >&2; \
+		exit 1; \
+	fi
+	$(BIN)/inhibit quickstart --output "$(OUTPUT)" $(ARGS)
+
+install: $(VENV)/.installed-dev ## install the package for development, with what tests and checks need
+
+test: $(VENV)/.installed-dev ## run the tests, but for the slow ones
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.installed-dev ## run the slow tests, which guard the main claims
+	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1800 $(ARGS)
+
+test-lowest: $(BIN)/python ## run the tests with the oldest supported versions of all dependencies, in build/lowest
+	@mkdir -p build
+	$(BIN)/python .ci/lowest-versions > build/lowest-versions.txt
+	PIP_CONSTRAINT=$(CURDIR)/build/lowest-versions.txt $(MAKE) test VENV=build/lowest
+
+check: $(VENV)/.installed-dev ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev ## time the operation on this machine, against torch's attention
+	$(BIN)/python benchmarks/attention.py $(ARGS)
+
+clean: ## remove .venv, caches and build output (never quickstart/ or runs/)
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " \
+		+ sys.version.split()[0] + ". Name another:  make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(TORCH_STAMP): | $(BIN)/python
+	@echo "Installing $(TORCH) $(if $(TORCH_INDEX),(from $(TORCH_INDEX) or, where that cannot be reached, from PyPI))"
+	@if [ -e $@ ]; then $(PIP_UNINSTALL) torch; fi
+	$(PIP) $(if $(TORCH_INDEX),--retries 1 --extra-index-url $(TORCH_INDEX)) '$(TORCH)'
+	@echo '$(TORCH)' > $@
+
+# Editable: the source in use is the source in this folder.
+$(VENV)/.installed-quickstart: $(TORCH_STAMP) $(PACKAGING)
+	@echo "Installing inhibitor-transformers[quickstart]"
+	$(PIP) --editable '.[quickstart]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(TORCH_STAMP) $(PACKAGING)
+	@echo "Installing inhibitor-transformers[dev]"
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed-quickstart

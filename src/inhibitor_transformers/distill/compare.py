@@ -1,0 +1,31 @@
+"""How far a student's contexts are from its teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
+from .objectives import ContextObjective, teacher_scales
+from .teacher import Teacher
+
+
+@torch.no_grad()
+def context_errors(
+    student: InhibiDistilBertPreTrainedModel, teacher: Teacher, plan: LayerPlan, batches: Sequence[dict[str, Tensor]]
+) -> list[float]:
+    """Per student layer: Σ|student − teacher|² / Σ|teacher|² of the contexts over all valid tokens.
+
+    Each layer is fed the teacher's own layer input, as in context alignment.
+    """
+    objective = ContextObjective(
+        student.eval(), teacher, plan, teacher_scales(teacher, plan, list(batches), "contexts")
+    )
+    count = float(sum(batch["attention_mask"].sum() for batch in batches))
+    totals = [0.0] * len(plan)
+    for batch in batches:
+        for layer, term in enumerate(objective(student, batch, count).values()):
+            totals[layer] += float(term)
+    return totals

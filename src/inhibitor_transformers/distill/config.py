@@ -1,0 +1,191 @@
+"""Configuration of a distillation: one dataclass per stage and one for the run, checked when built."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from transformers import TrainingArguments
+
+from ..models import InhibiDistilBertConfig
+from .settings import ConfigError, build, close_match, require
+
+ALIGNMENT_LENGTHS = (32, 64, 128, 256)
+
+
+@dataclass
+class CalibrateConfig:
+    """Stage "calibrate": scalars by grid and least squares; no training.
+
+    lengths: text lengths in tokens; tokens_per_length: how many tokens of each are used.
+    """
+
+    name: ClassVar[str] = "calibrate"
+    lengths: list[int] = field(default_factory=lambda: [16, 32, 64, 128, 256])
+    tokens_per_length: int = 1024
+
+    def __post_init__(self) -> None:
+        _require_lengths(self.name, self.lengths)
+        require(self.tokens_per_length >= max(self.lengths), "calibrate.tokens_per_length must hold one longest text")
+
+
+@dataclass
+class StageArguments(TrainingArguments):
+    """What the trained stages share: TrainingArguments with other defaults, and token-budget batches.
+
+    tokens_per_step: tokens of one batch, padding included (times gradient accumulation and processes).
+    lengths: window lengths that texts are cut to.
+    scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
+    """
+
+    name: ClassVar[str] = ""
+    dropout: ClassVar[bool] = False
+
+    max_steps: int = 700
+    learning_rate: float = 1e-3
+    lr_scheduler_type: str = "cosine"
+    warmup_steps: float = 0.1
+    weight_decay: float = 0.0
+    logging_steps: float = 10
+    save_steps: float = 100
+    save_total_limit: int | None = 2
+    remove_unused_columns: bool | None = False
+    report_to: str | None = "none"
+    disable_tqdm: bool | None = None
+    tokens_per_step: int = 2048
+    lengths: list[int] = field(default_factory=lambda: list(ALIGNMENT_LENGTHS))
+    scalar_learning_rate_factor: float = 5.0
+
+    def __post_init__(self) -> None:
+        require(self.max_steps > 0, f"{self.name}.max_steps must be positive, got {self.max_steps}")
+        _require_lengths(self.name, self.lengths)
+        require(
+            self.tokens_per_step >= max(self.lengths),
+            f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)})",
+        )
+        require(self.scalar_learning_rate_factor >= 0, f"{self.name}.scalar_learning_rate_factor must not be negative")
+        self.per_device_train_batch_size = 1  # one item of the data is a whole batch
+        super().__post_init__()
+
+
+@dataclass
+class AlignContextsArguments(StageArguments):
+    """Stage "align_contexts": q, k, v and the scalars of all layers at once, each fed the teacher's own layer input."""
+
+    name: ClassVar[str] = "align_contexts"
+
+
+@dataclass
+class AlignHiddenArguments(StageArguments):
+    """Stage "align_hidden": the whole student against the teacher's hidden states of every layer."""
+
+    name: ClassVar[str] = "align_hidden"
+    max_steps: int = 600
+    learning_rate: float = 3e-4
+
+
+@dataclass
+class MaskedLMArguments(StageArguments):
+    """Stage "masked_lm": DistilBERT's triple loss; needs a teacher with a masked-LM head. Weights as in the paper."""
+
+    name: ClassVar[str] = "masked_lm"
+    dropout: ClassVar[bool] = True
+    max_steps: int = 1000
+    learning_rate: float = 1e-4
+    temperature: float = 2.0
+    alpha_ce: float = 5.0
+    alpha_cos: float = 2.0
+    alpha_mlm: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, f"masked_lm.temperature must be positive, got {self.temperature}")
+        super().__post_init__()
+
+
+# What an InhibiDistilBertConfig leaves to the user; everything else has to be as in the teacher.
+_STUDENT_FIELDS = [
+    name
+    for name in (f.name for f in dataclasses.fields(InhibiDistilBertConfig))
+    if name.startswith("inhibitor_") or name.endswith("dropout")
+]
+_NOT_OF_A_STAGE = {
+    "output_dir": "the run folder decides",
+    "per_device_train_batch_size": "tokens_per_step decides",
+    "num_train_epochs": "max_steps decides",
+}
+
+StageConfig = CalibrateConfig | StageArguments
+STAGES: dict[str, type[Any]] = {
+    stage.name: stage for stage in (CalibrateConfig, AlignContextsArguments, AlignHiddenArguments, MaskedLMArguments)
+}
+
+
+@dataclass
+class DistillConfig:
+    """A whole run: teacher, student, texts and the stages in order.
+
+    teacher: folder or Hub id. layers, segments: as `from_teacher`. student: fields of InhibiDistilBertConfig that do
+    not come from the teacher. text: files, folders, Hub ids, or "this-machine"; one or a list. max_texts: how many
+    to take from each source. held_out: share of the texts, chosen by their hash, that no stage sees.
+    stages: one mapping each, {stage name: its settings}.
+    """
+
+    teacher: str
+    text: list[str]
+    stages: list[dict[str, dict[str, Any]]]
+    layers: str | list[int] = "all"
+    segments: str = "auto"
+    student: dict[str, Any] = field(default_factory=dict)
+    max_texts: int | None = None
+    held_out: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(bool(self.teacher) and isinstance(self.teacher, str), f"teacher must be a name, got {self.teacher!r}")
+        self.text = [self.text] if isinstance(self.text, str) else self.text
+        require(
+            isinstance(self.text, list) and bool(self.text) and all(isinstance(t, str) and t for t in self.text),
+            f"text must name at least one source of texts, got {self.text!r}",
+        )
+        require(isinstance(self.layers, str | list), f"layers must be a rule or a list, got {self.layers!r}")
+        require(
+            self.segments in ("auto", "keep", "fold"), f"segments must be auto, keep or fold, got {self.segments!r}"
+        )
+        require(self.max_texts is None or self.max_texts > 0, f"max_texts must be positive, got {self.max_texts}")
+        require(0 < self.held_out < 1, f"held_out must lie between 0 and 1, got {self.held_out}")
+        require(isinstance(self.stages, list) and bool(self.stages), f"stages must be a list of {sorted(STAGES)}")
+        self.stages = [_stage_mapping(stage) for stage in self.stages]
+        self.student = self.student or {}
+        require(isinstance(self.student, dict), f"student must be a mapping of settings, got {self.student!r}")
+        for name in self.student:
+            require(name in _STUDENT_FIELDS, f"student has no setting {name!r}{close_match(name, _STUDENT_FIELDS)}")
+
+    @property
+    def stage_names(self) -> list[str]:
+        return [name for stage in self.stages for name in stage]
+
+    def build_stage(self, index: int, output_dir: Path, **runtime: Any) -> StageConfig:
+        """The checked settings of stage `index`; `runtime` are TrainingArguments that no YAML holds (device, …)."""
+        ((name, settings),) = self.stages[index].items()
+        if name not in STAGES:
+            raise ConfigError(f"unknown stage {name!r}{close_match(name, STAGES)}; known: {sorted(STAGES)}")
+        for key, instead in _NOT_OF_A_STAGE.items():
+            require(key not in settings, f"stage {name!r}: {key} cannot be set; {instead}")
+        given = dict(settings)
+        if STAGES[name] is not CalibrateConfig:
+            given = {"seed": self.seed} | given | runtime | {"output_dir": str(output_dir)}
+        return build(STAGES[name], given, where=f"stage {name!r}")
+
+
+def _stage_mapping(stage: Any) -> dict[str, dict[str, Any]]:
+    require(isinstance(stage, dict) and len(stage) == 1, f"a stage is one mapping {{name: settings}}, got {stage!r}")
+    ((name, settings),) = stage.items()
+    require(isinstance(settings, dict | None), f"stage {name!r} must hold a mapping of settings, got {settings!r}")
+    return {name: settings or {}}
+
+
+def _require_lengths(stage: str, lengths: Any) -> None:
+    whole = isinstance(lengths, list) and bool(lengths) and all(isinstance(n, int) and n >= 8 for n in lengths)
+    require(whole, f"{stage}.lengths must be a list of at least 8 tokens each, such as [32, 64], got {lengths!r}")

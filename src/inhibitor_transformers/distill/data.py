@@ -1,0 +1,172 @@
+"""Texts as token windows of mixed lengths, and batches of about equally many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from .losses import IGNORED
+
+_MIN_TOKENS = 8  # a shorter window, special tokens included, says little about attention
+_TEXTS_PER_CALL = 1000
+
+
+def token_windows(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    lengths: Sequence[int],
+    *,
+    seed: int = 0,
+    max_tokens: int | None = None,
+) -> list[np.ndarray]:
+    """Cut texts into windows with special tokens; each window's greatest length is drawn from `lengths`.
+
+    Args:
+        texts: any texts; long ones give several windows.
+        lengths: window lengths in tokens, special tokens included.
+        max_tokens: stop after about so many tokens.
+
+    Returns int32 arrays (n,), 8 ≤ n ≤ max(lengths). Raises ValueError if the texts give none.
+    """
+    random = np.random.default_rng(seed)
+    prefix, suffix = _special_tokens(tokenizer)
+    special = len(prefix) + len(suffix)
+    windows: list[np.ndarray] = []
+    total = 0
+    for ids in _token_ids(texts, tokenizer):
+        start = 0
+        while len(ids) - start + special >= _MIN_TOKENS and (max_tokens is None or total < max_tokens):
+            body = ids[start : start + int(random.choice(lengths)) - special]
+            start += len(body)
+            if len(body) + special >= _MIN_TOKENS:
+                windows.append(np.asarray([*prefix, *body, *suffix], dtype=np.int32))
+                total += len(windows[-1])
+        if max_tokens is not None and total >= max_tokens:
+            break
+    if not windows:
+        raise ValueError(f"the texts hold no window of at least {_MIN_TOKENS} tokens to learn from")
+    return windows
+
+
+def exact_windows(
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int, count: int
+) -> list[np.ndarray]:
+    """The first `count` windows of exactly `length` tokens, special tokens included; fewer where texts run out."""
+    prefix, suffix = _special_tokens(tokenizer)
+    body = length - len(prefix) - len(suffix)
+    windows: list[np.ndarray] = []
+    for ids in _token_ids(texts, tokenizer):
+        for start in range(0, len(ids) - body + 1, body):
+            if len(windows) == count:
+                return windows
+            windows.append(np.asarray([*prefix, *ids[start : start + body], *suffix], dtype=np.int32))
+    return windows
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a single text."""
+    bare, full = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
+    start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return full[:start], full[start + len(bare) :]
+
+
+def _token_ids(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Iterable[list[int]]:
+    texts = list(texts)
+    for i in range(0, len(texts), _TEXTS_PER_CALL):
+        yield from tokenizer(texts[i : i + _TEXTS_PER_CALL], add_special_tokens=False, verbose=False)["input_ids"]
+
+
+class StepBatches(Dataset[dict[str, Tensor]]):
+    """One item per training step: a padded batch of at most `tokens_per_step` tokens, padding included.
+
+    Windows of similar length share a batch, so little is padding. Item i is the same whenever it is asked
+    for, so an interrupted run resumes exactly. Items are whole batches: load them with batch size one and
+    `unpack`. `labels` marks what counts (every valid token); padding has −100.
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[np.ndarray],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        steps: int,
+        tokens_per_step: int,
+        lengths: Sequence[int],
+        seed: int = 0,
+    ) -> None:
+        if tokens_per_step < max(lengths):
+            raise ValueError(
+                f"tokens_per_step ({tokens_per_step}) must hold the longest window ({max(lengths)} tokens)"
+            )
+        self.windows, self.tokenizer, self.seed = windows, tokenizer, seed
+        self.batches: list[np.ndarray] = []
+        epoch = 0
+        while len(self.batches) < steps:
+            self.batches += _grouped(windows, sorted(lengths), tokens_per_step, np.random.default_rng([seed, epoch]))
+            epoch += 1
+        self.batches = self.batches[:steps]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return pad_windows([self.windows[i] for i in self.batches[index]], self.tokenizer)
+
+
+class MaskedStepBatches(StepBatches):
+    """`StepBatches` for masked language modelling; `labels` holds the hidden tokens.
+
+    Of the ordinary tokens, a share of `mask_probability` is chosen: 80 % become the mask token, 10 % a random
+    token, 10 % stay (Devlin et al., 2019). The draw depends on the item's index and the seed alone.
+    """
+
+    mask_probability = 0.15
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        batch = super().__getitem__(index)
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+        ids = batch["input_ids"]
+        ordinary = ~torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
+        chosen = (torch.rand(ids.shape, generator=draw) < self.mask_probability) & ordinary
+        if not chosen.any():  # a step without anything to predict would have no loss
+            chosen[0, 1] = True
+        kind = torch.rand(ids.shape, generator=draw)
+        random_ids = torch.randint(len(self.tokenizer), ids.shape, generator=draw)
+        masked = torch.where(chosen & (kind < 0.8), self.tokenizer.mask_token_id, ids)
+        masked = torch.where(chosen & (kind >= 0.9), random_ids, masked)
+        return batch | {"input_ids": masked, "labels": ids.masked_fill(~chosen, IGNORED)}
+
+
+def _grouped(
+    windows: Sequence[np.ndarray], lengths: Sequence[int], tokens: int, random: np.random.Generator
+) -> list[np.ndarray]:
+    order = random.permutation(len(windows))
+    bucket = np.searchsorted(lengths, [len(windows[i]) for i in order])
+    batches = []
+    for b, length in enumerate(lengths):
+        members = order[bucket == b]
+        size = tokens // length
+        batches += [members[i : i + size] for i in range(0, len(members), size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def pad_windows(windows: Sequence[np.ndarray], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
+    """`input_ids`, `attention_mask` and `labels` (the ids, −100 at padding), each (B, longest) int64."""
+    longest = max(len(w) for w in windows)
+    ids = torch.full((len(windows), longest), tokenizer.pad_token_id, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = torch.from_numpy(window.astype(np.int64))
+        mask[row, : len(window)] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, IGNORED)}
+
+
+def unpack(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Collate function of `StepBatches`: the one item is the batch."""
+    (batch,) = items
+    return batch

@@ -1,0 +1,242 @@
+"""Fine-tuning on a task, with or without a fine-tuned teacher (the paper's task-specific regime)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+    set_seed,
+)
+
+from ..measure.positions import require_positions
+from ..measure.task_score import score_task
+from ..models.pretrained import SAFE_LOADING, load_pretrained, load_tokenizer
+from ..tasks import Task, TaskData, chance_level, compute_metrics, encode
+from .folders import check_output, last_whole_checkpoint, prepare_output, save_into
+from .memory import estimate_memory
+from .objectives import TaskObjective
+from .settings import require
+from .teacher import Teacher, require_same_tokenizer
+from .trainer import DistillationTrainer
+
+Scores = dict[str, dict[str, float]]
+
+
+@dataclass
+class FinetuneArguments(TrainingArguments):
+    """TrainingArguments with other defaults, and what distillation adds.
+
+    max_length: tokens that a text (pair) is cut at.
+    scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
+    alpha_task, alpha_soft, alpha_hidden: weights of the task's own loss, of the teacher's soft targets and of the
+        last hidden states; the last two count with a teacher only.
+    temperature: of the soft targets (a regression compares logits instead).
+    """
+
+    num_train_epochs: float = 3
+    learning_rate: float = 1e-4
+    lr_scheduler_type: str = "linear"
+    warmup_steps: float = 0.1
+    weight_decay: float = 0.01
+    per_device_train_batch_size: int = 32
+    logging_steps: float = 50
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 2
+    load_best_model_at_end: bool = True
+    remove_unused_columns: bool | None = False
+    report_to: str | None = "none"
+    max_length: int = 128
+    scalar_learning_rate_factor: float = 10.0
+    alpha_task: float = 0.5
+    alpha_soft: float = 0.5
+    alpha_hidden: float = 0.0
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(self.max_length >= 8, f"max_length must be at least 8 tokens, got {self.max_length}")
+        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
+        weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
+        require(all(w >= 0 for w in weights.values()), f"loss weights must not be negative, got {weights}")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """Scores of the best epoch on every evaluation split, those of the teacher, and the wall time in seconds."""
+
+    scores: Scores
+    teacher_scores: Scores | None
+    seconds: float
+
+
+def finetune(
+    source: str,
+    data: TaskData,
+    arguments: FinetuneArguments,
+    output: Path,
+    *,
+    teacher_source: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
+) -> FinetuneResult:
+    """Fine-tune a model (inhibitor or not) on a task and save the best epoch in `output`, with results.json.
+
+    With `teacher_source`, a model fine-tuned on the same task, its soft targets join the loss. The teacher is first
+    scored through this very pipeline, and refused unless it beats chance.
+
+    Raises ValueError (ConfigError) before any work is done.
+    """
+    started = time.monotonic()
+    settings = {"model": source, "teacher": teacher_source, "task": data.task.name, "data": _fingerprints(data)}
+    settings |= _own_settings(arguments)
+    check_output(output, settings, resume=resume, overwrite=overwrite)
+    set_seed(arguments.seed)
+    tokenizer = load_tokenizer(source)
+    model = load_for_task(source, data.task)
+    require_positions(model.config, arguments.max_length, "max_length")
+    teacher, teacher_tokenizer, teacher_scores = None, None, None
+    if teacher_source is not None:
+        teacher_tokenizer = load_tokenizer(teacher_source)
+        require_same_tokenizer(tokenizer, teacher_tokenizer)
+        teacher, teacher_scores = _checked_teacher(teacher_source, teacher_tokenizer, data, arguments, say)
+    prepare_output(output, settings, resume=resume, overwrite=overwrite)
+    for note in data.notes:
+        say(note)
+    # Both give the same ids; only the teacher's own tokenizer is sure to give the segments that it was trained with.
+    train = encode(data.train, teacher_tokenizer or tokenizer, data.task, arguments.max_length)
+    trainer = _trainer(model, tokenizer, data, train, arguments, teacher)
+    tokens = arguments.per_device_train_batch_size * arguments.max_length
+    say(f"{estimate_memory(model, teacher.model if teacher else None, model.config, tokens)}, at full length")
+    checkpoint = last_whole_checkpoint(Path(str(arguments.output_dir)))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    scores = score_task(model, tokenizer, data, max_length=arguments.max_length)
+    _require_best_restored(trainer, scores, data.task)
+    result = FinetuneResult(scores, teacher_scores, time.monotonic() - started)
+    save_into(output, model, tokenizer)
+    record = dataclasses.asdict(result) | {"settings": settings, "notes": data.notes}
+    (output / "results.json").write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+    return result
+
+
+def load_for_task(source: str, task: Task) -> PreTrainedModel:
+    """A model with a classification head for the task; the head may be new. Raises ValueError if it does not load."""
+    labels: dict[str, Any] = {"num_labels": task.num_labels, "problem_type": task.problem_type}
+    if task.label_names:
+        labels["id2label"] = dict(enumerate(task.label_names))
+        labels["label2id"] = {name: i for i, name in enumerate(task.label_names)}
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(source, **labels, **SAFE_LOADING)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"cannot load {source!r} for {task.name}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _checked_teacher(
+    source: str,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TaskData,
+    arguments: FinetuneArguments,
+    say: Callable[[str], None],
+) -> tuple[Teacher, Scores]:
+    model = load_pretrained(source, AutoModelForSequenceClassification)
+    require_positions(model.config, arguments.max_length, "max_length")
+    task = data.task
+    if model.config.num_labels != task.num_labels:
+        raise ValueError(f"teacher {source!r} has {model.config.num_labels} labels, {task.name} has {task.num_labels}")
+    theirs = [str(model.config.id2label[i]) for i in range(task.num_labels)]
+    lower, ours = [name.lower() for name in theirs], [name.lower() for name in task.label_names]
+    if sorted(lower) == sorted(ours) and lower != ours:
+        raise ValueError(f"teacher {source!r} orders its labels {theirs}, {task.name} has {list(task.label_names)}")
+    scores = score_task(model.to(arguments.device), tokenizer, data, max_length=arguments.max_length)
+    for split, values in scores.items():
+        score, chance = values[task.main_metric], chance_level(task, data.evaluation[split][task.label_column])
+        say(f"teacher on {task.name} {split}: {task.main_metric} {score:.4f} (chance {chance:.4f})")
+        if score <= chance:
+            raise ValueError(
+                f"teacher {source!r} is no better than chance on {task.name} {split}: {task.main_metric} {score:.4f} "
+                f"against {chance:.4f}; a model fine-tuned on {task.name} with this tokenizer is needed"
+            )
+    return Teacher(model), scores
+
+
+def _trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TaskData,
+    train: Dataset,
+    arguments: FinetuneArguments,
+    teacher: Teacher | None,
+) -> DistillationTrainer:
+    task = data.task
+
+    def metrics(prediction: Any) -> dict[str, float]:
+        logits = prediction.predictions
+        return compute_metrics(task, logits[0] if isinstance(logits, tuple) else logits, prediction.label_ids)
+
+    first = next(iter(data.evaluation))
+    arguments.metric_for_best_model = f"eval_{first}_{task.main_metric}"
+    arguments.greater_is_better = True
+    objective = TaskObjective(
+        regression=task.is_regression,
+        teacher=teacher,
+        alpha_task=arguments.alpha_task if teacher else 1.0,
+        alpha_soft=arguments.alpha_soft,
+        alpha_hidden=arguments.alpha_hidden,
+        temperature=arguments.temperature,
+    )
+    return DistillationTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset={s: encode(d, tokenizer, task, arguments.max_length) for s, d in data.evaluation.items()},
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=metrics,
+        objective=objective,
+        scalar_learning_rate_factor=arguments.scalar_learning_rate_factor,
+    )
+
+
+def _require_best_restored(trainer: DistillationTrainer, scores: Scores, task: Task) -> None:
+    best = trainer.state.best_metric
+    now = next(iter(scores.values()))[task.main_metric]
+    if trainer.args.load_best_model_at_end and best is not None and not np.isclose(best, now, atol=5e-3):
+        raise RuntimeError(f"the best checkpoint scored {task.main_metric} {best:.4f}, the restored model {now:.4f}")
+
+
+def _own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
+    """The arguments that differ from their defaults, plainly."""
+    defaults = FinetuneArguments(output_dir=arguments.output_dir)
+    names = sorted(f.name for f in dataclasses.fields(arguments))
+    given = {n: getattr(arguments, n) for n in names if getattr(arguments, n) != getattr(defaults, n)}
+    given = {n: v.value if isinstance(v, Enum) else v for n, v in given.items()}
+    return {n: v for n, v in given.items() if isinstance(v, bool | int | float | str)}
+
+
+def _fingerprints(data: TaskData) -> dict[str, str]:
+    """Size and hash of the examples of every split, so that a run is not resumed on other data."""
+    return {split: _fingerprint(examples) for split, examples in {"train": data.train, **data.evaluation}.items()}
+
+
+def _fingerprint(examples: Dataset) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for column in sorted(examples.column_names):
+        for value in examples[column]:
+            digest.update(f"{value!r}\n".encode("utf-8", "backslashreplace"))
+    return f"{len(examples)} examples, {digest.hexdigest()}"

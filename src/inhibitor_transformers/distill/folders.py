@@ -1,0 +1,93 @@
+"""Output folders: never overwritten unasked, never half-written, resumable only with the same settings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .settings import ConfigError
+
+RECORD = "run.yaml"
+
+
+def check_output(output: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Raise ConfigError unless a run with these settings may write to `output`; changes nothing.
+
+    It may if the folder is empty or not there, to `overwrite` it, or to `resume` the same settings.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with what is in the folder, --overwrite deletes it: give one of them")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output} is a file; choose another output folder")
+    if not _is_used(output) or overwrite:
+        return
+    record = output / RECORD
+    if not resume:
+        raise ConfigError(f"{output} exists; add --overwrite to start anew, or choose another folder")
+    if not record.exists():
+        raise ConfigError(f"{output} holds no run to resume (there is no {RECORD} in it)")
+    before, now = yaml.safe_load(record.read_text(encoding="utf-8")), yaml.safe_load(_as_text(settings))
+    if differing := [key for key in before | now if before.get(key) != now.get(key)]:
+        raise ConfigError(
+            f"{record} holds other settings than this run ({', '.join(differing)}): resume with those, or use another "
+            "folder"
+        )
+
+
+def prepare_output(output: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Make `output` ready for a run with these settings and write them to run.yaml in it.
+
+    Deletes what `overwrite` allows: call it when nothing can go wrong any more. Raises as `check_output`.
+    """
+    check_output(output, settings, resume=resume, overwrite=overwrite)
+    if overwrite and _is_used(output):
+        shutil.rmtree(output)
+    output.mkdir(parents=True, exist_ok=True)
+    half = output / f"{RECORD}.half"
+    half.write_text(_as_text(settings), encoding="utf-8")
+    half.replace(output / RECORD)
+
+
+def _as_text(settings: dict[str, Any]) -> str:
+    return yaml.safe_dump(settings, sort_keys=False)
+
+
+def _is_used(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: Trainer writes trainer_state.json last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """Save model and tokenizer so that `folder` either is complete or is not there."""
+    half = folder.with_name(folder.name + ".half")
+    shutil.rmtree(half, ignore_errors=True)
+    model.save_pretrained(half)
+    tokenizer.save_pretrained(half)
+    shutil.rmtree(folder, ignore_errors=True)
+    return half.rename(folder)
+
+
+def save_into(output: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Save model and tokenizer beside what `output` already holds; each file is replaced whole."""
+    saved = save_atomically(output / "model", model, tokenizer)
+    for file in saved.iterdir():
+        file.replace(output / file.name)
+    saved.rmdir()

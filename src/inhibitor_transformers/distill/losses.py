@@ -1,0 +1,52 @@
+"""Distillation losses as pure functions of tensors.
+
+Each is a sum over the counted positions divided by `count`, which the caller takes over the whole
+(accumulated, distributed) batch; so no loss depends on how a batch is split. All are computed in float32.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORED = -100  # label of a position that does not count, as everywhere in torch and transformers
+
+
+def squared_error(student: Tensor, teacher: Tensor, valid: Tensor, count: Tensor | float) -> Tensor:
+    """Σ over valid positions of the mean squared difference, over `count`.
+
+    student, teacher: (B, N, dim); valid: (B, N) bool.
+    """
+    # masked before it is squared, so that a NaN in padding reaches no gradient either
+    difference = (student.float() - teacher.float()).masked_fill(~valid.unsqueeze(-1), 0.0)
+    return difference.square().mean(-1).sum() / count
+
+
+def soft_target_divergence(student: Tensor, teacher: Tensor, temperature: float, count: Tensor | float) -> Tensor:
+    """T² · Σ KL(teacher‖student) of the distributions at temperature T, over `count` (Hinton et al., 2015).
+
+    student, teacher: (M, classes) logits.
+    """
+    log_student = F.log_softmax(student.float() / temperature, dim=-1)
+    log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
+    return F.kl_div(log_student, log_teacher, reduction="sum", log_target=True) * temperature**2 / count
+
+
+def logit_error(student: Tensor, teacher: Tensor, count: Tensor | float) -> Tensor:
+    """Σ of the mean squared difference of logits (M, classes), over `count`; soft targets of a regression."""
+    return (student.float() - teacher.float()).square().mean(-1).sum() / count
+
+
+def cosine_distance(student: Tensor, teacher: Tensor, count: Tensor | float) -> Tensor:
+    """Σ (1 − cos) of the vectors (M, dim), over `count`."""
+    return (1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).sum() / count
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, count: Tensor | float) -> Tensor:
+    """Σ −log p(label) of logits (M, classes) and labels (M,) int64, over `count`; labels of −100 are left out."""
+    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum") / count
+
+
+def regression_error(predictions: Tensor, labels: Tensor, count: Tensor | float) -> Tensor:
+    """Σ (prediction − label)² of predictions (M, 1) and labels (M,), over `count`."""
+    return F.mse_loss(predictions.float().squeeze(-1), labels.float(), reduction="sum") / count

@@ -1,0 +1,170 @@
+"""What a student is trained on in each stage: from a batch to named loss terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
+from ..models.contexts import output_projections, record_contexts
+from ..models.heads import masked_lm_logits
+from . import losses
+from .teacher import Teacher, model_inputs
+
+Terms = dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """Weighted loss terms of one batch; their sum is the loss.
+
+    `count` is the number of counted positions (labels other than −100) in the whole accumulated,
+    distributed batch, of which `batch` may be a part.
+    """
+
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms: ...
+
+
+class ContextObjective:
+    """Squared error of the contexts, every layer at once, each fed the teacher's own layer input.
+
+    Each layer's error is divided by `scales[i]`, the teacher's mean squared context there, so that layers weigh alike
+    and a term reads as a relative error.
+    """
+
+    def __init__(
+        self, student: InhibiDistilBertPreTrainedModel, teacher: Teacher, plan: LayerPlan, scales: list[float]
+    ) -> None:
+        self.teacher, self.plan, self.scales = teacher, plan, scales
+        self.attentions: list[Any] = [block.attention for block in student.base_model.transformer.layer]
+        self.projections = output_projections(student)
+
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+        signals = self.teacher(batch, contexts=True, hidden=True)
+        valid = batch["attention_mask"].bool()
+        mask = None if valid.all() else valid
+        with record_contexts(self.projections) as contexts:
+            for attention, source in zip(self.attentions, self.plan.teacher_layers, strict=True):
+                attention(signals.hidden[source], attention_mask=mask)
+        return {
+            f"context/layer_{i}": losses.squared_error(contexts[i], signals.contexts[source], valid, count)
+            / self.scales[i]
+            for i, source in enumerate(self.plan.teacher_layers)
+        }
+
+
+class HiddenObjective(nn.Module):
+    """Squared error of every layer's hidden states, relative to the teacher's mean square there.
+
+    Where student and teacher differ in width, a linear projection of the student's states is trained along;
+    it is not part of the student.
+    """
+
+    teacher: Teacher
+
+    def __init__(self, student: PreTrainedModel, teacher: Teacher, plan: LayerPlan, scales: list[float]) -> None:
+        super().__init__()
+        object.__setattr__(self, "teacher", teacher)  # not a part of this module: never trained, never saved
+        self.plan, self.scales = plan, scales
+        width, teacher_width = student.config.hidden_size, teacher.model.config.hidden_size
+        self.projections = nn.ModuleList(
+            nn.Linear(width, teacher_width) if width != teacher_width else nn.Identity() for _ in plan.teacher_layers
+        )
+
+    def forward(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+        hidden = model(**model_inputs(batch), output_hidden_states=True).hidden_states
+        target = self.teacher(batch, hidden=True).hidden
+        valid = batch["attention_mask"].bool()
+        return {
+            f"hidden/layer_{i}": losses.squared_error(
+                self.projections[i](hidden[i + 1]), target[source + 1], valid, count
+            )
+            / self.scales[i]
+            for i, source in enumerate(self.plan.teacher_layers)
+        }
+
+
+class MaskedLMObjective:
+    """DistilBERT's triple loss at the masked positions: soft targets, masked LM, cosine of the last hidden states."""
+
+    def __init__(
+        self, teacher: Teacher, *, temperature: float, alpha_ce: float, alpha_mlm: float, alpha_cos: float
+    ) -> None:
+        self.teacher, self.temperature = teacher, temperature
+        self.alpha_ce, self.alpha_mlm, self.alpha_cos = alpha_ce, alpha_mlm, alpha_cos
+
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+        chosen = batch["labels"] != losses.IGNORED
+        student = getattr(model, "module", model)  # the head runs at masked positions only
+        hidden = student.base_model(**model_inputs(batch)).last_hidden_state[chosen]
+        with torch.no_grad():
+            teacher = self.teacher.model
+            target = teacher.base_model(**model_inputs(batch)).last_hidden_state[chosen]
+            soft = masked_lm_logits(teacher, target)
+        logits = masked_lm_logits(student, hidden)
+        return {
+            "soft_targets": self.alpha_ce * losses.soft_target_divergence(logits, soft, self.temperature, count),
+            "masked_lm": self.alpha_mlm * losses.cross_entropy(logits, batch["labels"][chosen], count),
+            "cosine": self.alpha_cos * losses.cosine_distance(hidden, target, count),
+        }
+
+
+class TaskObjective:
+    """A task's own loss and, with a teacher, its soft targets (and last hidden states)."""
+
+    def __init__(
+        self,
+        *,
+        regression: bool,
+        teacher: Teacher | None = None,
+        alpha_task: float = 1.0,
+        alpha_soft: float = 0.0,
+        alpha_hidden: float = 0.0,
+        temperature: float = 1.0,
+    ) -> None:
+        self.regression, self.teacher, self.temperature = regression, teacher, temperature
+        self.alpha_task, self.alpha_soft, self.alpha_hidden = alpha_task, alpha_soft, alpha_hidden
+
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+        wants_hidden = self.teacher is not None and self.alpha_hidden > 0
+        output = model(**model_inputs(batch), output_hidden_states=wants_hidden)
+        loss = losses.regression_error if self.regression else losses.cross_entropy
+        terms = {"task": self.alpha_task * loss(output.logits, batch["labels"], count)}
+        if self.teacher is not None:
+            signals = self.teacher(batch, hidden=wants_hidden)
+            terms["soft_targets"] = self.alpha_soft * self._soft(output.logits, signals.logits, count)
+            if wants_hidden:
+                terms["hidden"] = self.alpha_hidden * self._hidden(
+                    output.hidden_states[-1], signals.hidden[-1], batch, count
+                )
+        return terms
+
+    def _soft(self, logits: Tensor, target: Any, count: Tensor | float) -> Tensor:
+        if self.regression:
+            return losses.logit_error(logits, target, count)
+        return losses.soft_target_divergence(logits, target, self.temperature, count)
+
+    @staticmethod
+    def _hidden(student: Tensor, teacher: Tensor, batch: Mapping[str, Tensor], count: Tensor | float) -> Tensor:
+        """Mean over a text's tokens, then the sum over texts: a long text weighs no more than a short one."""
+        mask = batch["attention_mask"].float()
+        per_text = ((student.float() - teacher.float()).square().mean(-1) * mask).sum(-1) / mask.sum(-1)
+        return per_text.sum() / count
+
+
+@torch.no_grad()
+def teacher_scales(teacher: Teacher, plan: LayerPlan, batches: list[dict[str, Tensor]], kind: str) -> list[float]:
+    """Mean square of the teacher's contexts or hidden states (`kind`) over the valid tokens, per student layer."""
+    total = torch.zeros(len(plan))
+    count = 0.0
+    for batch in batches:
+        signals = teacher(batch, contexts=kind == "contexts", hidden=True)
+        valid = batch["attention_mask"].bool()
+        count += float(valid.sum())
+        for i, source in enumerate(plan.teacher_layers):
+            x = signals.contexts[source] if kind == "contexts" else signals.hidden[source + 1]
+            total[i] += float(losses.squared_error(x, torch.zeros_like(x), valid, 1.0))
+    return (total / count).tolist()

@@ -1,0 +1,152 @@
+"""Runs the stages of a distillation in order, each resumable, into one run folder.
+
+    OUT/                          the finished student: weights, config, tokenizer
+    OUT/run.yaml                  the settings of the run
+    OUT/stages/1-calibrate/student/          the student after each stage
+    OUT/stages/2-align_contexts/checkpoint-N/  Trainer's checkpoints; log.json its log
+
+A stage is finished when its student/ exists: folders are written under another name and then renamed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, TrainingArguments, set_seed
+
+from ..measure.positions import require_positions
+from ..models import (
+    InhibiDistilBertForMaskedLM,
+    InhibiDistilBertModel,
+    InhibiDistilBertPreTrainedModel,
+    LayerPlan,
+    plan_layers,
+)
+from ..models.inhibidistilbert.from_teacher import teacher_depth
+from ..models.pretrained import load_pretrained, load_tokenizer
+from ..tasks.text import english_on_this_machine, load_texts, split_held_out
+from .config import DistillConfig, MaskedLMArguments, StageArguments
+from .folders import check_output, prepare_output, save_atomically, save_into
+from .settings import require
+from .stages import run_stage
+from .teacher import Teacher
+
+THIS_MACHINE = "this-machine"  # text source: the English prose that every machine with Python has
+
+OnStage = Callable[[str, InhibiDistilBertPreTrainedModel], None]
+
+
+class Distillation:
+    """One run: its settings, checked at once, and the models and texts that its stages share.
+
+    Args:
+        config: what to do.
+        output: the run folder; must not exist unless `resume` or `overwrite`.
+        resume: go on where an interrupted run with the same settings stopped.
+        overwrite: delete an existing folder first.
+        runtime: further TrainingArguments of every trained stage, e.g. `use_cpu`, `report_to`.
+        say: receives one-line progress messages.
+
+    Raises ConfigError or ValueError before any work is done.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        output: Path,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        runtime: dict[str, Any] | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.config, self.output, self.runtime, self.say = config, output, runtime or {}, say
+        self.stages = [config.build_stage(i, self._stage_folder(i), **self.runtime) for i in range(len(config.stages))]
+        self._require_one_process()
+        settings = dataclasses.asdict(config)
+        check_output(output, settings, resume=resume, overwrite=overwrite)
+        self.tokenizer = load_tokenizer(config.teacher)
+        wants_head = any(isinstance(stage, MaskedLMArguments) for stage in self.stages)
+        self.model_class = InhibiDistilBertForMaskedLM if wants_head else InhibiDistilBertModel
+        model = load_pretrained(config.teacher, AutoModelForMaskedLM if wants_head else AutoModel)
+        self.plan = plan_layers(config.layers, teacher_depth(model.config))
+        for stage in self.stages:
+            require_positions(model.config, max(stage.lengths), f"{stage.name}.lengths")
+        self.teacher = Teacher(model.to(self._device()))
+        self.texts = self._texts()
+        prepare_output(output, settings, resume=resume, overwrite=overwrite)
+
+    def run(self, on_stage: OnStage | None = None) -> InhibiDistilBertPreTrainedModel:
+        """Run what is not finished yet; returns the student, which is also saved in the run folder.
+
+        on_stage: called with the stage's name and the student as each stage of this call ends ("start" first).
+        """
+        set_seed(self.config.seed)
+        finished = self._finished()
+        student = self._student(finished)
+        self.say(f"teacher {self.config.teacher}: {self.plan.teacher_depth} layers; {len(self.plan)} in the student")
+        self.say(self.plan.table())
+        if on_stage and not finished:
+            on_stage("start", student)
+        for index in range(finished, len(self.stages)):
+            stage, folder = self.stages[index], self._stage_folder(index)
+            self.say(f"stage {index + 1} of {len(self.stages)}: {stage.name}")
+            run_stage(stage, student, self.teacher, self.plan, self.tokenizer, self.texts, folder, say=self.say)
+            save_atomically(folder / "student", student, self.tokenizer)
+            if on_stage:
+                on_stage(stage.name, student)
+        save_into(self.output, student, self.tokenizer)
+        return student
+
+    def _require_one_process(self) -> None:
+        """The objectives call parts of the student, which the gradient exchange between processes does not see."""
+        processes = max((s.world_size for s in self.stages if isinstance(s, StageArguments)), default=1)
+        require(processes == 1, f"distillation runs in one process, not {processes}: start it without torchrun")
+
+    def _device(self) -> torch.device:
+        trained = [stage for stage in self.stages if isinstance(stage, StageArguments)]
+        return (trained[0] if trained else TrainingArguments(str(self.output), **self.runtime)).device
+
+    def _stage_folder(self, index: int) -> Path:
+        return self.output / "stages" / f"{index + 1}-{self.config.stage_names[index]}"
+
+    def _finished(self) -> int:
+        """Number of leading stages whose student is there."""
+        done = [(self._stage_folder(i) / "student").is_dir() for i in range(len(self.stages))]
+        return [*done, False].index(False)
+
+    def _student(self, finished: int) -> InhibiDistilBertPreTrainedModel:
+        config, device = self.config, self._device()
+        if finished:
+            folder = self._stage_folder(finished - 1) / "student"
+            self.say(f"resuming after stage {finished} of {len(self.stages)}")
+            return self.model_class.from_pretrained(folder).to(device)
+        student = self.model_class.from_teacher(
+            self.teacher.model, config.layers, segments=config.segments, **config.student
+        )
+        return student.to(device)
+
+    def _texts(self) -> list[str]:
+        texts: list[str] = []
+        for source in self.config.text:
+            if source == THIS_MACHINE:
+                texts += english_on_this_machine(max_texts=self.config.max_texts, seed=self.config.seed)
+            else:
+                unknown = self.tokenizer.unk_token or ""
+                texts += load_texts(source, max_texts=self.config.max_texts, seed=self.config.seed, unk_token=unknown)
+        kept, _ = split_held_out(texts, fraction=self.config.held_out, seed=self.config.seed)
+        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.config.seed)).tolist()
+        return [kept[i] for i in order]
+
+
+def plan_of(config: DistillConfig) -> LayerPlan:
+    """Which teacher layer each student layer will be made from; reads the teacher's config only."""
+    try:
+        teacher = AutoConfig.from_pretrained(config.teacher, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot load teacher {config.teacher!r}: {str(error).splitlines()[0]}") from error
+    return plan_layers(config.layers, teacher_depth(teacher))

@@ -1,0 +1,161 @@
+"""What each stage does with a student."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
+from .calibrate import calibrate
+from .config import (
+    AlignContextsArguments,
+    AlignHiddenArguments,
+    CalibrateConfig,
+    MaskedLMArguments,
+    StageArguments,
+    StageConfig,
+)
+from .data import MaskedStepBatches, StepBatches, exact_windows, pad_windows, token_windows, unpack
+from .folders import last_whole_checkpoint
+from .memory import estimate_memory
+from .objectives import ContextObjective, HiddenObjective, MaskedLMObjective, Objective, teacher_scales
+from .teacher import Teacher
+from .trainer import DistillationTrainer
+
+_SCALE_BATCHES = 8  # batches from which the teacher's mean squares are taken
+Say = Callable[[str], None]
+
+
+def run_stage(
+    stage: StageConfig,
+    student: InhibiDistilBertPreTrainedModel,
+    teacher: Teacher,
+    plan: LayerPlan,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    folder: Path,
+    *,
+    say: Say = print,
+) -> None:
+    """Run one stage on `student`, in place; a trained stage resumes from its last whole checkpoint in `folder`."""
+    if isinstance(stage, CalibrateConfig):
+        _calibrate(stage, student, teacher, plan, tokenizer, texts, folder, say)
+    else:
+        _train(stage, student, teacher, plan, tokenizer, texts, folder, say)
+
+
+def _calibrate(
+    stage: CalibrateConfig,
+    student: InhibiDistilBertPreTrainedModel,
+    teacher: Teacher,
+    plan: LayerPlan,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    folder: Path,
+    say: Say,
+) -> None:
+    batches = []
+    for length in stage.lengths:
+        windows = exact_windows(texts, tokenizer, length, max(stage.tokens_per_length // length, 1))
+        if not windows:
+            say(f"no text is as long as {length} tokens: calibrating without that length")
+            continue
+        batch = pad_windows(windows, tokenizer)
+        batches.append({name: t.to(student.device) for name, t in batch.items()})
+    if not batches:
+        raise ValueError(f"no text is as long as {min(stage.lengths)} tokens, the shortest length to calibrate on")
+    result = calibrate(student, teacher, plan, batches)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"before": result.before, "relative_error": result.relative_error}
+    (folder / "calibration.json").write_text(json.dumps(record), encoding="utf-8")
+    for i, (before, after) in enumerate(zip(result.before, result.relative_error, strict=True)):
+        say(f"layer {i}: relative error of the contexts {_mean(before):.3g} -> {_mean(after):.3f}")
+
+
+def _train(
+    stage: StageArguments,
+    student: InhibiDistilBertPreTrainedModel,
+    teacher: Teacher,
+    plan: LayerPlan,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    folder: Path,
+    say: Say,
+) -> None:
+    set_seed(stage.seed)  # whatever ran before, so that a resumed run draws the same
+    steps = stage.max_steps * stage.gradient_accumulation_steps * stage.world_size
+    windows = token_windows(texts, tokenizer, stage.lengths, seed=stage.seed, max_tokens=steps * stage.tokens_per_step)
+    dataset_class = MaskedStepBatches if isinstance(stage, MaskedLMArguments) else StepBatches
+    dataset = dataset_class(
+        windows,
+        tokenizer,
+        steps=steps,
+        tokens_per_step=stage.tokens_per_step,
+        lengths=stage.lengths,
+        seed=stage.seed,
+    )
+    say(f"{len(windows)} windows, {sum(map(len, windows))} tokens of text")
+    with _trainable(student, stage):
+        say(str(estimate_memory(student, teacher.model, student.config, stage.tokens_per_step)))
+        trainer = DistillationTrainer(
+            model=student,
+            args=stage,
+            train_dataset=dataset,
+            data_collator=unpack,
+            processing_class=tokenizer,
+            objective=_objective(stage, student, teacher, plan, dataset),
+            scalar_learning_rate_factor=stage.scalar_learning_rate_factor,
+            dropout=stage.dropout,
+        )
+        checkpoint = last_whole_checkpoint(folder)
+        if checkpoint is not None:
+            say(f"resuming from {checkpoint.name}")
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    student.eval()
+    (folder / "log.json").write_text(json.dumps(trainer.state.log_history), encoding="utf-8")
+
+
+def _objective(
+    stage: StageArguments,
+    student: InhibiDistilBertPreTrainedModel,
+    teacher: Teacher,
+    plan: LayerPlan,
+    dataset: StepBatches,
+) -> Objective:
+    if isinstance(stage, MaskedLMArguments):
+        return MaskedLMObjective(
+            teacher,
+            temperature=stage.temperature,
+            alpha_ce=stage.alpha_ce,
+            alpha_mlm=stage.alpha_mlm,
+            alpha_cos=stage.alpha_cos,
+        )
+    batches = [dataset[i] for i in range(min(_SCALE_BATCHES, len(dataset)))]
+    batches = [{name: t.to(student.device) for name, t in batch.items()} for batch in batches]
+    if isinstance(stage, AlignContextsArguments):
+        return ContextObjective(student, teacher, plan, teacher_scales(teacher, plan, batches, "contexts"))
+    assert isinstance(stage, AlignHiddenArguments)
+    return HiddenObjective(student, teacher, plan, teacher_scales(teacher, plan, batches, "hidden"))
+
+
+@contextmanager
+def _trainable(student: InhibiDistilBertPreTrainedModel, stage: StageArguments) -> Iterator[None]:
+    """While inside, only what the stage trains requires a gradient."""
+    if isinstance(stage, AlignContextsArguments):
+        student.requires_grad_(False)
+        for block in student.base_model.transformer.layer:
+            attention = block.attention
+            for module in (attention.q_lin, attention.k_lin, attention.v_lin, attention.inhibitor):
+                module.requires_grad_(True)
+    try:
+        yield
+    finally:
+        student.requires_grad_(True)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,149 @@
+"""HF Trainer with named loss terms, a learning rate for the scalars, and a stop at the first non-finite loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Trainer
+
+from ..attention import InhibitorScalars
+from .losses import IGNORED
+from .objectives import Objective, Terms
+
+_OBJECTIVE_FILE = "objective.safetensors"
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss term became NaN or infinite; the message names the term, its layer and the step."""
+
+
+class DistillationTrainer(Trainer):
+    """Trains a student on an objective; the model that it saves is the student itself.
+
+    Args:
+        objective: gives the loss terms of a batch.
+        scalar_learning_rate_factor: the scalars' learning rate over that of the weights.
+        dropout: False switches the student's dropout off (matching a teacher that has none).
+
+    Modules of the objective, such as projections, are trained along and kept in the checkpoints, beside the student.
+    """
+
+    # Every term is divided by the number of items in the whole accumulated batch.
+    loss_is_scaled_for_ga = True
+
+    optimizer: torch.optim.Optimizer | None
+
+    def __init__(
+        self,
+        *args: Any,
+        objective: Objective,
+        scalar_learning_rate_factor: float = 1.0,
+        dropout: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the accumulated batch
+        self.objective = objective
+        self.scalar_learning_rate_factor = scalar_learning_rate_factor
+        self.dropout = dropout
+        self._term_sums: dict[str, Tensor] = {}
+        self._logged_at = 0  # step at which these sums began
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimiser that the arguments name, with the scalars in a group of their own, without weight decay."""
+        if self.optimizer is None:
+            target = model if model is not None else self.model
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, target)
+            self.optimizer = optimizer_class(self._parameter_groups(target), **options)
+        return self.optimizer
+
+    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        scalars = {p for m in model.modules() if isinstance(m, InhibitorScalars) for p in m.parameters()}
+        decaying = set(self.get_decay_parameter_names(model))
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        if isinstance(self.objective, nn.Module):
+            self.objective.to(self.args.device)
+            named += list(self.objective.named_parameters())
+        rate, decay = self.args.learning_rate, self.args.weight_decay
+        groups = [
+            {"params": [p for n, p in named if p not in scalars and n in decaying], "weight_decay": decay},
+            {"params": [p for n, p in named if p not in scalars and n not in decaying], "weight_decay": 0.0},
+            {
+                "params": [p for _, p in named if p in scalars],
+                "weight_decay": 0.0,
+                "lr": rate * self.scalar_learning_rate_factor,
+            },
+        ]
+        return [group for group in groups if group["params"]]
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The sum of the objective's terms; in evaluation the model's own loss."""
+        if not model.training:
+            outputs = model(**inputs)
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
+        if not self.dropout:
+            model.eval()
+        count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != IGNORED).sum()
+        if not self._term_sums:
+            self._logged_at = self.state.global_step
+        terms = self.objective(model, inputs, count)
+        loss = torch.stack(list(terms.values())).sum()
+        self._require_finite(terms, loss)
+        for name, term in terms.items():
+            self._term_sums[name] = self._term_sums.get(name, torch.zeros_like(term)) + term.detach()
+        # Gradients are averaged over processes, the terms already divided by the count of all of them.
+        return loss * self.accelerator.num_processes
+
+    def _require_finite(self, terms: Terms, loss: Tensor) -> None:
+        if bool(torch.isfinite(loss)):
+            return
+        wrong = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or ["the sum of all terms"]
+        step = self.state.global_step + 1
+        kept = Path(str(self.args.output_dir)) / f"stopped-before-step-{step}"
+        if self._weights_are_finite():
+            self.save_model(str(kept))
+            where = f"the weights before that step are in {kept}"
+        else:
+            where = f"the weights are not finite any more; the checkpoints in {self.args.output_dir} are from before"
+        raise NonFiniteLossError(f"loss is not finite at step {step}: {', '.join(wrong)}; {where}")
+
+    def _weights_are_finite(self) -> bool:
+        return all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As Trainer's, with the objective's modules beside it. Raises NonFiniteLossError rather than save NaN."""
+        folder = Path(str(output_dir or self.args.output_dir))
+        if not self._weights_are_finite():
+            raise NonFiniteLossError(
+                f"the weights are not finite after step {self.state.global_step}; the checkpoints in "
+                f"{self.args.output_dir} are from before"
+            )
+        super().save_model(str(folder), _internal_call=_internal_call)
+        if isinstance(self.objective, nn.Module) and (state := self.objective.state_dict()):
+            save_file(state, folder / _OBJECTIVE_FILE)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """As Trainer's; a checkpoint also gives back the objective's own modules."""
+        file = Path(str(resume_from_checkpoint)) / _OBJECTIVE_FILE
+        if isinstance(self.objective, nn.Module) and file.exists():
+            self.objective.load_state_dict(load_file(file))
+        return super().train(resume_from_checkpoint, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the mean of every term since the last log."""
+        if "loss" in logs and self._term_sums:
+            steps = max(self.state.global_step - self._logged_at, 1)
+            logs = logs | {f"loss/{name}": float(total) / steps for name, total in self._term_sums.items()}
+            self._term_sums.clear()
+        super().log(logs, start_time)

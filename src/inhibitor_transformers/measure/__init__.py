@@ -1,0 +1,1 @@
+"""Measurements and the facts they depend on; imports attention, nothing above."""

@@ -1,0 +1,33 @@
+"""A report's two files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .markdown import render_markdown
+from .page import render_html
+from .results import DistillationReport
+
+
+def write_report(report: DistillationReport, folder: Path) -> tuple[Path, Path]:
+    """Write `folder`/report.md and `folder`/report.html and return their paths.
+
+    Each file appears whole or not at all, and replaces an older one. The Markdown comes first, so that
+    the measurements are kept where the page cannot be drawn.
+
+    Raises ValueError if matplotlib is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    markdown = _write(folder / "report.md", render_markdown(report))
+    return markdown, _write(folder / "report.html", render_html(report))
+
+
+def _write(path: Path, text: str) -> Path:
+    half = path.with_name(path.name + ".half")
+    try:
+        # A file name that is not valid text comes as lone surrogates, which UTF-8 does not know.
+        half.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+    return path

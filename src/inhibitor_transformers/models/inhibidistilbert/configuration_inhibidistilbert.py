@@ -1,0 +1,69 @@
+"""Configuration of InhibiDistilBERT."""
+
+# No `from __future__ import annotations` here: @strict checks types only where they are not strings.
+import math
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import DistilBertConfig
+
+from ...attention.call import CENTERS, Center
+from ...attention.scalars import INITIAL
+
+
+@strict
+class InhibiDistilBertConfig(DistilBertConfig):
+    r"""
+    DistilBERT's configuration and everything that changes the function of inhibitor attention.
+
+    inhibitor_gamma, inhibitor_eta, inhibitor_delta, inhibitor_length_exponent (`float`):
+        Values that the scalars γ, η, δ, ρ of every head start at; trained values are weights, not configuration.
+    inhibitor_length_reference (`float`, defaults to 64):
+        n₀: the number of keys at which the length factor (n₀/n)^ρ is one.
+    inhibitor_signed (`bool`, defaults to `True`):
+        softshrink(v, z) if true, max(v − z, 0) otherwise.
+    inhibitor_center (`str`, defaults to `"mean"`):
+        What is subtracted from a row of scores: its `"mean"` over the valid keys, or `"none"`.
+    type_vocab_size (`int`, defaults to 0):
+        Number of segments (`token_type_ids`) with an embedding of their own; 0 ignores `token_type_ids`, as
+        DistilBERT does.
+    layer_norm_eps (`float`, defaults to 1e-12):
+        Epsilon of every LayerNorm (1e-5 in a student of RoBERTa).
+
+    Raises ValueError for a value outside these ranges, and for an `inhibitor_…` field that is not known: what it
+    changes would be lost.
+    """
+
+    model_type = "inhibidistilbert"
+
+    inhibitor_gamma: float | int = INITIAL["gamma"]
+    inhibitor_eta: float | int = INITIAL["eta"]
+    inhibitor_delta: float | int = INITIAL["delta"]
+    inhibitor_length_exponent: float | int = INITIAL["length_exponent"]
+    inhibitor_length_reference: float | int = 64
+    inhibitor_signed: bool = True
+    inhibitor_center: Center = "mean"
+    type_vocab_size: int = 0
+    layer_norm_eps: float = 1e-12
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.inhibitor_center not in CENTERS:
+            raise ValueError(f"inhibitor_center must be one of {list(CENTERS)}, got {self.inhibitor_center!r}")
+        if not 0 < self.inhibitor_length_reference < math.inf:
+            raise ValueError(f"inhibitor_length_reference must be positive, got {self.inhibitor_length_reference}")
+        if self.type_vocab_size < 0:
+            raise ValueError(f"type_vocab_size must be 0 or more, got {self.type_vocab_size}")
+        if unknown := sorted(name for name in kwargs if name.startswith("inhibitor_")):
+            raise ValueError(f"InhibiDistilBertConfig has no field {', '.join(unknown)}; a newer release may")
+        self.output_attentions = kwargs.pop("output_attentions", False)
+        super().__post_init__(**kwargs)
+
+    @property
+    def output_attentions(self) -> bool:
+        """False: transformers neither saves nor obeys it here; scores are asked for in the call."""
+        return False
+
+    @output_attentions.setter
+    def output_attentions(self, value: bool | None) -> None:
+        if value:
+            raise ValueError("output_attentions=True belongs in the call, model(..., output_attentions=True)")

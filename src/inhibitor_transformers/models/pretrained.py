@@ -1,0 +1,43 @@
+"""Loads pretrained models and tokenizers; refuses weights that transformers would quietly make up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+# Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
+SAFE_LOADING: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or Hub id. Raises ValueError if it has none."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no tokenizer found in {source!r}: {_first_line(error)}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up from a config alone
+        raise ValueError(f"no tokenizer found in {source!r}: it has no vocabulary")
+    return tokenizer
+
+
+def load_pretrained(source: str, auto_class: type[Any] = AutoModel) -> PreTrainedModel:
+    """A model in evaluation mode, from a folder or Hub id, by one of transformers' Auto classes.
+
+    Raises ValueError if it cannot be loaded, or if the checkpoint lacks weights that its outputs depend on. A bare
+    encoder may lack its pooler: hidden states do not depend on it.
+    """
+    try:
+        model, info = auto_class.from_pretrained(source, output_loading_info=True, **SAFE_LOADING)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"cannot load {source!r}: {_first_line(error)}") from error
+    missing = sorted(k for k in info["missing_keys"] if not (auto_class is AutoModel and k.startswith("pooler.")))
+    if missing:
+        what = "a masked-LM head" if auto_class is AutoModelForMaskedLM else f"the weights of {type(model).__name__}"
+        raise ValueError(f"{source!r} does not have {what}: {', '.join(missing[:3])} would be random")
+    return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(" :")

@@ -1,0 +1,23 @@
+"""Tasks and texts: what is trained and measured on, from the Hub or from local files.
+
+Imports of datasets, scikit-learn and scipy wait until something is loaded or measured.
+"""
+
+from .data import TaskData, encode, load_task
+from .metrics import chance_level, compute_metrics
+from .registry import TASKS, Task, get_task
+from .text import english_on_this_machine, load_texts, split_held_out
+
+__all__ = [
+    "TASKS",
+    "Task",
+    "TaskData",
+    "chance_level",
+    "compute_metrics",
+    "encode",
+    "english_on_this_machine",
+    "get_task",
+    "load_task",
+    "load_texts",
+    "split_held_out",
+]

@@ -1,0 +1,150 @@
+"""Reading one data file (Parquet, CSV, TSV, JSON, JSON Lines) into columns, nothing guessed.
+
+Everything is read into memory: no cache is written, neither beside the data nor elsewhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+Columns = dict[str, list[Any]]
+
+# Longer than any text; the csv module's default of 128 KiB is not.
+_CSV_FIELD_LIMIT = 2**31 - 1
+_SHOWN_LINES = 5
+
+
+def read_table(path: Path) -> Columns:
+    """Columns of a data file by name, all of one length; CSV and TSV cells stay strings.
+
+    TSV is read as GLUE writes it: tabs separate, quotes are ordinary characters, nothing is
+    escaped. CSV follows RFC 4180. In Parquet files that `datasets` wrote, class ids come back as
+    class names. Raises FileNotFoundError for a missing file, ValueError for one that cannot be read.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"{path}: cannot read {path.suffix or 'a file without a suffix'}; use {_suffix_list()}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return reader(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def name_classes(columns: Columns, features: Features) -> Columns:
+    """The columns with ids of `datasets.ClassLabel` replaced by names; hidden labels (−1) stay."""
+    from datasets import ClassLabel
+
+    named = dict(columns)
+    for name, feature in features.items():
+        if name in named and isinstance(feature, ClassLabel):
+            names = feature.names
+            named[name] = [names[i] if i is not None and 0 <= i < len(names) else i for i in named[name]]
+    return named
+
+
+def _read_parquet(path: Path) -> Columns:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Features
+
+    try:
+        # partitioning=None: a folder called "split=train" must not become a column.
+        table = pq.read_table(path, partitioning=None)
+    except pa.ArrowException as error:
+        raise ValueError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    columns: Columns = table.to_pydict()
+    if b"huggingface" in (table.schema.metadata or {}):
+        return name_classes(columns, Features.from_arrow_schema(table.schema))
+    return columns
+
+
+def _read_csv(path: Path) -> Columns:
+    csv.field_size_limit(_CSV_FIELD_LIMIT)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            return _columns_of_rows(path, ((reader.line_num, row) for row in reader if row))
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
+
+
+def _read_tsv(path: Path) -> Columns:
+    # newline="\n": a lone carriage return within a text is not the end of a row.
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, 1))
+        return _columns_of_rows(path, ((number, line.split("\t")) for number, line in lines if line))
+
+
+def _columns_of_rows(path: Path, rows: Iterable[tuple[int, list[str]]]) -> Columns:
+    numbered = iter(rows)
+    _, header = next(numbered, (0, []))
+    if not header:
+        raise ValueError(f"{path}: the file is empty; expected a header and rows")
+    header = [name.strip() for name in header]
+    if len(set(header)) < len(header):
+        raise ValueError(f"{path}: two columns have the same name in the header {header}")
+    kept: list[list[str]] = []
+    ragged: list[int] = []
+    for number, row in numbered:
+        (kept.append(row) if len(row) == len(header) else ragged.append(number))
+    if ragged:
+        shown = ", ".join(map(str, ragged[:_SHOWN_LINES])) + (", …" if len(ragged) > _SHOWN_LINES else "")
+        raise ValueError(
+            f"{path}: {len(ragged)} line(s) do not have the header's {len(header)} fields: line {shown}; "
+            "mend or remove them"
+        )
+    return {name: [row[i] for row in kept] for i, name in enumerate(header)}
+
+
+def _read_json_lines(path: Path) -> Columns:
+    with path.open(encoding="utf-8-sig") as file:
+        return _columns_of_records(path, (_parse_line(path, n, line) for n, line in enumerate(file, 1) if line.strip()))
+
+
+def _parse_line(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {number}: not valid JSON ({error.msg})") from None
+
+
+def _read_json(path: Path) -> Columns:
+    text = path.read_text(encoding="utf-8-sig")
+    if not text.lstrip().startswith("["):
+        return _read_json_lines(path)
+    try:
+        return _columns_of_records(path, json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+
+
+def _columns_of_records(path: Path, records: Iterable[Any]) -> Columns:
+    rows = list(records)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, row {number}: expected an object with named fields, got {type(row).__name__}")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+_READERS: dict[str, Callable[[Path], Columns]] = {
+    ".parquet": _read_parquet,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_json_lines,
+    ".json": _read_json,
+}
+TABLE_SUFFIXES = tuple(_READERS)
+
+
+def _suffix_list() -> str:
+    return ", ".join(TABLE_SUFFIXES)

@@ -1,0 +1,268 @@
+"""Windows hold the texts, batches hold the windows, and masks are drawn as in BERT."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from inhibitor_transformers.distill.data import (
+    MaskedStepBatches,
+    StepBatches,
+    exact_windows,
+    pad_windows,
+    token_windows,
+    unpack,
+)
+from tests.distill.tiny import SPECIAL, bert_tokenizer, distilbert_tokenizer, roberta_tokenizer, sentences
+
+TOKENIZERS = {"bert": bert_tokenizer, "distilbert": distilbert_tokenizer, "roberta": roberta_tokenizer}
+LENGTHS = [8, 16, 32]
+
+
+@pytest.fixture(params=TOKENIZERS)
+def tokenizer(request):
+    return TOKENIZERS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return sentences(60)
+
+
+class TestTokenWindows:
+    def test_special_tokens_stand_around_every_window(self, tokenizer, texts):
+        for window in token_windows(texts, tokenizer, LENGTHS):
+            assert window[0] == tokenizer.cls_token_id
+            assert window[-1] == tokenizer.sep_token_id
+            assert not np.isin(window[1:-1], tokenizer.all_special_ids).any()
+
+    def test_a_text_that_fits_is_what_the_tokenizer_makes_of_it(self, tokenizer, texts):
+        (window,) = token_windows(texts[:1], tokenizer, [1000])
+        assert window.tolist() == tokenizer(texts[0])["input_ids"]
+
+    def test_windows_hold_the_tokens_of_the_texts_in_order(self, tokenizer, texts):
+        windows = token_windows(texts, tokenizer, LENGTHS)
+        held = [window[1:-1].tolist() for window in windows]
+        for text in texts:
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            joined: list[int] = []
+            while len(ids) - len(joined) >= 8 - 2:  # a shorter rest is left out
+                body = held.pop(0)
+                joined += body
+            assert joined == ids[: len(joined)]
+        assert held == []
+
+    def test_lengths_lie_between_the_shortest_useful_and_the_longest_asked_for(self, tokenizer, texts):
+        sizes = [len(window) for window in token_windows(texts, tokenizer, LENGTHS)]
+        assert min(sizes) >= 8
+        assert max(sizes) == max(LENGTHS)
+        assert set(LENGTHS) <= set(sizes)
+
+    def test_every_length_is_used_about_equally_often(self):
+        long_text = " ".join(sentences(400, clauses=(30, 40)))
+        sizes = [len(w) for w in token_windows([long_text], bert_tokenizer(), LENGTHS)]
+        shares = [sizes.count(length) / len(sizes) for length in LENGTHS]
+        assert shares == pytest.approx([1 / 3] * 3, abs=0.05)
+
+    def test_the_seed_decides_the_lengths(self, texts):
+        tokenizer = bert_tokenizer()
+
+        def sizes(seed):
+            return [len(w) for w in token_windows(texts, tokenizer, LENGTHS, seed=seed)]
+
+        assert sizes(0) == sizes(0) != sizes(1)
+
+    def test_it_stops_after_max_tokens(self, texts):
+        windows = token_windows(texts, bert_tokenizer(), LENGTHS, max_tokens=300)
+        assert 300 <= sum(map(len, windows)) < 300 + max(LENGTHS)
+
+    def test_a_generator_of_texts_is_read_once(self, texts):
+        tokenizer = bert_tokenizer()
+        assert len(token_windows(iter(texts), tokenizer, LENGTHS)) == len(token_windows(texts, tokenizer, LENGTHS))
+
+    def test_texts_that_are_too_short_are_an_error(self):
+        with pytest.raises(ValueError, match="no window of at least 8 tokens"):
+            token_windows(["the cat", ""], bert_tokenizer(), LENGTHS)
+
+
+class TestExactWindows:
+    def test_rows_of_one_length_without_a_gap(self, tokenizer, texts):
+        windows = exact_windows(texts, tokenizer, 16, 100_000)
+        expected = []
+        for text in texts:
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            expected += [ids[i : i + 14] for i in range(0, len(ids) - 13, 14)]
+        assert [w[1:-1].tolist() for w in windows] == expected
+        assert {len(w) for w in windows} == {16}
+        assert {(int(w[0]), int(w[-1])) for w in windows} == {(tokenizer.cls_token_id, tokenizer.sep_token_id)}
+
+    def test_so_many_and_no_more(self, texts):
+        assert len(exact_windows(texts, bert_tokenizer(), 16, 5)) == 5
+
+    def test_a_long_text_behind_many_short_ones_is_found(self, texts):
+        """A budget of tokens to look through once hid it: calibration then refused texts that were long enough."""
+        short = ["the cat sees a dog ."] * 3000
+        long = " and ".join(texts)
+        assert len(exact_windows([*short, long], bert_tokenizer(), 128, 2)) == 2
+
+    def test_none_where_no_text_is_long_enough(self):
+        assert exact_windows(["the cat sees a dog ."], bert_tokenizer(), 64, 3) == []
+
+
+class TestStepBatches:
+    def make(self, texts, *, steps=20, tokens=96, seed=0, tokenizer=None):
+        tokenizer = tokenizer or bert_tokenizer()
+        windows = token_windows(texts, tokenizer, LENGTHS)
+        return StepBatches(windows, tokenizer, steps=steps, tokens_per_step=tokens, lengths=LENGTHS, seed=seed)
+
+    def test_one_item_per_step(self, texts):
+        assert len(self.make(texts, steps=200)) == 200
+
+    def test_a_batch_with_its_padding_keeps_within_the_budget(self, texts):
+        batches = self.make(texts, tokens=100)
+        sizes = [batches[i]["input_ids"].numel() for i in range(len(batches))]
+        assert max(sizes) <= 100
+        assert np.mean(sizes) > 60
+
+    def test_little_is_padding(self, texts):
+        batches = self.make(texts, steps=60)
+        masks = [batches[i]["attention_mask"] for i in range(len(batches))]
+        assert sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks) > 0.8
+
+    def test_every_window_once_an_epoch(self, texts):
+        windows = len(self.make(texts).windows)
+        batches = self.make(texts, steps=10_000).batches
+        used, epochs = np.zeros(windows, dtype=int), []
+        for batch in batches:
+            used[batch] += 1
+            if used.min() == used.max():
+                epochs.append(used.max())
+        assert epochs[:5] == [1, 2, 3, 4, 5]
+        assert used.max() - used.min() <= 1
+
+    def test_epochs_differ_in_order(self, texts):
+        batches = self.make(texts, steps=10_000).batches
+        windows = len(self.make(texts).windows)
+        in_an_epoch = next(i for i in range(len(batches)) if sum(map(len, batches[:i])) == windows)
+        first, second = batches[:in_an_epoch], batches[in_an_epoch : 2 * in_an_epoch]
+        assert any(a.tolist() != b.tolist() for a, b in zip(first, second, strict=True))
+
+    def test_an_item_is_the_same_whenever_it_is_asked_for(self, texts):
+        a, b = self.make(texts), self.make(texts)
+        for index in (7, 0, 7, 19):
+            assert all(torch.equal(a[index][name], b[index][name]) for name in a[index])
+
+    def test_the_seed_decides_the_batches(self, texts):
+        a, b = self.make(texts, seed=0), self.make(texts, seed=1)
+        assert [i.tolist() for i in a.batches] != [i.tolist() for i in b.batches]
+
+    def test_a_budget_below_the_longest_window_is_an_error(self, texts):
+        with pytest.raises(ValueError, match=r"tokens_per_step \(31\) must hold the longest window \(32 tokens\)"):
+            self.make(texts, tokens=31)
+
+
+def test_padding_is_masked_and_its_labels_do_not_count(tokenizer):
+    windows = [np.arange(10, 22, dtype=np.int32), np.arange(10, 19, dtype=np.int32)]
+    batch = pad_windows(windows, tokenizer)
+    assert {name: (tuple(t.shape), t.dtype) for name, t in batch.items()} == dict.fromkeys(
+        ("input_ids", "attention_mask", "labels"), ((2, 12), torch.int64)
+    )
+    for row, window in enumerate(windows):
+        n = len(window)
+        assert batch["input_ids"][row].tolist() == [*window.tolist(), *[tokenizer.pad_token_id] * (12 - n)]
+        assert batch["attention_mask"][row].tolist() == [1] * n + [0] * (12 - n)
+        assert batch["labels"][row].tolist() == [*window.tolist(), *[-100] * (12 - n)]
+
+
+def test_unpack_gives_the_one_item():
+    item = {"input_ids": torch.ones(2, 3)}
+    assert unpack([item]) is item
+
+
+@pytest.fixture(scope="module")
+def masked():
+    """(original ids, masked ids, labels) of many tokens, of valid positions only."""
+    tokenizer = bert_tokenizer()
+    windows = token_windows(sentences(1500), tokenizer, LENGTHS)
+    settings = {"steps": 300, "tokens_per_step": 512, "lengths": LENGTHS}
+    plain, hidden = (c(windows, tokenizer, **settings) for c in (StepBatches, MaskedStepBatches))
+    parts = []
+    for i in range(len(plain)):
+        valid = plain[i]["attention_mask"].bool()
+        assert torch.equal(plain[i]["attention_mask"], hidden[i]["attention_mask"])
+        assert (hidden[i]["labels"][~valid] == -100).all()
+        assert torch.equal(hidden[i]["input_ids"][~valid], plain[i]["input_ids"][~valid])
+        item = hidden[i]
+        parts.append(torch.stack([plain[i]["input_ids"][valid], item["input_ids"][valid], item["labels"][valid]]))
+    return torch.cat(parts, dim=1)
+
+
+class TestMaskedStepBatches:
+    def test_the_labels_are_the_hidden_tokens(self, masked):
+        original, _, labels = masked
+        chosen = labels != -100
+        assert torch.equal(labels[chosen], original[chosen])
+
+    def test_what_is_not_chosen_stays(self, masked):
+        original, changed, labels = masked
+        kept = labels == -100
+        assert torch.equal(changed[kept], original[kept])
+
+    def test_15_percent_of_the_ordinary_tokens_are_chosen(self, masked):
+        original, _, labels = masked
+        ordinary = original >= len(SPECIAL)
+        share = (labels[ordinary] != -100).float().mean()
+        assert len(labels) > 100_000
+        assert float(share) == pytest.approx(0.15, abs=0.004)
+
+    def test_special_tokens_are_never_chosen(self, masked):
+        original, _, labels = masked
+        assert (labels[original < len(SPECIAL)] == -100).all()
+
+    def test_80_10_10(self, masked):
+        original, changed, labels = masked
+        chosen = labels != -100
+        original, changed = original[chosen], changed[chosen]
+        hidden = float((changed == SPECIAL.index("[MASK]")).float().mean())
+        same = float((changed == original).float().mean())
+        other = 1 - hidden - same
+        # one random token in 75 is the mask token, and one is the token itself
+        assert (hidden, same, other) == pytest.approx((0.80 + 0.1 / 75, 0.10 + 0.1 / 75, 0.1 * 73 / 75), abs=0.01)
+
+    def test_random_tokens_come_from_the_whole_vocabulary(self, masked):
+        original, changed, labels = masked
+        replaced = changed[(labels != -100) & (changed != original) & (changed != SPECIAL.index("[MASK]"))]
+        counts = torch.bincount(replaced, minlength=75)
+        assert len(counts) == 75
+        assert counts[5:].min() > 0
+
+    def make(self, seed=0):
+        tokenizer = bert_tokenizer()
+        windows = token_windows(sentences(60), tokenizer, LENGTHS)
+        return MaskedStepBatches(windows, tokenizer, steps=20, tokens_per_step=96, lengths=LENGTHS, seed=seed)
+
+    def test_the_draw_depends_on_index_and_seed_alone(self):
+        a, b = self.make(), self.make()
+        torch.manual_seed(1)
+        later = [a[i] for i in (5, 3)]
+        torch.manual_seed(2)
+        assert all(torch.equal(b[i][name], item[name]) for i, item in zip((5, 3), later, strict=True) for name in item)
+
+    def test_another_epoch_hides_other_tokens(self):
+        a = self.make()
+        a.batches = [a.batches[0], a.batches[0]]
+        assert not torch.equal(a[0]["labels"], a[1]["labels"])
+
+    def test_another_seed_hides_other_tokens(self):
+        a, b = self.make(0), self.make(1)
+        b.batches = a.batches
+        assert not torch.equal(a[0]["labels"], b[0]["labels"])
+
+    def test_there_is_always_something_to_predict(self):
+        batches = self.make()
+        batches.mask_probability = 0.0
+        for i in range(len(batches)):
+            chosen = batches[i]["labels"] != -100
+            assert chosen.sum() == 1
+            assert chosen[0, 1]
