@@ -153,6 +153,7 @@ struct Pack {
       }
       out[j] = nan ? __builtin_inff() : V::largest(most);
     }
+    for (int64_t j = n; j < round_up(n, W); ++j) out[j] = 0.0f;
   }
 
   // The largest finite magnitude in the rows.
