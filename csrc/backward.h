@@ -12,7 +12,7 @@ struct Backward {
   using S = Scores<V>;
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
-  static constexpr int kPanel = Sizes<V>::kPanel;
+  static constexpr int kPanel = Sizes<V>::kStripe;
 
   // One owner per key/value head: its sums run in one order whatever the number of threads.
   static int64_t items(const InhibitorCall& c) { return c.batch * c.kv_heads; }
@@ -26,8 +26,8 @@ struct Backward {
       shift = arena.take(size.dim);
       k_panels = arena.take(size.keys * c.dim);
       k_sums = arena.take(size.keys);
-      k_rows = arena.take(size.keys * size.dim);
-      dk_rows = arena.take(size.keys * size.dim);
+      k_stripes = arena.take(size.keys * size.dim);
+      dk_stripes = arena.take(size.keys * size.dim);
       v_panels = arena.take(size.keys * c.value_dim);
       dv_panels = arena.take(size.keys * c.value_dim);
       q = arena.take(kBlock * size.dim);
@@ -42,7 +42,7 @@ struct Backward {
     }
     int32_t* index;
     uint8_t* valid;
-    float *shift, *k_panels, *k_sums, *k_rows, *dk_rows, *v_panels, *dv_panels;
+    float *shift, *k_panels, *k_sums, *k_stripes, *dk_stripes, *v_panels, *dv_panels;
     float *q, *q_sums, *q_scaled, *dq, *g, *s, *z, *b;
     int64_t used;
   };
@@ -54,7 +54,7 @@ struct Backward {
     const int64_t b = item / c.kv_heads, kv_head = item % c.kv_heads, groups = c.heads / c.kv_heads;
     const int64_t n = P::valid_keys(c, b, s.index);
     const float exponent = pack_head(c, s, b, kv_head, n);
-    clear(s.dk_rows, n * size.dim);
+    clear(s.dk_stripes, n * size.dim);
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t h = kv_head * groups + group;
       const HeadScalars scalars(c, h);
@@ -71,7 +71,7 @@ struct Backward {
     }
     float* out = const_cast<float*>(P::head(c.grad_key, b, kv_head));
     for (int64_t j = 0; j < n; ++j)
-      write_row(s.dk_rows + j * size.dim, c.dim, out + s.index[j] * c.grad_key.stride[2]);
+      write_row(s.dk_stripes, n, size.dim, j, c.dim, out + s.index[j] * c.grad_key.stride[2]);
   }
 
  private:
@@ -88,7 +88,7 @@ struct Backward {
     if (!masked) P::column_mean(k, c.key.stride[2], s.index, n, c.dim, s.shift);
     P::transposed_panels(k, c.key.stride[2], s.index, n, c.dim, masked ? nullptr : s.shift, s.k_panels);
     if (!masked) P::panel_sums(s.k_panels, n, c.dim, s.k_sums);
-    P::transposed_panels(v, c.value.stride[2], s.index, n, c.value_dim, nullptr, s.v_panels);
+    P::template transposed_panels<kPanel>(v, c.value.stride[2], s.index, n, c.value_dim, nullptr, s.v_panels);
     float most = P::largest(k, c.key.stride[2], s.index, n, c.dim);
     const int64_t groups = c.heads / c.kv_heads;
     for (int64_t h = kv_head * groups; h < (kv_head + 1) * groups; ++h) {
@@ -97,7 +97,7 @@ struct Backward {
     }
     const int exponent = most > 0.0f ? 125 - ::ilogbf(most) : 0;
     const float scale = ::ldexpf(1.0f, exponent < 127 ? exponent : 127);
-    P::rows(k, c.key.stride[2], s.index, n, c.dim, size.dim, nullptr, scale, s.k_rows);
+    P::stripes(k, c.key.stride[2], s.index, n, c.dim, size.dim, scale, s.k_stripes);
     return scale;
   }
 
@@ -109,7 +109,7 @@ struct Backward {
     const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
     const float* q = P::head(c.query, b, h) + first * c.query.stride[2];
     P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, masked ? nullptr : s.shift, 1.0f, s.q);
-    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, nullptr, sign_scale, s.q_scaled);
+    P::stripes(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, sign_scale, s.q_scaled);
     for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
     const typename S::Keys keys{s.k_panels, masked ? nullptr : s.k_sums, n, c.dim};
     S::distances(s.q, s.q_sums, size.dim, rows, keys, s.s, size.row);
@@ -132,8 +132,7 @@ struct Backward {
       const float* grad = P::head(c.grad_out, b, h) + (first + i) * c.grad_out.stride[2];
       const float* out = P::head(c.out, b, h) + (first + i) * c.out.stride[2];
       P::rows(grad, 0, nullptr, 1, c.value_dim, size.value_dim, nullptr, length, s.g + i * size.value_dim);
-      double along = 0.0;
-      for (int64_t k = 0; k < c.value_dim; ++k) along += static_cast<double>(grad[k]) * static_cast<double>(out[k]);
+      const double along = static_cast<double>(P::dot(grad, out, c.value_dim));
       totals.length_exponent += (whole ? whole_log : scalars.log_length(row[i].count)) * along;
     }
     ValueGradients<V, Signed>::run(s.z, s.b, size.row, rows, s.g, size.value_dim, s.v_panels, s.dv_panels, c.value_dim,
@@ -141,9 +140,9 @@ struct Backward {
     for (int64_t i = 0; i < rows; ++i)
       score_row(s.s + i * size.row, s.z + i * size.row, s.b + i * size.row, n, row[i], c, scalars, totals);
     clear(s.dq, rows * size.dim);
-    ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_rows, s.dk_rows, size.dim);
+    ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_stripes, s.dk_stripes, size.dim);
     float* out = const_cast<float*>(P::head(c.grad_query, b, h)) + first * c.grad_query.stride[2];
-    for (int64_t i = 0; i < rows; ++i) write_row(s.dq + i * size.dim, c.dim, out + i * c.grad_query.stride[2]);
+    for (int64_t i = 0; i < rows; ++i) write_row(s.dq, rows, size.dim, i, c.dim, out + i * c.grad_query.stride[2]);
   }
 
   // b_ij -> dL/dS_ij * gamma / sqrt(D), the centring folded in; adds this row's share of the scalars.
@@ -204,10 +203,11 @@ struct Backward {
     out[3 * step] = static_cast<float>(totals.length_exponent);
   }
 
-  static void write_row(const float* row, int64_t dim, float* out) {
+  // Row j of striped gradients.
+  static void write_row(float* stripes, int64_t n, int64_t padded, int64_t j, int64_t dim, float* out) {
     for (int64_t d = 0; d < dim; d += W) {
       const int64_t left = dim - d;
-      V::store_first(out + d, V::load(row + d), static_cast<int>(left < W ? left : W));
+      V::store_first(out + d, V::load(P::striped(stripes, n, padded, j, d)), static_cast<int>(left < W ? left : W));
     }
   }
 

@@ -76,7 +76,7 @@ struct Forward {
     if (!masked) P::panel_sums(s.panels, n, c.dim, s.k_sums);
     P::rows(v, c.value.stride[2], s.index, n, c.value_dim, size.value_dim, nullptr, 1.0f, s.values);
     if (!masked) P::column_sum(s.values, n, size.value_dim, s.v_sums);
-    if (masked) P::reach(s.values, n, size.value_dim, c.is_signed, s.reach);
+    P::reach(s.values, n, size.value_dim, c.is_signed, s.reach);
   }
 
   template <bool Signed>
@@ -105,25 +105,17 @@ struct Forward {
       }
       s.factor[i] = scalars.eta * (row.count == n ? length : scalars.length(row.count));
       is_nan[i] = row.is_nan;
-      if (masked) sparse_row<Signed>(s, size, n, i);
+      if (masked) {
+        const auto keys = Inhibit<V, Signed>::template alive<1>(z, size.row, s.reach, n, s.live);
+        Inhibit<V, Signed>::row(z, s.values, size.value_dim, keys, s.factor[i], s.out + i * size.value_dim);
+      }
     }
     if (!masked)
-      Inhibit<V, Signed>::dense(s.z, size.row, rows, s.values, size.value_dim, n, s.v_sums, s.factor, s.out);
+      Inhibit<V, Signed>::block(s.z, size.row, rows, s.values, size.value_dim, n, s.v_sums, s.reach, s.factor, s.live,
+                                s.out);
     for (int64_t i = 0; i < rows; ++i)
       write_row(s.out + i * size.value_dim, c.value_dim, is_nan[i],
                 const_cast<float*>(P::head(c.out, b, h)) + (first + i) * c.out.stride[2]);
-  }
-
-  template <bool Signed>
-  static void sparse_row(const Scratch& s, const Sizes<V>& size, int64_t n, int64_t i) {
-    const float* z = s.z + i * size.row;
-    int64_t count = 0;
-    for (int64_t j = 0; j < n; j += W) {
-      const int left = static_cast<int>(n - j);
-      const typename V::Vec reach = left >= W ? V::load(s.reach + j) : V::load_first(s.reach + j, left);
-      count += V::append(s.live + count, V::gt(reach, V::load(z + j)), static_cast<int32_t>(j));
-    }
-    Inhibit<V, Signed>::sparse(z, s.live, count, s.values, size.value_dim, s.factor[i], s.out + i * size.value_dim);
   }
 
   static void write_row(const float* row, int64_t dim, bool is_nan, float* out) {

@@ -13,45 +13,51 @@ template <class V, bool Signed>
 struct ValueGradients {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
-  static constexpr int kPanel = Sizes<V>::kPanel;
+  static constexpr int kPanel = Sizes<V>::kStripe;
 
   template <int R, int P>
   static void tile(const float* z, float* b, int64_t stride, const float* g, int64_t g_stride, const float* v, float* a,
                    int64_t dim) {
     Vec score[R][P], sum[R][P];
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p) {
+    INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
         score[r][p] = V::load(z + r * stride + p * W);
         sum[r][p] = V::zero();
       }
     for (int64_t k = 0; k < dim; ++k) {
       Vec size[P], sign[P], acc[P];
-      for (int p = 0; p < P; ++p) {
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
         const Vec value = V::load(v + k * kPanel + p * W);
         size[p] = Signed ? V::abs(value) : value;
         sign[p] = V::sign_one(value);
         acc[p] = V::load(a + k * kPanel + p * W);
       }
-      for (int r = 0; r < R; ++r) {
-        const Vec grad = V::set(g[r * g_stride + k]);
-        for (int p = 0; p < P; ++p) {
+      INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
+        const float* at = g + r * g_stride + k;
+        const Vec grad = V::set(*at);
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
           const typename V::Mask passes = V::gt(size[p], score[r][p]);
-          acc[p] = V::add_where(passes, acc[p], grad);
-          sum[r][p] = Signed ? V::fma_where(passes, grad, sign[p], sum[r][p]) : V::add_where(passes, sum[r][p], grad);
+          if (r % 2) {
+            acc[p] = V::add_where_at(passes, acc[p], at);
+            sum[r][p] = Signed ? V::fma_where_at(passes, at, sign[p], sum[r][p]) : V::add_where_at(passes, sum[r][p], at);
+          } else {
+            acc[p] = V::add_where(passes, acc[p], grad);
+            sum[r][p] = Signed ? V::fma_where(passes, grad, sign[p], sum[r][p]) : V::add_where(passes, sum[r][p], grad);
+          }
         }
       }
-      for (int p = 0; p < P; ++p) V::store(a + k * kPanel + p * W, acc[p]);
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(a + k * kPanel + p * W, acc[p]);
     }
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p) V::store(b + r * stride + p * W, sum[r][p]);
+    INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(b + r * stride + p * W, sum[r][p]);
   }
 
-  // v, a: transposed panels (Pack::transposed_panels); z, b: score blocks; g: rows x g_stride.
+  // v, a: transposed panels of kPanel keys (Pack::transposed_panels); z, b: score blocks; g: rows x g_stride.
   static void run(const float* z, float* b, int64_t stride, int64_t rows, const float* g, int64_t g_stride,
                   const float* v, float* a, int64_t dim, int64_t n) {
     constexpr int P = V::kGradVecs;
     for (int64_t j = 0; j < n; j += P * W) {
-      const int64_t panel = (j / kPanel) * kPanel * dim + j % kPanel;
+      const int64_t panel = j * dim;
       int64_t i = 0;
       for (; i + kRows <= rows; i += kRows)
         tile<kRows, P>(z + i * stride + j, b + i * stride + j, stride, g + i * g_stride, g_stride, v + panel, a + panel,
@@ -71,56 +77,59 @@ struct ScoreGradients {
   static constexpr int64_t kKeys = 32;  // keys (and their gradients) that stay in the first-level cache
 
   template <int R, int P>
-  static void tile(const float* ds, int64_t ds_stride, int64_t n, const float* q, float* dq, const float* k, float* dk,
-                   int64_t dim) {
+  static void tile(const float* ds, int64_t ds_stride, int64_t n, const float* q, float* dq, const float* k, float* dk) {
     const Vec one = V::set(1.0f);
     Vec x[R][P], acc[R][P];
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p) {
-        x[r][p] = V::load(q + r * dim + p * W);
-        acc[r][p] = V::load(dq + r * dim + p * W);
+    INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
+        x[r][p] = V::load(q + r * P * W + p * W);
+        acc[r][p] = V::load(dq + r * P * W + p * W);
       }
     for (int64_t j = 0; j < n; ++j) {
       Vec y[P], sum[P];
-      for (int p = 0; p < P; ++p) {
-        y[p] = V::load(k + j * dim + p * W);
-        sum[p] = V::load(dk + j * dim + p * W);
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
+        y[p] = V::load(k + j * P * W + p * W);
+        sum[p] = V::load(dk + j * P * W + p * W);
       }
-      for (int r = 0; r < R; ++r) {
-        const Vec weight = V::set(ds[r * ds_stride + j]);
-        for (int p = 0; p < P; ++p) {
+      INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
+        const float* at = ds + r * ds_stride + j;
+        const Vec weight = V::set(*at);
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
           const Vec sign = V::clamp(V::sub(x[r][p], y[p]), one);
-          acc[r][p] = V::fma(weight, sign, acc[r][p]);
-          sum[p] = V::fnma(weight, sign, sum[p]);
+          acc[r][p] = r % 2 ? V::fma_at(at, sign, acc[r][p]) : V::fma(weight, sign, acc[r][p]);
+          sum[p] = r % 2 ? V::fnma_at(at, sign, sum[p]) : V::fnma(weight, sign, sum[p]);
         }
       }
-      for (int p = 0; p < P; ++p) V::store(dk + j * dim + p * W, sum[p]);
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dk + j * P * W + p * W, sum[p]);
     }
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p) V::store(dq + r * dim + p * W, acc[r][p]);
+    INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dq + r * P * W + p * W, acc[r][p]);
   }
 
   template <int P>
-  static void columns(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq,
-                      const float* k, float* dk, int64_t dim) {
-    int64_t i = 0;
-    for (; i + kRows <= rows; i += kRows)
-      tile<kRows, P>(ds + i * ds_stride, ds_stride, n, q + i * dim, dq + i * dim, k, dk, dim);
-    for (; i < rows; ++i) tile<1, P>(ds + i * ds_stride, ds_stride, n, q + i * dim, dq + i * dim, k, dk, dim);
+  static void stripe(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq,
+                     const float* k, float* dk) {
+    constexpr int64_t width = P * W;
+    for (int64_t j = 0; j < n; j += kKeys) {
+      const int64_t count = n - j < kKeys ? n - j : kKeys;
+      int64_t i = 0;
+      for (; i + kRows <= rows; i += kRows)
+        tile<kRows, P>(ds + i * ds_stride + j, ds_stride, count, q + i * width, dq + i * width, k + j * width,
+                       dk + j * width);
+      for (; i < rows; ++i)
+        tile<1, P>(ds + i * ds_stride + j, ds_stride, count, q + i * width, dq + i * width, k + j * width,
+                   dk + j * width);
+    }
   }
 
-  // q, dq: rows x dim; k, dk: n x dim; dim padded to whole vectors.
+  // q, dq: stripes of `rows` rows; k, dk: stripes of n rows (Pack::stripes); dim padded to whole vectors.
   static void run(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq, const float* k,
                   float* dk, int64_t dim) {
     constexpr int P = V::kGradVecs;
-    for (int64_t j = 0; j < n; j += kKeys) {
-      const int64_t count = n - j < kKeys ? n - j : kKeys;
-      int64_t d = 0;
-      for (; d + P * W <= dim; d += P * W)
-        columns<P>(ds + j, ds_stride, rows, count, q + d, dq + d, k + j * dim + d, dk + j * dim + d, dim);
-      for (; d < dim; d += W)
-        columns<1>(ds + j, ds_stride, rows, count, q + d, dq + d, k + j * dim + d, dk + j * dim + d, dim);
-    }
+    int64_t d = 0;
+    for (; d + P * W <= dim; d += P * W)
+      stripe<P>(ds, ds_stride, rows, n, q + d * rows, dq + d * rows, k + d * n, dk + d * n);
+    for (; d < dim; d += W) stripe<1>(ds, ds_stride, rows, n, q + d * rows, dq + d * rows, k + d * n, dk + d * n);
   }
 };
 

@@ -12,56 +12,107 @@ struct Inhibit {
 
   // What z takes away from v: v - removed(v, z) is softshrink (signed) or relu(v - z).
   static Vec removed(Vec v, Vec z) { return Signed ? V::clamp(v, z) : V::min(v, z); }
+  static Vec removed_at(Vec v, const float* z) { return Signed ? V::clamp_at(v, z) : V::min_at(v, z); }
 
-  // out = factor * (sum of v - sum of what z removes) for R rows, P vectors and all n keys.
-  template <int R, int P>
-  static void tile(const float* z, int64_t z_stride, const float* v, int64_t v_stride, int64_t n, const float* v_sums,
+  // Which keys a tile visits: all of them, or those in a list.
+  struct All {
+    int64_t count;
+    int64_t operator[](int64_t n) const { return n; }
+  };
+  struct Listed {
+    const int32_t* index;
+    int64_t count;
+    int64_t operator[](int64_t n) const { return index[n]; }
+  };
+
+  // out = factor * sum over the visited keys of (v - what z removes of it), for R rows and P vectors.
+  // `v_sums` is the sum of v over those keys, null: it is taken here.
+  template <int R, int P, class Keys>
+  static void tile(const float* z, int64_t z_stride, const float* v, int64_t v_stride, Keys keys, const float* v_sums,
                    const float* factor, float* out, int64_t out_stride) {
-    Vec acc[R][P];
-    for (auto& row : acc)
-      for (auto& x : row) x = V::zero();
-    for (int64_t j = 0; j < n; ++j) {
+    Vec acc[R][P], total[P];
+    Scores<V>::clear(acc);
+    INHIBITOR_UNROLL for (int p = 0; p < P; ++p) total[p] = V::zero();
+    for (int64_t n = 0; n < keys.count; ++n) {
+      const int64_t j = keys[n];
       Vec value[P];
-      for (int p = 0; p < P; ++p) value[p] = V::load(v + j * v_stride + p * W);
-      for (int r = 0; r < R; ++r) {
-        const Vec score = V::set(z[r * z_stride + j]);
-        for (int p = 0; p < P; ++p) acc[r][p] = V::add_by_fma(acc[r][p], removed(value[p], score));
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
+        value[p] = V::load(v + j * v_stride + p * W);
+        if (!v_sums) total[p] = V::add(total[p], value[p]);
+      }
+      INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
+        const float* at = z + r * z_stride + j;
+        const Vec score = V::set(*at);
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
+          acc[r][p] = V::add_by_fma(acc[r][p], r % 2 ? removed_at(value[p], at) : removed(value[p], score));
       }
     }
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p) {
-        const Vec kept = V::sub(V::load(v_sums + p * W), acc[r][p]);
-        V::store(out + r * out_stride + p * W, V::mul(kept, V::set(factor[r])));
-      }
+    INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
+      if (v_sums) total[p] = V::load(v_sums + p * W);
+    INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
+        V::store(out + r * out_stride + p * W, V::mul(V::sub(total[p], acc[r][p]), V::set(factor[r])));
   }
 
-  // Every pair counts. out: rows x value_dim (padded), packed.
-  static void dense(const float* z, int64_t z_stride, int64_t rows, const float* v, int64_t value_dim, int64_t n,
-                    const float* v_sums, const float* factor, float* out) {
+  // All features of R rows.
+  template <int R, class Keys>
+  static void rows(const float* z, int64_t z_stride, const float* v, int64_t value_dim, Keys keys, const float* v_sums,
+                   const float* factor, float* out) {
     constexpr int P = V::kTileVecs;
-    for (int64_t d = 0; d < value_dim;) {
-      const int64_t vecs = (value_dim - d) / W;
-      int64_t i = 0;
-      if (vecs >= P) {
-        for (; i + kRows <= rows; i += kRows)
-          tile<kRows, P>(z + i * z_stride, z_stride, v + d, value_dim, n, v_sums + d, factor + i,
-                         out + i * value_dim + d, value_dim);
-        for (; i < rows; ++i)
-          tile<1, P>(z + i * z_stride, z_stride, v + d, value_dim, n, v_sums + d, factor + i, out + i * value_dim + d,
-                     value_dim);
-        d += P * W;
-      } else {
-        for (; i + kRows <= rows; i += kRows)
-          tile<kRows, 1>(z + i * z_stride, z_stride, v + d, value_dim, n, v_sums + d, factor + i,
-                         out + i * value_dim + d, value_dim);
-        for (; i < rows; ++i)
-          tile<1, 1>(z + i * z_stride, z_stride, v + d, value_dim, n, v_sums + d, factor + i, out + i * value_dim + d,
-                     value_dim);
-        d += W;
-      }
+    int64_t d = 0;
+    for (; d + P * W <= value_dim; d += P * W)
+      tile<R, P>(z, z_stride, v + d, value_dim, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
+    if (d + P / 2 * W <= value_dim) {
+      tile<R, P / 2>(z, z_stride, v + d, value_dim, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
+      d += P / 2 * W;
     }
+    for (; d < value_dim; d += W)
+      tile<R, 1>(z, z_stride, v + d, value_dim, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
   }
 
+  // Keys that give something to one of R rows, i.e. reach_j > z_ij; `live` has room for n + W.
+  template <int R>
+  static Listed alive(const float* z, int64_t z_stride, const float* reach, int64_t n, int32_t* live) {
+    int64_t count = 0;
+    for (int64_t j = 0; j < n; j += W) {
+      Vec least = V::load(z + j);
+      for (int r = 1; r < R; ++r) least = V::min(least, V::load(z + r * z_stride + j));
+      count += V::append(live + count, V::gt(V::load(reach + j), least), static_cast<int32_t>(j));
+    }
+    return {live, count};
+  }
+
+  // A block of rows, every pair valid. Rows go in fours: a list per four costs little more than the dense
+  // tile per key, so it pays once a sixth of the keys is dead; the first four speak for their block.
+  static void block(const float* z, int64_t z_stride, int64_t rows_in_block, const float* v, int64_t value_dim,
+                    int64_t n, const float* v_sums, const float* reach, const float* factor, int32_t* live, float* out) {
+    bool sparse = rows_in_block >= kRows;
+    int64_t i = 0;
+    for (; i + kRows <= rows_in_block; i += kRows) {
+      const float* from = z + i * z_stride;
+      if (sparse) {
+        const Listed keys = alive<kRows>(from, z_stride, reach, n, live);
+        if (keys.count * 6 <= n * 5) {
+          rows<kRows>(from, z_stride, v, value_dim, keys, nullptr, factor + i, out + i * value_dim);
+          continue;
+        }
+        sparse = i > 0;
+      }
+      rows<kRows>(from, z_stride, v, value_dim, All{n}, v_sums, factor + i, out + i * value_dim);
+    }
+    for (; i < rows_in_block; ++i)
+      rows<1>(z + i * z_stride, z_stride, v, value_dim, All{n}, v_sums, factor + i, out + i * value_dim);
+  }
+
+  // One row, nothing of a key outside the list is touched.
+  static void row(const float* z, const float* v, int64_t value_dim, Listed keys, float factor, float* out) {
+    constexpr int P = V::kTileVecs;
+    int64_t d = 0;
+    for (; d + P * W <= value_dim; d += P * W) listed<P>(z, keys.index, keys.count, v + d, value_dim, factor, out + d);
+    for (; d < value_dim; d += W) listed<1>(z, keys.index, keys.count, v + d, value_dim, factor, out + d);
+  }
+
+ private:
   // One row, P vectors, only the keys in `live`; nothing of another key is touched.
   template <int P>
   static void listed(const float* z, const int32_t* live, int64_t count, const float* v, int64_t v_stride, float factor,
@@ -86,15 +137,6 @@ struct Inhibit {
       }
     }
     for (int p = 0; p < P; ++p) V::store(out + p * W, V::mul(V::add(even[p], odd[p]), V::set(factor)));
-  }
-
-  // One row, all features.
-  static void sparse(const float* z, const int32_t* live, int64_t count, const float* v, int64_t value_dim,
-                     float factor, float* out) {
-    constexpr int P = V::kTileVecs;
-    int64_t d = 0;
-    for (; d + P * W <= value_dim; d += P * W) listed<P>(z, live, count, v + d, value_dim, factor, out + d);
-    for (; d < value_dim; d += W) listed<1>(z, live, count, v + d, value_dim, factor, out + d);
   }
 };
 

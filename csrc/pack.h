@@ -10,6 +10,7 @@ struct Pack {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
   static constexpr int kPanel = Sizes<V>::kPanel;
+  static constexpr int kStripe = Sizes<V>::kStripe;
 
   // Positions of the valid keys of batch row b, in order; returns their count.
   static int64_t valid_keys(const InhibitorCall& c, int64_t b, int32_t* index) {
@@ -53,12 +54,13 @@ struct Pack {
     }
   }
 
-  // Row j of `rows` goes to lane j % panel of panel j / panel: out[panel][d][lane] = rows[index[j]][d] - shift[d].
+  // Row j of `rows` goes to lane j % Panel of panel j / Panel: out[panel][d][lane] = rows[index[j]][d] - shift[d].
   // Lanes past n hold -shift or 0; `shift` may be null.
+  template <int Panel = kPanel>
   static void transposed_panels(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim,
                                 const float* shift, float* out) {
     for (int64_t j = 0; j < n; j += W) {
-      float* panel = out + (j / kPanel) * kPanel * dim + j % kPanel;
+      float* panel = out + (j / Panel) * Panel * dim + j % Panel;
       for (int64_t d = 0; d < dim; d += W) {
         const Vec offset = shift ? V::load(shift + d) : V::zero();
         Vec x[W];
@@ -67,7 +69,7 @@ struct Pack {
           x[i] = V::sub(row, offset);
         }
         transpose(x);
-        for (int64_t i = 0; i < W && d + i < dim; ++i) V::store(panel + (d + i) * kPanel, x[i]);
+        for (int64_t i = 0; i < W && d + i < dim; ++i) V::store(panel + (d + i) * Panel, x[i]);
       }
     }
   }
@@ -100,9 +102,33 @@ struct Pack {
     }
   }
 
+  // The same, cut into stripes of kStripe features (of W at the end): out[stripe][j][.], so that the rows
+  // of a stripe are dense in the cache.
+  static void stripes(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, int64_t padded,
+                      float scale, float* out) {
+    const Vec factor = V::set(scale);
+    for (int64_t j = 0; j < n; ++j) {
+      const float* row = rows + (index ? index[j] : j) * stride;
+      for (int64_t d = 0; d < padded; d += W)
+        V::store(striped(out, n, padded, j, d), V::mul(load_upto(row + d, dim - d), factor));
+    }
+  }
+
+  // Where feature d (a multiple of W) of row j lies among the stripes of n rows.
+  static float* striped(float* base, int64_t n, int64_t padded, int64_t j, int64_t d) {
+    const int64_t start = d / kStripe * kStripe;
+    return start + kStripe <= padded ? base + start * n + j * kStripe + (d - start) : base + d * n + j * W;
+  }
+
   static float row_sum(const float* row, int64_t padded) {
     Vec sum = V::zero();
     for (int64_t d = 0; d < padded; d += W) sum = V::add(sum, V::load(row + d));
+    return V::sum(sum);
+  }
+
+  static float dot(const float* a, const float* b, int64_t n) {
+    Vec sum = V::zero();
+    for (int64_t d = 0; d < n; d += W) sum = V::fma(load_upto(a + d, n - d), load_upto(b + d, n - d), sum);
     return V::sum(sum);
   }
 
@@ -127,6 +153,7 @@ struct Pack {
       }
       out[j] = nan ? __builtin_inff() : V::largest(most);
     }
+    for (int64_t j = n; j < round_up(n, W); ++j) out[j] = 0.0f;
   }
 
   // The largest finite magnitude in the rows.

@@ -21,23 +21,32 @@ struct Scores {
     int64_t dim;
   };
 
+  template <int R, int P>
+  static void clear(Vec (&acc)[R][P]) {
+    INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) acc[r][p] = V::zero();
+    }
+  }
+
   // Distances of R rows to P vectors of keys: sum |q - k| = sum q + sum k - 2 sum min(q, k).
   template <int R, int P>
   static void by_minimum(const float* q, const float* q_sums, int64_t q_stride, const float* panel, const float* k_sums,
                          int64_t dim, float* s, int64_t s_stride) {
     Vec acc[R][P];
-    for (auto& row : acc)
-      for (auto& x : row) x = V::zero();
+    clear(acc);
     for (int64_t d = 0; d < dim; ++d) {
       Vec k[P];
-      for (int p = 0; p < P; ++p) k[p] = V::load(panel + d * kPanel + p * W);
-      for (int r = 0; r < R; ++r) {
-        const Vec x = V::set(q[r * q_stride + d]);
-        for (int p = 0; p < P; ++p) acc[r][p] = V::add_by_fma(acc[r][p], V::min(k[p], x));
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) k[p] = V::load(panel + d * kPanel + p * W);
+      INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
+        const float* at = q + r * q_stride + d;
+        const Vec x = V::set(*at);
+        // Every other row has its scalar broadcast by the arithmetic: both kinds of broadcast are scarce.
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
+          acc[r][p] = V::add_by_fma(acc[r][p], r % 2 ? V::min_at(k[p], at) : V::min(k[p], x));
       }
     }
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p) {
+    INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
         const Vec sums = V::add(V::load(k_sums + p * W), V::set(q_sums[r]));
         V::store(s + r * s_stride + p * W, V::fnma(V::set(2.0f), acc[r][p], sums));
       }
@@ -48,18 +57,18 @@ struct Scores {
   static void directly(const float* q, const float*, int64_t q_stride, const float* panel, const float*, int64_t dim,
                        float* s, int64_t s_stride) {
     Vec acc[R][P];
-    for (auto& row : acc)
-      for (auto& x : row) x = V::zero();
+    clear(acc);
     for (int64_t d = 0; d < dim; ++d) {
       Vec k[P];
-      for (int p = 0; p < P; ++p) k[p] = V::load(panel + d * kPanel + p * W);
-      for (int r = 0; r < R; ++r) {
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) k[p] = V::load(panel + d * kPanel + p * W);
+      INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const Vec x = V::set(q[r * q_stride + d]);
-        for (int p = 0; p < P; ++p) acc[r][p] = V::add_by_fma(acc[r][p], V::abs(V::sub(x, k[p])));
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
+          acc[r][p] = V::add_by_fma(acc[r][p], V::abs(V::sub(x, k[p])));
       }
     }
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p) V::store(s + r * s_stride + p * W, acc[r][p]);
+    INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(s + r * s_stride + p * W, acc[r][p]);
   }
 
   using Tile = void (*)(const float*, const float*, int64_t, const float*, const float*, int64_t, float*, int64_t);

@@ -46,6 +46,7 @@ struct Avx2 {
   static Vec clamp(Vec v, Vec z) {
     return _mm256_or_ps(_mm256_min_ps(abs(v), z), _mm256_and_ps(v, sign_bit()));
   }
+  static Vec flip_sign(Vec x, Vec v) { return _mm256_xor_ps(x, _mm256_and_ps(v, sign_bit())); }
   static Vec sign_one(Vec v) { return _mm256_or_ps(_mm256_and_ps(v, sign_bit()), set(1.0f)); }
 
   static Mask gt(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
@@ -61,6 +62,14 @@ struct Avx2 {
   static Vec zip_high(Vec a, Vec b) {
     return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
   }
+
+  // The same with a scalar operand in memory; only AVX-512 gains from having the form.
+  static Vec min_at(Vec a, const float* x) { return min(a, set(*x)); }
+  static Vec clamp_at(Vec v, const float* z) { return clamp(v, set(*z)); }
+  static Vec fma_at(const float* a, Vec b, Vec c) { return fma(set(*a), b, c); }
+  static Vec fnma_at(const float* a, Vec b, Vec c) { return fnma(set(*a), b, c); }
+  static Vec add_where_at(Mask m, Vec acc, const float* x) { return add_where(m, acc, set(*x)); }
+  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return fma_where(m, set(*a), b, acc); }
 
   // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
   static int append(int32_t* out, Mask m, int32_t first) {

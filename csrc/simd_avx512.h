@@ -37,6 +37,11 @@ struct Avx512 {
 
   // The smaller magnitude with the sign of v: clamp(v, -z, z) for z >= 0, in one instruction.
   static Vec clamp(Vec v, Vec z) { return _mm512_range_ps(v, z, 2); }
+  // x with its sign flipped where v is negative.
+  static Vec flip_sign(Vec x, Vec v) {
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(x), _mm512_castps_si512(v),
+                                                         _mm512_set1_epi32(INT32_MIN), 0x78));
+  }
   static Vec sign_one(Vec v) {
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN),
                                                          _mm512_castps_si512(_mm512_set1_ps(1.0f)), 0xEA));
@@ -48,6 +53,35 @@ struct Avx512 {
   static Vec add_where(Mask m, Vec acc, Vec x) { return _mm512_mask_add_ps(acc, m, acc, x); }
   static Vec fma_where(Mask m, Vec a, Vec b, Vec acc) { return _mm512_mask3_fmadd_ps(a, b, acc, m); }
   static unsigned bits(Mask m) { return m; }
+
+  // The same with a scalar operand that is broadcast from memory by the instruction itself: on Zen 4 a
+  // broadcast of its own costs as much as the arithmetic. Assembler, because GCC would hoist it.
+  static Vec min_at(Vec a, const float* x) {
+    Vec out;
+    asm("vminps %2%{1to16%}, %1, %0" : "=v"(out) : "v"(a), "m"(*x));
+    return out;
+  }
+  static Vec clamp_at(Vec v, const float* z) {
+    Vec out;
+    asm("vrangeps $2, %2%{1to16%}, %1, %0" : "=v"(out) : "v"(v), "m"(*z));
+    return out;
+  }
+  static Vec fma_at(const float* a, Vec b, Vec c) {
+    asm("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(c) : "m"(*a), "v"(b));
+    return c;
+  }
+  static Vec fnma_at(const float* a, Vec b, Vec c) {
+    asm("vfnmadd231ps %1%{1to16%}, %2, %0" : "+v"(c) : "m"(*a), "v"(b));
+    return c;
+  }
+  static Vec add_where_at(Mask m, Vec acc, const float* x) {
+    asm("vaddps %1%{1to16%}, %0, %0%{%2%}" : "+v"(acc) : "m"(*x), "Yk"(m));
+    return acc;
+  }
+  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) {
+    asm("vfmadd231ps %1%{1to16%}, %2, %0%{%3%}" : "+v"(acc) : "m"(*a), "v"(b), "Yk"(m));
+    return acc;
+  }
 
   // The low (high) halves of a and b, interleaved.
   static Vec zip_low(Vec a, Vec b) {

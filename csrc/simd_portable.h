@@ -46,6 +46,7 @@ struct Portable {
   }
 
   static Vec clamp(Vec v, Vec z) { return as_float(as_int(min(abs(v), z)) | (as_int(v) & INT32_MIN)); }
+  static Vec flip_sign(Vec x, Vec v) { return as_float(as_int(x) ^ (as_int(v) & INT32_MIN)); }
   static Vec sign_one(Vec v) { return as_float((as_int(v) & INT32_MIN) | as_int(set(1.0f))); }
 
   static Mask gt(Vec a, Vec b) { return a > b; }
@@ -57,6 +58,14 @@ struct Portable {
 
   static Vec zip_low(Vec a, Vec b) { return Vec{a[0], b[0], a[1], b[1]}; }
   static Vec zip_high(Vec a, Vec b) { return Vec{a[2], b[2], a[3], b[3]}; }
+
+  // The same with a scalar operand in memory; only AVX-512 gains from having the form.
+  static Vec min_at(Vec a, const float* x) { return min(a, set(*x)); }
+  static Vec clamp_at(Vec v, const float* z) { return clamp(v, set(*z)); }
+  static Vec fma_at(const float* a, Vec b, Vec c) { return fma(set(*a), b, c); }
+  static Vec fnma_at(const float* a, Vec b, Vec c) { return fnma(set(*a), b, c); }
+  static Vec add_where_at(Mask m, Vec acc, const float* x) { return add_where(m, acc, set(*x)); }
+  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return fma_where(m, set(*a), b, acc); }
 
   // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
   static int append(int32_t* out, Mask m, int32_t first) {

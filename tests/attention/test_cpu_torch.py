@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
-from cpu_cases import Shape, inputs, on_grid
 from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import available_engines, dispatch, inhibitor_attention, native
 from inhibitor_transformers.attention.call import make_call
+from tests.attention.cpu_cases import Shape, inputs, on_grid
 
 if native.unavailable():
     pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
@@ -35,18 +35,18 @@ def arguments(requires_grad: bool = True) -> tuple:
 
 def test_auto_prefers_the_engine_where_it_can_serve():
     assert available_engines()[0] == "cpu"
-    options = dict(
-        gamma=1.0,
-        eta=1.0,
-        delta=0.0,
-        length_exponent=0.0,
-        length_reference=64,
-        key_padding_mask=None,
-        attn_mask=None,
-        is_causal=False,
-        signed=True,
-        center="mean",
-    )
+    options = {
+        "gamma": 1.0,
+        "eta": 1.0,
+        "delta": 0.0,
+        "length_exponent": 0.0,
+        "length_reference": 64,
+        "key_padding_mask": None,
+        "attn_mask": None,
+        "is_causal": False,
+        "signed": True,
+        "center": "mean",
+    }
     for dtype, name in ((torch.float32, "cpu"), (torch.bfloat16, "cpu"), (torch.float64, "reference")):
         assert dispatch.select(make_call(*plain_call(dtype), **options), "auto").name == name
 
@@ -151,4 +151,5 @@ def test_gradients_only_where_asked():
     q, k, v = (torch.randn(1, 2, 9, 16) for _ in range(3))
     v.requires_grad_()
     inhibitor_attention(q, k, v, engine="cpu").sum().backward()
-    assert v.grad is not None and q.grad is None
+    assert v.grad is not None
+    assert q.grad is None

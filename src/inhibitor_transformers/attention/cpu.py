@@ -2,11 +2,11 @@
 
 The operator computes in float32. What surrounds it (casting, and everything torch can differentiate
 by itself) stays plain torch, so autocast, torch.compile and torch.export need nothing special.
+Plain eager calls skip the dispatcher: for a short sentence it takes longer than the attention.
 """
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from . import native, reference
 from .call import AttentionCall
 
+Tensors = tuple[Tensor, ...]
 Masks = tuple[Tensor | None, Tensor | None]
 Options = tuple[float, bool, bool, bool]
 
@@ -46,16 +47,49 @@ def refuses(call: AttentionCall) -> str | None:
 
 def run(call: AttentionCall) -> Tensor:
     """The context H, (B, H, Nq, Dv), in the dtype of the query."""
-    out: Tensor = torch.ops.inhibitor.cpu_forward(
-        *(t.to(torch.float32) for t in call.tensors()),
-        call.key_padding_mask,
-        call.attn_mask,
-        call.length_reference,
-        call.is_causal,
-        call.signed,
-        call.center == "mean",
-    )
+    tensors = tuple(t.to(torch.float32) for t in call.tensors())
+    masks = (call.key_padding_mask, call.attn_mask)
+    options = (call.length_reference, call.is_causal, call.signed, call.center == "mean")
+    out: Tensor
+    if not _is_plain(tensors):
+        out = torch.ops.inhibitor.cpu_forward(*tensors, *masks, *options)
+    elif torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        out = _Attention.apply(*tensors, *masks, *options)
+    else:
+        out = _forward(tensors, masks, options)
     return out.to(call.query.dtype)
+
+
+def _is_plain(tensors: Tensors) -> bool:
+    """Real tensors, and nobody who watches or transforms operators: the kernels may be called directly."""
+    return (
+        not torch.compiler.is_compiling()
+        and all(type(t) in _PLAIN_TYPES for t in tensors)
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+
+class _Attention(torch.autograd.Function):
+    """The operator without its dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        out = _forward(args[:7], args[7:9], args[9:])
+        ctx.save_for_backward(out, *args[:9])
+        ctx.options = args[9:]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        if torch.is_grad_enabled() or not _is_plain((grad,)):  # the operator can be differentiated again
+            return _backward(ctx, grad)
+        out, *tensors, key_padding_mask, attn_mask = ctx.saved_tensors
+        *grads, scalars = _gradients(grad, out, tuple(tensors), (key_padding_mask, attn_mask), ctx.options)
+        return (*grads, *scalars.unbind(0), *(None,) * 6)
 
 
 @torch.library.custom_op("inhibitor::cpu_forward", mutates_args=(), device_types="cpu")
@@ -75,12 +109,8 @@ def cpu_forward(
     is_centered: bool,
 ) -> Tensor:
     """H in float32; arguments as in `AttentionCall`, all float32."""
-    inputs = [_unit_stride(t) for t in (query, key, value)]
-    out = _heads_last(query, value.shape[-1])
-    options = (length_reference, is_causal, is_signed, is_centered)
-    call = _describe(inputs, (gamma, eta, delta, length_exponent), (key_padding_mask, attn_mask), options, out)
-    native.library().forward(call)
-    return out
+    tensors = (query, key, value, gamma, eta, delta, length_exponent)
+    return _forward(tensors, (key_padding_mask, attn_mask), (length_reference, is_causal, is_signed, is_centered))
 
 
 @cpu_forward.register_fake
@@ -121,20 +151,9 @@ def cpu_backward(
     is_centered: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value, and of the scalars as (4, H): gamma, eta, delta, length exponent."""
-    inputs = [_unit_stride(t) for t in (query, key, value)]
-    grad, out = _unit_stride(grad), _unit_stride(out)
+    tensors = (query, key, value, gamma, eta, delta, length_exponent)
     options = (length_reference, is_causal, is_signed, is_centered)
-    call = _describe(inputs, (gamma, eta, delta, length_exponent), (key_padding_mask, attn_mask), options, out)
-    grads = tuple(_heads_last(t, t.shape[-1]) for t in inputs)
-    if key_padding_mask is not None:  # the kernels never touch an invalid key, nor its gradient
-        for t in grads[1:]:
-            t.zero_()
-    scalars = query.new_empty((4, *query.shape[:2]))
-    call.grad_out = _tensor4(grad)
-    call.grad_query, call.grad_key, call.grad_value = (_tensor4(t) for t in grads)
-    call.grad_scalars = scalars.data_ptr()
-    native.library().backward(call)
-    return grads[0], grads[1], grads[2], scalars.sum(1)
+    return _gradients(grad, out, tensors, (key_padding_mask, attn_mask), options)
 
 
 @cpu_backward.register_fake
@@ -202,9 +221,31 @@ def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
 cpu_backward.register_autograd(_double_backward, setup_context=_save_for_double_backward)
 
 
+def _forward(tensors: Tensors, masks: Masks, options: Options) -> Tensor:
+    inputs = [_unit_stride(t) for t in tensors[:3]]
+    out = _heads_last(inputs[0], inputs[2].shape[-1])
+    native.library().forward(_describe(inputs, tensors[3:], masks, options, out, _NO_GRADIENTS))
+    return out
+
+
+def _gradients(
+    grad: Tensor, out: Tensor, tensors: Tensors, masks: Masks, options: Options
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    inputs = [_unit_stride(t) for t in tensors[:3]]
+    grad, out = _unit_stride(grad), _unit_stride(out)
+    gq, gk, gv = (_heads_last(t, t.shape[-1]) for t in inputs)
+    if masks[0] is not None:  # the kernels never touch an invalid key, nor its gradient
+        gk.zero_()
+        gv.zero_()
+    scalars = inputs[0].new_empty((4, *inputs[0].shape[:2]))
+    outputs = (*_pointer(grad), *_pointer(gq), *_pointer(gk), *_pointer(gv), scalars.data_ptr())
+    native.library().backward(_describe(inputs, tensors[3:], masks, options, out, outputs))
+    return gq, gk, gv, scalars.sum(1)
+
+
 def _heads_last(like: Tensor, features: int) -> Tensor:
     """An empty (B, H, N, features) whose memory is (B, N, H, features): merging the heads is then free."""
-    batch, heads, rows = like.shape[:3]
+    batch, heads, rows, _ = like.shape
     return like.new_empty((batch, rows, heads, features)).transpose(1, 2)
 
 
@@ -212,29 +253,32 @@ def _unit_stride(t: Tensor) -> Tensor:
     return t if t.stride(-1) == 1 or t.shape[-1] <= 1 else t.contiguous()
 
 
-def _tensor4(t: Tensor) -> native.Tensor4:
-    return native.Tensor4(t.data_ptr(), (ctypes.c_int64 * 3)(*t.stride()[:3]))
+def _pointer(t: Tensor) -> tuple[int, ...]:
+    return (t.data_ptr(), *t.stride()[:3])
+
+
+_NO_GRADIENTS = (0,) * 17
 
 
 def _describe(
-    inputs: list[Tensor], scalars: tuple[Tensor, ...], masks: Masks, options: Options, out: Tensor
-) -> native.InhibitorCall:
+    inputs: list[Tensor], scalars: Tensors, masks: Masks, options: Options, out: Tensor, gradients: tuple[int, ...]
+) -> bytes:
     """The C structure of a call; the caller keeps every tensor alive."""
-    query, _, value = inputs
-    call = native.InhibitorCall()
-    call.batch, call.heads, call.queries, call.dim = query.shape
-    call.kv_heads, call.keys, call.value_dim = value.shape[1:]
-    call.query, call.key, call.value, call.out = (_tensor4(t) for t in (*inputs, out))
-    call.gamma, call.eta, call.delta, call.length_exponent = (
-        native.PerHead(t.data_ptr(), t.stride(0)) for t in scalars
+    query, key, value = inputs
+    batch, heads, queries, dim = query.shape
+    kv_heads, keys, value_dim = value.shape[1:]
+    key_mask, attn_mask = masks
+    return native.CALL.pack(
+        *(batch, heads, kv_heads, queries, keys, dim, value_dim),
+        *_pointer(query),
+        *_pointer(key),
+        *_pointer(value),
+        *(x for t in scalars for x in (t.data_ptr(), t.stride(0))),
+        options[0],
+        *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),
+        *((0,) * 5 if attn_mask is None else (attn_mask.data_ptr(), *attn_mask.stride())),
+        *options[1:],
+        native.threads(),
+        *_pointer(out),
+        *gradients,
     )
-    key_padding_mask, attn_mask = masks
-    if key_padding_mask is not None:
-        call.key_mask = key_padding_mask.data_ptr()
-        call.key_mask_stride = (ctypes.c_int64 * 2)(*key_padding_mask.stride())
-    if attn_mask is not None:
-        call.attn_mask = attn_mask.data_ptr()
-        call.attn_mask_stride = (ctypes.c_int64 * 4)(*attn_mask.stride())
-    call.length_reference, call.is_causal, call.is_signed, call.is_centered = options
-    call.threads = native.threads()
-    return call

@@ -1,6 +1,6 @@
 """The compiled kernels: where the library lies, which instruction set it uses, whose threads it borrows.
 
-`csrc/abi.h` is the other side of every structure here.
+`csrc/abi.h` is the other side of everything here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import importlib.util
 import os
 import re
 import sys
-from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int64, c_void_p
+from ctypes import c_char_p, c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 
 import torch
 
@@ -21,34 +22,8 @@ ISA_VARIABLE = "INHIBITOR_ISA"
 _MODULE = "inhibitor_transformers.attention._cpu_kernels"
 
 
-class Tensor4(Structure):
-    """`Tensor4` of abi.h: 4 dimensions, the last one contiguous."""
-
-    _fields_ = [("data", c_void_p), ("stride", c_int64 * 3)]
-
-
-class PerHead(Structure):
-    """`PerHead` of abi.h."""
-
-    _fields_ = [("data", c_void_p), ("stride", c_int64)]
-
-
-class InhibitorCall(Structure):
-    """`InhibitorCall` of abi.h."""
-
-    _fields_ = [
-        *((name, c_int64) for name in ("batch", "heads", "kv_heads", "queries", "keys", "dim", "value_dim")),
-        *((name, Tensor4) for name in ("query", "key", "value")),
-        *((name, PerHead) for name in ("gamma", "eta", "delta", "length_exponent")),
-        ("length_reference", c_double),
-        ("key_mask", c_void_p),
-        ("key_mask_stride", c_int64 * 2),
-        ("attn_mask", c_void_p),
-        ("attn_mask_stride", c_int64 * 4),
-        *((name, c_int64) for name in ("is_causal", "is_signed", "is_centered", "threads")),
-        *((name, Tensor4) for name in ("out", "grad_out", "grad_query", "grad_key", "grad_value")),
-        ("grad_scalars", c_void_p),
-    ]
+# `InhibitorCall` of abi.h: every member has 8 bytes.
+CALL = Struct("7q 12q 8q d 3q 5q 4q 20q q")
 
 
 class UnavailableError(RuntimeError):
@@ -70,14 +45,14 @@ class Library:
             raise UnavailableError(f"instruction set {name!r} is not available here; available: {self.isas}")
         self.isa = name
 
-    def forward(self, call: InhibitorCall) -> None:
-        """Run the forward pass. Raises MemoryError."""
-        if self.handle.inhibitor_forward(byref(call)) != 0:
+    def forward(self, call: bytes) -> None:
+        """Run the forward pass of a packed `CALL`. Raises MemoryError."""
+        if self.handle.inhibitor_forward(call) != 0:
             raise MemoryError("inhibitor attention: no memory for the scratch of one thread")
 
-    def backward(self, call: InhibitorCall) -> None:
-        """Run the backward pass. Raises MemoryError."""
-        if self.handle.inhibitor_backward(byref(call)) != 0:
+    def backward(self, call: bytes) -> None:
+        """Run the backward pass of a packed `CALL`. Raises MemoryError."""
+        if self.handle.inhibitor_backward(call) != 0:
             raise MemoryError("inhibitor attention: no memory for the scratch of one thread")
 
     def poison_scratch(self, on: bool) -> None:
@@ -130,7 +105,7 @@ if hasattr(os, "register_at_fork"):
 
 def _load() -> Library:
     handle = _open(_find())
-    if handle.inhibitor_abi_version() != ABI_VERSION or handle.inhibitor_call_bytes() != ctypes.sizeof(InhibitorCall):
+    if handle.inhibitor_abi_version() != ABI_VERSION or handle.inhibitor_call_bytes() != CALL.size:
         raise UnavailableError("the compiled kernels are of another version than this package: install it again")
     isas: list[str] = []
     while (name := handle.inhibitor_isa(len(isas))) is not None:
@@ -168,7 +143,7 @@ def _open(path: Path) -> ctypes.CDLL:
         getattr(handle, name).restype = c_int64
     for name in ("inhibitor_forward", "inhibitor_backward"):
         getattr(handle, name).restype = c_int64
-        getattr(handle, name).argtypes = [POINTER(InhibitorCall)]
+        getattr(handle, name).argtypes = [c_char_p]
     return handle
 
 

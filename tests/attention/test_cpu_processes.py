@@ -1,0 +1,93 @@
+"""Engine `cpu` in forked processes, data-loader workers and several Python threads; its memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from inhibitor_transformers.attention import inhibitor_attention, native
+from tests.attention.cpu_cases import Shape, inputs, outputs
+
+if native.unavailable():
+    pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
+
+
+class Attended(Dataset):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return inhibitor_attention(**case(index), engine="cpu")
+
+
+def case(seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return inputs(Shape(2, 4, 2, 70, 65, 16, 16), torch.randn)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_forked_child_of_a_threaded_parent_does_not_hang():
+    expected = inhibitor_attention(**case(0), engine="cpu")  # starts the parent's pool
+    child = os.fork()
+    if child == 0:
+        same = torch.equal(inhibitor_attention(**case(0), engine="cpu"), expected)
+        os._exit(0 if same else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_data_loader_workers():
+    expected = [inhibitor_attention(**case(i), engine="cpu") for i in range(4)]
+    loader = DataLoader(Attended(), batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert all(torch.equal(got, want) for got, want in zip(loader, expected, strict=True))
+
+
+def test_concurrent_calls():
+    cases = [case(i) for i in range(4)]
+    grad = torch.randn(2, 4, 70, 16)
+
+    def work(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return outputs(tensors, grad, "cpu", torch.float32)
+
+    expected = [work(tensors) for tensors in cases]
+    with ThreadPoolExecutor(4) as pool:
+        for got, want in zip(pool.map(work, cases * 4), expected * 4, strict=True):
+            assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+MEASURE_MEMORY = """
+import resource, torch
+from inhibitor_transformers.attention import inhibitor_attention
+torch.set_num_threads(1)
+backward = {backward}
+q, k, v = (torch.randn(1, 2, 2048, 64, requires_grad=backward) for _ in range(3))
+def run():
+    out = inhibitor_attention(q, k, v, engine="cpu")
+    if backward:
+        out.sum().backward()
+inhibitor_attention(q[:, :, :64], k[:, :, :64], v[:, :, :64], engine="cpu").sum()
+if backward:
+    small = [t[:, :, :64].detach().requires_grad_() for t in (q, k, v)]
+    inhibitor_attention(*small, engine="cpu").sum().backward()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
+@pytest.mark.parametrize(("backward", "limit"), [(False, 4.0), (True, 8.0)])
+def test_extra_memory_at_length_2048(backward, limit):
+    """MiB above inputs and outputs. The scores alone would be 32 MiB, the differences 2 GiB."""
+    code = MEASURE_MEMORY.format(backward=backward)
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    tensor = 2 * 2048 * 64 * 4 / 2**20
+    outputs_held = tensor * (5 if backward else 1)  # output, its gradient, three gradients
+    assert int(run.stdout) / 1024 - outputs_held < limit
