@@ -107,12 +107,12 @@ def sentences(count: int, *, seed: int = 0, clauses: tuple[int, int] = (2, 40)) 
 
 
 def reviews(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of `text` and `label`: 1 where a good word is in the text, 0 where a bad one is."""
+    """Rows of `text` and `label`: 1 where good words are among the others, 0 where bad ones are."""
     random = np.random.default_rng(seed)
     rows = []
     for label in random.integers(0, 2, size=count):
-        words = [*random.choice(NOUNS, size=int(random.integers(2, 8))), random.choice(GOOD if label else BAD)]
-        rows.append({"text": "the " + " ".join(words) + " .", "label": int(label)})
+        words = [*random.choice(NOUNS, size=int(random.integers(1, 5))), *random.choice(GOOD if label else BAD, size=4)]
+        rows.append({"text": " ".join(random.permutation(words)), "label": int(label)})
     return rows
 
 

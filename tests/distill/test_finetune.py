@@ -1,0 +1,504 @@
+"""Fine-tuning on a task, plain and with a teacher: what is refused, what is saved, and exact resumption."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertForSequenceClassification,
+    DistilBertForSequenceClassification,
+    RobertaForSequenceClassification,
+)
+
+from inhibitor_transformers.distill import ConfigError
+from inhibitor_transformers.distill.finetune import FinetuneArguments, FinetuneResult, finetune
+from inhibitor_transformers.distill.objectives import TaskObjective
+from inhibitor_transformers.distill.teacher import Teacher
+from inhibitor_transformers.measure.task_score import score_task
+from inhibitor_transformers.models import (
+    InhibiDistilBertForMaskedLM,
+    InhibiDistilBertForSequenceClassification,
+    InhibiDistilBertModel,
+)
+from inhibitor_transformers.models.pretrained import load_tokenizer
+from inhibitor_transformers.tasks import TaskData, load_task
+from tests.distill.tiny import (
+    BAD,
+    GOOD,
+    NOUNS,
+    assert_same_weights,
+    bert,
+    bert_tokenizer,
+    distilbert,
+    distilbert_tokenizer,
+    reviews,
+    roberta,
+    roberta_tokenizer,
+    saved,
+    weights_of,
+)
+
+FAST = {
+    "num_train_epochs": 2,
+    "learning_rate": 3e-3,
+    "per_device_train_batch_size": 16,
+    "max_length": 32,
+    "logging_steps": 2,
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
+
+
+def write(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
+    folder.mkdir(exist_ok=True)
+    with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def custom(folder: Path, train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> TaskData:
+    write(folder, "train", train)
+    write(folder, "validation", validation)
+    return load_task("custom", folder)
+
+
+def pairs(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Two texts and whether the second repeats the first: only the segments tell one text from the other."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for label in random.integers(0, 2, size=count):
+        first = random.choice(NOUNS, size=4, replace=False)
+        second = first if label else random.choice(NOUNS, size=4, replace=False)
+        rows.append({"text1": "the " + " ".join(first), "text2": "the " + " ".join(second), "label": int(label)})
+    return rows
+
+
+def ratings(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Texts with a score: the share of good among the good and bad words, from 0 to 5."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        good = int(random.integers(0, 5))
+        words = [*random.choice(GOOD, size=good), *random.choice(BAD, size=4 - good)]
+        rows.append({"text": "it " + " ".join(words), "label": f"{5 * good / 4:.2f}"})
+    return rows
+
+
+def run(source: str, data: TaskData, output: Path, **settings: Any) -> FinetuneResult:
+    flags = {name: settings.pop(name) for name in ("teacher_source", "resume", "overwrite", "say") if name in settings}
+    arguments = FinetuneArguments(output_dir="unused", **(FAST | settings))
+    return finetune(source, data, arguments, output, **({"say": lambda _: None} | flags))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> TaskData:
+    return custom(tmp_path_factory.mktemp("reviews"), reviews(240), reviews(60, seed=1))
+
+
+@pytest.fixture(scope="module")
+def student_path(tmp_path_factory, teacher_path) -> str:
+    from transformers import AutoModel
+
+    student = InhibiDistilBertModel.from_teacher(AutoModel.from_pretrained(teacher_path))
+    return saved(student, tmp_path_factory.mktemp("student"))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory, teacher_path, data) -> tuple[str, FinetuneResult]:
+    """A BERT fine-tuned on the reviews, by the very function under test, and what that returned."""
+    folder = tmp_path_factory.mktemp("fine-tuned") / "teacher"
+    return str(folder), run(teacher_path, data, folder)
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory, student_path, teacher, data) -> tuple[Path, FinetuneResult, list[str]]:
+    """(folder, result, what was said) of a student fine-tuned with a teacher."""
+    folder, said = tmp_path_factory.mktemp("distilled") / "student", []
+    return folder, run(student_path, data, folder, teacher_source=teacher[0], say=said.append), said
+
+
+class TestPlain:
+    def test_a_softmax_model_learns_the_task(self, teacher):
+        _, result = teacher
+        assert result.teacher_scores is None
+        assert result.scores["validation"]["accuracy"] > 0.95
+
+    def test_an_inhibitor_learns_the_task(self, student_path, data, tmp_path):
+        result = run(student_path, data, tmp_path / "run")
+        assert result.scores["validation"]["accuracy"] > 0.95
+
+    def test_it_is_saved_as_a_classifier_of_these_labels(self, teacher, data):
+        path, result = teacher
+        model = AutoModelForSequenceClassification.from_pretrained(path)
+        assert type(model) is BertForSequenceClassification
+        assert model.config.id2label == {0: "0", 1: "1"}
+        assert score_task(model, load_tokenizer(path), data, max_length=32) == result.scores
+
+    def test_what_is_in_the_folder(self, teacher, data):
+        path = Path(teacher[0])
+        names = {p.name for p in path.iterdir()}
+        assert names >= {
+            "run.yaml",
+            "results.json",
+            "checkpoints",
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+        }
+        assert not [name for name in names if name.endswith(".half")]
+
+    def test_results_hold_scores_settings_and_notes(self, teacher, data):
+        path, result = teacher
+        record = json.loads((Path(path) / "results.json").read_text())
+        assert record["scores"] == result.scores
+        assert record["teacher_scores"] is None
+        assert record["seconds"] == result.seconds > 0
+        assert record["notes"] == data.notes
+        assert record["settings"] == yaml.safe_load((Path(path) / "run.yaml").read_text())
+        assert record["settings"]["learning_rate"] == 0.003
+
+    def test_the_teacher_s_weight_does_not_matter_without_a_teacher(self, student_path, data, tmp_path):
+        run(student_path, data, tmp_path / "a", num_train_epochs=1, alpha_task=0.5)
+        run(student_path, data, tmp_path / "b", num_train_epochs=1, alpha_task=0.1, alpha_soft=0.9, temperature=5.0)
+        assert_same_weights(tmp_path / "a", tmp_path / "b")
+
+    def test_a_regression(self, student_path, tmp_path):
+        data = custom(tmp_path / "data", ratings(300), ratings(60, seed=1))
+        result = run(student_path, data, tmp_path / "run", num_train_epochs=3)
+        assert set(result.scores["validation"]) == {"pearson", "spearman"}
+        assert result.scores["validation"]["pearson"] > 0.8
+        assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config.problem_type == "regression"
+
+    def test_the_best_epoch_is_the_one_that_is_kept(self, teacher, student_path, tmp_path):
+        """Labels of the training set are the other way round, so every epoch is worse than the one before."""
+        turned = [row | {"label": 1 - row["label"]} for row in reviews(240)]
+        data = custom(tmp_path / "data", turned, reviews(60, seed=1))
+        result = run(teacher[0], data, tmp_path / "run", num_train_epochs=3, save_total_limit=None, learning_rate=1e-4)
+        checkpoints = sorted((tmp_path / "run" / "checkpoints").iterdir(), key=lambda p: int(p.name.split("-")[1]))
+        assert len(checkpoints) == 3
+        log = json.loads((checkpoints[-1] / "trainer_state.json").read_text())["log_history"]
+        scores = [entry["eval_validation_accuracy"] for entry in log if "eval_validation_accuracy" in entry]
+        best = int(np.argmax(scores))
+        assert scores[best] > scores[-1]
+        assert result.scores["validation"]["accuracy"] == scores[best]
+        assert_same_weights(tmp_path / "run", checkpoints[best])
+
+    def test_the_head_of_a_masked_lm_gives_way(self, tmp_path, data):
+        student = saved(InhibiDistilBertForMaskedLM.from_teacher(bert()), tmp_path / "student")
+        result = run(student, data, tmp_path / "run", num_train_epochs=1)
+        assert set(result.scores["validation"]) == {"accuracy", "macro_f1"}
+        assert type(AutoModelForSequenceClassification.from_pretrained(tmp_path / "run")) is (
+            InhibiDistilBertForSequenceClassification
+        )
+
+
+class TestWithTeacher:
+    def test_the_student_learns(self, distilled):
+        _, result, _ = distilled
+        assert result.scores["validation"]["accuracy"] > 0.95
+
+    def test_the_teacher_is_scored_first_through_the_same_pipeline(self, distilled, teacher):
+        _, result, said = distilled
+        assert result.teacher_scores == teacher[1].scores
+        accuracy = teacher[1].scores["validation"]["accuracy"]
+        scored = next(i for i, line in enumerate(said) if line.startswith("teacher on custom validation: accuracy"))
+        assert f"accuracy {accuracy:.4f} (chance 0." in said[scored]
+        assert scored < next(i for i, line in enumerate(said) if line.startswith("memory, estimated"))
+
+    def test_both_terms_are_logged(self, distilled):
+        folder, *_ = distilled
+        states = list((folder / "checkpoints").glob("checkpoint-*/trainer_state.json"))
+        log = [e for p in states for e in json.loads(p.read_text())["log_history"] if "loss" in e]
+        assert log
+        for entry in log:
+            assert entry["loss/task"] + entry["loss/soft_targets"] == pytest.approx(entry["loss"], rel=1e-5)
+
+    def test_results_name_the_teacher(self, distilled, teacher):
+        folder, *_ = distilled
+        record = json.loads((folder / "results.json").read_text())
+        assert record["settings"]["teacher"] == teacher[0]
+        assert record["teacher_scores"] == teacher[1].scores
+
+    def test_the_teacher_changes_what_is_learnt(self, student_path, teacher, data, tmp_path):
+        run(student_path, data, tmp_path / "plain", num_train_epochs=1)
+        run(student_path, data, tmp_path / "taught", num_train_epochs=1, teacher_source=teacher[0])
+        a, b = (weights_of(tmp_path / name)["classifier.weight"] for name in ("plain", "taught"))
+        assert not torch.equal(a, b)
+
+    def test_hidden_states_join_in(self, student_path, teacher, data, tmp_path):
+        settings = {"num_train_epochs": 1, "alpha_hidden": 0.1, "teacher_source": teacher[0]}
+        run(student_path, data, tmp_path / "run", **settings)
+        (state,) = (tmp_path / "run" / "checkpoints").glob("*/trainer_state.json")
+        assert all("loss/hidden" in e for e in json.loads(state.read_text())["log_history"] if "loss" in e)
+
+    def test_a_regression(self, student_path, teacher_path, tmp_path):
+        data = custom(tmp_path / "data", ratings(300), ratings(60, seed=1))
+        run(teacher_path, data, tmp_path / "teacher", num_train_epochs=3)
+        settings = {"num_train_epochs": 3, "teacher_source": str(tmp_path / "teacher")}
+        result = run(student_path, data, tmp_path / "run", **settings)
+        assert result.teacher_scores["validation"]["pearson"] > 0.8
+        assert result.scores["validation"]["pearson"] > 0.8
+
+
+class TestRefusals:
+    def classifier(self, folder: Path, tokenizer: Any = None, **settings: Any) -> str:
+        return saved(bert(BertForSequenceClassification, **settings), folder, tokenizer)
+
+    def refused(self, student_path: str, data: TaskData, teacher: str, output: Path, **settings: Any) -> str:
+        with pytest.raises(ValueError, match=r"\w") as error:
+            run(student_path, data, output, teacher_source=teacher, **settings)
+        assert not output.exists()
+        return str(error.value)
+
+    def test_a_teacher_no_better_than_chance(self, student_path, data, tmp_path):
+        model = bert(BertForSequenceClassification)
+        with torch.no_grad():
+            model.classifier.weight.zero_()
+            model.classifier.bias[:] = torch.tensor([1.0, 0.0])
+        said: list[str] = []
+        teacher = saved(model, tmp_path / "teacher")
+        message = self.refused(student_path, data, teacher, tmp_path / "run", say=said.append)
+        assert "is no better than chance on custom validation: accuracy 0." in message
+        assert "a model fine-tuned on custom with this tokenizer is needed" in message
+        assert any(line.startswith("teacher on custom validation: accuracy 0.") for line in said)
+
+    def test_a_teacher_without_a_classifier(self, student_path, data, teacher_path, tmp_path):
+        message = self.refused(student_path, data, teacher_path, tmp_path / "run")
+        assert "classifier" in message
+        assert "would be random" in message
+
+    def test_another_number_of_labels(self, student_path, data, tmp_path):
+        teacher = self.classifier(tmp_path / "teacher", num_labels=3)
+        assert "has 3 labels, custom has 2" in self.refused(student_path, data, teacher, tmp_path / "run")
+
+    @pytest.mark.parametrize("names", [["pos", "neg"], ["Pos", "Neg"]])
+    def test_another_order_of_labels(self, names, student_path, tmp_path):
+        rows = [row | {"label": "pos" if row["label"] else "neg"} for row in reviews(100)]
+        data = custom(tmp_path / "data", rows, rows[:40])
+        teacher = self.classifier(tmp_path / "teacher", id2label=dict(enumerate(names)))
+        message = self.refused(student_path, data, teacher, tmp_path / "run")
+        assert f"orders its labels {names}, custom has ['neg', 'pos']" in message
+
+    def test_labels_in_order_are_accepted_whatever_their_case(self, student_path, teacher, data, tmp_path):
+        rows = [row | {"label": "pos" if row["label"] else "neg"} for row in reviews(100)]
+        named = custom(tmp_path / "data", rows, rows[:40])
+        model = BertForSequenceClassification.from_pretrained(teacher[0], id2label={0: "NEG", 1: "POS"})
+        run(student_path, named, tmp_path / "run", teacher_source=saved(model, tmp_path / "teacher"), max_steps=2)
+
+    def test_another_vocabulary(self, student_path, data, tmp_path):
+        teacher = saved(roberta(RobertaForSequenceClassification), tmp_path / "teacher", roberta_tokenizer())
+        assert "must share a tokenizer: vocab" in self.refused(student_path, data, teacher, tmp_path / "run")
+
+    def test_a_cased_tokenizer(self, student_path, data, tmp_path):
+        teacher = self.classifier(tmp_path / "teacher", bert_tokenizer(do_lower_case=False))
+        assert "the vocabularies are equal" in self.refused(student_path, data, teacher, tmp_path / "run")
+
+    def test_texts_longer_than_the_model(self, student_path, data, tmp_path):
+        with pytest.raises(
+            ValueError, match=r"max_length: 500 tokens are more than this inhibidistilbert model can read"
+        ):
+            run(student_path, data, tmp_path / "run", max_length=500)
+        assert not (tmp_path / "run").exists()
+
+    def test_texts_longer_than_the_teacher(self, student_path, data, tmp_path):
+        teacher = self.classifier(tmp_path / "teacher", max_position_embeddings=20)
+        message = self.refused(student_path, data, teacher, tmp_path / "run")
+        assert message == "max_length: 32 tokens are more than this bert model can read (20)"
+
+    def test_hidden_states_of_another_width(self, teacher, data, tmp_path):
+        small = saved(bert(BertForSequenceClassification, hidden_size=16), tmp_path / "small")
+        with pytest.raises(ConfigError, match="the teacher has 32, the model 16"):
+            run(small, data, tmp_path / "run", teacher_source=teacher[0], alpha_hidden=0.5)
+
+    def test_a_model_that_is_not_there(self, data, tmp_path):
+        with pytest.raises(ValueError, match="no tokenizer found in"):
+            run(str(tmp_path / "none"), data, tmp_path / "run")
+
+    def test_a_head_for_another_task(self, tmp_path, data):
+        three = saved(bert(BertForSequenceClassification, num_labels=3), tmp_path / "three")
+        with pytest.raises(ValueError, match="for custom"):
+            run(three, data, tmp_path / "run")
+
+    def test_an_existing_folder(self, student_path, data, tmp_path):
+        (tmp_path / "kept.txt").write_text("mine")
+        with pytest.raises(ConfigError, match="exists; add --overwrite"):
+            run(student_path, data, tmp_path)
+
+    def test_nothing_is_deleted_for_a_run_that_cannot_start(self, student_path, data, teacher_path, tmp_path):
+        (tmp_path / "kept.txt").write_text("mine")
+        with pytest.raises(ValueError, match="would be random"):
+            run(student_path, data, tmp_path, teacher_source=teacher_path, overwrite=True)
+        assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
+
+
+class Spy:
+    """Keeps the batches that objective and teacher were called with."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.student: list[dict[str, torch.Tensor]] = []
+        self.teacher: list[dict[str, torch.Tensor]] = []
+        for cls, kept in ((TaskObjective, self.student), (Teacher, self.teacher)):
+            self.watch(monkeypatch, cls, kept)
+
+    @staticmethod
+    def watch(monkeypatch, cls: type, kept: list) -> None:
+        original = cls.__call__
+
+        def watched(self, *args, **kwargs):
+            kept.append(dict(next(a for a in args if not isinstance(a, torch.nn.Module))))
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(cls, "__call__", watched)
+
+
+@pytest.fixture(scope="module")
+def pair_teacher(tmp_path_factory):
+    """A BERT with segment embeddings, and pairs labelled by its own answers, half of them 1."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rows, model, tokenizer = pairs(96), bert(BertForSequenceClassification), bert_tokenizer()
+    inputs = tokenizer([r["text1"] for r in rows], [r["text2"] for r in rows], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits
+        model.classifier.bias[1] -= (logits[:, 1] - logits[:, 0]).median()
+        answers = model(**inputs).logits.argmax(-1).tolist()
+    rows = [row | {"label": answer} for row, answer in zip(rows, answers, strict=True)]
+    return saved(model, folder / "teacher"), custom(folder / "data", rows[:64], rows[64:])
+
+
+class TestSegments:
+    """A teacher of pairs is fed the segment ids that it was trained with: forgetting them ruined published results."""
+
+    def test_they_reach_teacher_and_student(self, pair_teacher, student_path, tmp_path, monkeypatch):
+        path, data = pair_teacher
+        spy = Spy(monkeypatch)
+        run(student_path, data, tmp_path / "run", teacher_source=path, max_steps=2)
+        for batches in (spy.student, spy.teacher):
+            assert len(batches) == 2
+            for batch in batches:
+                segments = batch["token_type_ids"]
+                ends = (batch["input_ids"] == 3).int().argmax(1)  # the first [SEP]
+                columns = torch.arange(segments.shape[1])
+                expected = (columns > ends[:, None]) & batch["attention_mask"].bool()
+                assert torch.equal(segments.bool(), expected)
+
+    def test_they_reach_the_teacher_of_a_student_whose_tokenizer_has_none(self, pair_teacher, tmp_path, monkeypatch):
+        """A student of DistilBERT and a BERT teacher share their tokens, but only BERT's tokenizer gives segments."""
+        path, data = pair_teacher
+        student = InhibiDistilBertModel.from_teacher(distilbert())
+        assert student.config.type_vocab_size == 0
+        source = saved(student, tmp_path / "student", distilbert_tokenizer())
+        spy = Spy(monkeypatch)
+        result = run(source, data, tmp_path / "run", teacher_source=path, max_steps=2)
+        assert all(batch["token_type_ids"].any() for batch in spy.teacher)
+        assert result.teacher_scores["validation"]["accuracy"] == 1.0
+
+    def test_a_softmax_distilbert_student_takes_no_harm(self, pair_teacher, tmp_path, monkeypatch):
+        path, data = pair_teacher
+        model = distilbert(DistilBertForSequenceClassification)
+        source = saved(model, tmp_path / "student", distilbert_tokenizer())
+        spy = Spy(monkeypatch)
+        run(source, data, tmp_path / "run", teacher_source=path, max_steps=2)
+        assert all(batch["token_type_ids"].any() for batch in spy.teacher)
+
+    def test_the_teacher_is_scored_with_them(self, pair_teacher, student_path, tmp_path):
+        path, data = pair_teacher
+        result = run(student_path, data, tmp_path / "run", teacher_source=path, max_steps=2)
+        assert result.teacher_scores["validation"]["accuracy"] == 1.0
+        model = AutoModelForSequenceClassification.from_pretrained(path)
+        blind = score_task(model, distilbert_tokenizer(), data, max_length=32)["validation"]["accuracy"]
+        assert blind < 1.0
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    original, calls = TaskObjective.__call__, 0
+
+    def counted(self, *args):
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise StoppedError
+        return original(self, *args)
+
+    monkeypatch.setattr(TaskObjective, "__call__", counted)
+
+
+class TestResume:
+    def test_in_the_middle_of_an_epoch(self, student_path, teacher, data, tmp_path, monkeypatch):
+        settings = {"teacher_source": teacher[0]}
+        whole = run(student_path, data, tmp_path / "whole", **settings)
+        steps = -(-len(data.train) // 16)
+        with monkeypatch.context() as patch:
+            stop_at(patch, steps + 4)
+            with pytest.raises(StoppedError):
+                run(student_path, data, tmp_path / "run", **settings)
+        assert not (tmp_path / "run" / "results.json").exists()
+        resumed = run(student_path, data, tmp_path / "run", resume=True, **settings)
+        assert_same_weights(tmp_path / "run", tmp_path / "whole")
+        assert (resumed.scores, resumed.teacher_scores) == (whole.scores, whole.teacher_scores)
+
+    def test_before_the_first_checkpoint(self, student_path, data, tmp_path, monkeypatch):
+        run(student_path, data, tmp_path / "whole", num_train_epochs=1)
+        with monkeypatch.context() as patch:
+            stop_at(patch, 3)
+            with pytest.raises(StoppedError):
+                run(student_path, data, tmp_path / "run", num_train_epochs=1)
+        run(student_path, data, tmp_path / "run", num_train_epochs=1, resume=True)
+        assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+    def test_with_other_settings(self, student_path, data, tmp_path):
+        run(student_path, data, tmp_path / "run", num_train_epochs=1)
+        with pytest.raises(ConfigError, match=r"other settings than this run \(learning_rate\)"):
+            run(student_path, data, tmp_path / "run", num_train_epochs=1, resume=True, learning_rate=1e-5)
+
+    def test_with_other_data(self, student_path, tmp_path):
+        """The number of examples was not part of the settings: other data could slip into a resumed run."""
+        folder = tmp_path / "data"
+        custom(folder, reviews(100), reviews(40, seed=1))
+        fewer = load_task("custom", folder, max_train_examples=60)
+        run(student_path, fewer, tmp_path / "run", num_train_epochs=1)
+        with pytest.raises(ConfigError, match=r"other settings than this run \(data\)"):
+            run(student_path, load_task("custom", folder), tmp_path / "run", num_train_epochs=1, resume=True)
+
+    def test_other_kinds_of_settings_are_recorded(self, student_path, data, tmp_path):
+        run(student_path, data, tmp_path / "run", max_steps=2, lr_scheduler_type="cosine")
+        record = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
+        assert record["lr_scheduler_type"] == "cosine"
+
+    def test_checkpoints_of_another_run_are_never_picked_up(self, student_path, data, tmp_path):
+        """Two runs that named one output_dir: the second went on from the first one's checkpoint, and said nothing."""
+        for name in ("a", "b"):
+            arguments = FinetuneArguments(output_dir=str(tmp_path / "shared"), **(FAST | {"max_steps": 4}))
+            said: list[str] = []
+            finetune(student_path, data, arguments, tmp_path / name, say=said.append)
+        assert not (tmp_path / "shared").exists()
+        assert_same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_several_evaluation_splits(student_path, tmp_path):
+    """The first split selects the epoch; every split is scored."""
+    folder = tmp_path / "data"
+    custom(folder, reviews(200), reviews(60, seed=1))
+    write(folder, "test", reviews(60, seed=2))
+    result = run(student_path, load_task("custom", folder), tmp_path / "run")
+    assert list(result.scores) == ["validation", "test"]
+
+
+def test_without_an_evaluation_split_some_of_train_is_held_out(student_path, tmp_path):
+    write(tmp_path / "data", "train", reviews(200))
+    said: list[str] = []
+    result = run(student_path, load_task("custom", tmp_path / "data"), tmp_path / "run", say=said.append)
+    assert list(result.scores) == ["held_out"]
+    assert any("is held out" in line for line in said)
