@@ -7,22 +7,18 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, BertForMaskedLM, BertForSequenceClassification
+from transformers import BertForMaskedLM, BertForSequenceClassification
 
-from inhibitor_transformers.distill.teacher import Teacher, model_inputs, require_same_tokenizer
+from inhibitor_transformers.distill.teacher import Teacher, model_inputs
 from inhibitor_transformers.models.contexts import output_projections
 from tests.distill.tiny import (
     HEADS,
     LAYERS,
-    VOCABULARY,
     WIDTH,
     bert,
-    bert_tokenizer,
     distilbert,
-    distilbert_tokenizer,
     padded_batch,
     roberta,
-    roberta_tokenizer,
 )
 
 # Per architecture: the model, and the projections of one layer.
@@ -143,44 +139,3 @@ def test_segment_ids_reach_the_teacher():
 def test_what_is_no_input_of_an_encoder_is_left_out():
     batch = padded_batch([9]) | {"token_type_ids": torch.zeros(1, 9), "idx": torch.zeros(1)}
     assert list(model_inputs(batch)) == ["input_ids", "attention_mask", "token_type_ids"]
-
-
-class TestRequireSameTokenizer:
-    def test_the_same_is_accepted(self, tmp_path):
-        bert_tokenizer().save_pretrained(tmp_path)
-        require_same_tokenizer(bert_tokenizer(), AutoTokenizer.from_pretrained(tmp_path))
-        require_same_tokenizer(roberta_tokenizer(), roberta_tokenizer())
-
-    def test_segment_ids_do_not_matter(self):
-        require_same_tokenizer(distilbert_tokenizer(), bert_tokenizer())
-
-    def test_another_vocabulary_is_refused_with_what_differs(self):
-        other = [token.replace("cat", "kitten") for token in VOCABULARY]
-        with pytest.raises(ValueError, match=r"differ in 2, e\.g\. \['cat', 'kitten'\]"):
-            require_same_tokenizer(bert_tokenizer(), bert_tokenizer(other))
-
-    def test_the_same_tokens_in_another_order_are_refused(self):
-        swapped = list(VOCABULARY)
-        swapped[10], swapped[20] = swapped[20], swapped[10]
-        with pytest.raises(ValueError, match="must share a tokenizer: vocabularies of 75 and 75 tokens differ in 2"):
-            require_same_tokenizer(bert_tokenizer(), bert_tokenizer(swapped))
-
-    @pytest.mark.parametrize(
-        ("settings", "shown"),
-        [({"do_lower_case": False}, r"\[UNK\]"), ({"strip_accents": False}, r"\[UNK\]")],
-    )
-    def test_equal_vocabularies_with_another_normalisation_are_refused(self, settings, shown):
-        with pytest.raises(ValueError, match=f"the vocabularies are equal, yet of the same text one makes .*{shown}"):
-            require_same_tokenizer(bert_tokenizer(**settings), bert_tokenizer())
-
-    def test_equal_vocabularies_with_other_special_tokens_around_a_text_are_refused(self):
-        from tokenizers.processors import TemplateProcessing
-
-        other = bert_tokenizer()
-        other.backend_tokenizer.post_processor = TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 3)])
-        with pytest.raises(ValueError, match="the vocabularies are equal"):
-            require_same_tokenizer(bert_tokenizer(), other)
-
-    def test_another_kind_of_tokenizer_is_refused(self):
-        with pytest.raises(ValueError, match="vocabularies of 75 and 100 tokens differ"):
-            require_same_tokenizer(roberta_tokenizer(), bert_tokenizer())

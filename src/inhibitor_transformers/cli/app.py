@@ -10,6 +10,8 @@ from rich.console import Console
 
 from . import convert, distill, env, evaluate, finetune, quickstart
 
+_INTERRUPTED = 130  # what typer exits with after Ctrl-C
+
 app = typer.Typer(
     name="inhibit",
     help="Inhibitor attention (Manhattan distances, additions and ReLU): distil, fine-tune and measure encoders.",
@@ -29,8 +31,14 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("INHIBIT_TRACEBACK"):
             raise
-        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        line = " ".join(str(error).split()) or type(error).__name__
+        _tell(f"error: {line}", style="bold red")
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command with --resume goes on", markup=False)
-        sys.exit(130)
+    except SystemExit as stopped:
+        if stopped.code == _INTERRUPTED:
+            _tell("interrupted; distill and finetune go on with --resume")
+        raise
+
+
+def _tell(line: str, style: str | None = None) -> None:
+    Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)

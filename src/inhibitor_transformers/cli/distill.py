@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .options import Device, Output, Overwrite, Resume, Set, Threads, choose_device, quiet, resolve_model
+from .options import Device, Output, Overwrite, ReportTo, Resume, Set, Threads, choose_device, quiet, resolve_model
 
 
 def distill(
@@ -19,8 +19,8 @@ def distill(
     text: Annotated[list[str] | None, typer.Option(help="Texts instead of the YAML's; repeatable.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layer rule instead of the YAML's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed instead of the YAML's.")] = None,
-    report_to: Annotated[str, typer.Option(help="Trainer's reporters: none, tensorboard, wandb, …")] = "none",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan; do nothing.")] = False,
+    report_to: ReportTo = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the settings, show the plan, do nothing.")] = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -53,14 +53,14 @@ def run_distillation(
     overwrite: bool = False,
     device: str = "auto",
     threads: int | None = None,
-    report_to: str = "none",
+    report_to: str | None = None,
 ) -> None:
     """Check the settings of a run, then run it (or, for a dry run, only show its plan)."""
     from ..distill import Distillation, DistillConfig
     from ..distill.pipeline import plan_of
     from ..distill.settings import build
 
-    runtime = choose_device(device) | {"report_to": report_to}
+    runtime = choose_device(device) | ({"report_to": report_to} if report_to else {})
     quiet(threads)
     console = Console()
 
@@ -71,6 +71,8 @@ def run_distillation(
         settings["teacher"] = resolve_model(settings["teacher"])
     config = build(DistillConfig, settings, where="the run")
     if dry_run:
+        for index in range(len(config.stages)):
+            config.build_stage(index, output, **runtime)
         say(plan_of(config).table())
         say("stages: " + ", ".join(config.stage_names))
         return

@@ -8,10 +8,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .options import Data, Device, Threads, quiet, resolve_model, torch_device
+from .options import (
+    Data,
+    Device,
+    LabelColumn,
+    MaxEvalExamples,
+    TextColumns,
+    Threads,
+    quiet,
+    resolve_model,
+    torch_device,
+)
 
 ZERO_SHOT = "sts-zero-shot"
 AGREEMENT = "agreement"
+_SHORTEST = 8  # tokens; less says little about a text
 
 
 def evaluate(
@@ -31,11 +42,14 @@ def evaluate(
     ] = "this-machine",
     lengths: Annotated[str, typer.Option(help="Lengths in tokens for agreement.")] = "32,64,128,256",
     max_length: Annotated[int, typer.Option(help="Tokens that a text (pair) is cut at.")] = 128,
-    max_eval_examples: Annotated[int | None, typer.Option(help="Evaluate on the first so many examples.")] = None,
+    max_eval_examples: MaxEvalExamples = None,
+    text_columns: TextColumns = None,
+    label_column: LabelColumn = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the table as JSON to this file.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of what was held out or drawn; as in training.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -44,6 +58,8 @@ def evaluate(
     from ..measure.score_table import print_scores, write_scores
     from ..tasks import load_task
 
+    if output is not None and output.is_dir():
+        raise ValueError(f"{output} is a folder; name a file, such as {output / 'scores.json'}")
     if output is not None and output.exists() and not overwrite:
         raise ValueError(f"{output} exists; add --overwrite to replace it")
     if task == AGREEMENT and teacher is None:
@@ -52,21 +68,39 @@ def evaluate(
     sources = {name: resolve_model(name) for name in ([teacher] if teacher else []) + models}
     where = torch_device(device)
     if task == AGREEMENT:
-        held_out = _held_out(text)
-        rows = compare.by_agreement(sources, held_out, [int(n) for n in lengths.split(",")], where)
+        rows = compare.by_agreement(sources, _held_out(text, seed), _lengths(lengths), where)
     elif task == ZERO_SHOT:
-        pairs = load_task("stsb", data, max_eval_examples=max_eval_examples).evaluation["validation"]
+        loaded = load_task("stsb", data, max_eval_examples=max_eval_examples, seed=seed)
+        pairs = next(iter(loaded.evaluation.values()))
         rows = compare.by_zero_shot(sources, pairs[:], where, max_length=max_length)
     else:
-        rows = compare.by_task(sources, load_task(task, data, max_eval_examples=max_eval_examples), where, max_length)
+        loaded = load_task(
+            task,
+            data,
+            seed=seed,
+            max_eval_examples=max_eval_examples,
+            text_columns=text_columns,
+            label_column=label_column,
+        )
+        rows = compare.by_task(sources, loaded, where, max_length)
     print_scores(task, rows, Console())
     if output is not None:
         write_scores(output, task, rows)
 
 
-def _held_out(source: str) -> list[str]:
-    """The texts of a source that no distillation with the default seed and share has seen."""
+def _lengths(listed: str) -> list[int]:
+    try:
+        lengths = [int(part) for part in listed.split(",")]
+    except ValueError:
+        raise ValueError(f"--lengths must be whole numbers, such as 32,64, got {listed!r}") from None
+    if min(lengths) < _SHORTEST:
+        raise ValueError(f"--lengths must be at least {_SHORTEST} tokens each, got {listed!r}")
+    return lengths
+
+
+def _held_out(source: str, seed: int) -> list[str]:
+    """The texts of a source that no distillation with this seed and the default share has seen."""
     from ..tasks import english_on_this_machine, load_texts, split_held_out
 
-    texts = english_on_this_machine() if source == "this-machine" else load_texts(source)
-    return split_held_out(texts)[1]
+    texts = english_on_this_machine(seed=seed) if source == "this-machine" else load_texts(source, seed=seed)
+    return split_held_out(texts, seed=seed)[1]

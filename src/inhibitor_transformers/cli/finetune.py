@@ -8,7 +8,23 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .options import Data, Device, Output, Overwrite, Resume, Seed, Set, Threads, choose_device, quiet, resolve_model
+from .options import (
+    Data,
+    Device,
+    LabelColumn,
+    MaxEvalExamples,
+    Output,
+    Overwrite,
+    ReportTo,
+    Resume,
+    SeedOverYaml,
+    Set,
+    TextColumns,
+    Threads,
+    choose_device,
+    quiet,
+    resolve_model,
+)
 
 
 def finetune(
@@ -26,15 +42,15 @@ def finetune(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the weights.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     max_train_examples: Annotated[int | None, typer.Option(help="Train on so many examples, drawn at random.")] = None,
-    max_eval_examples: Annotated[int | None, typer.Option(help="Evaluate on the first so many examples.")] = None,
-    text_column: Annotated[list[str] | None, typer.Option(help="Text column(s) of a custom task.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Label column of a custom task.")] = None,
+    max_eval_examples: MaxEvalExamples = None,
+    text_columns: TextColumns = None,
+    label_column: LabelColumn = None,
     config: Annotated[Path | None, typer.Option(help="YAML with settings of the training; flags override it.")] = None,
     set_: Set = None,
-    report_to: Annotated[str, typer.Option(help="Trainer's reporters: none, tensorboard, wandb, …")] = "none",
+    report_to: ReportTo = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    seed: Seed = 0,
+    seed: SeedOverYaml = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -45,23 +61,25 @@ def finetune(
     from ..measure.score_table import print_scores
     from ..tasks import load_task
 
-    runtime = choose_device(device) | {"report_to": report_to, "seed": seed}
+    runtime = choose_device(device)
     quiet(threads)
     flags: dict[str, Any] = {
+        "seed": seed,
+        "report_to": report_to,
         "num_train_epochs": epochs,
         "learning_rate": learning_rate,
         "per_device_train_batch_size": batch_size,
     }
-    settings = override(load_yaml(config) if config else {}, set_ or [])
+    settings = {"seed": 0} | override(load_yaml(config) if config else {}, set_ or [])
     settings |= {name: value for name, value in flags.items() if value is not None} | runtime
     arguments = build(FinetuneArguments, settings, where="fine-tuning")
     loaded = load_task(
         task,
         data,
-        seed=seed,
+        seed=arguments.seed,
         max_train_examples=max_train_examples,
         max_eval_examples=max_eval_examples,
-        text_columns=text_column,
+        text_columns=text_columns,
         label_column=label_column,
     )
     console = Console()

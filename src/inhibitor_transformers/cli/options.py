@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,11 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the output folder first if it exists.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in the output folder.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+SeedOverYaml = Annotated[int | None, typer.Option("--seed", help="Seed of everything random; 0 by default.")]
+ReportTo = Annotated[str | None, typer.Option(help="Trainer's reporters: none (default), tensorboard, wandb, …")]
+TextColumns = Annotated[list[str] | None, typer.Option("--text-column", help="Text column of a custom task; or two.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Label column of a custom task.")]
+MaxEvalExamples = Annotated[int | None, typer.Option(help="Evaluate on so many examples, drawn with the seed.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.")]
 Data = Annotated[
@@ -56,7 +62,7 @@ def choose_device(device: str) -> dict[str, Any]:
         raise ValueError(f"--device must be one of {', '.join(available)}, got {device!r}")
     if not available[device]:
         raise ValueError(f"--device {device}: this machine has none that torch can use; leave --device out")
-    return {"use_cpu": device == "cpu"}
+    return {} if device == "auto" else {"use_cpu": device == "cpu"}
 
 
 def torch_device(device: str) -> Any:
@@ -71,13 +77,17 @@ def torch_device(device: str) -> Any:
 
 
 def quiet(threads: int | None = None) -> None:
-    """Set the number of threads, and keep libraries' progress bars for loading out of the way."""
+    """Set the number of threads, and keep libraries' loading bars and reports out of the way.
+
+    TRANSFORMERS_VERBOSITY, if set, has its way.
+    """
+    import datasets
     import torch
     from transformers.utils import logging
 
     if threads is not None:
         torch.set_num_threads(threads)
-    import datasets
-
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()

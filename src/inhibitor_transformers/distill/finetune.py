@@ -24,13 +24,14 @@ from transformers import (
 
 from ..measure.positions import require_positions
 from ..measure.task_score import score_task
+from ..measure.tokenizers import require_same_tokenizer
 from ..models.pretrained import SAFE_LOADING, load_pretrained, load_tokenizer
 from ..tasks import Task, TaskData, chance_level, compute_metrics, encode
 from .folders import check_output, fingerprint, last_whole_checkpoint, prepare_output, save_into
 from .memory import estimate_memory
 from .objectives import TaskObjective
 from .settings import require
-from .teacher import Teacher, require_same_tokenizer
+from .teacher import Teacher
 from .trainer import DistillationTrainer
 
 Scores = dict[str, dict[str, float]]
@@ -150,7 +151,9 @@ def load_for_task(source: str, task: Task) -> PreTrainedModel:
         labels["label2id"] = {name: i for i, name in enumerate(task.label_names)}
     try:
         return AutoModelForSequenceClassification.from_pretrained(source, **labels, **SAFE_LOADING)
-    except (OSError, RuntimeError) as error:
+    except RuntimeError:  # transformers has only a table of sizes to say
+        raise ValueError(f"the head of {source!r} is not one of {task.num_labels} labels, as {task.name} has") from None
+    except OSError as error:
         raise ValueError(f"cannot load {source!r} for {task.name}: {str(error).strip().splitlines()[0]}") from error
 
 

@@ -1,21 +1,18 @@
-"""The teacher: frozen, in evaluation mode, without gradients, and with the student's own tokenizer."""
+"""The teacher: frozen, in evaluation mode, without gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from ..models.contexts import output_projections, record_contexts
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_PROBE = "Naïve TEXT, e.g. 3.14% of “tokenization”: don't [MASK] <mask> it!"
-_PROBED_WORDS = 100
 
 
 @dataclass(frozen=True)
@@ -55,29 +52,3 @@ class Teacher:
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a batch that an encoder reads."""
     return {name: batch[name] for name in _INPUTS if name in batch}
-
-
-def require_same_tokenizer(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
-    """Raise ValueError, with the reason, unless both tokenizers give every text the same ids."""
-    mine, theirs = student.get_vocab(), teacher.get_vocab()
-    if mine != theirs:
-        differing = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
-        raise ValueError(
-            f"teacher and student must share a tokenizer: vocabularies of {len(theirs)} and {len(mine)} tokens differ "
-            f"in {len(differing)}, e.g. {differing[:3]}"
-        )
-    probe = _probe(mine.keys())
-    theirs_of_it, ours_of_it = (t.convert_ids_to_tokens(t(probe)["input_ids"]) for t in (teacher, student))
-    if ours_of_it != theirs_of_it:
-        at = next(i for i, (a, b) in enumerate(zip_longest(ours_of_it, theirs_of_it)) if a != b)
-        raise ValueError(
-            "teacher and student must share a tokenizer: the vocabularies are equal, yet of the same text one makes "
-            f"{theirs_of_it[at : at + 4]} and the other {ours_of_it[at : at + 4]}"
-        )
-
-
-def _probe(vocabulary: Iterable[str]) -> str:
-    """Text that shows how case, accents and punctuation are treated, in words that the vocabulary has."""
-    words = sorted(token for token in vocabulary if token.isalpha())
-    sample = words[:: max(len(words) // _PROBED_WORDS, 1)]
-    return " ".join([_PROBE, *(f"{w} {w.upper()} {w.title()} {w[0]}\u0301{w[1:]}" for w in sample)])

@@ -9,9 +9,11 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks import TaskData
+from .positions import max_tokens, require_positions
 from .similarity import agreement, sts_spearman
 from .task_score import score_task
 from .throughput import sequences_per_second
+from .tokenizers import require_same_tokenizer
 
 Row = dict[str, dict[str, float]]
 Rows = dict[str, Row]
@@ -21,7 +23,7 @@ SPEED_BATCH, SPEED_LENGTH = 8, 128
 
 def by_task(sources: Mapping[str, str], data: TaskData, device: torch.device, max_length: int) -> Rows:
     """Task metrics of models with a classification head. Raises ValueError for a model without one."""
-    models = _load(sources, AutoModelForSequenceClassification, device)
+    models = _load(sources, AutoModelForSequenceClassification, device, max_length)
     rows = {
         name: score_task(model, load_tokenizer(sources[name]), data, max_length=max_length)
         for name, model in models.items()
@@ -33,7 +35,7 @@ def by_zero_shot(
     sources: Mapping[str, str], pairs: Mapping[str, Sequence], device: torch.device, *, max_length: int
 ) -> Rows:
     """Spearman correlation of cosine similarities with the human scores of STS-B pairs, without training."""
-    models = _load(sources, AutoModel, device)
+    models = _load(sources, AutoModel, device, max_length)
     rows: Rows = {
         name: {"zero-shot": {"spearman": sts_spearman(m, load_tokenizer(sources[name]), pairs, max_length=max_length)}}
         for name, m in models.items()
@@ -44,23 +46,34 @@ def by_zero_shot(
 def by_agreement(
     sources: Mapping[str, str], texts: Sequence[str], lengths: Sequence[int], device: torch.device
 ) -> Rows:
-    """Mean cosine between each model's sentence embeddings and those of the first model, per text length."""
-    models = _load(sources, AutoModel, device)
+    """Mean cosine between each model's sentence embeddings and those of the first model, per text length.
+
+    Raises ValueError for a model of another tokenizer or width than the first.
+    """
+    models = _load(sources, AutoModel, device, max(lengths))
     first = next(iter(sources))
-    tokenizer = load_tokenizer(sources[first])
+    tokenizer, width = load_tokenizer(sources[first]), models[first].config.hidden_size
     rows: Rows = {}
     for name, model in models.items():
-        if name != first:
-            values = agreement(model, models[first], tokenizer, texts, lengths)
-            rows[name] = {"mean cosine": {f"{length} tokens": value for length, value in values.items()}}
+        require_same_tokenizer(load_tokenizer(sources[name]), tokenizer)
+        if model.config.hidden_size != width:
+            raise ValueError(f"embeddings of {name!r} have {model.config.hidden_size} numbers, of {first!r} {width}")
+        values = agreement(model, models[first], tokenizer, texts, lengths)
+        rows[name] = {"mean cosine": {f"{length} tokens": value for length, value in values.items()}}
     return _with_speed(rows, models)
 
 
-def _load(sources: Mapping[str, str], auto_class: type, device: torch.device) -> dict[str, PreTrainedModel]:
-    return {name: load_pretrained(source, auto_class).to(device) for name, source in sources.items()}
+def _load(
+    sources: Mapping[str, str], auto_class: type, device: torch.device, max_length: int
+) -> dict[str, PreTrainedModel]:
+    models = {name: load_pretrained(source, auto_class).to(device) for name, source in sources.items()}
+    for name, model in models.items():
+        require_positions(model.config, max_length, name)
+    return models
 
 
 def _with_speed(rows: Rows, models: Mapping[str, PreTrainedModel]) -> Rows:
-    speeds = sequences_per_second(models, SPEED_BATCH, SPEED_LENGTH)
-    key = f"sequences/s, {SPEED_BATCH} x {SPEED_LENGTH}"
+    length = min(SPEED_LENGTH, *(max_tokens(m.config) or SPEED_LENGTH for m in models.values()))
+    speeds = sequences_per_second(models, SPEED_BATCH, length)
+    key = f"sequences/s, {SPEED_BATCH} x {length}"
     return {name: row | {"speed": {key: speeds[name]}} for name, row in rows.items()}

@@ -62,7 +62,7 @@ def agreement(
     """Mean cosine between student's and teacher's embedding of the same text, at exact lengths in tokens.
 
     For each length, the first `texts_per_length` texts that have so many tokens are cut to it (special
-    tokens included). A length that no text reaches is left out.
+    tokens included). A length that no text reaches is left out; ValueError if none is reached.
     """
     sizes = [len(ids) for ids in tokenizer(list(texts), truncation=True, max_length=max(lengths))["input_ids"]]
     result = {}
@@ -71,6 +71,8 @@ def agreement(
         if chosen:
             a, b = (embed(m, tokenizer, chosen, max_length=length) for m in (student, teacher))
             result[length] = float((a * b).sum(-1).mean())
+    if not result:
+        raise ValueError(f"none of {len(texts)} texts is as long as {min(lengths)} tokens")
     return result
 
 
