@@ -98,6 +98,12 @@ def test_a_mask_of_another_length_is_kept_for_the_operation_to_refuse() -> None:
     assert mask.shape == (B, N + 2)
 
 
+@pytest.mark.parametrize("length", [N - 1, N + 1])
+def test_a_mask_of_another_length_than_said_is_refused(length: int) -> None:
+    with pytest.raises(ValueError, match=f"attention_mask has {length} keys, the layer has {N}"):
+        inhibitor_mask(B, N, N, attention_mask=torch.ones(B, length))
+
+
 @pytest.mark.parametrize("shape", [(N,), (B, N, N), (B, 1, N, N)])
 @pytest.mark.parametrize("function", [bidirectional_mask_function, causal_mask_function])
 def test_other_ranks_are_refused(shape: tuple[int, ...], function: Any) -> None:

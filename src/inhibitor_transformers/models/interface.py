@@ -76,7 +76,7 @@ def inhibitor_mask(
 ) -> Tensor | None:
     """Mask function of transformers' interface: (B, Nk) bool for padding alone, else (B, 1, Nq, Nk) bool.
 
-    Raises ValueError for an `attention_mask` that is not (B, Nk).
+    Raises ValueError for an `attention_mask` that is not (B, Nk) = (batch_size, kv_length).
     """
     if attention_mask is not None and attention_mask.dim() != 2:
         raise ValueError(
@@ -88,9 +88,11 @@ def inhibitor_mask(
         return sdpa_mask(batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, **kwargs)
     if attention_mask is None:
         return None
-    padding = attention_mask[:, -kv_length:].bool()
+    if attention_mask.shape[1] != kv_length:
+        raise ValueError(f"attention_mask has {attention_mask.shape[1]} keys, the layer has {kv_length}")
+    padding = attention_mask.bool()
     # Reading the mask is free on a CPU only: elsewhere it would wait for the device, and traced it would branch.
-    # The key length is the mask's own, so a mask that does not fit the texts must stay, to be refused.
+    # Transformers may take kv_length from the mask itself: one that does not fit the texts must stay, to be refused.
     readable = padding.device.type == "cpu" and not torch.compiler.is_compiling()
     return None if readable and q_length == kv_length and padding.all() else padding
 

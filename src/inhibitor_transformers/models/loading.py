@@ -1,4 +1,4 @@
-"""What loading a checkpoint owes its user: no weight quietly made anew, and the saved outputs to the bit."""
+"""What loading owes its user: no weight quietly re-initialised, and the saved model's outputs to the bit."""
 
 from __future__ import annotations
 
