@@ -22,7 +22,7 @@ from inhibitor_transformers.distill.config import StageArguments
 from inhibitor_transformers.distill.objectives import ContextObjective, HiddenObjective, MaskedLMObjective
 from inhibitor_transformers.distill.pipeline import plan_of
 from inhibitor_transformers.models import InhibiDistilBertForMaskedLM, InhibiDistilBertModel
-from tests.distill.tiny import assert_same_weights, bert_tokenizer, weights_of
+from tests.distill.tiny import assert_same_weights, bert, bert_tokenizer, saved, weights_of
 
 CALIBRATE = {"calibrate": {"lengths": [16, 32], "tokens_per_length": 128}}
 TRAINED = {"max_steps": 6, "tokens_per_step": 128, "lengths": [16, 32], "save_steps": 2, "logging_steps": 2}
@@ -188,10 +188,17 @@ def test_a_length_that_no_text_reaches_is_left_out_of_calibration(teacher_path, 
     assert "no text is as long as 64 tokens: calibrating without that length" in said
 
 
+def test_a_length_that_the_model_cannot_read_is_left_out_of_calibration(text_path, tmp_path):
+    """The default lengths go to 256: a teacher with fewer positions could not be converted."""
+    teacher = saved(bert(max_position_embeddings=40), tmp_path / "teacher")
+    said = distill(settings(teacher, text_path, [{"calibrate": {"lengths": [16, 64]}}]), tmp_path / "run")
+    assert "the model reads at most 40 tokens: calibrating without 64" in said
+
+
 def test_calibration_without_any_length_is_an_error(teacher_path, tmp_path):
     short = tmp_path / "short.txt"
     short.write_text("\n".join(f"the {a} sees the {b}" for a in "bcdefgh" for b in "jklmnopq"))
-    with pytest.raises(ValueError, match="no text is as long as 32 tokens, the shortest length to calibrate on"):
+    with pytest.raises(ValueError, match="nothing to calibrate on: no text is as long as 32 tokens"):
         distill(settings(teacher_path, str(short), [{"calibrate": {"lengths": [64, 32]}}]), tmp_path / "run")
 
 
@@ -459,8 +466,6 @@ class TestRefusals:
 
     def test_another_architecture(self, text_path, tmp_path):
         from transformers import ElectraConfig, ElectraModel
-
-        from tests.distill.tiny import saved
 
         sizes = {"num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16}
         teacher = saved(ElectraModel(ElectraConfig(vocab_size=75, embedding_size=16, **sizes)), tmp_path / "electra")

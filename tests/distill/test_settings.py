@@ -177,6 +177,9 @@ class TestDistillConfig:
             ({"student": [1]}, "student must be a mapping"),
             ({"student": {"inhibitor_sigend": False}}, r"student has no setting 'inhibitor_sigend' \(did you mean"),
             ({"student": {"dim": 16}}, "student has no setting 'dim'"),
+            ({"student": {"inhibitor_center": "median"}}, "student: .*inhibitor_center.* got '?median"),
+            ({"student": {"inhibitor_gamma": "wide"}}, "student: .*inhibitor_gamma"),
+            ({"student": {"inhibitor_length_reference": 0}}, "student: inhibitor_length_reference must be positive"),
         ],
     )
     def test_what_is_wrong_is_said(self, changes, message):

@@ -27,7 +27,7 @@ for command in (quickstart, convert, distill, finetune, evaluate, env):
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit status 2, an interruption 130."""
     try:
-        app()
+        app(prog_name="inhibit")
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("INHIBIT_TRACEBACK"):
             raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import TrainingArguments
 
 from ..models import InhibiDistilBertConfig
@@ -161,6 +162,10 @@ class DistillConfig:
         require(isinstance(self.student, dict), f"student must be a mapping of settings, got {self.student!r}")
         for name in self.student:
             require(name in _STUDENT_FIELDS, f"student has no setting {name!r}{close_match(name, _STUDENT_FIELDS)}")
+        try:
+            InhibiDistilBertConfig(**self.student)
+        except (StrictDataclassError, ValueError) as error:
+            raise ConfigError(f"student: {str(error).splitlines()[-1].strip()}") from error
 
     @property
     def stage_names(self) -> list[str]:

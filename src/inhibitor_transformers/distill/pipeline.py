@@ -75,7 +75,8 @@ class Distillation:
         model = load_pretrained(config.teacher, AutoModelForMaskedLM if wants_head else AutoModel)
         self.plan = plan_layers(config.layers, teacher_depth(model.config))
         for stage in self.stages:
-            require_positions(model.config, max(stage.lengths), f"{stage.name}.lengths")
+            if isinstance(stage, StageArguments):
+                require_positions(model.config, max(stage.lengths), f"{stage.name}.lengths")
         self.teacher = Teacher(model.to(self._device()))
         self.texts = self._texts()
         settings["texts"] = fingerprint(self.texts)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from ..measure.positions import max_tokens
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from .calibrate import calibrate
 from .config import (
@@ -59,7 +60,11 @@ def _calibrate(
     say: Say,
 ) -> None:
     batches = []
+    limit = max_tokens(student.config) or max(stage.lengths)
     for length in stage.lengths:
+        if length > limit:
+            say(f"the model reads at most {limit} tokens: calibrating without {length}")
+            continue
         windows = exact_windows(texts, tokenizer, length, max(stage.tokens_per_length // length, 1))
         if not windows:
             say(f"no text is as long as {length} tokens: calibrating without that length")
@@ -67,7 +72,7 @@ def _calibrate(
         batch = pad_windows(windows, tokenizer)
         batches.append({name: t.to(student.device) for name, t in batch.items()})
     if not batches:
-        raise ValueError(f"no text is as long as {min(stage.lengths)} tokens, the shortest length to calibrate on")
+        raise ValueError(f"nothing to calibrate on: no text is as long as {min(stage.lengths)} tokens")
     result = calibrate(student, teacher, plan, batches)
     folder.mkdir(parents=True, exist_ok=True)
     record = {"before": result.before, "relative_error": result.relative_error}

@@ -1,0 +1,202 @@
+"""What all commands share: help, errors in one line, interruptions, devices, and a start without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from inhibitor_transformers.cli.app import app
+from inhibitor_transformers.cli.options import choose_device, resolve_model, torch_device
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def test_the_commands():
+    assert list(COMMANDS) == ["quickstart", "convert", "distill", "finetune", "evaluate", "env"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name, inhibit):
+    done = inhibit(name, "--help")
+    assert done.status == 0
+    assert done.err == ""
+    assert f"Usage: inhibit {name} [OPTIONS]" in done.out
+    assert COMMANDS[name].help.strip().splitlines()[0].split(".")[0][:40] in done.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_and_option_is_explained(name):
+    unexplained = [p.name for p in COMMANDS[name].params if not getattr(p, "help", None)]
+    assert unexplained == []
+
+
+@pytest.mark.parametrize("name", ["quickstart", "convert", "distill", "finetune", "evaluate"])
+def test_commands_that_compute_have_seed_and_device(name):
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    assert {"--seed", "--device", "--overwrite", "--threads"} <= options
+    assert options & {"--output", "output"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_without_a_command_the_help_is_shown(arguments, inhibit):
+    done = inhibit(*arguments)
+    shown = done.out + done.err
+    assert all(name in shown for name in COMMANDS)
+
+
+def test_an_unknown_command(inhibit):
+    done = inhibit("destill")
+    assert done.status == 2
+    assert "No such command 'destill'" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_unknown_option(inhibit):
+    done = inhibit("env", "--colour")
+    assert done.status == 2
+    assert "--colour" in done.err
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("inhibitor_transformers.measure.environment.environment", fail)
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, FloatingPointError, FileNotFoundError, ConnectionError])
+def test_an_expected_error_is_one_line_and_status_2(error, refused, monkeypatch):
+    failing(monkeypatch, error("[red] cannot\n  do that:\n\n\tnothing is there"))
+    assert refused("env") == "error: [red] cannot do that: nothing is there"
+
+
+def test_a_long_error_is_not_wrapped(refused, monkeypatch):
+    failing(monkeypatch, ValueError("word " * 200))
+    assert refused("env").count("word") == 200
+
+
+def test_an_error_without_words_is_named(refused, monkeypatch):
+    failing(monkeypatch, ValueError())
+    assert refused("env") == "error: ValueError"
+
+
+def test_a_traceback_can_be_asked_for(inhibit, monkeypatch):
+    failing(monkeypatch, ValueError("no"))
+    monkeypatch.setenv("INHIBIT_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["inhibit", "env"])
+    from inhibitor_transformers.cli import main
+
+    monkeypatch.setenv("INHIBIT_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="no"):
+        main()
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(inhibit, monkeypatch):
+    failing(monkeypatch, KeyError("gamma"))
+    with pytest.raises(KeyError):
+        inhibit("env")
+
+
+def test_an_interruption_says_how_to_go_on(inhibit, monkeypatch):
+    failing(monkeypatch, KeyboardInterrupt())
+    done = inhibit("env")
+    assert done.status == 130
+    assert done.err == "interrupted; distill and finetune go on with --resume\n"
+
+
+def test_env(inhibit):
+    done = inhibit("env")
+    assert done.status == 0
+    for word in ("torch", "transformers", "engines", "reference", "CUDA"):
+        assert word in done.out
+
+
+def test_env_shows_brackets_as_they_are(inhibit, monkeypatch):
+    """Rich takes [quickstart] for a style, and would leave it out of the line that says what to install."""
+    fact = ("extras", "quickstart", "missing matplotlib: pip install 'inhibitor-transformers[quickstart]'")
+    monkeypatch.setattr("inhibitor_transformers.measure.environment.environment", lambda: [fact])
+    assert fact[2] in inhibit("env").out
+
+
+class TestDevice:
+    def test_auto_leaves_the_choice_to_trainer(self):
+        """Nothing is set, so that a YAML's use_cpu holds."""
+        assert choose_device("auto") == {}
+
+    def test_cpu(self):
+        assert choose_device("cpu") == {"use_cpu": True}
+        assert str(torch_device("cpu")) == "cpu"
+
+    def test_a_device_that_is_not_there(self, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        with pytest.raises(
+            ValueError, match="--device cuda: this machine has none that torch can use; leave --device out"
+        ):
+            choose_device("cuda")
+
+    def test_a_device_that_is_there(self, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        assert choose_device("cuda") == {"use_cpu": False}
+        assert str(torch_device("cuda")) == "cuda"
+
+    def test_an_unknown_device(self, refused):
+        assert "--device must be one of auto, cpu, cuda, mps, got 'gpu'" in refused(
+            "convert", "x", "y", "--device", "gpu"
+        )
+
+    def test_auto_takes_an_accelerator_where_there_is_one(self, monkeypatch):
+        import torch
+
+        monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+        monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("meta"))
+        assert str(torch_device("auto")) == "meta"
+        monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+        assert str(torch_device("auto")) == "cpu"
+
+
+class TestResolveModel:
+    def test_a_folder_or_hub_id_is_left_as_it_is(self):
+        assert resolve_model("some/model") == "some/model"
+
+    def test_minilm_is_the_model_of_the_installed_package(self, minilm_path):
+        assert resolve_model("minilm") == str(minilm_path)
+
+    def test_without_the_package_the_alternative_is_named(self, monkeypatch, refused, tmp_path):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        message = refused("quickstart", "--output", tmp_path / "out")
+        assert "pip install 'inhibitor-transformers[quickstart]', or name another teacher" in message
+
+
+def test_help_needs_neither_torch_nor_transformers():
+    code = """
+import sys
+from inhibitor_transformers.cli import main
+for command in ([], ["distill"], ["finetune"], ["evaluate"], ["convert"], ["quickstart"], ["env"]):
+    sys.argv = ["inhibit", *command, "--help"]
+    try:
+        main()
+    except SystemExit as stopped:
+        assert stopped.code == 0
+loaded = {"torch", "transformers", "datasets", "numpy", "yaml"} & sys.modules.keys()
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_installed_command_fails_as_promised(tmp_path):
+    """The real process, once: status 2 and one line."""
+    code = "from inhibitor_transformers.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "convert", "a/teacher", str(tmp_path / "run"), "--device", "gpu"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: --device must be one of auto, cpu, cuda, mps, got 'gpu'\n"
+    assert not (tmp_path / "run").exists()
