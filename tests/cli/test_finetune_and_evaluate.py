@@ -1,0 +1,330 @@
+"""`inhibit finetune` and `inhibit evaluate` on tiny models and a user's own data."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
+
+from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel
+from tests.distill.tiny import (
+    NOUNS,
+    VERBS,
+    assert_same_weights,
+    bert,
+    bert_tokenizer,
+    reviews,
+    roberta,
+    roberta_tokenizer,
+    saved,
+    weights_of,
+)
+
+QUICK = ("--epochs", "1", "--batch-size", "16", "--learning-rate", "3e-3", "--set", "max_length=16")
+
+
+def write(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        table = csv.DictWriter(opened, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """The user's own data: a folder with train.csv and validation.csv."""
+    folder = tmp_path_factory.mktemp("reviews")
+    write(folder / "train.csv", reviews(160))
+    write(folder / "validation.csv", reviews(60, seed=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stsb(tmp_path_factory) -> Path:
+    """A folder laid out as GLUE's, with an STS-B in the words of the tiny tokenizer."""
+    folder, random = tmp_path_factory.mktemp("glue"), np.random.default_rng(0)
+    for split, count in (("train", 8), ("validation", 40)):
+        rows = []
+        for _ in range(count):
+            same = int(random.integers(0, 6))
+            first = [random.choice(NOUNS) for _ in range(5)]
+            second = first[:same] + [random.choice(VERBS) for _ in range(5 - same)]
+            rows.append({"sentence1": " ".join(first), "sentence2": " ".join(second), "label": str(float(same))})
+        write(folder / "stsb" / f"{split}.csv", rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifiers(tmp_path_factory, data) -> dict[str, str]:
+    """Two classifiers of the reviews, one of them an inhibitor, both trained by the library."""
+    from inhibitor_transformers.distill.finetune import FinetuneArguments, finetune
+    from inhibitor_transformers.tasks import load_task
+
+    folder = tmp_path_factory.mktemp("classifiers")
+    sources = {"softmax": bert(), "inhibitor": InhibiDistilBertModel.from_teacher(bert())}
+    for name, model in sources.items():
+        settings = {"per_device_train_batch_size": 16, "learning_rate": 3e-3, "max_length": 16, "use_cpu": True}
+        arguments = FinetuneArguments(num_train_epochs=2, disable_tqdm=True, **settings)
+        source = saved(model, folder / f"{name}-encoder")
+        finetune(source, load_task("custom", data), arguments, folder / name, say=lambda _: None)
+    return {name: str(folder / name) for name in sources}
+
+
+class TestFinetune:
+    def test_own_data(self, inhibit, student, data, tmp_path):
+        done = inhibit("finetune", student, "--task", "custom", "--data", data, "--output", tmp_path / "run", *QUICK)
+        assert done.status == 0, done.err
+        assert "accuracy" in done.out
+        assert f"saved in {tmp_path / 'run'}" in done.out
+        assert "memory, estimated: " in done.out
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run")
+        assert type(model) is InhibiDistilBertForSequenceClassification
+
+    def test_with_a_teacher_both_rows_are_shown(self, inhibit, student, classifiers, data, tmp_path):
+        arguments = [
+            "--task",
+            "custom",
+            "--data",
+            data,
+            "--output",
+            tmp_path / "run",
+            "--teacher",
+            classifiers["softmax"],
+        ]
+        done = inhibit("finetune", student, *arguments, *QUICK)
+        assert done.status == 0, done.err
+        assert "teacher on custom validation: accuracy" in done.out
+        table = done.out[done.out.index("custom, ") :]
+        rows = [line.replace("│", "").split() for line in table.splitlines()]
+        assert {"model", "teacher"} <= {row[0] for row in rows if row}
+
+    def test_columns_of_other_names(self, inhibit, student, tmp_path):
+        rows = [{"words": row["text"], "mood": row["label"]} for row in reviews(120)]
+        write(tmp_path / "data.csv", rows)
+        flags = ["--data", tmp_path / "data.csv", "--text-column", "words", "--label-column", "mood"]
+        done = inhibit("finetune", student, "--task", "custom", "--output", tmp_path / "run", *flags, *QUICK)
+        assert done.status == 0, done.err
+        assert "is held out" in done.out
+
+    def test_yaml_set_and_flags(self, inhibit, student, data, tmp_path):
+        """A YAML gives defaults, --set overrides it, a flag overrides both; a default of a flag overrides nothing."""
+        file = tmp_path / "settings.yaml"
+        file.write_text("seed: 7\nlearning_rate: 2e-4\nweight_decay: 0.02\nnum_train_epochs: 9\nmax_length: 16\n")
+        flags = ["--config", file, "--set", "weight_decay=0.03", "--epochs", "0.2", "--batch-size", "16"]
+        done = inhibit("finetune", student, "--task", "custom", "--data", data, "--output", tmp_path / "run", *flags)
+        assert done.status == 0, done.err
+        record = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
+        found = {n: record[n] for n in ("seed", "learning_rate", "weight_decay", "num_train_epochs", "max_length")}
+        assert found == {
+            "seed": 7,
+            "learning_rate": 2e-4,
+            "weight_decay": 0.03,
+            "num_train_epochs": 0.2,
+            "max_length": 16,
+        }
+
+    def test_a_seed_on_the_command_line(self, inhibit, student, data, tmp_path):
+        arguments = ["--task", "custom", "--data", data, *QUICK]
+        for name, seed in (("a", []), ("b", ["--seed", "0"]), ("c", ["--seed", "1"])):
+            inhibit("finetune", student, "--output", tmp_path / name, *arguments, *seed)
+        assert_same_weights(tmp_path / "a", tmp_path / "b")
+        a, c = (weights_of(tmp_path / name)["classifier.weight"] for name in "ac")
+        assert not (a == c).all()
+
+    def test_a_subset(self, inhibit, student, data, tmp_path):
+        limits = ["--max-train-examples", "32", "--max-eval-examples", "20"]
+        done = inhibit(
+            "finetune", student, "--task", "custom", "--data", data, "--output", tmp_path / "run", *QUICK, *limits
+        )
+        assert "32 of 160 train examples are used" in done.out
+        assert "20 of 60 validation examples are used" in done.out
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("--task", "sst3"), "unknown task 'sst3'; known: cola"),
+            (("--task", "custom", "--data", "none"), "none: no such file or folder"),
+            (("--task", "custom"), "the task 'custom' needs your data"),
+            (("--task", "sst2", "--set", "epochs=3"), "fine-tuning has no setting 'epochs'"),
+            (("--task", "sst2", "--set", "max_length=4"), "max_length must be at least 8 tokens, got 4"),
+            (("--task", "sst2", "--config", "none.yaml"), "cannot read none.yaml"),
+        ],
+    )
+    def test_mistakes(self, arguments, message, refused, student, tmp_path):
+        assert message in refused("finetune", student, "--output", tmp_path / "run", *arguments)
+        assert not (tmp_path / "run").exists()
+
+    def test_a_teacher_of_chance(self, refused, student, data, tmp_path):
+        model = bert(BertForSequenceClassification)
+        model.classifier.weight.data.zero_()
+        teacher = saved(model, tmp_path / "teacher")
+        flags = ["--task", "custom", "--data", data, "--output", tmp_path / "run", "--teacher", teacher]
+        assert "is no better than chance on custom validation" in refused("finetune", student, *flags, *QUICK)
+
+    def test_an_existing_folder(self, refused, student, data, tmp_path):
+        (tmp_path / "mine.txt").write_text("mine")
+        message = refused("finetune", student, "--task", "custom", "--data", data, "--output", tmp_path, *QUICK)
+        assert "exists; add --overwrite" in message
+        assert (tmp_path / "mine.txt").exists()
+
+
+class TestEvaluateTask:
+    def test_models_side_by_side(self, inhibit, classifiers, data, tmp_path):
+        models = [classifiers["inhibitor"], "--teacher", classifiers["softmax"]]
+        file = tmp_path / "scores.json"
+        done = inhibit("evaluate", *models, "--task", "custom", "--data", data, "--output", file, "--max-length", "16")
+        assert done.status == 0, done.err
+        record = json.loads(file.read_text())
+        assert record["title"] == "custom"
+        assert list(record["rows"]) == [classifiers["softmax"], classifiers["inhibitor"]]  # the teacher first
+        for name, row in record["rows"].items():
+            trained = json.loads((Path(name) / "results.json").read_text())["scores"]
+            assert {split: row[split] for split in trained} == trained
+            (speed,) = row["speed"].values()
+            assert speed > 0
+        assert "accuracy" in done.out
+        assert "sequences/s" in done.out
+
+    def test_what_was_held_out_depends_on_the_seed(self, inhibit, classifiers, tmp_path, monkeypatch):
+        """With another seed than in training, examples that were trained on would count as held out."""
+        from inhibitor_transformers.measure import compare
+        from inhibitor_transformers.tasks import load_task
+
+        write(tmp_path / "data.csv", reviews(100))
+        found = []
+        monkeypatch.setattr(
+            compare, "by_task", lambda _, data, *rest: found.append(data.evaluation["held_out"][:]) or {}
+        )
+        for seed in ("0", "1"):
+            flags = ["--task", "custom", "--data", tmp_path / "data.csv", "--seed", seed]
+            inhibit("evaluate", classifiers["inhibitor"], *flags)
+        trained = [load_task("custom", tmp_path / "data.csv", seed=seed).evaluation["held_out"][:] for seed in (0, 1)]
+        assert found == trained
+        assert trained[0] != trained[1]
+
+    def test_columns_of_other_names(self, inhibit, classifiers, tmp_path):
+        write(tmp_path / "data.csv", [{"words": row["text"], "mood": row["label"]} for row in reviews(60)])
+        flags = ["--data", tmp_path / "data.csv", "--text-column", "words", "--label-column", "mood"]
+        done = inhibit("evaluate", classifiers["inhibitor"], "--task", "custom", *flags, "--max-length", "16")
+        assert done.status == 0, done.err
+
+    def test_a_model_without_a_head(self, refused, student, data):
+        message = refused("evaluate", student, "--task", "custom", "--data", data)
+        assert "would be random" in message
+
+    def test_texts_longer_than_the_model(self, refused, classifiers, data):
+        message = refused("evaluate", classifiers["softmax"], "--task", "custom", "--data", data, "--max-length", "300")
+        assert "300 tokens are more than this bert model can read (160)" in message
+
+
+class TestEvaluateZeroShot:
+    def test_stsb_by_cosine_similarity(self, inhibit, teacher, student, stsb, tmp_path):
+        file = tmp_path / "scores.json"
+        done = inhibit("evaluate", student, teacher, "--task", "sts-zero-shot", "--data", stsb, "--output", file)
+        assert done.status == 0, done.err
+        rows = json.loads(file.read_text())["rows"]
+        assert list(rows) == [student, teacher]
+        assert all(0.3 < row["zero-shot"]["spearman"] <= 1 for row in rows.values())
+
+    def test_without_a_validation_split(self, inhibit, student, stsb, tmp_path):
+        """A folder with a train file alone once ended in a KeyError."""
+        rows = (stsb / "stsb" / "validation.csv").read_text()
+        (tmp_path / "stsb").mkdir()
+        (tmp_path / "stsb" / "train.csv").write_text(rows)
+        done = inhibit("evaluate", student, "--task", "sts-zero-shot", "--data", tmp_path)
+        assert done.status == 0, done.err
+
+
+class TestEvaluateAgreement:
+    def test_embeddings_against_the_teacher_s(self, inhibit, teacher, student, texts, tmp_path):
+        file = tmp_path / "scores.json"
+        flags = ["--task", "agreement", "--text", texts, "--lengths", "16,64", "--output", file]
+        done = inhibit("evaluate", student, "--teacher", teacher, *flags)
+        assert done.status == 0, done.err
+        rows = json.loads(file.read_text())["rows"]
+        assert list(rows) == [teacher, student]
+        assert list(rows[student]["mean cosine"]) == ["16 tokens", "64 tokens"]
+        assert all(-1 <= value < 0.999 for value in rows[student]["mean cosine"].values())
+        assert rows[teacher]["mean cosine"] == pytest.approx({"16 tokens": 1.0, "64 tokens": 1.0}, abs=1e-5)
+        assert all(row["speed"] for row in rows.values())
+
+    def test_only_held_out_texts_are_compared(self, inhibit, teacher, student, texts, monkeypatch):
+        from inhibitor_transformers.measure import compare
+        from inhibitor_transformers.tasks import load_texts, split_held_out
+
+        seen = []
+        monkeypatch.setattr(compare, "by_agreement", lambda sources, texts, *_: seen.append(texts) or {})
+        flags = ["--teacher", teacher, "--task", "agreement", "--text", texts]
+        for seed in ("0", "5"):
+            inhibit("evaluate", student, *flags, "--seed", seed)
+        expected = [set(split_held_out(load_texts(texts), seed=seed)[1]) for seed in (0, 5)]
+        assert [set(found) for found in seen] == expected
+        assert expected[0] != expected[1]
+
+    @pytest.mark.parametrize(
+        ("lengths", "message"),
+        [
+            ("32,many", "--lengths must be whole numbers, such as 32,64, got '32,many'"),
+            ("4", "--lengths must be at least 8 tokens each, got '4'"),
+            ("64,200", "200 tokens are more than this bert model can read (160)"),
+        ],
+    )
+    def test_lengths(self, lengths, message, refused, teacher, student, texts):
+        flags = ["--teacher", teacher, "--task", "agreement", "--text", texts]
+        assert message in refused("evaluate", student, *flags, "--lengths", lengths)
+
+    def test_texts_that_are_too_short(self, refused, teacher, student, tmp_path):
+        (tmp_path / "short.txt").write_text("\n".join(f"the {a} sees the {b}" for a in NOUNS for b in NOUNS))
+        flags = ["--teacher", teacher, "--task", "agreement", "--text", tmp_path / "short.txt", "--lengths", "32,64"]
+        assert "is as long as 32 tokens" in refused("evaluate", student, *flags)
+
+    def test_without_a_teacher(self, refused, student):
+        message = refused("evaluate", student, "--task", "agreement")
+        assert message == "error: agreement is measured against a teacher; name it with --teacher"
+
+    def test_another_tokenizer(self, refused, teacher, texts, tmp_path):
+        other = saved(roberta(), tmp_path / "roberta", roberta_tokenizer())
+        flags = ["--teacher", teacher, "--task", "agreement", "--text", texts, "--lengths", "16"]
+        assert "must share a tokenizer" in refused("evaluate", other, *flags)
+
+    def test_another_width(self, refused, teacher, texts, tmp_path):
+        other = saved(bert(hidden_size=16), tmp_path / "narrow", bert_tokenizer())
+        flags = ["--teacher", teacher, "--task", "agreement", "--text", texts, "--lengths", "16"]
+        assert "have 16 numbers, of" in refused("evaluate", other, *flags)
+
+
+class TestOutput:
+    def test_an_existing_file_is_kept_unless_asked(self, inhibit, refused, student, stsb, tmp_path):
+        file = tmp_path / "scores.json"
+        file.write_text("mine")
+        arguments = ["evaluate", student, "--task", "sts-zero-shot", "--data", stsb, "--output", file]
+        assert f"{file} exists; add --overwrite to replace it" in refused(*arguments)
+        assert file.read_text() == "mine"
+        assert inhibit(*arguments, "--overwrite").status == 0
+        assert json.loads(file.read_text())["title"] == "sts-zero-shot"
+
+    def test_a_folder_is_told_before_anything_is_measured(self, refused, student, tmp_path):
+        message = refused("evaluate", student, "--task", "sts-zero-shot", "--output", tmp_path, "--overwrite")
+        assert f"{tmp_path} is a folder; name a file" in message
+
+
+def test_an_unknown_task(refused, student):
+    assert "unknown task 'nothing'" in refused("evaluate", student, "--task", "nothing")
+
+
+def test_a_model_that_is_not_there(refused, data, tmp_path):
+    message = refused("evaluate", tmp_path / "none", "--task", "custom", "--data", data)
+    assert "cannot load" in message
+
+
+def test_quickstart_keeps_an_existing_folder(refused, minilm_path, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert "exists; add --overwrite" in refused("quickstart", "--output", tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
