@@ -76,7 +76,7 @@ def library() -> Library:
     return _loaded
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@torch.compiler.assume_constant_result
 def unavailable() -> str | None:
     """Why the library cannot be used here; None when it can."""
     try:
