@@ -43,10 +43,8 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
   }
 
-  static Vec clamp(Vec v, Vec z) {
-    return _mm256_or_ps(_mm256_min_ps(abs(v), z), _mm256_and_ps(v, sign_bit()));
-  }
-  static Vec flip_sign(Vec x, Vec v) { return _mm256_xor_ps(x, _mm256_and_ps(v, sign_bit())); }
+  // z is one value for many v: its negative is taken once.
+  static Vec clamp(Vec v, Vec z) { return max(min(v, z), _mm256_xor_ps(z, sign_bit())); }
   static Vec sign_one(Vec v) { return _mm256_or_ps(_mm256_and_ps(v, sign_bit()), set(1.0f)); }
 
   static Mask gt(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }

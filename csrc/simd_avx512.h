@@ -37,11 +37,6 @@ struct Avx512 {
 
   // The smaller magnitude with the sign of v: clamp(v, -z, z) for z >= 0, in one instruction.
   static Vec clamp(Vec v, Vec z) { return _mm512_range_ps(v, z, 2); }
-  // x with its sign flipped where v is negative.
-  static Vec flip_sign(Vec x, Vec v) {
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(x), _mm512_castps_si512(v),
-                                                         _mm512_set1_epi32(INT32_MIN), 0x78));
-  }
   static Vec sign_one(Vec v) {
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN),
                                                          _mm512_castps_si512(_mm512_set1_ps(1.0f)), 0xEA));

@@ -1,5 +1,9 @@
 // Compiler vector extensions (GCC, Clang): 4 lanes, on any processor; NEON and SSE2 have this width.
 #pragma once
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include <cstdint>
 #include <cstring>
 
@@ -35,8 +39,13 @@ struct Portable {
   static Vec mul(Vec a, Vec b) { return a * b; }
   static Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
   static Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
+#if defined(__SSE2__)  // GCC makes a comparison and three logical operations of the general form
+  static Vec min(Vec a, Vec b) { return _mm_min_ps(a, b); }
+  static Vec max(Vec a, Vec b) { return _mm_max_ps(a, b); }
+#else
   static Vec min(Vec a, Vec b) { return a < b ? a : b; }
   static Vec max(Vec a, Vec b) { return a > b ? a : b; }
+#endif
   static Vec abs(Vec a) { return as_float(as_int(a) & INT32_MAX); }
   static float sum(Vec a) { return (a[0] + a[2]) + (a[1] + a[3]); }
   static float largest(Vec a) {
@@ -46,7 +55,6 @@ struct Portable {
   }
 
   static Vec clamp(Vec v, Vec z) { return as_float(as_int(min(abs(v), z)) | (as_int(v) & INT32_MIN)); }
-  static Vec flip_sign(Vec x, Vec v) { return as_float(as_int(x) ^ (as_int(v) & INT32_MIN)); }
   static Vec sign_one(Vec v) { return as_float((as_int(v) & INT32_MIN) | as_int(set(1.0f))); }
 
   static Mask gt(Vec a, Vec b) { return a > b; }
