@@ -325,7 +325,7 @@ class TestRefusals:
 
     def test_a_head_for_another_task(self, tmp_path, data):
         three = saved(bert(BertForSequenceClassification, num_labels=3), tmp_path / "three")
-        with pytest.raises(ValueError, match="for custom"):
+        with pytest.raises(ValueError, match="not one of 2 labels, as custom has"):
             run(three, data, tmp_path / "run")
 
     def test_an_existing_folder(self, student_path, data, tmp_path):
