@@ -54,6 +54,7 @@ class StageArguments(TrainingArguments):
     save_total_limit: int | None = 2
     remove_unused_columns: bool | None = False
     report_to: str | None = "none"
+    disable_tqdm: bool | None = False  # None would hide the bar wherever logging is quiet
     dataloader_pin_memory: bool = False  # an item is a whole batch: nothing to gain, and a warning without a GPU
     tokens_per_step: int = 2048
     lengths: list[int] = field(default_factory=lambda: list(ALIGNMENT_LENGTHS))

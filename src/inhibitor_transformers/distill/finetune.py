@@ -61,6 +61,7 @@ class FinetuneArguments(TrainingArguments):
     load_best_model_at_end: bool = True
     remove_unused_columns: bool | None = False
     report_to: str | None = "none"
+    disable_tqdm: bool | None = False  # None would hide the bar wherever logging is quiet
     dataloader_pin_memory: bool = False
     max_length: int = 128
     scalar_learning_rate_factor: float = 10.0
