@@ -15,9 +15,7 @@ from transformers import AutoModel, BertConfig, BertForMaskedLM, BertTokenizer
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.compare import context_errors
 from inhibitor_transformers.distill.data import MaskedStepBatches, StepBatches, token_windows
-from inhibitor_transformers.distill.finetune import FinetuneArguments, finetune
 from inhibitor_transformers.measure.similarity import sts_spearman
-from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.tasks import load_task, load_texts, split_held_out
 from tests.distill.tiny import assert_same_weights, saved
 
@@ -146,26 +144,3 @@ Distillation(DistillConfig(**config), Path(folder), runtime=runtime).run()
     assert done.returncode == -9, done.stderr
     distill(config, tmp_path / "run", resume=True)
     assert_same_weights(tmp_path / "run", distilled.output)
-
-
-@pytest.mark.parametrize(("task", "metric", "reached"), [("stsb", "pearson", 0.75), ("mrpc", "accuracy", 0.62)])
-def test_fine_tuning_with_a_teacher_through_the_whole_pipeline(
-    task, metric, reached, aligned, minilm_path, shared_data, tmp_path
-):
-    """A few hundred rows: teacher fine-tuned, student fine-tuned, student with the teacher, one after the other."""
-    data = load_task(task, shared_data, max_train_examples=480, max_eval_examples=240)
-    student = str(aligned.output)
-
-    def run(source: str, name: str, **flags: Any) -> dict[str, float]:
-        settings = {"num_train_epochs": 3, "per_device_train_batch_size": 16, "max_length": 64, "learning_rate": 1e-4}
-        arguments = FinetuneArguments(**settings, **RUNTIME)
-        result = finetune(source, data, arguments, tmp_path / name, say=lambda _: None, **flags)
-        return result.scores["validation"]
-
-    taught = run(str(minilm_path), "teacher")
-    plain = run(student, "plain")
-    distilled = run(student, "distilled", teacher_source=str(tmp_path / "teacher"))
-    assert min(scores[metric] for scores in (taught, plain, distilled)) > reached, (taught, plain, distilled)
-    record = json.loads((tmp_path / "distilled" / "results.json").read_text())
-    assert record["teacher_scores"]["validation"] == pytest.approx(taught, abs=1e-6)
-    assert load_tokenizer(str(tmp_path / "distilled")).model_input_names[1] == "token_type_ids"
