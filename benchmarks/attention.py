@@ -1,28 +1,25 @@
 """Times the operation against torch's attention and the plain formulations: `make bench`, or
 
-    python benchmarks/attention.py [--threads 1 2] [--isa avx2] [--shape 8,12,128,64 …] [--quick]
-                                   [--student DIR --text FILE]
+    python benchmarks/attention.py [--threads 1 2] [--shape 8,12,128,64 …] [--seconds 4] [--quick] [--output FILE]
+                                   [--student DIR --text FILE] [--lengths 64 128 256 512] [--isa avx2]
 
-One process; the sides take turns, so that what disturbs the machine disturbs all of them. Times are CPU
-seconds of the calling thread with one thread, wall seconds with more; ratios are of minima, medians are
-printed beside. The tests of the operation run first: on red nothing is reported.
+The sides take turns in one process. Times are CPU seconds of the calling thread with one thread, wall seconds with
+more. The tests of the operation run first: on red nothing is reported.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import rivals
 import torch
-from tensors import Inputs, captured, dead_share, gaussian
+from ceiling import ceiling
+from gate import require_green_tests
+from memory import extra_memory
+from operation import Effort, Measurement, measure, measure_instruction_sets, total
+from report import Report, machine, progress
+from tensors import captured, gaussian
+from timing import Times
 
 from inhibitor_transformers.attention import native
 
@@ -37,141 +34,137 @@ SHAPES = (
     (8, 12, 128, 32),
     (8, 12, 512, 32),
 )
-NAIVE_ELEMENTS = 1 << 29  # the broadcast formulation holds several tensors of B·H·N²·D elements
-CDIST_ELEMENTS = 1 << 32  # beyond it a single call takes a minute
-TESTS = ("test_cpu.py", "test_reference.py")
-ROOT = Path(__file__).resolve().parents[1]
+LENGTHS = (64, 128, 256, 512)
+BATCH = 8  # of the captured inputs
 
+SIDES = [f"{padding}{cell}" for padding in ("", "half-padded: ") for cell in ("SDPA ms", "ours ms", "ours / SDPA")]
+FORWARD = ["input", "shape", "dead pairs", *SIDES, "SDPA bfloat16 / SDPA", "cdist / SDPA", "naive / SDPA"]
+FORWARD += ["cdist / ours", "G el/s", "of the ceiling", "MiB ours, SDPA"]
+BOTH = ["input", "shape", *SIDES, "cdist / SDPA", "cdist / ours", "MiB ours, SDPA"]
 
-def main() -> None:
-    options = arguments()
-    tests = [str(ROOT / "tests" / "attention" / name) for name in TESTS]
-    if subprocess.run([sys.executable, "-m", "pytest", "-q", *tests], cwd=ROOT, check=False).returncode != 0:
-        raise SystemExit("the tests of the operation fail: nothing is reported")
-    library = native.library()
-    if options.isa:
-        library.use_isa(options.isa)
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        print(f"\n{library.isa}, {threads} thread(s), torch {torch.__version__}, torch.mm {ceiling():.0f} G FMA/s")
-        print(
-            "| input | shape | dead | sdpa fwd ms (median) | fwd | half-padded | cdist | naive | G el/s | extra MiB "
-            "| sdpa fwd+bwd ms (median) | fwd+bwd | cdist fwd+bwd |"
-        )
-        print("|" + "---|" * 13)
-        for shape in options.shape:
-            report("gaussian", gaussian(*shape), options.quick)
-        if options.student:
-            for length in (64, 128, 256, 512):
-                for layer, inputs in enumerate(captured(options.student, options.text, 8, length)):
-                    report(f"aligned, layer {layer}", inputs, options.quick)
-
-
-def report(name: str, inputs: Inputs, quick: bool) -> None:
-    """One line of the table."""
-    q, k, v, scalars = inputs
-    batch, heads, length, dim = q.shape
-    elements = 2 * batch * heads * length * length * dim
-    half = (torch.arange(length) < length // 2).expand(batch, length)
-    rounds = max(4, min(200, int(4e9 / elements))) // (2 if quick else 1)
-
-    def forward(side: rivals.Attention, valid: torch.Tensor | None = None) -> Callable[[], object]:
-        return partial(torch.no_grad()(side), q, k, v, valid, scalars)
-
-    sides = {"sdpa": forward(rivals.softmax), "ours": forward(rivals.fused), "half": forward(rivals.fused, half)}
-    times = interleave(sides, rounds)
-    slow = {"cdist": rivals.cdist} if elements <= CDIST_ELEMENTS and not quick else {}
-    if elements <= NAIVE_ELEMENTS and not quick:
-        slow["naive"] = rivals.naive
-    times |= interleave({n: forward(side) for n, side in slow.items()}, 2)
-
-    leaves = [t.detach().clone().requires_grad_() for t in (q, k, v)]
-    grad = torch.randn_like(q)
-
-    def both(side: rivals.Attention) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(side(*leaves, None, scalars), leaves, grad)
-
-    trained = interleave({"sdpa": both(rivals.softmax), "ours": both(rivals.fused)}, max(rounds // 2, 3))
-    if "cdist" in slow:
-        trained |= interleave({"cdist": both(rivals.cdist)}, 1)
-
-    def ratio(table: dict[str, list[float]], side: str) -> str:
-        return f"{min(table[side]) / min(table['sdpa']):.2f}" if side in table else "-"
-
-    def in_ms(values: list[float]) -> str:
-        return f"{min(values) * 1e3:.2f} ({statistics.median(values) * 1e3:.2f})"
-
-    cells = [
-        name,
-        f"{batch}x{heads}x{length}x{dim}",
-        f"{dead_share(inputs):.2f}",
-        in_ms(times["sdpa"]),
-        ratio(times, "ours"),
-        ratio(times, "half"),
-        ratio(times, "cdist"),
-        ratio(times, "naive"),
-        f"{elements / min(times['ours']) / 1e9:.0f}",
-        f"{extra_memory((batch, heads, length, dim)):.1f}",
-        in_ms(trained["sdpa"]),
-        ratio(trained, "ours"),
-        ratio(trained, "cdist"),
-    ]
-    print("| " + " | ".join(cells) + " |", flush=True)
-
-
-def interleave(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every call, the sides in turn; the first round is not counted."""
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds + 1):
-        for name, side in sides.items():
-            start = clock()
-            side()
-            if turn:
-                times[name].append(clock() - start)
-    return times
-
-
-EXTRA_MEMORY = """
-import torch
-from inhibitor_transformers.attention import inhibitor_attention
-torch.set_num_threads({threads})
-def memory(field):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field))
-q, k, v = (torch.randn{shape} for _ in range(3))
-inhibitor_attention(*(t[:1, :1, :8] for t in (q, k, v)), engine="cpu")
-open("/proc/self/clear_refs", "w").write("5")
-before = memory("VmRSS")
-inhibitor_attention(q, k, v, engine="cpu")
-print(memory("VmHWM") - before - q.numel() * 4 // 1024)
+LEGEND = """
+Minima, medians in brackets. SDPA is torch's, float32, of the same inputs and with the same padding.
+Dead pairs: share of (query, key) that contribute exactly nothing. G el/s: 1e9 element operations per second of the
+dense forward pass, whatever is skipped; the ceiling is measured on registers alone. MiB: peak above inputs and results.
 """
 
 
-def extra_memory(shape: tuple[int, ...]) -> float:
-    """MiB above inputs and output of one forward call in a fresh process; NaN where there is no /proc."""
-    if not sys.platform.startswith("linux"):
-        return math.nan
-    code = EXTRA_MEMORY.format(threads=torch.get_num_threads(), shape=shape)
-    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return max(int(run.stdout) / 1024, 0.0)
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    require_green_tests()
+    library = native.library()
+    if options.isa:
+        library.use_isa(options.isa)
+    report = Report(options.output)
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        report.line(f"\n## Attention, {threads} thread(s)\n\n{machine()}, {library.isa}.")
+        best = announce_ceiling(report, library.isa, threads)
+        report.line(LEGEND.rstrip())
+        operation_tables(report, measure_all(options), best, threads)
+        if len(library.isas) > 1 and not options.isa and not options.quick:
+            instruction_set_tables(report, options)
 
 
-def ceiling() -> float:
-    """1e9 multiply-adds per second of torch.mm: the rate that a min and an add per element compete with."""
-    a = torch.randn(768, 768)
-    times = interleave({"mm": lambda: a @ a}, 20)["mm"]
-    return 768**3 / min(times) / 1e9
+def measure_all(options: argparse.Namespace) -> list[tuple[str, Measurement]]:
+    """(input, measurement) of every row."""
+    effort = Effort(options.seconds, 2 if options.quick else 7, slow=not options.quick)
+    rows = []
+    for shape in options.shape:
+        progress(f"gaussian {shape}")
+        rows.append(("gaussian", measure(gaussian(*shape), effort)))
+    for length in options.lengths if options.student else ():
+        progress(f"aligned, length {length}")
+        layers = [measure(layer, effort) for layer in captured(options.student, options.text, BATCH, length)]
+        rows += [(f"aligned, layer {i}", layer) for i, layer in enumerate(layers)]
+        rows.append((f"**aligned, {len(layers)} layers**", total(layers)))
+    return rows
 
 
-def arguments() -> argparse.Namespace:
+def operation_tables(report: Report, rows: list[tuple[str, Measurement]], best: float, threads: int) -> None:
+    measured = {name: {} for name in ("fused", "softmax")}
+    for side, table in measured.items():
+        for shape in {m.shape for name, m in rows if name == "gaussian"}:
+            table[shape] = extra_memory(side, shape, threads)
+
+    def memory(name: str, shape: tuple[int, ...], which: int) -> str:
+        found = [table.get(shape) for table in measured.values()] if name == "gaussian" else []
+        return ", ".join(f"{m[which]:.2f}" if m else "-" for m in found) or "-"
+
+    report.line("\n### Forward")
+    report.header(FORWARD)
+    for name, m in rows:
+        t, rate = m.forward, m.elements / m.forward["ours"].minimum
+        cells = [name, shape_text(m), f"{m.dead:.2f}", *against_sdpa(t), *against_sdpa(t, " half")]
+        cells += [ratio(t, "bfloat16"), ratio(t, "cdist"), ratio(t, "naive"), ratio(t, "cdist", "ours")]
+        cells += [f"{rate / 1e9:.1f}", f"{rate / best:.0%}" if best else "-", memory(name, m.shape, 0)]
+        report.row(cells)
+    report.line("\n### Forward + backward")
+    report.header(BOTH)
+    for name, m in rows:
+        t = m.both
+        cells = [name, shape_text(m), *against_sdpa(t), *against_sdpa(t, " half")]
+        report.row([*cells, ratio(t, "cdist"), ratio(t, "cdist", "ours"), memory(name, m.shape, 1)])
+
+
+def instruction_set_tables(report: Report, options: argparse.Namespace) -> None:
+    library = native.library()
+    best, *lower = library.isas
+    rows = []
+    for shape in options.shape:
+        progress(f"instruction sets, {shape}")
+        rows.append(measure_instruction_sets(gaussian(*shape), Effort(options.seconds)))
+    library.use_isa(best)
+    for title in ("Forward", "Forward + backward"):
+        report.line(f"\n### {title}, instruction sets in turn")
+        columns = [*(f"{name} / {best}" for name in lower), *(f"{name} / SDPA" for name in library.isas)]
+        report.header(["gaussian", f"{best} ms", *columns])
+        for m in rows:
+            t = m.forward if title == "Forward" else m.both
+            cells = [shape_text(m), ms(t, best), *(ratio(t, isa, best) for isa in lower)]
+            report.row([*cells, *(ratio(t, isa) for isa in library.isas)])
+
+
+def announce_ceiling(report: Report, isa: str, threads: int) -> float:
+    rates = ceiling(isa, threads)
+    ways = ", ".join(f"min + {name} {rate / 1e9:.1f}" for name, rate in rates.items())
+    report.line(f"Ceiling in G element operations per second: {ways or 'no compiler to measure it with'}.")
+    return max(rates.values(), default=0.0)
+
+
+def shape_text(m: Measurement) -> str:
+    return "×".join(map(str, m.shape))
+
+
+def ms(times: Times, side: str) -> str:
+    return f"{times[side].minimum * 1e3:.2f} ({times[side].median * 1e3:.2f})"
+
+
+def ratio(times: Times, side: str, base: str = "sdpa") -> str:
+    if side not in times or base not in times:
+        return "-"
+    digits = 2 if times[side].minimum < 10 * times[base].minimum else 1
+    least, median = times[side].minimum / times[base].minimum, times[side].median / times[base].median
+    return f"{least:.{digits}f} ({median:.{digits}f})"
+
+
+def against_sdpa(times: Times, padding: str = "") -> list[str]:
+    sdpa, ours = f"sdpa{padding}", f"ours{padding}"
+    return [ms(times, sdpa), ms(times, ours), ratio(times, ours, sdpa)]
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--isa", help="avx512, avx2 or portable; the best one when left out")
     parser.add_argument("--shape", type=lambda s: tuple(map(int, s.split(","))), nargs="+", default=SHAPES)
-    parser.add_argument("--quick", action="store_true", help="half the rounds, and no cdist or naive formulation")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each row and direction, after 7 rounds")
+    parser.add_argument("--quick", action="store_true", help="2 rounds, no cdist or naive form, one instruction set")
     parser.add_argument("--student", help="folder of an aligned student: its tensors are timed too")
-    parser.add_argument("--text", type=Path, help="plain text file that the student reads")
-    options = parser.parse_args()
+    parser.add_argument("--text", type=Path, help="what it reads: plain text, or Parquet with a column `text`")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="of that text, in tokens")
+    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    options = parser.parse_args(arguments)
     if bool(options.student) != bool(options.text):
         parser.error("--student and --text go together")
     return options

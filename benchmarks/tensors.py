@@ -21,20 +21,37 @@ def gaussian(batch: int, heads: int, length: int, dim: int) -> Inputs:
     return q, k, v, {name: torch.full((heads,), x) for name, x in zip(SCALARS, starts, strict=True)}
 
 
+def half_valid(batch: int, length: int) -> Tensor:
+    """(batch, length) bool: the first half of each row is text, the rest padding."""
+    return (torch.arange(length) < length // 2).expand(batch, length)
+
+
+def text_rows(text: Path, tokenizer: Any, batch: int, length: int) -> Tensor:
+    """(batch, length) token ids of running text, unpadded; `text` is plain, or Parquet with a column `text`."""
+    if text.suffix == ".parquet":
+        import pyarrow.parquet
+
+        column = pyarrow.parquet.read_table(text, columns=["text"])["text"]
+        read = "".join(piece for piece in column.to_pylist() if piece)
+    else:
+        read = text.read_text(encoding="utf-8")
+    needed = batch * (length - 2)
+    ids = tokenizer(read[: 40 * needed], add_special_tokens=False, verbose=False)["input_ids"][:needed]
+    if len(ids) < needed:
+        raise SystemExit(f"{text} is too short: {needed} tokens are needed, it has {len(ids)}")
+    first, last = (torch.full((batch, 1), x) for x in (tokenizer.cls_token_id, tokenizer.sep_token_id))
+    return torch.cat([first, torch.tensor(ids).view(batch, length - 2), last], 1)
+
+
 def captured(student: str, text: Path, batch: int, length: int) -> list[Inputs]:
-    """The inputs of every attention layer of `student` on full-length pieces of `text` (a plain text file)."""
+    """The inputs of every attention layer of `student` reading full-length pieces of `text`."""
     from transformers import AutoTokenizer
 
     from inhibitor_transformers import InhibiDistilBertModel
     from inhibitor_transformers.models import interface
 
     model = InhibiDistilBertModel.from_pretrained(student).eval()
-    tokenizer = AutoTokenizer.from_pretrained(student)
-    ids = tokenizer(text.read_text(), add_special_tokens=False)["input_ids"][: batch * (length - 2)]
-    if len(ids) < batch * (length - 2):
-        raise SystemExit(f"{text} is too short: {batch * (length - 2)} tokens are needed, it has {len(ids)}")
-    rows = torch.tensor(ids).view(batch, length - 2)
-    first, last = (torch.full((batch, 1), x) for x in (tokenizer.cls_token_id, tokenizer.sep_token_id))
+    rows = text_rows(text, AutoTokenizer.from_pretrained(student), batch, length)
     layers: list[Inputs] = []
     original = interface.inhibitor_attention
 
@@ -45,7 +62,7 @@ def captured(student: str, text: Path, batch: int, length: int) -> list[Inputs]:
     interface.inhibitor_attention = record
     try:
         with torch.no_grad():
-            model(input_ids=torch.cat([first, rows, last], 1))
+            model(input_ids=rows)
     finally:
         interface.inhibitor_attention = original
     return layers

@@ -1,0 +1,124 @@
+"""Times InhibiDistilBERT against the softmax model of the same size, end to end:
+
+    python benchmarks/models.py [--threads 1 2] [--batches 1 8 32] [--lengths 64 128 256 512] [--seconds 20]
+                                [--student DIR --teacher DIR --text FILE] [--output FILE]
+
+Without a student: DistilBERT's default size with random weights, on random tokens; its share of dead pairs is then
+not that of an aligned model. With one: that student and its teacher on real text. The models take turns in one process,
+each on full batches and on batches of which half of each row is padding. One thread: CPU seconds of the thread; more:
+wall seconds. The tests of the operation run first: on red nothing is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from gate import require_green_tests
+from report import Report, machine, progress
+from tensors import half_valid, text_rows
+from timing import Budget, Summary, Times, interleave
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, PreTrainedModel
+
+from inhibitor_transformers import InhibiDistilBertModel
+from inhibitor_transformers.attention.dispatch import serving_engine
+
+Tokens = Callable[[int, int], Tensor]  # (batch, length) -> ids
+
+OF_ONE = ["softmax seq/s", "inhibitor seq/s", "inhibitor / softmax"]
+HEADER = ["batch", "length", *OF_ONE, *(f"half-padded: {column}" for column in OF_ONE), "rounds"]
+LEGEND = """
+Sequences per second at the fastest call, at the median call in brackets; above 1 the inhibitor model is faster.
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    require_green_tests()
+    models, tokens = aligned_pair(options) if options.student else random_pair(options.layers)
+    report = Report(options.output)
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        report.line(f"\n## Models, {threads} thread(s)\n\n{machine()}, engine {serving_engine(torch.device('cpu'))}.")
+        report.line(" / ".join(f"{name}: {describe(model)}" for name, model in models.items()) + ".")
+        report.line(LEGEND.rstrip())
+        report.header(HEADER)
+        for batch in options.batches:
+            for length in options.lengths:
+                progress(f"batch {batch}, length {length}")
+                times = measure(models, tokens(batch, length), Budget(options.rounds, options.seconds))
+                report.row(cells(times, batch, length))
+
+
+def random_pair(layers: int) -> tuple[dict[str, PreTrainedModel], Tokens]:
+    """DistilBERT's default configuration with SDPA, and the inhibitor model made from it."""
+    torch.manual_seed(0)
+    teacher = DistilBertModel(DistilBertConfig(n_layers=layers, attn_implementation="sdpa")).eval()
+    models = {"softmax": teacher, "inhibitor": InhibiDistilBertModel.from_teacher(teacher).eval()}
+    return models, lambda batch, length: torch.randint(1000, teacher.config.vocab_size, (batch, length))
+
+
+def aligned_pair(options: argparse.Namespace) -> tuple[dict[str, PreTrainedModel], Tokens]:
+    """A student and its teacher with SDPA, without a pooler: the student has none."""
+    teacher = AutoModel.from_pretrained(options.teacher, attn_implementation="sdpa").eval()
+    teacher.pooler = None
+    student = InhibiDistilBertModel.from_pretrained(options.student).eval()
+    tokenizer = AutoTokenizer.from_pretrained(options.student)
+    return {"softmax": teacher, "inhibitor": student}, partial(text_rows, options.text, tokenizer)
+
+
+def measure(models: dict[str, PreTrainedModel], ids: Tensor, budget: Budget) -> Times:
+    """Sides `softmax`, `inhibitor`, and both with ` half`: padded."""
+    full, half = torch.ones_like(ids), half_valid(*ids.shape).long()
+    masks = {"": full, " half": half}
+    sides = {
+        name + padding: partial(torch.inference_mode()(model), input_ids=ids, attention_mask=mask)
+        for padding, mask in masks.items()
+        for name, model in models.items()
+    }
+    return interleave(sides, budget)
+
+
+def cells(times: Times, batch: int, length: int) -> list[str]:
+    row = [str(batch), str(length)]
+    for padding in ("", " half"):
+        softmax, inhibitor = times[f"softmax{padding}"], times[f"inhibitor{padding}"]
+        row += [per_second(softmax, batch), per_second(inhibitor, batch)]
+        row.append(f"{softmax.minimum / inhibitor.minimum:.3f} ({softmax.median / inhibitor.median:.3f})")
+    return [*row, str(times["softmax"].rounds)]
+
+
+def per_second(summary: Summary, batch: int) -> str:
+    return f"{batch / summary.minimum:.2f} ({batch / summary.median:.2f})"
+
+
+def describe(model: PreTrainedModel) -> str:
+    config, parameters = model.config, sum(p.numel() for p in model.parameters())
+    sizes = f"{config.num_hidden_layers} layers, {config.hidden_size} wide, {config.num_attention_heads} heads"
+    return f"{type(model).__name__}, {sizes}, {parameters / 1e6:.1f} M parameters"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[64, 128, 256, 512])
+    parser.add_argument("--layers", type=int, default=6, help="of the random models")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each row, after the rounds")
+    parser.add_argument("--rounds", type=int, default=3, help="for each row at least")
+    parser.add_argument("--student", help="folder of an aligned student")
+    parser.add_argument("--teacher", help="folder of its teacher")
+    parser.add_argument("--text", type=Path, help="what they read: plain text, or Parquet with a column `text`")
+    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    options = parser.parse_args(arguments)
+    if len({bool(options.student), bool(options.teacher), bool(options.text)}) != 1:
+        parser.error("--student, --teacher and --text go together")
+    return options
+
+
+if __name__ == "__main__":
+    main()

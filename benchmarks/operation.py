@@ -1,0 +1,138 @@
+"""Times one set of inputs: torch's attention, the operation, and the plain formulations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, reduce
+
+import rivals
+import torch
+from tensors import Inputs, dead_share, half_valid
+from timing import Budget, Sides, Times, interleave
+from torch import Tensor
+
+from inhibitor_transformers.attention import native
+
+NAIVE_ELEMENTS = 1 << 29  # the broadcast formulation holds several float tensors of B·H·N²·D elements
+LONG_CALL = 1 << 30  # element operations from which on one call of torch.cdist takes seconds
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Seconds for each set of sides, rounds that are made in any case, and whether the slow formulations run."""
+
+    seconds: float = 4.0
+    rounds: int = 7
+    slow: bool = True
+
+    def budget(self) -> Budget:
+        return Budget(self.rounds, self.seconds)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of one layer; the sum of two is that of one after the other, the dead share their mean."""
+
+    shape: tuple[int, ...]
+    layers: int
+    dead: float
+    forward: Times
+    both: Times
+
+    @property
+    def elements(self) -> int:
+        """Element operations of the dense forward pass."""
+        return self.layers * element_operations(self.shape)
+
+    def __add__(self, other: Measurement) -> Measurement:
+        layers = self.layers + other.layers
+        dead = (self.dead * self.layers + other.dead * other.layers) / layers
+        forward = {name: times + other.forward[name] for name, times in self.forward.items()}
+        both = {name: times + other.both[name] for name, times in self.both.items()}
+        return Measurement(self.shape, layers, dead, forward, both)
+
+
+def total(layers: list[Measurement]) -> Measurement:
+    """All layers, one after the other."""
+    return reduce(lambda a, b: a + b, layers)
+
+
+def element_operations(shape: tuple[int, ...]) -> int:
+    """One for every (query, key, feature) of the distances, one for every (query, key, feature) of the sums."""
+    batch, heads, length, dim = shape
+    return 2 * batch * heads * length * length * dim
+
+
+def measure(inputs: Inputs, effort: Effort) -> Measurement:
+    """Sides `sdpa`, `ours` (both also with half of each row padding), `bfloat16`, `cdist` and `naive`."""
+    shape = tuple(inputs[0].shape)
+    half = half_valid(shape[0], shape[2])
+    lower = tuple(t.bfloat16() for t in inputs[:3])
+    forward: Sides = {
+        "sdpa": forward_call(rivals.softmax, inputs),
+        "ours": forward_call(rivals.fused, inputs),
+        "sdpa half": forward_call(rivals.softmax, inputs, half),
+        "ours half": forward_call(rivals.fused, inputs, half),
+        "bfloat16": forward_call(rivals.softmax, (*lower, inputs[3])),
+    }
+    both: Sides = {
+        "sdpa": training_call(rivals.softmax, inputs),
+        "ours": training_call(rivals.fused, inputs),
+        "sdpa half": training_call(rivals.softmax, inputs, half),
+        "ours half": training_call(rivals.fused, inputs, half),
+    }
+    slow_forward, slow_both = _slow(inputs) if effort.slow else ({}, {})
+    # The plain formulations run by themselves: they empty the caches for whoever comes next.
+    few = Budget(1, effort.seconds / 2, most=3, warm_up=element_operations(shape) < LONG_CALL)
+    return Measurement(
+        shape=shape,
+        layers=1,
+        dead=dead_share(inputs),
+        forward=interleave(forward, effort.budget()) | interleave(slow_forward, few),
+        both=interleave(both, effort.budget()) | interleave(slow_both, few),
+    )
+
+
+def measure_instruction_sets(inputs: Inputs, effort: Effort) -> Measurement:
+    """Sides `sdpa` and one for every instruction set that the machine has."""
+    names = native.library().isas
+    return Measurement(
+        shape=tuple(inputs[0].shape),
+        layers=1,
+        dead=dead_share(inputs),
+        forward=interleave(_with_each(names, forward_call, inputs), effort.budget()),
+        both=interleave(_with_each(names, training_call, inputs), effort.budget()),
+    )
+
+
+def forward_call(side: rivals.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
+    q, k, v, scalars = inputs
+    return partial(torch.no_grad()(side), q, k, v, valid, scalars)
+
+
+def training_call(side: rivals.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
+    """Forward and backward; the scalars are trained too where there are any."""
+    q, k, v = (t.detach().clone().requires_grad_() for t in inputs[:3])
+    scalars = {name: t.detach().clone().requires_grad_() for name, t in inputs[3].items()}
+    leaves = [q, k, v] if side is rivals.softmax else [q, k, v, *scalars.values()]
+    grad = torch.randn_like(q)
+    return lambda: torch.autograd.grad(side(q, k, v, valid, scalars), leaves, grad)
+
+
+def _slow(inputs: Inputs) -> tuple[Sides, Sides]:
+    forward: Sides = {"cdist": forward_call(rivals.cdist, inputs)}
+    if element_operations(tuple(inputs[0].shape)) <= NAIVE_ELEMENTS:
+        forward["naive"] = forward_call(rivals.naive, inputs)
+    return forward, {"cdist": training_call(rivals.cdist, inputs)}
+
+
+def _with_each(names: list[str], call: Callable[..., Callable[[], object]], inputs: Inputs) -> Sides:
+    """The choice is made before every call; it is a comparison of names, too short to be seen."""
+    library, ours = native.library(), call(rivals.fused, inputs)
+
+    def chosen(name: str) -> object:
+        library.use_isa(name)
+        return ours()
+
+    return {"sdpa": call(rivals.softmax, inputs)} | {name: partial(chosen, name) for name in names}

@@ -1,0 +1,45 @@
+"""Markdown tables that appear row by row, in the terminal and in a file."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from inhibitor_transformers.measure.processor import processor_name
+
+
+class Report:
+    """Prints, and appends to `output` what it prints."""
+
+    def __init__(self, output: Path | None) -> None:
+        self.output = output
+        if output is not None:
+            output.write_text("", encoding="utf-8")
+
+    def line(self, text: str = "") -> None:
+        print(text, flush=True)
+        if self.output is not None:
+            with self.output.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+    def row(self, cells: list[str]) -> None:
+        self.line("| " + " | ".join(cells) + " |")
+
+    def header(self, cells: list[str]) -> None:
+        self.line()
+        self.row(cells)
+        self.line("|" + "---|" * len(cells))
+
+
+def machine() -> str:
+    """Processor, system and torch, for the line above a table."""
+    return f"{processor_name()}, {platform.system()} {platform.machine()}, torch {torch.__version__}"
+
+
+def progress(text: str) -> None:
+    """What is being measured now, with the time of day, for whoever waits."""
+    print(f"{time.strftime('%X')} {text}", file=sys.stderr, flush=True)
