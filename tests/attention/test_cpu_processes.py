@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from inhibitor_transformers.attention import inhibitor_attention, native
 from tests.attention.cpu_cases import Shape, inputs, outputs
+from tests.attention.data_parallel import gradients, half_of_the_batch, whole_batch
 
 if native.unavailable():
     pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
@@ -60,6 +62,24 @@ def test_concurrent_calls():
     with ThreadPoolExecutor(4) as pool:
         for got, want in zip(pool.map(work, cases * 4), expected * 4, strict=True):
             assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch was built without gloo")
+def test_two_data_parallel_processes_have_the_gradients_of_one(tmp_path: Path):
+    torch.multiprocessing.spawn(half_of_the_batch, (str(tmp_path),), nprocs=2)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    model, texts = whole_batch()
+    alone = gradients(whole_batch()[0], {name: t.chunk(2)[0] for name, t in texts.items()})
+    expected = gradients(model, texts)
+    scalars = [name for name in expected if "inhibitor" in name]
+    assert len(scalars) == 8  # four in each of two layers
+    for name, wanted in expected.items():
+        tolerance = 1e-5 * wanted.abs().max().item()
+        for process in found:
+            torch.testing.assert_close(process[name], wanted, rtol=0, atol=tolerance)
+        if name in scalars:
+            assert (alone[name] - wanted).abs().max() > 100 * tolerance, "one half would do as well"
 
 
 MEASURE_MEMORY = """

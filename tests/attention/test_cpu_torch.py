@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from inhibitor_transformers.attention import available_engines, dispatch, inhibitor_attention, native
+from inhibitor_transformers.attention import (
+    InhibitorScalars,
+    available_engines,
+    dispatch,
+    inhibitor_attention,
+    native,
+)
 from inhibitor_transformers.attention.call import make_call
 from tests.attention.cpu_cases import Shape, inputs, on_grid
 
@@ -77,15 +85,31 @@ def layer_inputs(batch: int, length: int) -> list:
     return [q, k, v, torch.rand(2).requires_grad_(), torch.rand(batch, length) < 0.7]
 
 
+def assert_compiles_once_for_all_shapes(compiled: Callable) -> None:
+    """Outputs and gradients are those of eager mode, to the bit: the kernels are the same."""
+    stance = "default"
+    for batch, length in ((3, 17), (5, 40), (4, 7)):  # sizes that happen to be equal would be taken for one
+        args = layer_inputs(batch, length)
+        expected = layer(*args)
+        with torch.compiler.set_stance(stance):
+            out = compiled(*args)
+            grads = torch.autograd.grad(out.sum(), args[:4])
+        assert torch.equal(out, expected)
+        for got, want in zip(grads, torch.autograd.grad(expected.sum(), args[:4]), strict=True):
+            assert torch.equal(got, want)
+        stance = "fail_on_recompile"
+
+
 def test_compiles_as_one_graph_with_dynamic_shapes():
     torch._dynamo.reset()
-    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
-    for batch, length in ((2, 17), (3, 40), (2, 5)):
-        args = layer_inputs(batch, length)
-        out, expected = compiled(*args), layer(*args)
-        assert torch.equal(out, expected)
-        for got, want in zip(*(torch.autograd.grad(o.sum(), args[:4]) for o in (out, expected)), strict=True):
-            assert torch.equal(got, want)
+    assert_compiles_once_for_all_shapes(torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
+def test_inductor_compiles_as_one_graph_with_dynamic_shapes():
+    torch._dynamo.reset()
+    assert_compiles_once_for_all_shapes(torch.compile(layer, fullgraph=True, dynamic=True))
 
 
 def test_compiles_before_the_library_was_ever_used():
@@ -98,17 +122,28 @@ assert f(torch.randn(1, 1, 3, 4)).shape == (1, 1, 3, 4)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_exports_with_dynamic_shapes():
+@pytest.mark.parametrize("masked", [True, False])
+def test_exports_with_dynamic_shapes(masked):
     class Layer(torch.nn.Module):
-        def forward(self, q, k, v):
-            return inhibitor_attention(q, k, v, delta=0.3)
+        def __init__(self):
+            super().__init__()
+            self.scalars = InhibitorScalars(2, length_exponent=0.75)
 
-    q = torch.randn(2, 2, 17, 16)
+        def forward(self, q, k, v, mask=None):
+            return inhibitor_attention(q, k, v, key_padding_mask=mask, **self.scalars.as_arguments())
+
+    def tensors(batch, length):
+        mask = torch.rand(batch, length) < 0.7 if masked else None
+        return *(torch.randn(batch, 2, length, 16) for _ in range(3)), mask
+
     length, batch = torch.export.Dim("length", min=2, max=512), torch.export.Dim("batch", min=1, max=64)
-    dims = {0: batch, 2: length}
-    exported = torch.export.export(Layer(), (q, q, q), dynamic_shapes=(dims, dims, dims))
-    other = torch.randn(3, 2, 40, 16)
-    assert torch.equal(exported.module()(other, other, other), Layer()(other, other, other))
+    dims, of_mask = {0: batch, 2: length}, {0: batch, 1: length} if masked else None
+    module = Layer()
+    exported = torch.export.export(module, tensors(2, 17), dynamic_shapes=(dims, dims, dims, of_mask))
+    assert any(node.target is torch.ops.inhibitor.cpu_forward.default for node in exported.graph.nodes)
+    for size in ((3, 40), (1, 5)):
+        args = tensors(*size)
+        assert torch.equal(exported.module()(*args), module(*args))
 
 
 def test_autocast():
