@@ -1,6 +1,6 @@
 """Times the operation against torch's attention and the plain formulations: `make bench`, or
 
-    python benchmarks/attention.py [--threads 1 2] [--shape 8,12,128,64 …] [--seconds 4] [--quick] [--output FILE]
+    python benchmarks/attention.py [--threads 1 2] [--shape 8,12,128,64 …] [--seconds 3] [--quick] [--output FILE]
                                    [--student DIR --text FILE] [--lengths 64 128 256 512] [--isa avx2]
 
 The sides take turns in one process. Times are CPU seconds of the calling thread with one thread, wall seconds with
@@ -158,7 +158,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--isa", help="avx512, avx2 or portable; the best one when left out")
     parser.add_argument("--shape", type=lambda s: tuple(map(int, s.split(","))), nargs="+", default=SHAPES)
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each row and direction, after 7 rounds")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each row and direction, after 7 rounds")
     parser.add_argument("--quick", action="store_true", help="2 rounds, no cdist or naive form, one instruction set")
     parser.add_argument("--student", help="folder of an aligned student: its tensors are timed too")
     parser.add_argument("--text", type=Path, help="what it reads: plain text, or Parquet with a column `text`")

@@ -22,7 +22,7 @@ LONG_CALL = 1 << 30  # element operations from which on one call of torch.cdist 
 class Effort:
     """Seconds for each set of sides, rounds that are made in any case, and whether the slow formulations run."""
 
-    seconds: float = 4.0
+    seconds: float = 3.0
     rounds: int = 7
     slow: bool = True
 

@@ -1,0 +1,205 @@
+"""Each benchmark runs on a tiny shape and writes whole tables. Times are never asserted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from inhibitor_transformers.attention import native
+from tests.models.tiny import WORDS, save_tokenizer, tiny_student, tiny_teacher
+
+if native.unavailable():
+    pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
+
+Script = Callable[[str], ModuleType]
+NUMBER = re.compile(r"-?\d[\d.]*")
+
+
+@pytest.fixture(autouse=True)
+def _no_tests_within_tests(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests of the operation pass, without being run."""
+    monkeypatch.setattr(script("gate").subprocess, "run", passing(script("gate").subprocess.run))
+
+
+def passing(run: Callable) -> Callable:
+    return lambda command, **options: SimpleNamespace(returncode=0) if "pytest" in command else run(command, **options)
+
+
+@pytest.fixture(autouse=True)
+def _threads_stay() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Path:
+    """Folder of a student; text of its tokenizer's words is in text.txt within."""
+    folder = tmp_path / "student"
+    tiny_student().save_pretrained(folder)
+    save_tokenizer(folder)
+    (folder / "text.txt").write_text(" ".join(WORDS * 20))
+    return folder
+
+
+def tables(file: Path) -> list[list[list[str]]]:
+    """Header and rows of every Markdown table, as cells; each row has as many as the header."""
+    found = re.findall(r"(?:^\|.*\n)+", file.read_text(), flags=re.MULTILINE)
+    split = [[line[2:-2].split(" | ") for line in table.splitlines() if "|---|" not in line] for table in found]
+    for header, *rows in split:
+        assert rows
+        assert all(len(row) == len(header) for row in rows), header
+    return split
+
+
+def test_attention_with_a_student(script: Script, student: Path, tmp_path: Path) -> None:
+    output, library = tmp_path / "table.md", native.library()
+    before = library.isa
+    inputs = ["--student", str(student), "--text", str(student / "text.txt"), "--lengths", "8", "16"]
+    shapes = ["--shape", "2,1,5,4"]
+    script("attention").main(["--threads", "1", *shapes, *inputs, "--seconds", "0", "--output", str(output)])
+    forward, both, *of_sets = tables(output)
+    names = ["gaussian"] + ["aligned, layer 0", "aligned, layer 1", "**aligned, 2 layers**"] * 2
+    for table in (forward, both):
+        assert [row[0] for row in table[1:]] == names
+        assert [row[1] for row in table[1:]] == ["2×1×5×4"] + ["8×2×8×8"] * 3 + ["8×2×16×8"] * 3
+        for row in table[1:]:
+            needs_no_compiler = [
+                i for i, column in enumerate(table[0]) if column not in ("MiB ours, SDPA", "of the ceiling")
+            ]
+            assert all(NUMBER.match(row[i]) for i in needs_no_compiler[2:]), row
+    assert len(of_sets) == (2 if len(library.isas) > 1 else 0)
+    assert library.isa == before
+
+
+def test_attention_quickly(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where memory and ceiling cannot be measured."""
+    attention, output = script("attention"), tmp_path / "table.md"
+    monkeypatch.setattr(attention, "extra_memory", lambda *_: None)
+    monkeypatch.setattr(attention, "ceiling", lambda *_: {})
+    shapes = ["--shape", "1,1,4,4", "1,2,9,8"]
+    attention.main(["--threads", "1", "1", *shapes, "--quick", "--seconds", "0", "--output", str(output)])
+    found = tables(output)
+    assert len(found) == 4
+    assert all([row[1] for row in table[1:]] == ["1×1×4×4", "1×2×9×8"] for table in found)
+    for column in ("cdist / SDPA", "naive / SDPA", "of the ceiling"):
+        assert {row[found[0][0].index(column)] for row in found[0][1:]} == {"-"}
+
+
+def test_models_of_the_default_size(script: Script, tmp_path: Path) -> None:
+    output = tmp_path / "table.md"
+    quick = ["--layers", "1", "--threads", "1", "--seconds", "0", "--rounds", "1"]
+    script("models").main([*quick, "--batches", "1", "2", "--lengths", "4", "--output", str(output)])
+    (table,) = tables(output)
+    assert [row[:2] for row in table[1:]] == [["1", "4"], ["2", "4"]]
+    assert all(NUMBER.match(cell) for row in table[1:] for cell in row)
+
+
+def test_models_of_a_student_and_its_teacher(script: Script, student: Path, tmp_path: Path) -> None:
+    output, teacher = tmp_path / "table.md", tmp_path / "teacher"
+    tiny_teacher("bert").save_pretrained(teacher)
+    pair = ["--student", str(student), "--teacher", str(teacher), "--text", str(student / "text.txt")]
+    quick = ["--threads", "1", "--seconds", "0", "--rounds", "1", "--batches", "2", "--lengths", "8"]
+    script("models").main([*pair, *quick, "--output", str(output)])
+    assert "BertModel, 2 layers, 16 wide, 2 heads" in output.read_text()
+    assert len(tables(output)) == 1
+
+
+def test_stages(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stages, engines, output = script("stages"), [], tmp_path / "table.md"
+
+    def run(stage: object, engine: str, options: object) -> object:
+        engines.append(engine)
+        return stages.Run(per_step={"reference": 3.0, "cpu": 1.5}[engine], wall=10.0, cpu=8.0)
+
+    monkeypatch.setattr(stages, "run", run)
+    stages.main(["--output", str(output)])
+    (table,) = tables(output)
+    assert engines == ["reference", "cpu"] * 3
+    assert [row[0].split()[1] for row in table[1:]] == ["distill", "quickstart", "finetune"]
+    assert all(row[2:5] == ["3.000", "1.500", "2.00"] for row in table[1:])
+
+
+@pytest.mark.slow
+def test_stages_for_real(script: Script, student: Path, tmp_path: Path) -> None:
+    """Fine-tuning of a tiny student; what it took is found in the log, and both engines were really asked for."""
+    stages, mrpc = script("stages"), tmp_path / "data"
+    mrpc.mkdir()
+    lines = ["sentence1\tsentence2\tlabel", *(f"the old cat\ta dog sleeps\t{i % 2}" for i in range(64))]
+    for split in ("train", "validation"):
+        (mrpc / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    options = stages.parse(["--model", str(student), "--data", str(mrpc), "--steps", "2", "--stages", "finetune"])
+    stage = stages.all_stages(options)["finetune"]
+    stage.arguments.extend(["--set", "max_length=16"])
+    run = stages.run(stage, "cpu", options)
+    assert 0 < run.per_step * options.steps < run.wall
+    with pytest.raises(SystemExit, match="known engines"):
+        stages.run(stage, "none", options)
+
+
+def test_nothing_is_timed_when_a_test_of_the_operation_fails(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script("gate").subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    monkeypatch.setattr(script("operation"), "interleave", lambda *_: pytest.fail("something was timed"))
+    for name in ("attention", "models", "stages"):
+        with pytest.raises(SystemExit, match="the tests of the operation fail"):
+            script(name).main([])
+
+
+def test_sides_take_turns(script: Script) -> None:
+    timing, order = script("timing"), []
+    sides = {name: (lambda name=name: order.append(name)) for name in "abc"}
+    times = timing.interleave(sides, timing.Budget(rounds=3, seconds=0))
+    assert "".join(order) == "abc" + "abc" + "bca" + "cab"
+    assert {t.rounds for t in times.values()} == {3}
+    assert all(0 <= t.minimum <= t.median for t in times.values())
+    assert times["a"] + times["b"] == timing.Summary(
+        times["a"].minimum + times["b"].minimum, times["a"].median + times["b"].median, 3
+    )
+
+
+@pytest.mark.parametrize("side", ["fused", "cdist", "naive"])
+def test_all_sides_compute_the_same(script: Script, side: str) -> None:
+    q, k, v, scalars = script("tensors").gaussian(2, 3, 17, 8)
+    rivals = script("rivals")
+    scalars = {name: s + 0.1 * torch.arange(3) for name, s in scalars.items()}
+    expected = rivals.naive(*(t.double() for t in (q, k, v)), None, {n: s.double() for n, s in scalars.items()})
+    torch.testing.assert_close(getattr(rivals, side)(q, k, v, None, scalars).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sum_of_layers_is_weighted_by_their_number(script: Script) -> None:
+    operation, timing = script("operation"), script("timing")
+
+    def layer(dead: float, seconds: float) -> object:
+        times = {"sdpa": timing.Summary(seconds, seconds, 7), "ours": timing.Summary(1.0, 2.0, 5)}
+        return operation.Measurement((1, 2, 3, 4), 1, dead, times, times)
+
+    total = operation.total([layer(0.1, 1.0), layer(0.2, 2.0), layer(0.6, 4.0)])
+    assert total.dead == pytest.approx(0.3)
+    assert total.elements == 3 * 2 * 1 * 2 * 3 * 3 * 4
+    assert script("attention").ratio(total.forward, "ours") == "0.43 (0.86)"
+
+
+def test_memory_sees_scores_where_there_are_any(script: Script) -> None:
+    memory, shape = script("memory"), (1, 2, 256, 8)
+    cdist = memory.extra_memory("cdist", shape, 1)
+    if cdist is None:
+        pytest.skip("needs Linux with glibc and a compiler")
+    fused = memory.extra_memory("fused", shape, 1)
+    scores = 2 * 256 * 256 * 4 / 2**20
+    assert 2 * scores <= cdist[0] < 10 * scores
+    assert cdist[1] > cdist[0]
+    assert 0 < fused[0] < scores / 4
+
+
+def test_ceiling(script: Script) -> None:
+    rates = script("ceiling").ceiling("portable", 1)
+    if script("compiler").shared_library("ceiling.cpp") is None:
+        assert rates == {}
+    else:
+        assert rates.keys() == {"add", "multiply-add"}
+        assert min(rates.values()) > 1e6
