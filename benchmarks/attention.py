@@ -19,7 +19,7 @@ from memory import extra_memory
 from operation import Effort, Measurement, measure, measure_instruction_sets, total
 from report import Report, machine, progress
 from tensors import captured, gaussian
-from timing import Times
+from timing import Times, clock_name
 
 from inhibitor_transformers.attention import native
 
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     report = Report(options.output)
     for threads in options.threads:
         torch.set_num_threads(threads)
-        report.line(f"\n## Attention, {threads} thread(s)\n\n{machine()}, {library.isa}.")
+        report.line(f"\n## Attention, {threads} thread(s)\n\n{machine()}, {library.isa}, {clock_name()}.")
         best = announce_ceiling(report, library.isa, threads)
         report.line(LEGEND.rstrip())
         operation_tables(report, measure_all(options), best, threads)

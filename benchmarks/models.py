@@ -20,7 +20,7 @@ import torch
 from gate import require_green_tests
 from report import Report, machine, progress
 from tensors import half_valid, text_rows
-from timing import Budget, Summary, Times, interleave
+from timing import Budget, Summary, Times, clock_name, interleave
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, PreTrainedModel
 
@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
     report = Report(options.output)
     for threads in options.threads:
         torch.set_num_threads(threads)
-        report.line(f"\n## Models, {threads} thread(s)\n\n{machine()}, engine {serving_engine(torch.device('cpu'))}.")
+        engine = serving_engine(torch.device("cpu"))
+        report.line(f"\n## Models, {threads} thread(s)\n\n{machine()}, engine {engine}, {clock_name()}.")
         report.line(" / ".join(f"{name}: {describe(model)}" for name, model in models.items()) + ".")
         report.line(LEGEND.rstrip())
         report.header(HEADER)

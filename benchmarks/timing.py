@@ -43,6 +43,11 @@ def clock() -> Callable[[], float]:
     return time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
+def clock_name() -> str:
+    """What `clock` counts, for the line above a table."""
+    return "CPU seconds of the thread" if clock() is time.thread_time else "wall seconds"
+
+
 def interleave(sides: Sides, budget: Budget) -> Times:
     """Time every side in every round; each round starts with another side."""
     now, names = clock(), list(sides)
