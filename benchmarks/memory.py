@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from compiler import shared_library
 
+from inhibitor_transformers.attention import native
+
 
 def extra_memory(side: str, shape: tuple[int, ...], threads: int) -> tuple[float, float] | None:
     """MiB of a forward call and of forward + backward of `side` ("fused" or "softmax"); None if not Linux with glibc.
@@ -26,7 +28,7 @@ def extra_memory(side: str, shape: tuple[int, ...], threads: int) -> tuple[float
         return None
     run = subprocess.run(
         [sys.executable, str(Path(__file__)), side, *map(str, (*shape, threads))],
-        env=os.environ | {"LD_PRELOAD": str(library)},
+        env=os.environ | {"LD_PRELOAD": str(library), native.ISA_VARIABLE: native.library().isa},
         check=True,
         capture_output=True,
         text=True,
