@@ -105,6 +105,18 @@ def test_compiles_as_one_graph_with_dynamic_shapes():
     assert_compiles_once_for_all_shapes(torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager"))
 
 
+def test_a_function_compiled_before_any_eager_call_is_compiled_once(monkeypatch):
+    monkeypatch.setattr(dispatch, "_missing_is_logged", False)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    args = layer_inputs(2, 9)
+    compiled(*args)
+    expected = layer(*args)  # logs, and remembers that it has
+    assert dispatch._missing_is_logged
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert torch.equal(compiled(*args), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
 def test_inductor_compiles_as_one_graph_with_dynamic_shapes():

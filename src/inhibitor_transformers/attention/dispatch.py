@@ -78,7 +78,8 @@ _missing_is_logged = False
 def _log_missing() -> None:
     """One line per process for an engine that `auto` would like to use and cannot."""
     global _missing_is_logged
-    if _missing_is_logged or torch.compiler.is_compiling():
+    # First the compiler: a compiled function that had read the flag would be compiled again once it changes.
+    if torch.compiler.is_compiling() or _missing_is_logged:
         return
     _missing_is_logged = True
     for engine in ENGINES:
