@@ -13,7 +13,7 @@ from .options import MINILM, Device, Overwrite, Seed, Threads, choose_device, qu
 
 def quickstart(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for student and report.")] = Path("quickstart"),
-    steps: Annotated[int, typer.Option(min=1, help="Steps of context alignment.")] = 150,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of context alignment.")] = 250,
     overwrite: Overwrite = False,
     seed: Seed = 0,
     device: Device = "auto",
