@@ -149,6 +149,56 @@ def test_a_trained_stage_works_alone(name, teacher_path, text_path, tmp_path):
     assert AutoModel.from_pretrained(tmp_path / "run").num_parameters() > 0
 
 
+def test_a_later_run_goes_on_where_an_earlier_one_ended(chain, run, tmp_path):
+    """Two runs, one after the other, are the chain of their stages to the bit."""
+    first, second = chain["stages"][:2], chain["stages"][2:]
+    distill(chain | {"stages": first}, tmp_path / "first")
+    distill(chain | {"stages": second, "start": str(tmp_path / "first")}, tmp_path / "second")
+    assert_same_weights(tmp_path / "second", run[0])
+
+
+def test_a_start_without_a_head_takes_the_teacher_s(chain, masked_lm_path, tmp_path):
+    distill(chain | {"teacher": masked_lm_path, "stages": chain["stages"][:1]}, tmp_path / "first")
+    config = chain | {"teacher": masked_lm_path, "stages": [trained("masked_lm")], "start": str(tmp_path / "first")}
+    made = Distillation(DistillConfig(**config), tmp_path / "second", runtime=RUNTIME, say=lambda _: None)
+    seen = {}
+    made.run(lambda name, student: seen.setdefault(name, {k: v.clone() for k, v in student.state_dict().items()}))
+    began, teacher, first = seen["start"], weights_of(masked_lm_path), weights_of(tmp_path / "first")
+    assert torch.equal(began["vocab_transform.weight"], teacher["cls.predictions.transform.dense.weight"])
+    assert all(torch.equal(began[f"distilbert.{name}"], tensor) for name, tensor in first.items())
+    again = config | {"start": str(tmp_path / "second")}
+    final = Distillation(DistillConfig(**again), tmp_path / "third", runtime=RUNTIME, say=lambda _: None)
+    final.run(lambda name, student: seen.setdefault("again", {k: v.clone() for k, v in student.state_dict().items()}))
+    assert all(torch.equal(seen["again"][name], tensor) for name, tensor in weights_of(tmp_path / "second").items())
+
+
+def test_a_start_brings_its_own_settings(teacher_path, text_path, tmp_path):
+    config = settings(teacher_path, text_path, [CALIBRATE], student={"inhibitor_signed": False}, segments="fold")
+    distill(config, tmp_path / "first")
+    distill(settings(teacher_path, text_path, [CALIBRATE], start=str(tmp_path / "first")), tmp_path / "second")
+    student = InhibiDistilBertModel.from_pretrained(tmp_path / "second").config
+    assert (student.inhibitor_signed, student.type_vocab_size) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "others", "said"),
+    [
+        ("first", {"layers": [0]}, "has n_layers 2, a student of this teacher and layers 1"),
+        ("first", {"student": {"inhibitor_signed": False}}, "student cannot be set together with start"),
+        ("first", {"segments": "fold", "student": {"dropout": 0.0}}, "student and segments cannot be set"),
+        ("teacher", {}, "is a BertModel, not an InhibiDistilBERT student"),
+        ("nowhere", {}, "cannot load"),
+    ],
+)
+def test_a_start_that_does_not_fit(start, others, said, teacher_path, text_path, tmp_path):
+    folders = {"first": tmp_path / "first", "teacher": teacher_path, "nowhere": tmp_path / "nowhere"}
+    distill(settings(teacher_path, text_path, [CALIBRATE]), tmp_path / "first")
+    config = settings(teacher_path, text_path, [CALIBRATE], start=str(folders[start])) | others
+    with pytest.raises(ValueError, match=said):
+        distill(config, tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
 def test_two_runs_with_the_same_seed_are_bit_equal(chain, tmp_path):
     for name in ("a", "b"):
         distill(chain, tmp_path / name)

@@ -18,6 +18,7 @@ def distill(
     teacher: Annotated[str | None, typer.Option(help="Folder, Hub id or 'minilm', instead of the YAML's.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Texts instead of the YAML's; repeatable.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layer rule instead of the YAML's.")] = None,
+    start: Annotated[str | None, typer.Option(help="Student of an earlier run to go on from: folder or id.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed instead of the YAML's.")] = None,
     report_to: ReportTo = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the settings, show the plan, do nothing.")] = False,
@@ -30,7 +31,7 @@ def distill(
     from ..distill.settings import load_yaml, override
 
     settings = override(load_yaml(config), set_ or [])
-    flags = {"teacher": teacher, "text": text, "layers": layers, "seed": seed}
+    flags = {"teacher": teacher, "text": text, "layers": layers, "start": start, "seed": seed}
     settings |= {name: value for name, value in flags.items() if value is not None}
     run_distillation(
         settings,

@@ -107,7 +107,7 @@ class MaskedLMArguments(StageArguments):
 
 
 # What an InhibiDistilBertConfig leaves to the user; everything else has to be as in the teacher.
-_STUDENT_FIELDS = [
+STUDENT_FIELDS = [
     name
     for name in (f.name for f in dataclasses.fields(InhibiDistilBertConfig))
     if name.startswith("inhibitor_") or name.endswith("dropout")
@@ -129,8 +129,10 @@ class DistillConfig:
     """A whole run: teacher, student, texts and the stages in order.
 
     teacher: folder or Hub id. layers, segments: as `from_teacher`. student: fields of InhibiDistilBertConfig that do
-    not come from the teacher. text: files, folders, Hub ids, or "this-machine"; one or a list. max_texts: how many
-    to take from each source. held_out: share of the texts, chosen by their hash, that no stage sees.
+    not come from the teacher. start: folder or Hub id of a student of this teacher to go on from, instead of the
+    teacher's weights; layers still says which teacher layers its layers stand for. text: files, folders, Hub ids, or
+    "this-machine"; one or a list. max_texts: how many to take from each source. held_out: share of the texts, chosen
+    by their hash, that no stage sees.
     stages: one mapping each, {stage name: its settings}.
     """
 
@@ -140,6 +142,7 @@ class DistillConfig:
     layers: str | list[int] = "all"
     segments: str = "auto"
     student: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
     max_texts: int | None = None
     held_out: float = 0.1
     seed: int = 0
@@ -159,10 +162,13 @@ class DistillConfig:
         require(0 < self.held_out < 1, f"held_out must lie between 0 and 1, got {self.held_out}")
         require(isinstance(self.stages, list) and bool(self.stages), f"stages must be a list of {sorted(STAGES)}")
         self.stages = [_stage_mapping(stage) for stage in self.stages]
+        require(self.start is None or isinstance(self.start, str), f"start must be a folder or id, got {self.start!r}")
+        fixed = [name for name, given in (("student", self.student), ("segments", self.segments != "auto")) if given]
+        require(not (self.start and fixed), f"{' and '.join(fixed)} cannot be set together with start, which has them")
         self.student = self.student or {}
         require(isinstance(self.student, dict), f"student must be a mapping of settings, got {self.student!r}")
         for name in self.student:
-            require(name in _STUDENT_FIELDS, f"student has no setting {name!r}{close_match(name, _STUDENT_FIELDS)}")
+            require(name in STUDENT_FIELDS, f"student has no setting {name!r}{close_match(name, STUDENT_FIELDS)}")
         try:
             InhibiDistilBertConfig(**self.student)
         except (StrictDataclassError, ValueError) as error:

@@ -33,6 +33,7 @@ from .config import DistillConfig, MaskedLMArguments, StageArguments
 from .folders import check_output, fingerprint, prepare_output, save_atomically, save_into
 from .settings import require
 from .stages import run_stage
+from .start import load_start, student_from_start
 from .teacher import Teacher
 
 THIS_MACHINE = "this-machine"  # text source: the English prose that every machine with Python has
@@ -77,6 +78,7 @@ class Distillation:
         for stage in self.stages:
             if isinstance(stage, StageArguments):
                 require_positions(model.config, max(stage.lengths), f"{stage.name}.lengths")
+        self.start = load_start(config.start, model.config, self.plan) if config.start else None
         self.teacher = Teacher(model.to(self._device()))
         self.texts = self._texts()
         settings["texts"] = fingerprint(self.texts)
@@ -127,9 +129,11 @@ class Distillation:
             folder = self._stage_folder(finished - 1) / "student"
             self.say(f"resuming after stage {finished} of {len(self.stages)}")
             return self.model_class.from_pretrained(folder).to(device)
-        student = self.model_class.from_teacher(
-            self.teacher.model, config.layers, segments=config.segments, **config.student
-        )
+        teacher = self.teacher.model
+        if self.start is not None:
+            student = student_from_start(self.start, str(config.start), self.model_class, teacher, self.plan)
+        else:
+            student = self.model_class.from_teacher(teacher, config.layers, segments=config.segments, **config.student)
         return student.to(device)
 
     def _texts(self) -> list[str]:
