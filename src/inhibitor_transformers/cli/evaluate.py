@@ -99,8 +99,8 @@ def _lengths(listed: str) -> list[int]:
 
 
 def _held_out(source: str, seed: int) -> list[str]:
-    """The texts of a source that no distillation with this seed and the default share has seen."""
+    """The texts of a source that no distillation has seen."""
     from ..tasks import english_on_this_machine, load_texts, split_held_out
 
     texts = english_on_this_machine(seed=seed) if source == "this-machine" else load_texts(source, seed=seed)
-    return split_held_out(texts, seed=seed)[1]
+    return split_held_out(texts)[1]

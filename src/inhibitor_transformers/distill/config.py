@@ -11,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import TrainingArguments
 
 from ..models import InhibiDistilBertConfig
+from ..tasks.text import HELD_OUT
 from .settings import ConfigError, build, close_match, require
 
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
@@ -144,7 +145,7 @@ class DistillConfig:
     student: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
     max_texts: int | None = None
-    held_out: float = 0.1
+    held_out: float = HELD_OUT
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -159,7 +160,8 @@ class DistillConfig:
             self.segments in ("auto", "keep", "fold"), f"segments must be auto, keep or fold, got {self.segments!r}"
         )
         require(self.max_texts is None or self.max_texts > 0, f"max_texts must be positive, got {self.max_texts}")
-        require(0 < self.held_out < 1, f"held_out must lie between 0 and 1, got {self.held_out}")
+        # `inhibit evaluate` judges by that share of any source: with less, some of it would have been trained on.
+        require(HELD_OUT <= self.held_out < 1, f"held_out must be from {HELD_OUT} to below 1, got {self.held_out}")
         require(isinstance(self.stages, list) and bool(self.stages), f"stages must be a list of {sorted(STAGES)}")
         self.stages = [_stage_mapping(stage) for stage in self.stages]
         require(self.start is None or isinstance(self.start, str), f"start must be a folder or id, got {self.start!r}")

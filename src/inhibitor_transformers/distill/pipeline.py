@@ -144,7 +144,7 @@ class Distillation:
             else:
                 unknown = self.tokenizer.unk_token or ""
                 texts += load_texts(source, max_texts=self.config.max_texts, seed=self.config.seed, unk_token=unknown)
-        kept, _ = split_held_out(texts, fraction=self.config.held_out, seed=self.config.seed)
+        kept, _ = split_held_out(texts, fraction=self.config.held_out)
         order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.config.seed)).tolist()
         return [kept[i] for i in order]
 

@@ -67,7 +67,7 @@ def run_quickstart(
         pass
     config = quickstart_config(teacher, steps, seed)
     run = Distillation(config, output, overwrite=overwrite, runtime=runtime, say=say)
-    held_out = split_held_out(english_on_this_machine(seed=seed), fraction=config.held_out, seed=seed)[1]
+    held_out = split_held_out(english_on_this_machine(seed=seed), fraction=config.held_out)[1]
     measure = _Measurements(run, held_out)
     student = run.run(measure.stage)
     say("measuring throughput")
