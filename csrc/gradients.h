@@ -34,16 +34,10 @@ struct ValueGradients {
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const float* at = g + r * g_stride + k;
-        const Vec grad = V::set(*at);
         INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
           const typename V::Mask passes = V::gt(size[p], score[r][p]);
-          if (r % 2) {
-            acc[p] = V::add_where_at(passes, acc[p], at);
-            sum[r][p] = Signed ? V::fma_where_at(passes, at, sign[p], sum[r][p]) : V::add_where_at(passes, sum[r][p], at);
-          } else {
-            acc[p] = V::add_where(passes, acc[p], grad);
-            sum[r][p] = Signed ? V::fma_where(passes, grad, sign[p], sum[r][p]) : V::add_where(passes, sum[r][p], grad);
-          }
+          acc[p] = V::add_where_at(passes, acc[p], at);
+          sum[r][p] = Signed ? V::fma_where_at(passes, at, sign[p], sum[r][p]) : V::add_where_at(passes, sum[r][p], at);
         }
       }
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(a + k * kPanel + p * W, acc[p]);
@@ -93,11 +87,10 @@ struct ScoreGradients {
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const float* at = ds + r * ds_stride + j;
-        const Vec weight = V::set(*at);
         INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
           const Vec sign = V::clamp(V::sub(x[r][p], y[p]), one);
-          acc[r][p] = r % 2 ? V::fma_at(at, sign, acc[r][p]) : V::fma(weight, sign, acc[r][p]);
-          sum[p] = r % 2 ? V::fnma_at(at, sign, sum[p]) : V::fnma(weight, sign, sum[p]);
+          acc[r][p] = V::fma_at(at, sign, acc[r][p]);
+          sum[p] = V::fnma_at(at, sign, sum[p]);
         }
       }
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dk + j * P * W + p * W, sum[p]);

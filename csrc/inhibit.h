@@ -42,9 +42,7 @@ struct Inhibit {
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const float* at = z + r * z_stride + j;
-        const Vec score = V::set(*at);
-        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
-          acc[r][p] = V::add_by_fma(acc[r][p], r % 2 ? removed_at(value[p], at) : removed(value[p], score));
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) acc[r][p] = V::add_by_fma(acc[r][p], removed_at(value[p], at));
       }
     }
     INHIBITOR_UNROLL for (int p = 0; p < P; ++p)

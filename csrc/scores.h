@@ -39,10 +39,7 @@ struct Scores {
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) k[p] = V::load(panel + d * kPanel + p * W);
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const float* at = q + r * q_stride + d;
-        const Vec x = V::set(*at);
-        // Every other row has its scalar broadcast by the arithmetic: both kinds of broadcast are scarce.
-        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
-          acc[r][p] = V::add_by_fma(acc[r][p], r % 2 ? V::min_at(k[p], at) : V::min(k[p], x));
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) acc[r][p] = V::add_by_fma(acc[r][p], V::min_at(k[p], at));
       }
     }
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
