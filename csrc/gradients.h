@@ -13,7 +13,7 @@ template <class V, bool Signed>
 struct ValueGradients {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
-  static constexpr int kPanel = Sizes<V>::kStripe;
+  static constexpr int kPanel = Sizes<V>::kGradPanel;
 
   template <int R, int P>
   static void tile(const float* z, float* b, int64_t stride, const float* g, int64_t g_stride, const float* v, float* a,
@@ -71,19 +71,20 @@ struct ScoreGradients {
   static constexpr int64_t kKeys = 32;  // keys (and their gradients) that stay in the first-level cache
 
   template <int R, int P>
-  static void tile(const float* ds, int64_t ds_stride, int64_t n, const float* q, float* dq, const float* k, float* dk) {
+  static void tile(const float* ds, int64_t ds_stride, int64_t n, const float* q, float* dq, const float* k, float* dk,
+                   int64_t stride) {
     const Vec one = V::set(1.0f);
     Vec x[R][P], acc[R][P];
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
-        x[r][p] = V::load(q + r * P * W + p * W);
-        acc[r][p] = V::load(dq + r * P * W + p * W);
+        x[r][p] = V::load(q + r * stride + p * W);
+        acc[r][p] = V::load(dq + r * stride + p * W);
       }
     for (int64_t j = 0; j < n; ++j) {
       Vec y[P], sum[P];
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
-        y[p] = V::load(k + j * P * W + p * W);
-        sum[p] = V::load(dk + j * P * W + p * W);
+        y[p] = V::load(k + j * stride + p * W);
+        sum[p] = V::load(dk + j * stride + p * W);
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const float* at = ds + r * ds_stride + j;
@@ -93,36 +94,35 @@ struct ScoreGradients {
           sum[p] = V::fnma_at(at, sign, sum[p]);
         }
       }
-      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dk + j * P * W + p * W, sum[p]);
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dk + j * stride + p * W, sum[p]);
     }
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
-      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dq + r * P * W + p * W, acc[r][p]);
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dq + r * stride + p * W, acc[r][p]);
   }
 
+  // P vectors of features, all pairs.
   template <int P>
-  static void stripe(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq,
-                     const float* k, float* dk) {
-    constexpr int64_t width = P * W;
+  static void features(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq,
+                       const float* k, float* dk, int64_t stride) {
     for (int64_t j = 0; j < n; j += kKeys) {
       const int64_t count = n - j < kKeys ? n - j : kKeys;
       int64_t i = 0;
       for (; i + kRows <= rows; i += kRows)
-        tile<kRows, P>(ds + i * ds_stride + j, ds_stride, count, q + i * width, dq + i * width, k + j * width,
-                       dk + j * width);
+        tile<kRows, P>(ds + i * ds_stride + j, ds_stride, count, q + i * stride, dq + i * stride, k + j * stride,
+                       dk + j * stride, stride);
       for (; i < rows; ++i)
-        tile<1, P>(ds + i * ds_stride + j, ds_stride, count, q + i * width, dq + i * width, k + j * width,
-                   dk + j * width);
+        tile<1, P>(ds + i * ds_stride + j, ds_stride, count, q + i * stride, dq + i * stride, k + j * stride,
+                   dk + j * stride, stride);
     }
   }
 
-  // q, dq: stripes of `rows` rows; k, dk: stripes of n rows (Pack::stripes); dim padded to whole vectors.
+  // q, dq: `rows` rows; k, dk: n rows; all of `dim` features, whole vectors.
   static void run(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq, const float* k,
                   float* dk, int64_t dim) {
     constexpr int P = V::kGradVecs;
     int64_t d = 0;
-    for (; d + P * W <= dim; d += P * W)
-      stripe<P>(ds, ds_stride, rows, n, q + d * rows, dq + d * rows, k + d * n, dk + d * n);
-    for (; d < dim; d += W) stripe<1>(ds, ds_stride, rows, n, q + d * rows, dq + d * rows, k + d * n, dk + d * n);
+    for (; d + P * W <= dim; d += P * W) features<P>(ds, ds_stride, rows, n, q + d, dq + d, k + d, dk + d, dim);
+    for (; d < dim; d += W) features<1>(ds, ds_stride, rows, n, q + d, dq + d, k + d, dk + d, dim);
   }
 };
 

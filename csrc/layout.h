@@ -18,8 +18,8 @@ constexpr int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple -
 // Sizes of one call for vectors of type V.
 template <class V>
 struct Sizes {
-  static constexpr int kPanel = V::kWidth * V::kTileVecs;   // keys of one panel
-  static constexpr int kStripe = V::kWidth * V::kGradVecs;  // keys of a gradient panel, features of a stripe
+  static constexpr int kPanel = V::kWidth * V::kTileVecs;     // keys of one panel
+  static constexpr int kGradPanel = V::kWidth * V::kGradVecs;  // keys of a panel of the backward pass
 
   explicit Sizes(const InhibitorCall& c)
       : dim(round_up(c.dim, V::kWidth)),
