@@ -162,7 +162,7 @@ struct Backward {
     totals.passed += static_cast<double>(total);
     totals.distance += static_cast<double>(V::sum(distances));
     const Vec constant = V::set(c.is_centered && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f);
-    const Vec factor = V::set(-scalars.eta * scalars.scale);
+    const Vec factor = V::set(-scalars.eta * scalars.scale / V::kSign);
     for (int64_t j = 0; j < n; j += W) {
       const Vec ds = V::mul(V::sub(V::load(b + j), constant), factor);
       V::store(b + j, V::select(V::gt(infinity, V::load(z + j)), ds, zero));

@@ -63,7 +63,7 @@ struct ValueGradients {
 };
 
 // dq_id += ds_ij * sign(q_id - k_jd),  dk_jd -= the same. q and k are scaled by a power of two so large
-// that any difference but zero is beyond 1 in magnitude: clamping to [-1, 1] gives the sign, 0 at ties.
+// that any difference but zero is beyond 1 in magnitude (V::add_signed).
 template <class V>
 struct ScoreGradients {
   using Vec = typename V::Vec;
@@ -73,7 +73,6 @@ struct ScoreGradients {
   template <int R, int P>
   static void tile(const float* ds, int64_t ds_stride, int64_t n, const float* q, float* dq, const float* k, float* dk,
                    int64_t stride) {
-    const Vec one = V::set(1.0f);
     Vec x[R][P], acc[R][P];
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
@@ -87,12 +86,8 @@ struct ScoreGradients {
         sum[p] = V::load(dk + j * stride + p * W);
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
-        const float* at = ds + r * ds_stride + j;
-        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
-          const Vec sign = V::clamp(V::sub(x[r][p], y[p]), one);
-          acc[r][p] = V::fma_at(at, sign, acc[r][p]);
-          sum[p] = V::fnma_at(at, sign, sum[p]);
-        }
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
+          V::add_signed(ds + r * ds_stride + j, x[r][p], y[p], acc[r][p], sum[p]);
       }
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dk + j * stride + p * W, sum[p]);
     }

@@ -93,7 +93,7 @@ struct Pack {
     }
   }
 
-  // out[j][0..padded) = scale * (rows[j] - shift), zeros past `dim`.
+  // out[j][0..padded) = scale * (rows[j] - shift), zeros past `dim`; never -0.
   static void rows(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, int64_t padded,
                    const float* shift, float scale, float* out) {
     const Vec factor = V::set(scale);
@@ -101,7 +101,7 @@ struct Pack {
       const float* from = row(rows, stride, index, j);
       for (int64_t d = 0; d < padded; d += W) {
         const Vec offset = shift ? V::load(shift + d) : V::zero();
-        V::store(out + j * padded + d, V::mul(V::sub(load_upto(from + d, dim - d), offset), factor));
+        V::store(out + j * padded + d, V::fma(V::sub(load_upto(from + d, dim - d), offset), factor, V::zero()));
       }
     }
   }

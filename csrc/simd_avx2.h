@@ -50,8 +50,6 @@ struct Avx2 {
   static Mask gt(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
   static Mask is_nan(Vec a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
   static Vec select(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, m); }
-  static Vec add_where(Mask m, Vec acc, Vec x) { return add(acc, _mm256_and_ps(m, x)); }
-  static Vec fma_where(Mask m, Vec a, Vec b, Vec acc) { return fma(_mm256_and_ps(m, a), b, acc); }
   static unsigned bits(Mask m) { return static_cast<unsigned>(_mm256_movemask_ps(m)); }
 
   static Vec zip_low(Vec a, Vec b) {
@@ -61,13 +59,28 @@ struct Avx2 {
     return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
   }
 
-  // The same with a scalar operand in memory; only AVX-512 gains from having the form.
+  // With a scalar operand in memory.
   static Vec min_at(Vec a, const float* x) { return min(a, set(*x)); }
-  static Vec clamp_at(Vec v, const float* z) { return clamp(v, set(*z)); }
-  static Vec fma_at(const float* a, Vec b, Vec c) { return fma(set(*a), b, c); }
-  static Vec fnma_at(const float* a, Vec b, Vec c) { return fnma(set(*a), b, c); }
-  static Vec add_where_at(Mask m, Vec acc, const float* x) { return add_where(m, acc, set(*x)); }
-  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return fma_where(m, set(*a), b, acc); }
+  static Vec add_where_at(Mask m, Vec acc, const float* x) { return add(acc, _mm256_and_ps(m, set(*x))); }
+  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return fma(_mm256_and_ps(m, set(*a)), b, acc); }
+
+  // Adds clamp(v, -z, z) = sign(v) min(|v|, z), z a scalar in memory.
+  struct Clamp {
+    Clamp() = default;
+    explicit Clamp(Vec v) : size(abs(v)), sign(sign_one(v)) {}
+    Vec add_to(Vec acc, const float* z) const { return fma(min_at(size, z), sign, acc); }
+    Vec size, sign;
+  };
+
+  // up += w sign(x - y), down -= w sign(x - y), w a scalar in memory; x not -0. The integer sign instruction
+  // does it for 2.0f, whose bits negated as an integer are those of -2.0f.
+  static constexpr float kSign = 2.0f;  // the factor by which a sign comes out too large
+  static void add_signed(const float* w, Vec x, Vec y, Vec& up, Vec& down) {
+    const __m256i two = _mm256_castps_si256(set(kSign)), difference = _mm256_castps_si256(sub(x, y));
+    const Vec sign = _mm256_castsi256_ps(_mm256_sign_epi32(two, difference));
+    up = fma(set(*w), sign, up);
+    down = fnma(set(*w), sign, down);
+  }
 
   // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
   static int append(int32_t* out, Mask m, int32_t first) {

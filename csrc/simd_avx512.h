@@ -45,29 +45,14 @@ struct Avx512 {
   static Mask gt(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
   static Mask is_nan(Vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
   static Vec select(Mask m, Vec a, Vec b) { return _mm512_mask_blend_ps(m, b, a); }
-  static Vec add_where(Mask m, Vec acc, Vec x) { return _mm512_mask_add_ps(acc, m, acc, x); }
-  static Vec fma_where(Mask m, Vec a, Vec b, Vec acc) { return _mm512_mask3_fmadd_ps(a, b, acc, m); }
   static unsigned bits(Mask m) { return m; }
 
-  // The same with a scalar operand that is broadcast from memory by the instruction itself: on Zen 4 a
-  // broadcast of its own costs as much as the arithmetic. Assembler, because GCC would hoist it.
+  // With a scalar operand in memory that the instruction broadcasts itself, for nothing: on Zen 4 a broadcast
+  // of its own costs as much as arithmetic. Assembler, because GCC would hoist it.
   static Vec min_at(Vec a, const float* x) {
     Vec out;
     asm("vminps %2%{1to16%}, %1, %0" : "=v"(out) : "v"(a), "m"(*x));
     return out;
-  }
-  static Vec clamp_at(Vec v, const float* z) {
-    Vec out;
-    asm("vrangeps $2, %2%{1to16%}, %1, %0" : "=v"(out) : "v"(v), "m"(*z));
-    return out;
-  }
-  static Vec fma_at(const float* a, Vec b, Vec c) {
-    asm("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(c) : "m"(*a), "v"(b));
-    return c;
-  }
-  static Vec fnma_at(const float* a, Vec b, Vec c) {
-    asm("vfnmadd231ps %1%{1to16%}, %2, %0" : "+v"(c) : "m"(*a), "v"(b));
-    return c;
   }
   static Vec add_where_at(Mask m, Vec acc, const float* x) {
     asm("vaddps %1%{1to16%}, %0, %0%{%2%}" : "+v"(acc) : "m"(*x), "Yk"(m));
@@ -76,6 +61,26 @@ struct Avx512 {
   static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) {
     asm("vfmadd231ps %1%{1to16%}, %2, %0%{%3%}" : "+v"(acc) : "m"(*a), "v"(b), "Yk"(m));
     return acc;
+  }
+
+  // Adds clamp(v, -z, z), z a scalar in memory.
+  struct Clamp {
+    Clamp() = default;
+    explicit Clamp(Vec x) : v(x) {}
+    Vec add_to(Vec acc, const float* z) const {
+      Vec out;
+      asm("vrangeps $2, %2%{1to16%}, %1, %0" : "=v"(out) : "v"(v), "m"(*z));
+      return add_by_fma(acc, out);
+    }
+    Vec v;
+  };
+
+  // up += w sign(x - y), down -= w sign(x - y), w a scalar in memory, for |x - y| >= 1 or 0.
+  static constexpr float kSign = 1.0f;  // the factor by which a sign comes out too large
+  static void add_signed(const float* w, Vec x, Vec y, Vec& up, Vec& down) {
+    const Vec sign = clamp(sub(x, y), _mm512_set1_ps(1.0f));
+    asm("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(up) : "m"(*w), "v"(sign));
+    asm("vfnmadd231ps %1%{1to16%}, %2, %0" : "+v"(down) : "m"(*w), "v"(sign));
   }
 
   // The low (high) halves of a and b, interleaved.

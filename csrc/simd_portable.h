@@ -60,20 +60,33 @@ struct Portable {
   static Mask gt(Vec a, Vec b) { return a > b; }
   static Mask is_nan(Vec a) { return a != a; }
   static Vec select(Mask m, Vec a, Vec b) { return as_float((m & as_int(a)) | (~m & as_int(b))); }
-  static Vec add_where(Mask m, Vec acc, Vec x) { return acc + as_float(m & as_int(x)); }
-  static Vec fma_where(Mask m, Vec a, Vec b, Vec acc) { return as_float(m & as_int(a)) * b + acc; }
   static unsigned bits(Mask m) { return static_cast<unsigned>((m[0] & 1) | (m[1] & 2) | (m[2] & 4) | (m[3] & 8)); }
 
   static Vec zip_low(Vec a, Vec b) { return Vec{a[0], b[0], a[1], b[1]}; }
   static Vec zip_high(Vec a, Vec b) { return Vec{a[2], b[2], a[3], b[3]}; }
 
-  // The same with a scalar operand in memory; only AVX-512 gains from having the form.
+  // With a scalar operand in memory.
   static Vec min_at(Vec a, const float* x) { return min(a, set(*x)); }
-  static Vec clamp_at(Vec v, const float* z) { return clamp(v, set(*z)); }
-  static Vec fma_at(const float* a, Vec b, Vec c) { return fma(set(*a), b, c); }
-  static Vec fnma_at(const float* a, Vec b, Vec c) { return fnma(set(*a), b, c); }
-  static Vec add_where_at(Mask m, Vec acc, const float* x) { return add_where(m, acc, set(*x)); }
-  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return fma_where(m, set(*a), b, acc); }
+  static Vec add_where_at(Mask m, Vec acc, const float* x) { return acc + as_float(m & as_int(set(*x))); }
+  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return as_float(m & as_int(set(*a))) * b + acc; }
+
+  // Adds clamp(v, -z, z), z a scalar in memory.
+  struct Clamp {
+    Clamp() = default;
+    explicit Clamp(Vec x) : v(x) {}
+    Vec add_to(Vec acc, const float* z) const { return acc + clamp(v, set(*z)); }
+    Vec v;
+  };
+
+  // up += w sign(x - y), down -= w sign(x - y), w a scalar in memory.
+  static constexpr float kSign = 1.0f;  // the factor by which a sign comes out too large
+  static void add_signed(const float* w, Vec x, Vec y, Vec& up, Vec& down) {
+    const Vec difference = x - y;
+    const Mask flipped = as_int(set(*w)) ^ (as_int(difference) & INT32_MIN);
+    const Vec signed_w = as_float((difference != 0.0f) & flipped);
+    up += signed_w;
+    down -= signed_w;
+  }
 
   // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
   static int append(int32_t* out, Mask m, int32_t first) {
