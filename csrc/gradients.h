@@ -47,8 +47,8 @@ struct ValueGradients {
   }
 
   // v, a: transposed panels of kPanel keys (Pack::transposed_panels); z, b: score blocks; g: rows x g_stride.
-  static void run(const float* z, float* b, int64_t stride, int64_t rows, const float* g, int64_t g_stride,
-                  const float* v, float* a, int64_t dim, int64_t n) {
+  INHIBITOR_APART static void run(const float* z, float* b, int64_t stride, int64_t rows, const float* g,
+                                  int64_t g_stride, const float* v, float* a, int64_t dim, int64_t n) {
     constexpr int P = V::kGradVecs;
     for (int64_t j = 0; j < n; j += P * W) {
       const int64_t panel = j * dim;
@@ -57,7 +57,8 @@ struct ValueGradients {
         tile<kRows, P>(z + i * stride + j, b + i * stride + j, stride, g + i * g_stride, g_stride, v + panel, a + panel,
                        dim);
       for (; i < rows; ++i)
-        tile<1, P>(z + i * stride + j, b + i * stride + j, stride, g + i * g_stride, g_stride, v + panel, a + panel, dim);
+        tile<1, P>(z + i * stride + j, b + i * stride + j, stride, g + i * g_stride, g_stride, v + panel, a + panel,
+                   dim);
     }
   }
 };
@@ -112,8 +113,8 @@ struct ScoreGradients {
   }
 
   // q, dq: `rows` rows; k, dk: n rows; all of `dim` features, whole vectors.
-  static void run(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq, const float* k,
-                  float* dk, int64_t dim) {
+  INHIBITOR_APART static void run(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q,
+                                  float* dq, const float* k, float* dk, int64_t dim) {
     constexpr int P = V::kGradVecs;
     int64_t d = 0;
     for (; d + P * W <= dim; d += P * W) features<P>(ds, ds_stride, rows, n, q + d, dq + d, k + d, dk + d, dim);

@@ -78,22 +78,16 @@ struct Inhibit {
       tile<R, 1>(z, z_stride, v + d, value_dim, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
   }
 
-  // Keys that give something to one of R rows, i.e. reach_j > z_ij; `live` has room for n + W.
   template <int R>
   static Listed alive(const float* z, int64_t z_stride, const float* reach, int64_t n, int32_t* live) {
-    int64_t count = 0;
-    for (int64_t j = 0; j < n; j += W) {
-      Vec least = V::load(z + j);
-      for (int r = 1; r < R; ++r) least = V::min(least, V::load(z + r * z_stride + j));
-      count += V::append(live + count, V::gt(V::load(reach + j), least), static_cast<int32_t>(j));
-    }
-    return {live, count};
+    return {live, Scores<V>::template alive<R>(z, z_stride, reach, n, live, nullptr)};
   }
 
   // A block of rows, every pair valid. Rows go in fours: a list per four costs little more than the dense
   // tile per key, so it pays once a sixth of the keys is dead; the first four speak for their block.
-  static void block(const float* z, int64_t z_stride, int64_t rows_in_block, const float* v, int64_t value_dim,
-                    int64_t n, const float* v_sums, const float* reach, const float* factor, int32_t* live, float* out) {
+  INHIBITOR_APART static void block(const float* z, int64_t z_stride, int64_t rows_in_block, const float* v,
+                                    int64_t value_dim, int64_t n, const float* v_sums, const float* reach,
+                                    const float* factor, int32_t* live, float* out) {
     bool sparse = rows_in_block >= kRows;
     int64_t i = 0;
     for (; i + kRows <= rows_in_block; i += kRows) {

@@ -142,6 +142,20 @@ struct Pack {
     for (int64_t j = n; j < round_up(n, W); ++j) out[j] = 0.0f;
   }
 
+  // The same of transposed panels.
+  template <int Panel>
+  static void panel_reach(const float* panels, int64_t n, int64_t dim, bool is_signed, float* out) {
+    const Vec infinity = V::set(__builtin_inff());
+    for (int64_t j = 0; j < n; j += W) {
+      Vec most = V::zero();
+      for (int64_t d = 0; d < dim; ++d) {
+        const Vec v = V::load(panels + (j / Panel) * Panel * dim + j % Panel + d * Panel);
+        most = V::max(most, V::select(V::is_nan(v), infinity, is_signed ? V::abs(v) : v));
+      }
+      V::store(out + j, most);
+    }
+  }
+
   // The largest finite magnitude among n floats, whole vectors.
   static float largest(const float* x, int64_t n) {
     const Vec limit = V::set(3.0e38f);

@@ -82,8 +82,8 @@ struct Scores {
   }
 
   // s[i][j] for `rows` packed queries and all keys.
-  static void distances(const float* q, const float* q_sums, int64_t q_stride, int64_t rows, const Keys& keys, float* s,
-                        int64_t s_stride) {
+  INHIBITOR_APART static void distances(const float* q, const float* q_sums, int64_t q_stride, int64_t rows,
+                                        const Keys& keys, float* s, int64_t s_stride) {
     const bool direct = keys.sums == nullptr;
     for (int64_t j = 0; j < keys.count; j += kPanel) {
       const int64_t left = keys.count - j;
@@ -140,6 +140,21 @@ struct Scores {
     }
     pad(z, n);
     return row;
+  }
+
+  // Lists the keys that R rows of z leave something of, reach_j > z_ij for one of them; returns their count.
+  // `live` has room for n + W; `bits`, where given, gets the same as one word per W keys.
+  template <int R>
+  static int64_t alive(const float* z, int64_t z_stride, const float* reach, int64_t n, int32_t* live, uint32_t* bits) {
+    int64_t count = 0;
+    for (int64_t j = 0; j < n; j += W) {
+      Vec least = V::set(kInfinity);
+      INHIBITOR_UNROLL for (int r = 0; r < R; ++r) least = V::min(V::load(z + r * z_stride + j), least);  // skips NaN
+      const typename V::Mask some = V::gt(V::load(reach + j), least);
+      if (bits) bits[j / W] = V::bits(some);
+      count += V::append(live + count, some, static_cast<int32_t>(j));
+    }
+    return count;
   }
 
   static constexpr float kInfinity = std::numeric_limits<float>::infinity();
