@@ -20,7 +20,7 @@ struct Backward {
     Scratch(const InhibitorCall& c, Arena arena) : values(c, arena) {
       const Sizes<V> size(c);
       index = reinterpret_cast<int32_t*>(arena.take(c.keys));
-      valid = reinterpret_cast<uint8_t*>(arena.take(c.keys / 4 + 1));
+      hidden = arena.take(round_up(c.keys, kWidest));
       shift = arena.take(size.dim);
       k_panels = arena.take(size.keys * c.dim);
       k_sums = arena.take(size.keys);
@@ -39,8 +39,7 @@ struct Backward {
     }
     Values<V> values;
     int32_t* index;
-    uint8_t* valid;
-    float *shift, *k_panels, *k_sums, *k_rows, *dk;
+    float *hidden, *shift, *k_panels, *k_sums, *k_rows, *dk;
     float *q, *q_sums, *q_scaled, *dq, *g, *s, *z, *b;
     int64_t used;
   };
@@ -115,8 +114,8 @@ struct Backward {
       const float* from = s.s + i * size.row;
       float* z = s.z + i * size.row;
       if (masked) {
-        mask.fill(first + i, s.valid);
-        row[i] = S::inhibition_masked(from, s.valid, n, c.is_centered, scalars.scale, scalars.delta, z);
+        const int64_t count = mask.fill(first + i, s.hidden);
+        row[i] = S::inhibition_masked(from, s.hidden, count, n, c.is_centered, scalars.scale, scalars.delta, z);
       } else {
         row[i] = S::inhibition(from, n, c.is_centered, scalars.scale, scalars.delta, z);
       }

@@ -14,6 +14,7 @@ namespace inhibitor {
 namespace {
 
 constexpr int kRows = 4;    // query rows of one register tile
+constexpr int kWidest = 16;  // lanes of the widest vector
 constexpr int kBlock = 32;  // query rows whose scores against all keys are held at once
 
 constexpr int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }

@@ -123,21 +123,26 @@ struct Scores {
     return row;
   }
 
-  // The same for the keys that `valid` marks; z becomes +inf elsewhere, whatever s holds there.
-  static Row inhibition_masked(const float* s, const uint8_t* valid, int64_t n, bool centered, float scale, float delta,
-                               float* z) {
-    Row row{0.0f, 0, false};
-    double sum = 0.0;
-    for (int64_t j = 0; j < n; ++j) {
-      row.count += valid[j];
-      sum += valid[j] ? static_cast<double>(s[j]) : 0.0;
+  // The same for the `count` keys whose `hidden` is 0 (RowMask); z becomes +inf elsewhere, whatever s holds there.
+  static Row inhibition_masked(const float* s, const float* hidden, int64_t count, int64_t n, bool centered,
+                               float scale, float delta, float* z) {
+    Row row{0.0f, count, false};
+    const Vec infinity = V::set(kInfinity), factor = V::set(scale), shift = V::set(delta);
+    if (centered && count > 0) {
+      Vec sum = V::zero();
+      for (int64_t j = 0; j < n; j += W)
+        sum = V::add(sum, V::select(V::gt(infinity, V::load(hidden + j)), V::load(s + j), V::zero()));
+      row.mean = V::sum(sum) / static_cast<float>(count);
     }
-    if (centered && row.count > 0) row.mean = static_cast<float>(sum / static_cast<double>(row.count));
-    for (int64_t j = 0; j < n; ++j) {
-      const float x = (s[j] - row.mean) * scale + delta;
-      row.is_nan |= valid[j] && !(x == x);
-      z[j] = valid[j] ? (x <= 0.0f ? 0.0f : x) : kInfinity;  // NaN stays
+    const Vec mean = V::set(row.mean);
+    unsigned nan = 0;
+    for (int64_t j = 0; j < n; j += W) {
+      const typename V::Mask seen = V::gt(infinity, V::load(hidden + j));
+      const Vec x = V::max(V::zero(), V::fma(V::sub(V::load(s + j), mean), factor, shift));
+      nan |= V::bits(V::is_nan(x)) & V::bits(seen);
+      V::store(z + j, V::select(seen, x, infinity));
     }
+    row.is_nan = nan != 0;
     pad(z, n);
     return row;
   }
