@@ -29,7 +29,7 @@ struct Forward {
       Arena arena(base);
       index = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
       live = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
-      valid = reinterpret_cast<uint8_t*>(arena.take(c.keys / 4 + 1));
+      hidden = arena.take(round_up(c.keys, kWidest));
       shift = arena.take(size.dim);
       panels = arena.take(size.keys * c.dim);
       k_sums = arena.take(size.keys);
@@ -44,8 +44,7 @@ struct Forward {
       used = arena.used();
     }
     int32_t *index, *live;
-    uint8_t* valid;
-    float *shift, *panels, *k_sums, *values, *v_sums, *reach, *q, *q_sums, *factor, *z, *out;
+    float *hidden, *shift, *panels, *k_sums, *values, *v_sums, *reach, *q, *q_sums, *factor, *z, *out;
     int64_t used;
   };
   static int64_t scratch(const InhibitorCall& c) { return Scratch(c, nullptr).used; }
@@ -98,8 +97,8 @@ struct Forward {
       float* z = s.z + i * size.row;
       typename S::Row row;
       if (masked) {
-        mask.fill(first + i, s.valid);
-        row = S::inhibition_masked(z, s.valid, n, c.is_centered, scalars.scale, scalars.delta, z);
+        const int64_t count = mask.fill(first + i, s.hidden);
+        row = S::inhibition_masked(z, s.hidden, count, n, c.is_centered, scalars.scale, scalars.delta, z);
       } else {
         row = S::inhibition(z, n, c.is_centered, scalars.scale, scalars.delta, z);
       }

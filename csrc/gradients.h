@@ -13,7 +13,7 @@ template <class V, bool Signed>
 struct ValueGradients {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
-  static constexpr int kPanel = Sizes<V>::kStripe;
+  static constexpr int kPanel = Sizes<V>::kGradPanel;
 
   template <int R, int P>
   static void tile(const float* z, float* b, int64_t stride, const float* g, int64_t g_stride, const float* v, float* a,
@@ -34,16 +34,10 @@ struct ValueGradients {
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const float* at = g + r * g_stride + k;
-        const Vec grad = V::set(*at);
         INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
           const typename V::Mask passes = V::gt(size[p], score[r][p]);
-          if (r % 2) {
-            acc[p] = V::add_where_at(passes, acc[p], at);
-            sum[r][p] = Signed ? V::fma_where_at(passes, at, sign[p], sum[r][p]) : V::add_where_at(passes, sum[r][p], at);
-          } else {
-            acc[p] = V::add_where(passes, acc[p], grad);
-            sum[r][p] = Signed ? V::fma_where(passes, grad, sign[p], sum[r][p]) : V::add_where(passes, sum[r][p], grad);
-          }
+          acc[p] = V::add_where_at(passes, acc[p], at);
+          sum[r][p] = Signed ? V::fma_where_at(passes, at, sign[p], sum[r][p]) : V::add_where_at(passes, sum[r][p], at);
         }
       }
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(a + k * kPanel + p * W, acc[p]);
@@ -53,8 +47,8 @@ struct ValueGradients {
   }
 
   // v, a: transposed panels of kPanel keys (Pack::transposed_panels); z, b: score blocks; g: rows x g_stride.
-  static void run(const float* z, float* b, int64_t stride, int64_t rows, const float* g, int64_t g_stride,
-                  const float* v, float* a, int64_t dim, int64_t n) {
+  INHIBITOR_APART static void run(const float* z, float* b, int64_t stride, int64_t rows, const float* g,
+                                  int64_t g_stride, const float* v, float* a, int64_t dim, int64_t n) {
     constexpr int P = V::kGradVecs;
     for (int64_t j = 0; j < n; j += P * W) {
       const int64_t panel = j * dim;
@@ -63,13 +57,14 @@ struct ValueGradients {
         tile<kRows, P>(z + i * stride + j, b + i * stride + j, stride, g + i * g_stride, g_stride, v + panel, a + panel,
                        dim);
       for (; i < rows; ++i)
-        tile<1, P>(z + i * stride + j, b + i * stride + j, stride, g + i * g_stride, g_stride, v + panel, a + panel, dim);
+        tile<1, P>(z + i * stride + j, b + i * stride + j, stride, g + i * g_stride, g_stride, v + panel, a + panel,
+                   dim);
     }
   }
 };
 
 // dq_id += ds_ij * sign(q_id - k_jd),  dk_jd -= the same. q and k are scaled by a power of two so large
-// that any difference but zero is beyond 1 in magnitude: clamping to [-1, 1] gives the sign, 0 at ties.
+// that any difference but zero is beyond 1 in magnitude (V::add_signed).
 template <class V>
 struct ScoreGradients {
   using Vec = typename V::Vec;
@@ -77,59 +72,53 @@ struct ScoreGradients {
   static constexpr int64_t kKeys = 32;  // keys (and their gradients) that stay in the first-level cache
 
   template <int R, int P>
-  static void tile(const float* ds, int64_t ds_stride, int64_t n, const float* q, float* dq, const float* k, float* dk) {
-    const Vec one = V::set(1.0f);
+  static void tile(const float* ds, int64_t ds_stride, int64_t n, const float* q, float* dq, const float* k, float* dk,
+                   int64_t stride) {
     Vec x[R][P], acc[R][P];
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
-        x[r][p] = V::load(q + r * P * W + p * W);
-        acc[r][p] = V::load(dq + r * P * W + p * W);
+        x[r][p] = V::load(q + r * stride + p * W);
+        acc[r][p] = V::load(dq + r * stride + p * W);
       }
     for (int64_t j = 0; j < n; ++j) {
       Vec y[P], sum[P];
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
-        y[p] = V::load(k + j * P * W + p * W);
-        sum[p] = V::load(dk + j * P * W + p * W);
+        y[p] = V::load(k + j * stride + p * W);
+        sum[p] = V::load(dk + j * stride + p * W);
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
-        const float* at = ds + r * ds_stride + j;
-        const Vec weight = V::set(*at);
-        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
-          const Vec sign = V::clamp(V::sub(x[r][p], y[p]), one);
-          acc[r][p] = r % 2 ? V::fma_at(at, sign, acc[r][p]) : V::fma(weight, sign, acc[r][p]);
-          sum[p] = r % 2 ? V::fnma_at(at, sign, sum[p]) : V::fnma(weight, sign, sum[p]);
-        }
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
+          V::add_signed(ds + r * ds_stride + j, x[r][p], y[p], acc[r][p], sum[p]);
       }
-      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dk + j * P * W + p * W, sum[p]);
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dk + j * stride + p * W, sum[p]);
     }
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
-      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dq + r * P * W + p * W, acc[r][p]);
+      INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::store(dq + r * stride + p * W, acc[r][p]);
   }
 
+  // P vectors of features, all pairs.
   template <int P>
-  static void stripe(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq,
-                     const float* k, float* dk) {
-    constexpr int64_t width = P * W;
+  static void features(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq,
+                       const float* k, float* dk, int64_t stride) {
     for (int64_t j = 0; j < n; j += kKeys) {
       const int64_t count = n - j < kKeys ? n - j : kKeys;
       int64_t i = 0;
       for (; i + kRows <= rows; i += kRows)
-        tile<kRows, P>(ds + i * ds_stride + j, ds_stride, count, q + i * width, dq + i * width, k + j * width,
-                       dk + j * width);
+        tile<kRows, P>(ds + i * ds_stride + j, ds_stride, count, q + i * stride, dq + i * stride, k + j * stride,
+                       dk + j * stride, stride);
       for (; i < rows; ++i)
-        tile<1, P>(ds + i * ds_stride + j, ds_stride, count, q + i * width, dq + i * width, k + j * width,
-                   dk + j * width);
+        tile<1, P>(ds + i * ds_stride + j, ds_stride, count, q + i * stride, dq + i * stride, k + j * stride,
+                   dk + j * stride, stride);
     }
   }
 
-  // q, dq: stripes of `rows` rows; k, dk: stripes of n rows (Pack::stripes); dim padded to whole vectors.
-  static void run(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q, float* dq, const float* k,
-                  float* dk, int64_t dim) {
+  // q, dq: `rows` rows; k, dk: n rows; all of `dim` features, whole vectors.
+  INHIBITOR_APART static void run(const float* ds, int64_t ds_stride, int64_t rows, int64_t n, const float* q,
+                                  float* dq, const float* k, float* dk, int64_t dim) {
     constexpr int P = V::kGradVecs;
     int64_t d = 0;
-    for (; d + P * W <= dim; d += P * W)
-      stripe<P>(ds, ds_stride, rows, n, q + d * rows, dq + d * rows, k + d * n, dk + d * n);
-    for (; d < dim; d += W) stripe<1>(ds, ds_stride, rows, n, q + d * rows, dq + d * rows, k + d * n, dk + d * n);
+    for (; d + P * W <= dim; d += P * W) features<P>(ds, ds_stride, rows, n, q + d, dq + d, k + d, dk + d, dim);
+    for (; d < dim; d += W) features<1>(ds, ds_stride, rows, n, q + d, dq + d, k + d, dk + d, dim);
   }
 };
 

@@ -5,14 +5,24 @@
 namespace inhibitor {
 namespace {
 
+// What z takes away from v: v minus it is softshrink (signed) or relu(v - z).
+template <class V, bool Signed>
+struct Removal : V::Clamp {
+  using V::Clamp::Clamp;
+};
+template <class V>
+struct Removal<V, false> {
+  using Vec = typename V::Vec;
+  Removal() = default;
+  explicit Removal(Vec x) : v(x) {}
+  Vec add_to(Vec acc, const float* z) const { return V::add_by_fma(acc, V::min_at(v, z)); }
+  Vec v;
+};
+
 template <class V, bool Signed>
 struct Inhibit {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
-
-  // What z takes away from v: v - removed(v, z) is softshrink (signed) or relu(v - z).
-  static Vec removed(Vec v, Vec z) { return Signed ? V::clamp(v, z) : V::min(v, z); }
-  static Vec removed_at(Vec v, const float* z) { return Signed ? V::clamp_at(v, z) : V::min_at(v, z); }
 
   // Which keys a tile visits: all of them, or those in a list.
   struct All {
@@ -36,16 +46,14 @@ struct Inhibit {
     for (int64_t n = 0; n < keys.count; ++n) {
       const int64_t j = keys[n];
       Vec value[P];
+      Removal<V, Signed> removal[P];
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
         value[p] = V::load(v + j * v_stride + p * W);
+        removal[p] = Removal<V, Signed>(value[p]);
         if (!v_sums) total[p] = V::add(total[p], value[p]);
       }
-      INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
-        const float* at = z + r * z_stride + j;
-        const Vec score = V::set(*at);
-        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
-          acc[r][p] = V::add_by_fma(acc[r][p], r % 2 ? removed_at(value[p], at) : removed(value[p], score));
-      }
+      INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) acc[r][p] = removal[p].add_to(acc[r][p], z + r * z_stride + j);
     }
     INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
       if (v_sums) total[p] = V::load(v_sums + p * W);
@@ -70,22 +78,16 @@ struct Inhibit {
       tile<R, 1>(z, z_stride, v + d, value_dim, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
   }
 
-  // Keys that give something to one of R rows, i.e. reach_j > z_ij; `live` has room for n + W.
   template <int R>
   static Listed alive(const float* z, int64_t z_stride, const float* reach, int64_t n, int32_t* live) {
-    int64_t count = 0;
-    for (int64_t j = 0; j < n; j += W) {
-      Vec least = V::load(z + j);
-      for (int r = 1; r < R; ++r) least = V::min(least, V::load(z + r * z_stride + j));
-      count += V::append(live + count, V::gt(V::load(reach + j), least), static_cast<int32_t>(j));
-    }
-    return {live, count};
+    return {live, Scores<V>::template alive<R>(z, z_stride, reach, n, live, nullptr)};
   }
 
   // A block of rows, every pair valid. Rows go in fours: a list per four costs little more than the dense
   // tile per key, so it pays once a sixth of the keys is dead; the first four speak for their block.
-  static void block(const float* z, int64_t z_stride, int64_t rows_in_block, const float* v, int64_t value_dim,
-                    int64_t n, const float* v_sums, const float* reach, const float* factor, int32_t* live, float* out) {
+  INHIBITOR_APART static void block(const float* z, int64_t z_stride, int64_t rows_in_block, const float* v,
+                                    int64_t value_dim, int64_t n, const float* v_sums, const float* reach,
+                                    const float* factor, int32_t* live, float* out) {
     bool sparse = rows_in_block >= kRows;
     int64_t i = 0;
     for (; i + kRows <= rows_in_block; i += kRows) {
@@ -113,6 +115,8 @@ struct Inhibit {
   }
 
  private:
+  static Vec kept(Vec v, Vec z) { return V::sub(v, Signed ? V::clamp(v, z) : V::min(v, z)); }
+
   // One row, P vectors, only the keys in `live`; nothing of another key is touched.
   template <int P>
   static void listed(const float* z, const int32_t* live, int64_t count, const float* v, int64_t v_stride, float factor,
@@ -125,15 +129,15 @@ struct Inhibit {
       const Vec za = V::set(z[a]), zb = V::set(z[b]);
       for (int p = 0; p < P; ++p) {
         const Vec x = V::load(v + a * v_stride + p * W), y = V::load(v + b * v_stride + p * W);
-        even[p] = V::add_by_fma(even[p], V::sub(x, removed(x, za)));
-        odd[p] = V::add_by_fma(odd[p], V::sub(y, removed(y, zb)));
+        even[p] = V::add_by_fma(even[p], kept(x, za));
+        odd[p] = V::add_by_fma(odd[p], kept(y, zb));
       }
     }
     if (n < count) {
       const Vec za = V::set(z[live[n]]);
       for (int p = 0; p < P; ++p) {
         const Vec x = V::load(v + live[n] * v_stride + p * W);
-        even[p] = V::add_by_fma(even[p], V::sub(x, removed(x, za)));
+        even[p] = V::add_by_fma(even[p], kept(x, za));
       }
     }
     for (int p = 0; p < P; ++p) V::store(out + p * W, V::mul(V::add(even[p], odd[p]), V::set(factor)));

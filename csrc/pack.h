@@ -10,7 +10,6 @@ struct Pack {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
   static constexpr int kPanel = Sizes<V>::kPanel;
-  static constexpr int kStripe = Sizes<V>::kStripe;
 
   // Positions of the valid keys of batch row b, in order; returns their count.
   static int64_t valid_keys(const InhibitorCall& c, int64_t b, int32_t* index) {
@@ -27,17 +26,22 @@ struct Pack {
 
   static Vec load_upto(const float* p, int64_t n) { return n >= W ? V::load(p) : V::load_first(p, static_cast<int>(n)); }
 
-  // out[d] = mean over the rows in `index` of rows[.][d]; padded with zeros to whole vectors.
+  // In what follows row j of `rows` is number index[j], with a null index number j.
+  static const float* row(const float* rows, int64_t stride, const int32_t* index, int64_t j) {
+    return rows + (index ? index[j] : j) * stride;
+  }
+
+  // out[d] = mean over n rows of rows[.][d]; padded with zeros to whole vectors.
   static void column_mean(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float* out) {
     const Vec scale = V::set(1.0f / static_cast<float>(n > 0 ? n : 1));
     for (int64_t d = 0; d < dim; d += W) {
       Vec even = V::zero(), odd = V::zero();
       int64_t j = 0;
       for (; j + 1 < n; j += 2) {
-        even = V::add(even, load_upto(rows + index[j] * stride + d, dim - d));
-        odd = V::add(odd, load_upto(rows + index[j + 1] * stride + d, dim - d));
+        even = V::add(even, load_upto(row(rows, stride, index, j) + d, dim - d));
+        odd = V::add(odd, load_upto(row(rows, stride, index, j + 1) + d, dim - d));
       }
-      if (j < n) even = V::add(even, load_upto(rows + index[j] * stride + d, dim - d));
+      if (j < n) even = V::add(even, load_upto(row(rows, stride, index, j) + d, dim - d));
       V::store(out + d, V::mul(V::add(even, odd), scale));
     }
   }
@@ -54,7 +58,7 @@ struct Pack {
     }
   }
 
-  // Row j of `rows` goes to lane j % Panel of panel j / Panel: out[panel][d][lane] = rows[index[j]][d] - shift[d].
+  // Row j of `rows` goes to lane j % Panel of panel j / Panel: out[panel][d][lane] = rows[j][d] - shift[d].
   // Lanes past n hold -shift or 0; `shift` may be null.
   template <int Panel = kPanel>
   static void transposed_panels(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim,
@@ -65,8 +69,8 @@ struct Pack {
         const Vec offset = shift ? V::load(shift + d) : V::zero();
         Vec x[W];
         for (int i = 0; i < W; ++i) {
-          const Vec row = j + i < n ? load_upto(rows + index[j + i] * stride + d, dim - d) : V::zero();
-          x[i] = V::sub(row, offset);
+          const Vec from = j + i < n ? load_upto(row(rows, stride, index, j + i) + d, dim - d) : V::zero();
+          x[i] = V::sub(from, offset);
         }
         transpose(x);
         for (int64_t i = 0; i < W && d + i < dim; ++i) V::store(panel + (d + i) * Panel, x[i]);
@@ -89,40 +93,22 @@ struct Pack {
     }
   }
 
-  // out[j][0..padded) = scale * (rows[index[j]][.] - shift), zeros past `dim`; null index: rows in order.
+  // out[j][0..padded) = scale * (rows[j] - shift), zeros past `dim`; never -0.
   static void rows(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, int64_t padded,
                    const float* shift, float scale, float* out) {
     const Vec factor = V::set(scale);
     for (int64_t j = 0; j < n; ++j) {
-      const float* row = rows + (index ? index[j] : j) * stride;
+      const float* from = row(rows, stride, index, j);
       for (int64_t d = 0; d < padded; d += W) {
         const Vec offset = shift ? V::load(shift + d) : V::zero();
-        V::store(out + j * padded + d, V::mul(V::sub(load_upto(row + d, dim - d), offset), factor));
+        V::store(out + j * padded + d, V::fma(V::sub(load_upto(from + d, dim - d), offset), factor, V::zero()));
       }
     }
   }
 
-  // The same, cut into stripes of kStripe features (of W at the end): out[stripe][j][.], so that the rows
-  // of a stripe are dense in the cache.
-  static void stripes(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, int64_t padded,
-                      float scale, float* out) {
-    const Vec factor = V::set(scale);
-    for (int64_t j = 0; j < n; ++j) {
-      const float* row = rows + (index ? index[j] : j) * stride;
-      for (int64_t d = 0; d < padded; d += W)
-        V::store(striped(out, n, padded, j, d), V::mul(load_upto(row + d, dim - d), factor));
-    }
-  }
-
-  // Where feature d (a multiple of W) of row j lies among the stripes of n rows.
-  static float* striped(float* base, int64_t n, int64_t padded, int64_t j, int64_t d) {
-    const int64_t start = d / kStripe * kStripe;
-    return start + kStripe <= padded ? base + start * n + j * kStripe + (d - start) : base + d * n + j * W;
-  }
-
-  static float row_sum(const float* row, int64_t padded) {
+  static float row_sum(const float* x, int64_t padded) {
     Vec sum = V::zero();
-    for (int64_t d = 0; d < padded; d += W) sum = V::add(sum, V::load(row + d));
+    for (int64_t d = 0; d < padded; d += W) sum = V::add(sum, V::load(x + d));
     return V::sum(sum);
   }
 
@@ -156,18 +142,33 @@ struct Pack {
     for (int64_t j = n; j < round_up(n, W); ++j) out[j] = 0.0f;
   }
 
-  // The largest finite magnitude in the rows.
-  static float largest(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim) {
+  // The same of transposed panels.
+  template <int Panel>
+  static void panel_reach(const float* panels, int64_t n, int64_t dim, bool is_signed, float* out) {
+    const Vec infinity = V::set(__builtin_inff());
+    for (int64_t j = 0; j < n; j += W) {
+      Vec most = V::zero();
+      for (int64_t d = 0; d < dim; ++d) {
+        const Vec v = V::load(panels + (j / Panel) * Panel * dim + j % Panel + d * Panel);
+        most = V::max(most, V::select(V::is_nan(v), infinity, is_signed ? V::abs(v) : v));
+      }
+      V::store(out + j, most);
+    }
+  }
+
+  // The largest finite magnitude among n floats, whole vectors.
+  static float largest(const float* x, int64_t n) {
     const Vec limit = V::set(3.0e38f);
     Vec most = V::zero();
-    for (int64_t j = 0; j < n; ++j) {
-      const float* row = rows + (index ? index[j] : j) * stride;
-      for (int64_t d = 0; d < dim; d += W) {
-        const Vec x = V::abs(load_upto(row + d, dim - d));
-        most = V::max(most, V::select(V::gt(limit, x), x, V::zero()));
-      }
+    for (int64_t i = 0; i < n; i += W) {
+      const Vec size = V::abs(V::load(x + i));
+      most = V::max(most, V::select(V::gt(limit, size), size, V::zero()));
     }
     return V::largest(most);
+  }
+
+  static void scale(float* x, int64_t n, float factor) {
+    for (int64_t i = 0; i < n; i += W) V::store(x + i, V::mul(V::load(x + i), V::set(factor)));
   }
 };
 

@@ -1,6 +1,7 @@
 // Which keys each query row may see, and the factor that scales its result.
 #pragma once
 #include <cmath>
+#include <limits>
 
 #include "layout.h"
 
@@ -17,13 +18,21 @@ class RowMask {
 
   static bool any(const InhibitorCall& c) { return c.attn_mask || c.is_causal; }
 
-  // valid[j] of query row i for all packed keys.
-  void fill(int64_t i, uint8_t* valid) const {
+  // hidden[j] for query row i and all packed keys, 0: it may see the key, else +inf; +inf past the last key, to
+  // whole vectors. Returns the number that it may see.
+  int64_t fill(int64_t i, float* hidden) const {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
     const int64_t last = call_.is_causal ? i + call_.keys - call_.queries : call_.keys;
-    for (int64_t j = 0; j < count_; ++j) valid[j] = index_[j] <= last;
-    if (!base_) return;
-    const uint8_t* row = base_ + i * call_.attn_mask_stride[2];
-    for (int64_t j = 0; j < count_; ++j) valid[j] &= row[index_[j] * call_.attn_mask_stride[3]] != 0;
+    for (int64_t j = 0; j < count_; ++j) hidden[j] = index_[j] <= last ? 0.0f : infinity;
+    for (int64_t j = count_; j < round_up(count_, kWidest); ++j) hidden[j] = infinity;
+    if (base_) {
+      const uint8_t* row = base_ + i * call_.attn_mask_stride[2];
+      for (int64_t j = 0; j < count_; ++j)
+        if (!row[index_[j] * call_.attn_mask_stride[3]]) hidden[j] = infinity;
+    }
+    int64_t seen = 0;
+    for (int64_t j = 0; j < count_; ++j) seen += hidden[j] == 0.0f;
+    return seen;
   }
 
  private:

@@ -39,10 +39,7 @@ struct Scores {
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) k[p] = V::load(panel + d * kPanel + p * W);
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const float* at = q + r * q_stride + d;
-        const Vec x = V::set(*at);
-        // Every other row has its scalar broadcast by the arithmetic: both kinds of broadcast are scarce.
-        INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
-          acc[r][p] = V::add_by_fma(acc[r][p], r % 2 ? V::min_at(k[p], at) : V::min(k[p], x));
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) acc[r][p] = V::add_by_fma(acc[r][p], V::min_at(k[p], at));
       }
     }
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
@@ -85,8 +82,8 @@ struct Scores {
   }
 
   // s[i][j] for `rows` packed queries and all keys.
-  static void distances(const float* q, const float* q_sums, int64_t q_stride, int64_t rows, const Keys& keys, float* s,
-                        int64_t s_stride) {
+  INHIBITOR_APART static void distances(const float* q, const float* q_sums, int64_t q_stride, int64_t rows,
+                                        const Keys& keys, float* s, int64_t s_stride) {
     const bool direct = keys.sums == nullptr;
     for (int64_t j = 0; j < keys.count; j += kPanel) {
       const int64_t left = keys.count - j;
@@ -126,23 +123,43 @@ struct Scores {
     return row;
   }
 
-  // The same for the keys that `valid` marks; z becomes +inf elsewhere, whatever s holds there.
-  static Row inhibition_masked(const float* s, const uint8_t* valid, int64_t n, bool centered, float scale, float delta,
-                               float* z) {
-    Row row{0.0f, 0, false};
-    double sum = 0.0;
-    for (int64_t j = 0; j < n; ++j) {
-      row.count += valid[j];
-      sum += valid[j] ? static_cast<double>(s[j]) : 0.0;
+  // The same for the `count` keys whose `hidden` is 0 (RowMask); z becomes +inf elsewhere, whatever s holds there.
+  static Row inhibition_masked(const float* s, const float* hidden, int64_t count, int64_t n, bool centered,
+                               float scale, float delta, float* z) {
+    Row row{0.0f, count, false};
+    const Vec infinity = V::set(kInfinity), factor = V::set(scale), shift = V::set(delta);
+    if (centered && count > 0) {
+      Vec sum = V::zero();
+      for (int64_t j = 0; j < n; j += W)
+        sum = V::add(sum, V::select(V::gt(infinity, V::load(hidden + j)), V::load(s + j), V::zero()));
+      row.mean = V::sum(sum) / static_cast<float>(count);
     }
-    if (centered && row.count > 0) row.mean = static_cast<float>(sum / static_cast<double>(row.count));
-    for (int64_t j = 0; j < n; ++j) {
-      const float x = (s[j] - row.mean) * scale + delta;
-      row.is_nan |= valid[j] && !(x == x);
-      z[j] = valid[j] ? (x <= 0.0f ? 0.0f : x) : kInfinity;  // NaN stays
+    const Vec mean = V::set(row.mean);
+    unsigned nan = 0;
+    for (int64_t j = 0; j < n; j += W) {
+      const typename V::Mask seen = V::gt(infinity, V::load(hidden + j));
+      const Vec x = V::max(V::zero(), V::fma(V::sub(V::load(s + j), mean), factor, shift));
+      nan |= V::bits(V::is_nan(x)) & V::bits(seen);
+      V::store(z + j, V::select(seen, x, infinity));
     }
+    row.is_nan = nan != 0;
     pad(z, n);
     return row;
+  }
+
+  // Lists the keys that R rows of z leave something of, reach_j > z_ij for one of them; returns their count.
+  // `live` has room for n + W; `bits`, where given, gets the same as one word per W keys.
+  template <int R>
+  static int64_t alive(const float* z, int64_t z_stride, const float* reach, int64_t n, int32_t* live, uint32_t* bits) {
+    int64_t count = 0;
+    for (int64_t j = 0; j < n; j += W) {
+      Vec least = V::set(kInfinity);
+      INHIBITOR_UNROLL for (int r = 0; r < R; ++r) least = V::min(V::load(z + r * z_stride + j), least);  // skips NaN
+      const typename V::Mask some = V::gt(V::load(reach + j), least);
+      if (bits) bits[j / W] = V::bits(some);
+      count += V::append(live + count, some, static_cast<int32_t>(j));
+    }
+    return count;
   }
 
   static constexpr float kInfinity = std::numeric_limits<float>::infinity();

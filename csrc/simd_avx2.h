@@ -13,6 +13,7 @@ struct Avx2 {
   static constexpr int kWidth = 8;
   static constexpr int kTileVecs = 2;
   static constexpr int kGradVecs = 1;
+  static constexpr float kSparse = 0.25f;
   static constexpr const char* kName = "avx2";
 
   static Vec zero() { return _mm256_setzero_ps(); }
@@ -51,7 +52,8 @@ struct Avx2 {
   static Mask is_nan(Vec a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
   static Vec select(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, m); }
   static Vec add_where(Mask m, Vec acc, Vec x) { return add(acc, _mm256_and_ps(m, x)); }
-  static Vec fma_where(Mask m, Vec a, Vec b, Vec acc) { return fma(_mm256_and_ps(m, a), b, acc); }
+  static Vec sign_of(Vec v) { return _mm256_and_ps(v, sign_bit()); }
+  static Vec flip_where(Mask m, Vec x, Vec sign) { return _mm256_and_ps(m, _mm256_xor_ps(x, sign)); }  // elsewhere 0
   static unsigned bits(Mask m) { return static_cast<unsigned>(_mm256_movemask_ps(m)); }
 
   static Vec zip_low(Vec a, Vec b) {
@@ -61,13 +63,38 @@ struct Avx2 {
     return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
   }
 
-  // The same with a scalar operand in memory; only AVX-512 gains from having the form.
+  // With a scalar operand in memory.
   static Vec min_at(Vec a, const float* x) { return min(a, set(*x)); }
-  static Vec clamp_at(Vec v, const float* z) { return clamp(v, set(*z)); }
-  static Vec fma_at(const float* a, Vec b, Vec c) { return fma(set(*a), b, c); }
-  static Vec fnma_at(const float* a, Vec b, Vec c) { return fnma(set(*a), b, c); }
+  static Mask gt_at(Vec a, const float* x) { return gt(a, set(*x)); }
   static Vec add_where_at(Mask m, Vec acc, const float* x) { return add_where(m, acc, set(*x)); }
-  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return fma_where(m, set(*a), b, acc); }
+  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return fma(_mm256_and_ps(m, set(*a)), b, acc); }
+
+  // Adds clamp(v, -z, z) = sign(v) min(|v|, z), z a scalar in memory.
+  struct Clamp {
+    Clamp() = default;
+    explicit Clamp(Vec v) : size(abs(v)), sign(sign_one(v)) {}
+    Vec add_to(Vec acc, const float* z) const { return fma(min_at(size, z), sign, acc); }
+    Vec size, sign;
+  };
+
+  // up += w sign(x - y), down -= w sign(x - y), w a scalar in memory; x not -0. The integer sign instruction
+  // does it for 2.0f, whose bits negated as an integer are those of -2.0f.
+  static constexpr float kSign = 2.0f;  // the factor by which a sign comes out too large
+  static void add_signed(const float* w, Vec x, Vec y, Vec& up, Vec& down) {
+    const __m256i two = _mm256_castps_si256(set(kSign)), difference = _mm256_castps_si256(sub(x, y));
+    const Vec sign = _mm256_castsi256_ps(_mm256_sign_epi32(two, difference));
+    up = fma(set(*w), sign, up);
+    down = fnma(set(*w), sign, down);
+  }
+
+  // Lane m of x[0] becomes the sum across the lanes of x[m].
+  static void sum_each(Vec (&x)[kWidth]) {
+    for (int m = 0; m < 4; ++m)
+      x[m] = add(_mm256_permute2f128_ps(x[m], x[m + 4], 0x20), _mm256_permute2f128_ps(x[m], x[m + 4], 0x31));
+    for (int m = 0; m < 4; m += 2)
+      x[m] = add(_mm256_shuffle_ps(x[m], x[m + 1], 0x44), _mm256_shuffle_ps(x[m], x[m + 1], 0xEE));
+    x[0] = add(_mm256_shuffle_ps(x[0], x[2], 0x88), _mm256_shuffle_ps(x[0], x[2], 0xDD));
+  }
 
   // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
   static int append(int32_t* out, Mask m, int32_t first) {
@@ -78,6 +105,13 @@ struct Avx2 {
       n += static_cast<int>(set >> lane & 1u);
     }
     return n;
+  }
+
+  // Lanes whose bit is set take the next float from `p`, the others 0.
+  static Vec expand(const float* p, uint32_t bits) {
+    float x[kWidth];
+    for (int lane = 0; lane < kWidth; ++lane) x[lane] = bits >> lane & 1u ? *p++ : 0.0f;
+    return load(x);
   }
 
  private:

@@ -16,6 +16,7 @@ struct Portable {
   static constexpr int kWidth = 4;
   static constexpr int kTileVecs = 2;
   static constexpr int kGradVecs = 1;
+  static constexpr float kSparse = 0.5f;
   static constexpr const char* kName = "portable";
 
   static Vec zero() { return Vec{}; }
@@ -61,19 +62,42 @@ struct Portable {
   static Mask is_nan(Vec a) { return a != a; }
   static Vec select(Mask m, Vec a, Vec b) { return as_float((m & as_int(a)) | (~m & as_int(b))); }
   static Vec add_where(Mask m, Vec acc, Vec x) { return acc + as_float(m & as_int(x)); }
-  static Vec fma_where(Mask m, Vec a, Vec b, Vec acc) { return as_float(m & as_int(a)) * b + acc; }
+  static Vec sign_of(Vec v) { return as_float(as_int(v) & INT32_MIN); }
+  static Vec flip_where(Mask m, Vec x, Vec sign) { return as_float(m & (as_int(x) ^ as_int(sign))); }  // elsewhere 0
   static unsigned bits(Mask m) { return static_cast<unsigned>((m[0] & 1) | (m[1] & 2) | (m[2] & 4) | (m[3] & 8)); }
 
   static Vec zip_low(Vec a, Vec b) { return Vec{a[0], b[0], a[1], b[1]}; }
   static Vec zip_high(Vec a, Vec b) { return Vec{a[2], b[2], a[3], b[3]}; }
 
-  // The same with a scalar operand in memory; only AVX-512 gains from having the form.
+  // With a scalar operand in memory.
   static Vec min_at(Vec a, const float* x) { return min(a, set(*x)); }
-  static Vec clamp_at(Vec v, const float* z) { return clamp(v, set(*z)); }
-  static Vec fma_at(const float* a, Vec b, Vec c) { return fma(set(*a), b, c); }
-  static Vec fnma_at(const float* a, Vec b, Vec c) { return fnma(set(*a), b, c); }
+  static Mask gt_at(Vec a, const float* x) { return gt(a, set(*x)); }
   static Vec add_where_at(Mask m, Vec acc, const float* x) { return add_where(m, acc, set(*x)); }
-  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return fma_where(m, set(*a), b, acc); }
+  static Vec fma_where_at(Mask m, const float* a, Vec b, Vec acc) { return as_float(m & as_int(set(*a))) * b + acc; }
+
+  // Adds clamp(v, -z, z), z a scalar in memory.
+  struct Clamp {
+    Clamp() = default;
+    explicit Clamp(Vec x) : v(x) {}
+    Vec add_to(Vec acc, const float* z) const { return acc + clamp(v, set(*z)); }
+    Vec v;
+  };
+
+  // up += w sign(x - y), down -= w sign(x - y), w a scalar in memory.
+  static constexpr float kSign = 1.0f;  // the factor by which a sign comes out too large
+  static void add_signed(const float* w, Vec x, Vec y, Vec& up, Vec& down) {
+    const Vec difference = x - y;
+    const Mask flipped = as_int(set(*w)) ^ (as_int(difference) & INT32_MIN);
+    const Vec signed_w = as_float((difference != 0.0f) & flipped);
+    up += signed_w;
+    down -= signed_w;
+  }
+
+  // Lane m of x[0] becomes the sum across the lanes of x[m].
+  static void sum_each(Vec (&x)[kWidth]) {
+    for (int half = kWidth / 2; half > 0; half /= 2)
+      for (int m = 0; m < half; ++m) x[m] = add(zip_low(x[m], x[m + half]), zip_high(x[m], x[m + half]));
+  }
 
   // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
   static int append(int32_t* out, Mask m, int32_t first) {
@@ -84,6 +108,13 @@ struct Portable {
       n += static_cast<int>(set >> lane & 1u);
     }
     return n;
+  }
+
+  // Lanes whose bit is set take the next float from `p`, the others 0.
+  static Vec expand(const float* p, uint32_t bits) {
+    float x[kWidth];
+    for (int lane = 0; lane < kWidth; ++lane) x[lane] = bits >> lane & 1u ? *p++ : 0.0f;
+    return load(x);
   }
 
  private:

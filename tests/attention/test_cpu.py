@@ -71,6 +71,61 @@ def test_agrees_with_reference_where_most_pairs_give_nothing(shape, signed, mask
     compare(tensors, 1e-4, signed=signed, **masks(mask, shape))  # sums of the scalars cancel
 
 
+def mostly_dead(shape: Shape) -> dict[str, torch.Tensor]:
+    """Inputs of which fewer than a quarter of the keys are alive for any of four rows: gradients are sparse."""
+    tensors = inputs(shape)
+    tensors["value"] = small_values(*tensors["value"].shape)
+    tensors["value"][:, :, torch.arange(shape.keys) % 7 != 0] = 0
+    tensors["value"][:, :, -1] = 1  # in the last, incomplete vector of keys
+    z = inhibition_scores(tensors["query"], tensors["key"], gamma=tensors["gamma"], delta=tensors["delta"])
+    reach = tensors["value"].abs().amax(-1).repeat_interleave(shape.heads // shape.kv_heads, 1)
+    alive = (z < reach[:, :, None])[:, :, : shape.queries // 4 * 4].unflatten(2, (-1, 4)).any(3)
+    assert 0.01 < alive.float().mean() < 0.22
+    return tensors
+
+
+SPARSE_SHAPES = {
+    "whole": Shape(1, 2, 2, 64, 64, 32, 32),
+    "odd": Shape(2, 4, 2, 37, 111, 16, 40),
+    "narrow": Shape(2, 3, 3, 34, 63, 7, 5),
+    "wide": Shape(1, 2, 1, 6, 130, 96, 128),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
+@pytest.mark.parametrize("shape", SPARSE_SHAPES.values(), ids=SPARSE_SHAPES.keys())
+def test_sparse_gradients_agree_with_reference(shape, signed, mask):
+    compare(mostly_dead(shape), 1e-4, signed=signed, **masks(mask, shape))
+
+
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
+def test_ties_of_sparse_gradients(signed):
+    # Scores are multiples of 1/4 around 2, values multiples of 1/4 up to 1: many a pair is alive by a tie only.
+    shape = Shape(1, 2, 2, 37, 64, 16, 17)  # the mean of 64 keys is exact
+    tensors = inputs(shape, lambda *s: torch.randint(0, 2, s).float() * 2 - 1)
+    tensors["value"] = torch.randint(-4, 5, tensors["value"].shape).float() / 4
+    tensors["delta"] = torch.zeros(2)
+    z = inhibition_scores(tensors["query"], tensors["key"], gamma=tensors["gamma"], center="none")
+    reach = tensors["value"].abs().amax(-1)[:, :, None]
+    assert (z == reach).float().mean() > 0.02
+    assert (z < reach).float().mean() < 0.05
+    compare(tensors, 3e-5, signed=signed, center="none")
+
+
+def test_a_nan_row_leaves_its_neighbours_alone():
+    shape = Shape(1, 1, 1, 8, 70, 16, 16)
+    clean, grad = mostly_dead(shape), torch.randn(1, 1, 8, 16)
+    dirty = {n: t.clone() for n, t in clean.items()}
+    dirty["query"][:, :, [3, 4]] = math.nan
+    others = [0, 1, 2, 5, 6, 7]
+    grad[:, :, [3, 4]] = 0
+    got, expected = (outputs(t, grad, "cpu", torch.float32) for t in (dirty, clean))
+    for name in ("out", "query"):  # other lists, other rounding
+        assert error(got[name][:, :, others], expected[name][:, :, others]) < 1e-5, name
+    assert error(got["value"], expected["value"]) < 1e-5
+
+
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_agrees_with_reference_on_gaussians(shape, mask):
@@ -210,9 +265,10 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert all(t.grad.dtype == dtype and t.grad.isfinite().all() for t in tensors.values())
 
 
-def test_result_is_the_same_for_any_number_of_threads():
+@pytest.mark.parametrize("draw", [mostly_dead, lambda shape: inputs(shape, torch.randn)], ids=["sparse", "dense"])
+def test_result_is_the_same_for_any_number_of_threads(draw):
     shape = Shape(2, 4, 2, 517, 131, 16, 16)
-    tensors, grad = inputs(shape, torch.randn), torch.randn(2, 4, 517, 16)
+    tensors, grad = draw(shape), torch.randn(2, 4, 517, 16)
     results = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)

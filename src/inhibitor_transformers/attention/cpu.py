@@ -47,17 +47,17 @@ def refuses(call: AttentionCall) -> str | None:
 
 def run(call: AttentionCall) -> Tensor:
     """The context H, (B, H, Nq, Dv), in the dtype of the query."""
-    tensors = tuple(t.to(torch.float32) for t in call.tensors())
+    tensors = tuple(t if t.dtype == torch.float32 else t.to(torch.float32) for t in call.tensors())
     masks = (call.key_padding_mask, call.attn_mask)
     options = (call.length_reference, call.is_causal, call.signed, call.center == "mean")
     out: Tensor
     if not _is_plain(tensors):
         out = torch.ops.inhibitor.cpu_forward(*tensors, *masks, *options)
     elif torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        out = _Attention.apply(*tensors, *masks, *options)
+        out = _Attention.apply(*tensors, *masks, options)
     else:
         out = _forward(tensors, masks, options)
-    return out.to(call.query.dtype)
+    return out if out.dtype == call.query.dtype else out.to(call.query.dtype)
 
 
 def _is_plain(tensors: Tensors) -> bool:
@@ -78,18 +78,19 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
-        out = _forward(args[:7], args[7:9], args[9:])
+        out = _forward(args[:7], args[7:9], args[9])
         ctx.save_for_backward(out, *args[:9])
-        ctx.options = args[9:]
+        ctx.options = args[9]
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         if torch.is_grad_enabled() or not _is_plain((grad,)):  # the operator can be differentiated again
-            return _backward(ctx, grad)
+            return _backward(ctx, grad)[:10]
         out, *tensors, key_padding_mask, attn_mask = ctx.saved_tensors
         *grads, scalars = _gradients(grad, out, tuple(tensors), (key_padding_mask, attn_mask), ctx.options)
-        return (*grads, *scalars.unbind(0), *(None,) * 6)
+        per_head = scalars.sum(1).unbind(0) if any(ctx.needs_input_grad[3:7]) else (None,) * 4
+        return (*grads, *per_head, None, None, None)
 
 
 @torch.library.custom_op("inhibitor::cpu_forward", mutates_args=(), device_types="cpu")
@@ -153,7 +154,8 @@ def cpu_backward(
     """Gradients of query, key, value, and of the scalars as (4, H): gamma, eta, delta, length exponent."""
     tensors = (query, key, value, gamma, eta, delta, length_exponent)
     options = (length_reference, is_causal, is_signed, is_centered)
-    return _gradients(grad, out, tensors, (key_padding_mask, attn_mask), options)
+    *grads, scalars = _gradients(grad, out, tensors, (key_padding_mask, attn_mask), options)
+    return grads[0], grads[1], grads[2], scalars.sum(1)
 
 
 @cpu_backward.register_fake
@@ -231,6 +233,7 @@ def _forward(tensors: Tensors, masks: Masks, options: Options) -> Tensor:
 def _gradients(
     grad: Tensor, out: Tensor, tensors: Tensors, masks: Masks, options: Options
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value, and of the scalars per batch row: (4, B, H)."""
     inputs = [_unit_stride(t) for t in tensors[:3]]
     grad, out = _unit_stride(grad), _unit_stride(out)
     gq, gk, gv = (_heads_last(t, t.shape[-1]) for t in inputs)
@@ -240,13 +243,14 @@ def _gradients(
     scalars = inputs[0].new_empty((4, *inputs[0].shape[:2]))
     outputs = (*_pointer(grad), *_pointer(gq), *_pointer(gk), *_pointer(gv), scalars.data_ptr())
     native.library().backward(_describe(inputs, tensors[3:], masks, options, out, outputs))
-    return gq, gk, gv, scalars.sum(1)
+    return gq, gk, gv, scalars
 
 
 def _heads_last(like: Tensor, features: int) -> Tensor:
     """An empty (B, H, N, features) whose memory is (B, N, H, features): merging the heads is then free."""
     batch, heads, rows, _ = like.shape
-    return like.new_empty((batch, rows, heads, features)).transpose(1, 2)
+    strides = (rows * heads * features, features, heads * features, 1)
+    return torch.empty_strided((batch, heads, rows, features), strides, dtype=like.dtype, device=like.device)
 
 
 def _unit_stride(t: Tensor) -> Tensor:
