@@ -178,6 +178,8 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
 def _per_head(name: str, given: Scalar, query: Tensor, heads: int) -> Tensor:
     dtype = compute_dtype(query.dtype)
     if isinstance(given, Tensor):
+        if given.shape == (heads,) and given.dtype == dtype and given.device == query.device:
+            return given  # a model's own scalars: for a short text the steps below would take longer than its attention
         if given.dim() > 1 or (given.dim() == 1 and given.shape[0] != heads):
             raise ValueError(f"{name} must be a number or one per head, shape ({heads},), got {_shape(given)}")
         if not given.is_floating_point():
