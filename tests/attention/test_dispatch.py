@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.attention import available_engines, dispatch, engine_report, inhibitor_attention
+from inhibitor_transformers.attention import available_engines, dispatch, engine_report, inhibitor_attention, native
 from inhibitor_transformers.attention.call import AttentionCall
 from inhibitor_transformers.attention.dispatch import REFERENCE, Engine
 
@@ -27,7 +27,7 @@ def engine(
     def run(call: AttentionCall) -> Tensor:
         return torch.ones_like(call.query)
 
-    return Engine(name, f"the {name} one", run, lambda: unavailable, refuses)
+    return Engine(name, lambda: f"the {name} one", run, lambda: unavailable, refuses)
 
 
 def refuses_causal(call: AttentionCall) -> str | None:
@@ -80,8 +80,18 @@ def test_report_names_every_engine() -> None:
     assert engine_report() == [
         ("absent", "the absent one", "no such hardware"),
         ("fast", "the fast one", "available"),
-        ("reference", REFERENCE.description, "available"),
+        ("reference", REFERENCE.describe(), "available"),
     ]
+
+
+@pytest.mark.skipif(native.unavailable() is not None, reason=f"engine cpu: {native.unavailable()}")
+def test_the_report_says_which_instruction_set_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = native.library()
+    for isa in library.isas:
+        monkeypatch.setattr(library, "isa", isa)
+        described = {name: description for name, description, _ in engine_report()}["cpu"]
+        assert f"instruction set {isa} of {', '.join(library.isas)}" in described
+        assert library.threading in described
 
 
 @pytest.mark.usefixtures("engines")

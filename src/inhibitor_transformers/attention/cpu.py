@@ -27,13 +27,14 @@ def unavailable() -> str | None:
     return native.unavailable()
 
 
-def description() -> str:
-    """The instruction set in use and the threads."""
+def describe() -> str:
+    """The instruction set in use, those to choose from, and whose threads run."""
+    what = "fused C++ kernels in float32, CPU tensors"
     try:
         library = native.library()
     except native.UnavailableError:
-        return "fused C++ kernels"
-    return f"fused C++ kernels, {library.isa} of {', '.join(library.isas)}; threads: {library.threading}"
+        return what
+    return f"{what}; instruction set {library.isa} of {', '.join(library.isas)}; threads: {library.threading}"
 
 
 def refuses(call: AttentionCall) -> str | None:

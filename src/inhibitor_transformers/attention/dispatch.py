@@ -20,12 +20,12 @@ _log = logging.getLogger(__name__)
 class Engine:
     """One implementation of the operation.
 
-    `unavailable()` says why this machine cannot run it (None: it can); `refuses(call)` why it cannot
-    serve this call (None: it can). Both must be cheap: they run before every call.
+    `describe()` says what runs here, for `inhibit env`. `unavailable()` says why this machine cannot run it (None: it
+    can); `refuses(call)` why it cannot serve this call (None: it can). The last two run before every call: cheap.
     """
 
     name: str
-    description: str
+    describe: Callable[[], str]
     run: Callable[[AttentionCall], Tensor]
     unavailable: Callable[[], str | None]
     refuses: Callable[[AttentionCall], str | None]
@@ -33,7 +33,7 @@ class Engine:
 
 REFERENCE = Engine(
     name="reference",
-    description="plain torch, every device and dtype, differentiable twice",
+    describe=lambda: "plain torch, every device and dtype, differentiable twice",
     run=reference.run,
     unavailable=lambda: None,
     refuses=lambda call: None,
@@ -41,7 +41,7 @@ REFERENCE = Engine(
 
 CPU = Engine(
     name="cpu",
-    description="fused C++ kernels, float32 arithmetic, CPU tensors",
+    describe=cpu.describe,
     run=cpu.run,
     unavailable=cpu.unavailable,
     refuses=cpu.refuses,
@@ -94,7 +94,7 @@ def available_engines() -> list[str]:
 
 def engine_report() -> list[tuple[str, str, str]]:
     """(name, description, "available" or the reason why not) of every engine."""
-    return [(e.name, e.description, e.unavailable() or "available") for e in ENGINES]
+    return [(e.name, e.describe(), e.unavailable() or "available") for e in ENGINES]
 
 
 def serving_engine(device: torch.device) -> str:
