@@ -52,7 +52,7 @@ dense forward pass, whatever is skipped; the ceiling is measured on registers al
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     require_green_tests()
-    library = native.library()
+    library = native.kernels()
     if options.isa:
         library.use_isa(options.isa)
     report = Report(options.output)
@@ -108,7 +108,7 @@ def operation_tables(report: Report, rows: list[tuple[str, Measurement]], best: 
 
 
 def instruction_set_tables(report: Report, options: argparse.Namespace) -> None:
-    library = native.library()
+    library = native.kernels()
     best, *lower = library.isas
     rows = []
     for shape in options.shape:

@@ -28,7 +28,7 @@ def extra_memory(side: str, shape: tuple[int, ...], threads: int) -> tuple[float
         return None
     run = subprocess.run(
         [sys.executable, str(Path(__file__)), side, *map(str, (*shape, threads))],
-        env=os.environ | {"LD_PRELOAD": str(library), native.ISA_VARIABLE: native.library().isa},
+        env=os.environ | {"LD_PRELOAD": str(library), native.ISA_VARIABLE: native.kernels().isa},
         check=True,
         capture_output=True,
         text=True,

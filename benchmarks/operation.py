@@ -96,7 +96,7 @@ def measure(inputs: Inputs, effort: Effort) -> Measurement:
 
 def measure_instruction_sets(inputs: Inputs, effort: Effort) -> Measurement:
     """Sides `sdpa` and one for every instruction set that the machine has."""
-    names = native.library().isas
+    names = native.kernels().isas
     return Measurement(
         shape=tuple(inputs[0].shape),
         layers=1,
@@ -129,7 +129,7 @@ def _slow(inputs: Inputs) -> tuple[Sides, Sides]:
 
 def _with_each(names: list[str], call: Callable[..., Callable[[], object]], inputs: Inputs) -> Sides:
     """The choice is made before every call; it is a comparison of names, too short to be seen."""
-    library, ours = native.library(), call(rivals.fused, inputs)
+    library, ours = native.kernels(), call(rivals.fused, inputs)
 
     def chosen(name: str) -> object:
         library.use_isa(name)

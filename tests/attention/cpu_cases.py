@@ -28,7 +28,7 @@ class Shape:
 @contextmanager
 def instruction_set(name: str) -> Iterator[None]:
     """Run with one instruction set, with scratch memory poisoned by NaN."""
-    library = native.library()
+    library = native.kernels()
     before = library.isa
     library.use_isa(name)
     library.poison_scratch(True)

@@ -25,7 +25,7 @@ SHAPES = {
 MASKS = ("none", "padding", "attn_mask", "causal", "all")
 
 
-@pytest.fixture(params=native.library().isas, autouse=True)
+@pytest.fixture(params=native.kernels().isas, autouse=True)
 def isa(request):
     torch.manual_seed(0)
     threads = torch.get_num_threads()

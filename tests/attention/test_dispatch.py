@@ -86,7 +86,7 @@ def test_report_names_every_engine() -> None:
 
 @pytest.mark.skipif(native.unavailable() is not None, reason=f"engine cpu: {native.unavailable()}")
 def test_the_report_says_which_instruction_set_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = native.library()
+    library = native.kernels()
     for isa in library.isas:
         monkeypatch.setattr(library, "isa", isa)
         described = {name: description for name, description, _ in engine_report()}["cpu"]

@@ -58,7 +58,7 @@ def tables(file: Path) -> list[list[list[str]]]:
 
 
 def test_attention_with_a_student(script: Script, student: Path, tmp_path: Path) -> None:
-    output, library = tmp_path / "table.md", native.library()
+    output, library = tmp_path / "table.md", native.kernels()
     before = library.isa
     inputs = ["--student", str(student), "--text", str(student / "text.txt"), "--lengths", "8", "16"]
     shapes = ["--shape", "2,1,5,4"]

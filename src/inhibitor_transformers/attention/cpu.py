@@ -31,7 +31,7 @@ def describe() -> str:
     """The instruction set in use, those to choose from, and whose threads run."""
     what = "fused C++ kernels in float32, CPU tensors"
     try:
-        library = native.library()
+        library = native.kernels()
     except native.UnavailableError:
         return what
     return f"{what}; instruction set {library.isa} of {', '.join(library.isas)}; threads: {library.threading}"
@@ -227,7 +227,7 @@ cpu_backward.register_autograd(_double_backward, setup_context=_save_for_double_
 def _forward(tensors: Tensors, masks: Masks, options: Options) -> Tensor:
     inputs = [_unit_stride(t) for t in tensors[:3]]
     out = _heads_last(inputs[0], inputs[2].shape[-1])
-    native.library().forward(_describe(inputs, tensors[3:], masks, options, out, _NO_GRADIENTS))
+    native.kernels().forward(_describe(inputs, tensors[3:], masks, options, out, _NO_GRADIENTS))
     return out
 
 
@@ -243,7 +243,7 @@ def _gradients(
         gv.zero_()
     scalars = inputs[0].new_empty((4, *inputs[0].shape[:2]))
     outputs = (*_pointer(grad), *_pointer(gq), *_pointer(gk), *_pointer(gv), scalars.data_ptr())
-    native.library().backward(_describe(inputs, tensors[3:], masks, options, out, outputs))
+    native.kernels().backward(_describe(inputs, tensors[3:], masks, options, out, outputs))
     return gq, gk, gv, scalars
 
 

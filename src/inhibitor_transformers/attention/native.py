@@ -63,7 +63,7 @@ class Library:
 _loaded: Library | str | None = None
 
 
-def library() -> Library:
+def kernels() -> Library:
     """The library, loaded on first use. Raises UnavailableError."""
     global _loaded
     if _loaded is None:
@@ -80,7 +80,7 @@ def library() -> Library:
 def unavailable() -> str | None:
     """Why the library cannot be used here; None when it can."""
     try:
-        library()
+        kernels()
     except UnavailableError as reason:
         return str(reason)
     return None
