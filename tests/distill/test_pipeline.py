@@ -180,6 +180,16 @@ def test_a_start_brings_its_own_settings(teacher_path, text_path, tmp_path):
     assert (student.inhibitor_signed, student.type_vocab_size) == (False, 0)
 
 
+@pytest.mark.parametrize("within", [".", "stages/1-calibrate/student"])
+def test_a_start_is_not_overwritten_by_its_own_run(within, teacher_path, text_path, tmp_path):
+    config = settings(teacher_path, text_path, [CALIBRATE])
+    distill(config, tmp_path / "run")
+    before = weights_of(tmp_path / "run")
+    with pytest.raises(ConfigError, match="lies in the output folder"):
+        distill(config | {"start": str(tmp_path / "run" / within)}, tmp_path / "run", overwrite=True)
+    assert weights_of(tmp_path / "run").keys() == before.keys()
+
+
 @pytest.mark.parametrize(
     ("start", "others", "said"),
     [

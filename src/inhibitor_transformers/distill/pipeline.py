@@ -68,6 +68,10 @@ class Distillation:
         self.config, self.output, self.runtime, self.say = config, output, runtime or {}, say
         self.stages = [config.build_stage(i, self._stage_folder(i), **self.runtime) for i in range(len(config.stages))]
         self._require_one_process()
+        if config.start:
+            folder = Path(config.start).resolve()
+            inside = output.resolve() in (folder, *folder.parents)
+            require(not inside, f"start {config.start!r} lies in the output folder {output}; name another output")
         settings = dataclasses.asdict(config)
         check_output(output, settings, resume=resume, overwrite=overwrite)
         self.tokenizer = load_tokenizer(config.teacher)
