@@ -18,7 +18,6 @@ from transformers import AutoModel, AutoTokenizer
 
 from inhibitor_transformers.distill import ConfigError, Distillation, DistillConfig
 from inhibitor_transformers.distill import pipeline as pipeline_module
-from inhibitor_transformers.distill.config import StageArguments
 from inhibitor_transformers.distill.objectives import ContextObjective, HiddenObjective, MaskedLMObjective
 from inhibitor_transformers.distill.pipeline import plan_of
 from inhibitor_transformers.models import InhibiDistilBertForMaskedLM, InhibiDistilBertModel
@@ -518,11 +517,6 @@ class TestRefusals:
             with pytest.raises((ValueError, OSError), match=message):
                 distill(chain | change, folder, **flags)
         assert [p.name for p in tmp_path.iterdir()] == ["old.txt"]
-
-    def test_more_than_one_process(self, chain, tmp_path, monkeypatch):
-        monkeypatch.setattr(StageArguments, "world_size", property(lambda self: 2))
-        with pytest.raises(ConfigError, match="runs in one process, not 2: start it without torchrun"):
-            distill(chain, tmp_path / "run")
 
     def test_another_architecture(self, text_path, tmp_path):
         from transformers import ElectraConfig, ElectraModel

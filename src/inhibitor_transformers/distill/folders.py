@@ -1,4 +1,7 @@
-"""Output folders: never overwritten unasked, never half-written, resumable only with the same settings."""
+"""Output folders: never overwritten unasked, never half-written, resumable only with the same settings.
+
+Of several processes the main one writes; the others come back once it is done.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .processes import is_main_process, wait_for_everyone
 from .settings import ConfigError
 
 RECORD = "run.yaml"
@@ -56,12 +60,15 @@ def prepare_output(output: Path, settings: dict[str, Any], *, resume: bool, over
     Deletes what `overwrite` allows: call it when nothing can go wrong any more. Raises as `check_output`.
     """
     check_output(output, settings, resume=resume, overwrite=overwrite)
-    if overwrite and _is_used(output):
-        shutil.rmtree(output)
-    output.mkdir(parents=True, exist_ok=True)
-    half = output / f"{RECORD}.half"
-    half.write_text(_as_text(settings), encoding="utf-8")
-    half.replace(output / RECORD)
+    wait_for_everyone()  # what one process writes, none must find while it checks
+    if is_main_process():
+        if overwrite and _is_used(output):
+            shutil.rmtree(output)
+        output.mkdir(parents=True, exist_ok=True)
+        half = output / f"{RECORD}.half"
+        half.write_text(_as_text(settings), encoding="utf-8")
+        half.replace(output / RECORD)
+    wait_for_everyone()
 
 
 def _as_text(settings: dict[str, Any]) -> str:
@@ -86,19 +93,35 @@ def _is_json(file: Path) -> bool:
     return True
 
 
-def save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
+def save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Save model and tokenizer so that `folder` either is complete or is not there."""
+    if is_main_process():
+        _save_atomically(folder, model, tokenizer)
+    wait_for_everyone()
+
+
+def save_into(output: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Save model and tokenizer beside what `output` already holds; each file is replaced whole."""
+    if is_main_process():
+        saved = output / "model"
+        _save_atomically(saved, model, tokenizer)
+        for file in saved.iterdir():
+            file.replace(output / file.name)
+        saved.rmdir()
+    wait_for_everyone()
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write `value` to a file that is not read again by the run."""
+    if is_main_process():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(value, indent=2, default=str), encoding="utf-8")
+
+
+def _save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     half = folder.with_name(folder.name + ".half")
     shutil.rmtree(half, ignore_errors=True)
     model.save_pretrained(half)
     tokenizer.save_pretrained(half)
     shutil.rmtree(folder, ignore_errors=True)
-    return half.rename(folder)
-
-
-def save_into(output: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Save model and tokenizer beside what `output` already holds; each file is replaced whole."""
-    saved = save_atomically(output / "model", model, tokenizer)
-    for file in saved.iterdir():
-        file.replace(output / file.name)
-    saved.rmdir()
+    half.rename(folder)

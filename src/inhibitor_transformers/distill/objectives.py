@@ -98,13 +98,9 @@ class MaskedLMObjective:
 
     def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         chosen = batch["labels"] != losses.IGNORED
-        student = getattr(model, "module", model)  # the head runs at masked positions only
-        hidden = student.base_model(**model_inputs(batch)).last_hidden_state[chosen]
-        with torch.no_grad():
-            teacher = self.teacher.model.eval()
-            target = teacher.base_model(**model_inputs(batch)).last_hidden_state[chosen]
-            soft = masked_lm_logits(teacher, target)
-        logits = masked_lm_logits(student, hidden)
+        hidden = model.base_model(**model_inputs(batch)).last_hidden_state[chosen]  # the head runs at these only
+        target, soft = self.teacher.at_positions(batch, chosen)
+        logits = masked_lm_logits(model, hidden)
         return {
             "soft_targets": self.alpha_ce * losses.soft_target_divergence(logits, soft, self.temperature, count),
             "masked_lm": self.alpha_mlm * losses.cross_entropy(logits, batch["labels"][chosen], count),

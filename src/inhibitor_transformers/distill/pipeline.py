@@ -31,6 +31,7 @@ from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks.text import english_on_this_machine, load_texts, split_held_out
 from .config import DistillConfig, MaskedLMArguments, StageArguments
 from .folders import check_output, fingerprint, prepare_output, save_atomically, save_into
+from .processes import on_main_process, require_joined, wait_for_everyone
 from .settings import require
 from .stages import run_stage
 from .start import load_start, student_from_start
@@ -50,8 +51,9 @@ class Distillation:
         resume: go on where an interrupted run with the same settings stopped.
         overwrite: delete an existing folder first.
         runtime: further TrainingArguments of every trained stage, e.g. `use_cpu`, `report_to`.
-        say: receives one-line progress messages.
+        say: receives one-line progress messages, in the main process.
 
+    Under torchrun or accelerate launch, every process makes and runs the same; stages are trained data-parallel.
     Raises ConfigError or ValueError before any work is done.
     """
 
@@ -65,9 +67,10 @@ class Distillation:
         runtime: dict[str, Any] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        self.config, self.output, self.runtime, self.say = config, output, runtime or {}, say
+        self.config, self.output, self.runtime, self.say = config, output, runtime or {}, on_main_process(say)
         self.stages = [config.build_stage(i, self._stage_folder(i), **self.runtime) for i in range(len(config.stages))]
-        self._require_one_process()
+        self.arguments = self._arguments()
+        require_joined(self.arguments.world_size)
         if config.start:
             folder = Path(config.start).resolve()
             inside = output.resolve() in (folder, *folder.parents)
@@ -83,7 +86,7 @@ class Distillation:
             if isinstance(stage, StageArguments):
                 require_positions(model.config, max(stage.lengths), f"{stage.name}.lengths")
         self.start = load_start(config.start, model.config, self.plan) if config.start else None
-        self.teacher = Teacher(model.to(self._device()))
+        self.teacher = Teacher(model.to(self.arguments.device))
         self.texts = self._texts()
         settings["texts"] = fingerprint(self.texts)
         prepare_output(output, settings, resume=resume, overwrite=overwrite)
@@ -95,6 +98,7 @@ class Distillation:
         """
         set_seed(self.config.seed)
         finished = self._finished()
+        wait_for_everyone()  # until all have seen the same: the main process is about to finish more
         student = self._student(finished)
         self.say(f"teacher {self.config.teacher}: {self.plan.teacher_depth} layers; {len(self.plan)} in the student")
         self.say(self.plan.table())
@@ -110,14 +114,10 @@ class Distillation:
         save_into(self.output, student, self.tokenizer)
         return student
 
-    def _require_one_process(self) -> None:
-        """The objectives call parts of the student, which the gradient exchange between processes does not see."""
-        processes = max((s.world_size for s in self.stages if isinstance(s, StageArguments)), default=1)
-        require(processes == 1, f"distillation runs in one process, not {processes}: start it without torchrun")
-
-    def _device(self) -> torch.device:
+    def _arguments(self) -> TrainingArguments:
+        """Of any trained stage: device and processes are the same for all."""
         trained = [stage for stage in self.stages if isinstance(stage, StageArguments)]
-        return (trained[0] if trained else TrainingArguments(str(self.output), **self.runtime)).device
+        return trained[0] if trained else TrainingArguments(str(self.output), **self.runtime)
 
     def _stage_folder(self, index: int) -> Path:
         return self.output / "stages" / f"{index + 1}-{self.config.stage_names[index]}"
@@ -128,7 +128,7 @@ class Distillation:
         return [*done, False].index(False)
 
     def _student(self, finished: int) -> InhibiDistilBertPreTrainedModel:
-        config, device = self.config, self._device()
+        config, device = self.config, self.arguments.device
         if finished:
             folder = self._stage_folder(finished - 1) / "student"
             self.say(f"resuming after stage {finished} of {len(self.stages)}")

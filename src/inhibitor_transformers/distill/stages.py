@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from .config import (
     StageConfig,
 )
 from .data import MaskedStepBatches, StepBatches, exact_windows, pad_windows, token_windows, unpack
-from .folders import last_whole_checkpoint
+from .folders import last_whole_checkpoint, write_json
 from .memory import estimate_memory
 from .objectives import ContextObjective, HiddenObjective, MaskedLMObjective, Objective, teacher_scales
 from .teacher import Teacher
@@ -74,9 +74,7 @@ def _calibrate(
     if not batches:
         raise ValueError(f"nothing to calibrate on: no text is as long as {min(stage.lengths)} tokens")
     result = calibrate(student, teacher, plan, batches)
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {"before": result.before, "relative_error": result.relative_error}
-    (folder / "calibration.json").write_text(json.dumps(record), encoding="utf-8")
+    write_json(folder / "calibration.json", dataclasses.asdict(result))
     for i, (before, after) in enumerate(zip(result.before, result.relative_error, strict=True)):
         say(f"layer {i}: relative error of the contexts {_mean(before):.3g} -> {_mean(after):.3f}")
 
@@ -121,7 +119,7 @@ def _train(
             say(f"resuming from {checkpoint.name}")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     student.eval()
-    (folder / "log.json").write_text(json.dumps(trainer.state.log_history), encoding="utf-8")
+    write_json(folder / "log.json", trainer.state.log_history)
 
 
 def _objective(

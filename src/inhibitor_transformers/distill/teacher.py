@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..models.contexts import output_projections, record_contexts
+from ..models.heads import masked_lm_logits
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -38,15 +40,28 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Tensor], *, contexts: bool = False, hidden: bool = False) -> Signals:
         """Signals for a batch with `input_ids`, `attention_mask` and, where its tokenizer gives them, segment ids."""
-        self.model.eval()
         projections = output_projections(self.model) if contexts else []
-        with record_contexts(projections) as recorded:
+        with self._exactly(), record_contexts(projections) as recorded:
             output = self.model(**model_inputs(batch), output_hidden_states=hidden)
         return Signals(
             hidden=tuple(output.hidden_states) if hidden else (),
             contexts=tuple(recorded),
             logits=getattr(output, "logits", None),
         )
+
+    @torch.no_grad()
+    def at_positions(self, batch: Mapping[str, Tensor], chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Last hidden states (M, dim) and masked-LM logits (M, vocab) where `chosen`, (B, N) bool, is true."""
+        with self._exactly():
+            hidden = self.model.base_model(**model_inputs(batch)).last_hidden_state[chosen]
+            return hidden, masked_lm_logits(self.model, hidden)
+
+    @contextmanager
+    def _exactly(self) -> Iterator[None]:
+        """In evaluation mode, and in the weights' precision also where the student trains under autocast."""
+        self.model.eval()
+        with torch.autocast(self.model.device.type, enabled=False):
+            yield
 
 
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,31 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import ProgressCallback, Trainer
+from transformers import PreTrainedModel, ProgressCallback, Trainer
 
 from ..attention import InhibitorScalars
 from .losses import IGNORED
 from .objectives import Objective, Terms
+from .processes import require_joined
 from .progress import TermProgress
+from .sampling import LengthGroups
 
 _OBJECTIVE_FILE = "objective.safetensors"
+
+
+class TrainingStep(nn.Module):
+    """Student and objective as one module that gives the loss terms of a batch.
+
+    DistributedDataParallel exchanges the gradients of what its module's forward computes; objectives call parts of
+    the student, which the student's own forward would hide from it.
+    """
+
+    def __init__(self, student: PreTrainedModel, objective: Objective) -> None:
+        super().__init__()
+        self.student, self.objective = student, objective
+
+    def forward(self, batch: Mapping[str, Any], count: Tensor | float) -> Terms:
+        return self.objective(self.student, batch, count)
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -32,6 +49,9 @@ class DistillationTrainer(Trainer):
         dropout: False switches the student's dropout off (matching a teacher that has none).
 
     Modules of the objective, such as projections, are trained along and kept in the checkpoints, beside the student.
+    Several processes share every step: losses, logs and weights are those of one process with their batches together.
+
+    Raises ValueError for settings under which a step's batches would not be counted together.
     """
 
     # Every term is divided by the number of items in the whole accumulated batch.
@@ -48,6 +68,7 @@ class DistillationTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self._require_counted_together()
         if not self.args.disable_tqdm and self.pop_callback(ProgressCallback) is not None:
             self.add_callback(TermProgress)
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the accumulated batch
@@ -57,14 +78,33 @@ class DistillationTrainer(Trainer):
         self._term_sums: dict[str, Tensor] = {}
         self._logged_at = 0  # step at which these sums began
 
+    def _require_counted_together(self) -> None:
+        require_joined(self.args.world_size)
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"one process for {self.args.n_gpu} GPUs: start one for each, with torchrun --nproc_per_node "
+                f"{self.args.n_gpu}, or show it one GPU with CUDA_VISIBLE_DEVICES=0"
+            )
+        if self.args.world_size > 1 and not self.args.average_tokens_across_devices:
+            raise ValueError("average_tokens_across_devices must be true: losses are means over all processes' tokens")
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        examples = self.train_dataset if train_dataset is None else train_dataset
+        return LengthGroups(
+            [len(example["input_ids"]) for example in examples],
+            self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
+            self.args.seed,
+            lambda: int(self.state.epoch or 0),
+        )
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser that the arguments name, with the scalars in a group of their own, without weight decay."""
         if self.optimizer is None:
             target = model if model is not None else self.model
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, target)
             self.optimizer = optimizer_class(self._parameter_groups(target), **options)
-            if isinstance(objective := self.objective, nn.Module):  # Trainer empties the model's gradients only
-                self.optimizer.register_step_post_hook(lambda *_: objective.zero_grad())
         return self.optimizer
 
     def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -72,7 +112,6 @@ class DistillationTrainer(Trainer):
         decaying = set(self.get_decay_parameter_names(model))
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         if isinstance(self.objective, nn.Module):
-            self.objective.to(self.args.device)
             named += list(self.objective.named_parameters())
         rate, decay = self.args.learning_rate, self.args.weight_decay
         groups = [
@@ -102,22 +141,29 @@ class DistillationTrainer(Trainer):
         count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != IGNORED).sum()
         if not self._term_sums:
             self._logged_at = self.state.global_step
-        terms = self.objective(model, inputs, count)
+        terms = model(inputs, count)
         loss = torch.stack(list(terms.values())).sum()
-        self._require_finite(terms, loss)
-        for name, term in terms.items():
-            self._term_sums[name] = self._term_sums.get(name, torch.zeros_like(term)) + term.detach()
+        whole = self._over_processes(terms)
+        self._require_finite(whole)
+        for name, term in whole.items():
+            self._term_sums[name] = self._term_sums.get(name, torch.zeros_like(term)) + term
         # Gradients are averaged over processes, the terms already divided by the count of all of them.
         return loss * self.accelerator.num_processes
 
-    def _require_finite(self, terms: Terms, loss: Tensor) -> None:
-        if bool(torch.isfinite(loss)):
+    def _over_processes(self, terms: Terms) -> Terms:
+        """The terms of the whole distributed batch, without gradients."""
+        values = self.accelerator.reduce(torch.stack([term.detach() for term in terms.values()]), reduction="sum")
+        return dict(zip(terms, values, strict=True))
+
+    def _require_finite(self, terms: Terms) -> None:
+        if bool(torch.isfinite(torch.stack(list(terms.values())).sum())):
             return
         wrong = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or ["the sum of all terms"]
         step = self.state.global_step + 1
         kept = Path(str(self.args.output_dir)) / f"stopped-before-step-{step}"
         if self._weights_are_finite():
             self.save_model(str(kept))
+            self.accelerator.wait_for_everyone()  # when one process ends, the others are stopped
             where = f"the weights before that step are in {kept}"
         else:
             where = f"the weights are not finite any more; the checkpoints in {self.args.output_dir} are from before"
@@ -135,7 +181,9 @@ class DistillationTrainer(Trainer):
                 f"{self.args.output_dir} are from before"
             )
         super().save_model(str(folder), _internal_call=_internal_call)
-        if isinstance(self.objective, nn.Module) and (state := self.objective.state_dict()):
+        if not self.args.should_save or not isinstance(self.objective, nn.Module):
+            return
+        if state := self.objective.state_dict():
             save_file(state, folder / _OBJECTIVE_FILE)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
@@ -143,6 +191,7 @@ class DistillationTrainer(Trainer):
         file = Path(str(resume_from_checkpoint)) / _OBJECTIVE_FILE
         if isinstance(self.objective, nn.Module) and file.exists():
             self.objective.load_state_dict(load_file(file))
+        self.model_wrapped = self.accelerator.prepare_model(TrainingStep(self.model, self.objective))
         return super().train(resume_from_checkpoint, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
