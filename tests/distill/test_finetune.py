@@ -99,6 +99,13 @@ def run(source: str, data: TaskData, output: Path, **settings: Any) -> FinetuneR
     return finetune(source, data, arguments, output, **({"say": lambda _: None} | flags))
 
 
+def trainer_log(folder: Path) -> list[dict[str, float]]:
+    """The log of the last checkpoint of a run."""
+    states = (folder / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    last = max(states, key=lambda file: int(file.parent.name.split("-")[1]))
+    return json.loads(last.read_text())["log_history"]
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> TaskData:
     return custom(tmp_path_factory.mktemp("reviews"), reviews(240), reviews(60, seed=1))
@@ -182,15 +189,34 @@ class TestPlain:
         """Labels of the training set are the other way round, so every epoch is worse than the one before."""
         turned = [row | {"label": 1 - row["label"]} for row in reviews(240)]
         data = custom(tmp_path / "data", turned, reviews(60, seed=1))
-        result = run(teacher[0], data, tmp_path / "run", num_train_epochs=3, save_total_limit=None, learning_rate=1e-4)
+        result = run(teacher[0], data, tmp_path / "run", num_train_epochs=3, save_total_limit=None, learning_rate=1e-3)
         checkpoints = sorted((tmp_path / "run" / "checkpoints").iterdir(), key=lambda p: int(p.name.split("-")[1]))
         assert len(checkpoints) == 3
-        log = json.loads((checkpoints[-1] / "trainer_state.json").read_text())["log_history"]
+        log = trainer_log(tmp_path / "run")
         scores = [entry["eval_validation_accuracy"] for entry in log if "eval_validation_accuracy" in entry]
         best = int(np.argmax(scores))
         assert scores[best] > scores[-1]
         assert result.scores["validation"]["accuracy"] == scores[best]
         assert_same_weights(tmp_path / "run", checkpoints[best])
+
+    def test_the_best_epoch_can_be_chosen_by_a_part_of_train(self, student_path, tmp_path):
+        """A fifth of the training examples; validation, whose labels are the other way round, has no say."""
+        turned = [row | {"label": 1 - row["label"]} for row in reviews(60, seed=1)]
+        data = custom(tmp_path / "data", reviews(240), turned)
+        result = run(student_path, data, tmp_path / "run", num_train_epochs=3, selection_share=0.2)
+        log = trainer_log(tmp_path / "run")
+        chosen = [entry["eval_selection_accuracy"] for entry in log if "eval_selection_accuracy" in entry]
+        assert len(chosen) == 3
+        assert result.selection_score == max(chosen) > 0.9
+        assert set(result.scores) == {"validation"}
+        assert result.scores["validation"]["accuracy"] < 0.1
+        assert max(entry["step"] for entry in log) == 3 * (192 // 16)
+
+    def test_it_stops_early_where_nothing_gets_better(self, teacher, tmp_path):
+        turned = [row | {"label": 1 - row["label"]} for row in reviews(240)]
+        data = custom(tmp_path / "data", turned, reviews(60, seed=1))
+        run(teacher[0], data, tmp_path / "run", num_train_epochs=6, learning_rate=1e-3, early_stopping_patience=1)
+        assert max(entry["epoch"] for entry in trainer_log(tmp_path / "run")) < 6
 
     def test_the_head_of_a_masked_lm_gives_way(self, tmp_path, data):
         student = saved(InhibiDistilBertForMaskedLM.from_teacher(bert()), tmp_path / "student")

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
+    EarlyStoppingCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainingArguments,
@@ -26,7 +27,7 @@ from ..measure.positions import require_positions
 from ..measure.task_score import score_task
 from ..measure.tokenizers import require_same_tokenizer
 from ..models.pretrained import SAFE_LOADING, load_pretrained, load_tokenizer
-from ..tasks import Task, TaskData, chance_level, compute_metrics, encode
+from ..tasks import Task, TaskData, chance_level, compute_metrics, encode, hold_out
 from .folders import check_output, fingerprint, last_whole_checkpoint, prepare_output, save_into
 from .memory import estimate_memory
 from .objectives import TaskObjective
@@ -35,6 +36,12 @@ from .teacher import Teacher
 from .trainer import DistillationTrainer
 
 Scores = dict[str, dict[str, float]]
+
+SELECTION = "selection"  # name of the held-out part of the training examples
+
+
+class TeacherAtChanceError(ValueError):
+    """The teacher knows nothing of the task, so that there is nothing to distil."""
 
 
 @dataclass
@@ -46,6 +53,9 @@ class FinetuneArguments(TrainingArguments):
     alpha_task, alpha_soft, alpha_hidden: weights of the task's own loss, of the teacher's soft targets and of the
         last hidden states; the last two count with a teacher only.
     temperature: of the soft targets (a regression compares logits instead).
+    selection_share: share of the training examples that is held out to choose the best epoch by; 0 chooses by the
+        first evaluation split, which then says less about texts that were never looked at.
+    early_stopping_patience: stop after so many epochs without a better score; None trains to the end.
     """
 
     num_train_epochs: float = 3
@@ -59,6 +69,7 @@ class FinetuneArguments(TrainingArguments):
     save_strategy: str = "epoch"
     save_total_limit: int | None = 2
     load_best_model_at_end: bool = True
+    train_sampling_strategy: str = "group_by_length"  # or half of a batch of sentences is padding
     remove_unused_columns: bool | None = False
     report_to: str | None = "none"
     disable_tqdm: bool | None = False  # None would hide the bar wherever logging is quiet
@@ -69,21 +80,30 @@ class FinetuneArguments(TrainingArguments):
     alpha_soft: float = 0.5
     alpha_hidden: float = 0.0
     temperature: float = 2.0
+    selection_share: float = 0.0
+    early_stopping_patience: int | None = None
 
     def __post_init__(self) -> None:
         require(self.max_length >= 8, f"max_length must be at least 8 tokens, got {self.max_length}")
         require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
         weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
         require(all(w >= 0 for w in weights.values()), f"loss weights must not be negative, got {weights}")
+        require(0 <= self.selection_share < 1, f"selection_share must be from 0 to below 1, got {self.selection_share}")
+        patience = self.early_stopping_patience
+        require(patience is None or patience > 0, f"early_stopping_patience must be positive, got {patience}")
         super().__post_init__()
 
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """Scores of the best epoch on every evaluation split, those of the teacher, and the wall time in seconds."""
+    """Scores of the best epoch on every evaluation split, those of the teacher, and the wall time in seconds.
+
+    selection_score: the main metric that the best epoch was chosen by.
+    """
 
     scores: Scores
     teacher_scores: Scores | None
+    selection_score: float | None
     seconds: float
 
 
@@ -129,15 +149,20 @@ def finetune(
     for note in data.notes:
         say(note)
     # Both give the same ids; only the teacher's own tokenizer is sure to give the segments that it was trained with.
-    train = encode(data.train, teacher_tokenizer or tokenizer, data.task, arguments.max_length)
-    trainer = _trainer(model, tokenizer, data, train, arguments, teacher)
+    train, selection = _training_examples(data, arguments)
+    encoded = encode(train, teacher_tokenizer or tokenizer, data.task, arguments.max_length)
+    trainer = _trainer(model, tokenizer, data.task, encoded, selection, arguments, teacher)
     tokens = arguments.per_device_train_batch_size * arguments.max_length
     say(f"{estimate_memory(model, teacher.model if teacher else None, model.config, tokens)}, at full length")
     checkpoint = last_whole_checkpoint(output / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    scores = score_task(model, tokenizer, data, max_length=arguments.max_length)
-    _require_best_restored(trainer, scores, data.task)
-    result = FinetuneResult(scores, teacher_scores, time.monotonic() - started)
+    evaluation = data.evaluation | selection
+    scores = score_task(model, tokenizer, replace(data, evaluation=evaluation), max_length=arguments.max_length)
+    ((chosen_by, _),) = selection.items()
+    _require_best_restored(trainer, scores[chosen_by], data.task)
+    selection_score = scores[chosen_by][data.task.main_metric]
+    scores = {split: scores[split] for split in data.evaluation}
+    result = FinetuneResult(scores, teacher_scores, selection_score, time.monotonic() - started)
     save_into(output, model, tokenizer)
     record = dataclasses.asdict(result) | {"settings": settings, "notes": data.notes}
     (output / "results.json").write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
@@ -179,29 +204,43 @@ def _checked_teacher(
         score, chance = values[task.main_metric], chance_level(task, data.evaluation[split][task.label_column])
         say(f"teacher on {task.name} {split}: {task.main_metric} {score:.4f} (chance {chance:.4f})")
         if score <= chance:
-            raise ValueError(
+            raise TeacherAtChanceError(
                 f"teacher {source!r} is no better than chance on {task.name} {split}: {task.main_metric} {score:.4f} "
                 f"against {chance:.4f}; a model fine-tuned on {task.name} with this tokenizer is needed"
             )
     return Teacher(model), scores
 
 
+def _training_examples(data: TaskData, arguments: FinetuneArguments) -> tuple[Dataset, dict[str, Dataset]]:
+    """What is trained on, and the one split that the best epoch is chosen by."""
+    if arguments.selection_share == 0:
+        return data.train, dict([next(iter(data.evaluation.items()))])
+    train, held_out = hold_out(
+        data.train,
+        data.task,
+        seed=arguments.seed,
+        source=f"the training examples of {data.task.name}",
+        fraction=arguments.selection_share,
+    )
+    return train, {SELECTION: held_out}
+
+
 def _trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    data: TaskData,
+    task: Task,
     train: Dataset,
+    selection: dict[str, Dataset],
     arguments: FinetuneArguments,
     teacher: Teacher | None,
 ) -> DistillationTrainer:
-    task = data.task
 
     def metrics(prediction: Any) -> dict[str, float]:
         logits = prediction.predictions
         return compute_metrics(task, logits[0] if isinstance(logits, tuple) else logits, prediction.label_ids)
 
-    first = next(iter(data.evaluation))
-    arguments.metric_for_best_model = f"eval_{first}_{task.main_metric}"
+    ((chosen_by, examples),) = selection.items()
+    arguments.metric_for_best_model = f"eval_{chosen_by}_{task.main_metric}"
     arguments.greater_is_better = True
     objective = TaskObjective(
         regression=task.is_regression,
@@ -215,18 +254,18 @@ def _trainer(
         model=model,
         args=arguments,
         train_dataset=train,
-        eval_dataset={s: encode(d, tokenizer, task, arguments.max_length) for s, d in data.evaluation.items()},
+        eval_dataset={chosen_by: encode(examples, tokenizer, task, arguments.max_length)},
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_metrics=metrics,
+        callbacks=[EarlyStoppingCallback(patience)] if (patience := arguments.early_stopping_patience) else None,
         objective=objective,
         scalar_learning_rate_factor=arguments.scalar_learning_rate_factor,
     )
 
 
-def _require_best_restored(trainer: DistillationTrainer, scores: Scores, task: Task) -> None:
-    best = trainer.state.best_metric
-    now = next(iter(scores.values()))[task.main_metric]
+def _require_best_restored(trainer: DistillationTrainer, scores: dict[str, float], task: Task) -> None:
+    best, now = trainer.state.best_metric, scores[task.main_metric]
     if trainer.args.load_best_model_at_end and best is not None and not np.isclose(best, now, atol=5e-3):
         raise RuntimeError(f"the best checkpoint scored {task.main_metric} {best:.4f}, the restored model {now:.4f}")
 

@@ -4,6 +4,7 @@ Imports of datasets, scikit-learn and scipy wait until something is loaded or me
 """
 
 from .data import TaskData, encode, load_task
+from .holdout import hold_out
 from .metrics import chance_level, compute_metrics
 from .registry import TASKS, Task, get_task
 from .text import english_on_this_machine, load_texts, split_held_out
@@ -17,6 +18,7 @@ __all__ = [
     "encode",
     "english_on_this_machine",
     "get_task",
+    "hold_out",
     "load_task",
     "load_texts",
     "split_held_out",

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 HELD_OUT_FRACTION = 0.2
 
 
-def hold_out(dataset: Dataset, task: Task, *, seed: int, source: str) -> tuple[Dataset, Dataset]:
-    """(train, held out): a stratified fifth of the examples, the same for the same seed.
+def hold_out(
+    dataset: Dataset, task: Task, *, seed: int, source: str, fraction: float = HELD_OUT_FRACTION
+) -> tuple[Dataset, Dataset]:
+    """(train, held out): a stratified `fraction` of the examples, the same for the same seed.
 
     Stratified by class (regression: drawn at random). Examples with identical texts stay on one
     side, so that nothing held out is trained on. Raises ValueError when there are too few.
@@ -28,7 +30,7 @@ def hold_out(dataset: Dataset, task: Task, *, seed: int, source: str) -> tuple[D
     held_groups: list[int] = []
     for label in np.unique(labels):
         members = np.unique(group[labels[group] == label])
-        count = round(HELD_OUT_FRACTION * len(members)) or int(len(members) > 1)
+        count = round(fraction * len(members)) or int(len(members) > 1)
         held_groups.extend(rng.permutation(members)[:count])
     held = np.isin(group, held_groups)
     if not held.any() or held.all():

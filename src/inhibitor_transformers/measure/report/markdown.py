@@ -26,18 +26,21 @@ def render_markdown(report: DistillationReport) -> str:
     """The whole report but its plots; texts are escaped, so that they show as they are."""
     sections = [f"# {_text(report.title)}", _text(introduction(report))]
     if report.stages:
-        sections += [_table(stage_table(report)), _text(STAGES_EXPLAINED), _table(layer_table(report))]
+        sections += [markdown_table(stage_table(report)), _text(STAGES_EXPLAINED), markdown_table(layer_table(report))]
     if report.throughput:
-        sections += [_table(throughput_table(report)), _text(throughput_verdict(report.throughput))]
+        sections += [markdown_table(throughput_table(report)), _text(throughput_verdict(report.throughput))]
     sections += ["## Load the student", *(_code(*item) for item in loading_code(report.student_path))]
     if report.facts:
-        sections.append(_table(Table("Facts", ["what", "value"], [list(fact) for fact in report.facts]), numbers=False))
+        sections.append(
+            markdown_table(Table("Facts", ["what", "value"], [list(fact) for fact in report.facts]), numbers=False)
+        )
     if report.notes:
         sections += ["## Notes", "\n".join(f"- {_line(note)}" for note in report.notes)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _table(table: Table, *, numbers: bool = True) -> str:
+def markdown_table(table: Table, *, numbers: bool = True) -> str:
+    """A table with its title as a heading; nothing for a table without rows."""
     if not table.rows:
         return ""
     rule = ["---", *["---:" if numbers else "---"] * (len(table.header) - 1)]

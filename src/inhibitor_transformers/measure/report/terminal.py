@@ -19,12 +19,13 @@ def print_summary(report: DistillationReport, console: Console) -> None:
     for table in (stage_table(report), layer_table(report), throughput_table(report)):
         if table.rows:
             # Cropping would lose the last columns where the terminal is too narrow.
-            console.print(_rich(table), crop=False, overflow="ignore")
+            console.print(rich_table(table), crop=False, overflow="ignore")
     if verdict := throughput_verdict(report.throughput):
         console.print(Text(verdict))
 
 
-def _rich(table: Table) -> RichTable:
+def rich_table(table: Table) -> RichTable:
+    """A table of the report as rich draws it."""
     # Text, not str: rich would take brackets in a string for its markup.
     drawn = RichTable(
         title=Text(table.title), title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)

@@ -1,0 +1,50 @@
+"""`inhibit study`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .options import Output, Resume, Set, quiet, resolve_model
+
+
+def study(
+    config: Annotated[Path, typer.Argument(help="YAML with the models, tasks, seeds and the schedule (see configs/).")],
+    output: Output,
+    set_: Set = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Fine-tunings at a time.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each.")] = 1,
+    table_only: Annotated[bool, typer.Option("--table-only", help="Print the tables of what is finished.")] = False,
+    resume: Resume = False,
+) -> None:
+    """Fine-tune several models on several tasks and seeds, and print the table; interrupted, it goes on."""
+    from ..distill.settings import build, load_yaml, override, require
+    from ..distill.study import Study, StudyConfig, run_study
+    from ..distill.study.table import drop_table, rate_table, score_table
+    from ..measure.report.terminal import rich_table
+
+    quiet()
+    console = Console()
+    settings = override(load_yaml(config), set_ or [])
+    built: StudyConfig = build(StudyConfig, settings, where="the study")
+    resolved = {name: dataclasses.asdict(row) | {"model": resolve_model(row.model)} for name, row in built.rows.items()}
+    built = dataclasses.replace(built, models=resolved)
+    if table_only:
+        require(output.is_dir(), f"there is no study in {output}")
+        finished = Study(built, output)
+    else:
+        finished = run_study(
+            built,
+            output,
+            jobs=jobs,
+            threads=threads,
+            resume=resume,
+            say=lambda line: console.print(line, markup=False, highlight=False),
+        )
+    for table in (score_table(finished), drop_table(finished), rate_table(finished)):
+        if table.rows:
+            console.print(rich_table(table), crop=False, overflow="ignore")

@@ -1,0 +1,87 @@
+"""The fine-tunings of a study: which are finished, and which can be run now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import StudyConfig
+
+RESULTS = "results.json"  # there when a fine-tuning is finished
+REFUSED = "refused.txt"  # there when it makes no sense, with the reason
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fine-tuning of a study."""
+
+    task: str
+    model: str
+    learning_rate: float
+    seed: int
+
+    def folder(self, output: Path) -> Path:
+        return output / self.task / self.model.replace(" ", "-") / f"lr-{self.learning_rate:g}" / f"seed-{self.seed}"
+
+
+class Study:
+    """The fine-tunings of a study in one folder: those that are finished, and those that can be run now."""
+
+    def __init__(self, config: StudyConfig, output: Path) -> None:
+        self.config, self.output = config, output
+
+    def result(self, cell: Cell) -> dict[str, Any] | None:
+        """results.json of a finished fine-tuning."""
+        file = cell.folder(self.output) / RESULTS
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def refused(self, cell: Cell) -> bool:
+        """Whether the teacher was found to be no better than chance, so that there is nothing to distil."""
+        return (cell.folder(self.output) / REFUSED).exists()
+
+    def learning_rate(self, task: str, model: str) -> float | None:
+        """The one of the grid with the best held-out score; None while some of the grid is not finished."""
+        grid = self._grid(task, model)
+        if len(grid) == 1:
+            return grid[0].learning_rate
+        scores = {c.learning_rate: r["selection_score"] for c in grid if (r := self.result(c)) is not None}
+        return max(scores, key=scores.__getitem__) if len(scores) == len(grid) else None
+
+    def cells(self, task: str, model: str) -> list[Cell]:
+        """The fine-tunings that make a cell of the table, one per seed; none while the learning rate is open."""
+        rate = self.learning_rate(task, model)
+        return [Cell(task, model, rate, seed) for seed in self.config.seeds] if rate is not None else []
+
+    def pending(self) -> Iterator[Cell]:
+        """What can be run now: the first seed of all tasks comes first, then the next."""
+        for seed in self.config.seeds:
+            for model in self.config.rows:
+                for task in self.config.tasks:
+                    known = self.cells(task, model) or self._grid(task, model)
+                    for cell in {*known, *self._grid(task, model)}:
+                        if cell.seed == seed and self._can_run(cell):
+                            yield cell
+
+    def teacher_folder(self, cell: Cell) -> Path | None:
+        """The fine-tuned teacher of a cell, or None if it has none."""
+        teacher = self.config.rows[cell.model].teacher
+        if teacher is None:
+            return None
+        (own,) = (c for c in self.cells(cell.task, teacher) if c.seed == cell.seed)
+        return own.folder(self.output)
+
+    def is_teacher(self, model: str) -> bool:
+        return any(row.teacher == model for row in self.config.rows.values())
+
+    def _grid(self, task: str, model: str) -> list[Cell]:
+        return [Cell(task, model, rate, self.config.seeds[0]) for rate in self.config.learning_rates]
+
+    def _can_run(self, cell: Cell) -> bool:
+        if self.result(cell) is not None or self.refused(cell):
+            return False
+        teacher = self.config.rows[cell.model].teacher
+        needed = self.cells(cell.task, teacher) if teacher else []
+        return teacher is None or any(c.seed == cell.seed and self.result(c) is not None for c in needed)

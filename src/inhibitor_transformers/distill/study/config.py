@@ -1,0 +1,87 @@
+"""What a study compares: its rows, its tasks and the schedule that all of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...tasks import get_task
+from ..finetune import FinetuneArguments
+from ..settings import build, require
+
+_DATA_SETTINGS = ("max_train_examples", "max_eval_examples")
+_OF_THE_STUDY = {
+    "output_dir": "the study's folder decides",
+    "learning_rate": "give learning_rates",
+    "seed": "give seeds",
+}
+
+
+@dataclass(frozen=True)
+class StudyModel:
+    """A row of the table. teacher: another row, whose fine-tuned models (same task, same seed) teach this one.
+
+    control: the row that this one is compared with.
+    """
+
+    model: str
+    teacher: str | None = None
+    control: str | None = None
+
+
+@dataclass
+class StudyConfig:
+    """models: the rows by name; tasks: settings of the training that differ per task, and how much data to use.
+
+    learning_rates: the grid, the same for every model. training: settings of `inhibit finetune` for all.
+    data: as for `inhibit finetune`. data_seed: draws subsets of the data, the same for all seeds.
+    """
+
+    models: dict[str, Any]
+    tasks: dict[str, Any]
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    learning_rates: list[float] = field(default_factory=lambda: [1e-4])
+    training: dict[str, Any] = field(default_factory=dict)
+    data: str | None = None
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, kind in (("models", dict), ("tasks", dict), ("seeds", list), ("learning_rates", list)):
+            value = getattr(self, name)
+            require(isinstance(value, kind) and bool(value), f"{name} must be a {kind.__name__} of at least one entry")
+        self.rows = {name: _row(name, given) for name, given in self.models.items()}
+        for name, row in self.rows.items():
+            for role in ("teacher", "control"):
+                other = getattr(row, role)
+                require(other is None or other in self.rows, f"models: {name}: {role} {other!r} is none of the models")
+            teacher = self.rows[row.teacher] if row.teacher else None
+            require(teacher is None or teacher.teacher is None, f"models: {name}: its teacher has a teacher itself")
+        several = len(self.learning_rates) > 1
+        for task in self.tasks:
+            get_task(task)
+            arguments = self.arguments(task, self.learning_rates[0], self.seeds[0], Path("unused"))
+            require(
+                not several or arguments.selection_share > 0,
+                f"tasks: {task}: to choose among learning rates, training needs a selection_share above 0",
+            )
+
+    def arguments(self, task: str, learning_rate: float, seed: int, output: Path) -> FinetuneArguments:
+        """The checked settings of one fine-tuning."""
+        for name, instead in _OF_THE_STUDY.items():
+            given = name in self.training or name in (self.tasks[task] or {})
+            require(not given, f"{name} cannot be set in training or tasks; {instead}")
+        own = {name: value for name, value in (self.tasks[task] or {}).items() if name not in _DATA_SETTINGS}
+        settings = self.training | own | {"learning_rate": learning_rate, "seed": seed, "output_dir": str(output)}
+        arguments: FinetuneArguments = build(FinetuneArguments, settings, where=f"tasks: {task}")
+        return arguments
+
+    def data_settings(self, task: str) -> dict[str, Any]:
+        """How much of the task's data to use."""
+        return {name: value for name, value in (self.tasks[task] or {}).items() if name in _DATA_SETTINGS}
+
+
+def _row(name: str, given: Any) -> StudyModel:
+    require(isinstance(given, str | dict), f"models: {name} must be a model or a mapping, got {given!r}")
+    row: StudyModel = build(StudyModel, {"model": given} if isinstance(given, str) else given, where=f"models: {name}")
+    return row

@@ -1,0 +1,120 @@
+"""Runs the fine-tunings of a study, several at a time, and goes on where it was interrupted.
+
+OUT/study.yaml                                 the settings
+OUT/<task>/<model>/lr-0.0001/seed-0/           one fine-tuning; results.json in it when it is finished
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ...tasks import load_task
+from ..finetune import TeacherAtChanceError, finetune
+from ..settings import ConfigError, load_yaml, require
+from .cells import REFUSED, Cell, Study
+from .config import StudyConfig
+
+RECORD = "study.yaml"
+Say = Callable[[str], None]
+
+
+def run_study(
+    config: StudyConfig, output: Path, *, jobs: int = 1, threads: int = 1, resume: bool = False, say: Say = print
+) -> Study:
+    """Run what is not finished yet; returns the study, from which a table can be made at any time.
+
+    jobs: fine-tunings at a time, each in a process of its own with so many `threads`. `resume` goes on in a folder
+    that is there already; rows, tasks, seeds and learning rates may have been added since, nothing else changed.
+
+    Raises ConfigError before any work is done, RuntimeError when fine-tunings failed (after all others have run).
+    """
+    require(jobs > 0, f"jobs must be positive, got {jobs}")
+    _check_record(config, output, resume=resume)
+    output.mkdir(parents=True, exist_ok=True)
+    _write_record(config, output)
+    study = Study(config, output)
+    failed: dict[Cell, str] = {}
+    running: dict[Future[str], Cell] = {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        while True:
+            waiting = [c for c in study.pending() if c not in failed and c not in running.values()]
+            for cell in waiting[: jobs - len(running)]:
+                running[pool.submit(run_cell, config, output, cell, threads)] = cell
+            if not running:
+                break
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                cell = running.pop(done)
+                if error := done.exception():
+                    failed[cell] = " ".join(str(error).split())
+                say(f"{cell.folder(Path())}: {failed[cell] if error else done.result()}")
+    if failed:
+        raise RuntimeError(f"{len(failed)} fine-tunings failed; the first, {next(iter(failed.items()))}")
+    return study
+
+
+def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str:
+    """Run one fine-tuning and keep its results; its weights only if it teaches another. Returns a line to print."""
+    torch.set_num_threads(threads)
+    study, folder = Study(config, output), cell.folder(output)
+    data = load_task(cell.task, config.data, seed=config.data_seed, **config.data_settings(cell.task))
+    arguments = config.arguments(cell.task, cell.learning_rate, cell.seed, folder)
+    arguments.disable_tqdm = True
+    teacher = study.teacher_folder(cell)
+    try:
+        result = finetune(
+            config.rows[cell.model].model,
+            data,
+            arguments,
+            folder,
+            teacher_source=str(teacher) if teacher else None,
+            resume=folder.exists(),
+            say=lambda _: None,
+        )
+    except TeacherAtChanceError as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / REFUSED).write_text(str(error), encoding="utf-8")
+        return str(error)
+    shutil.rmtree(folder / "checkpoints")
+    if not study.is_teacher(cell.model):
+        (folder / "model.safetensors").unlink()
+    split, scores = next(iter(result.scores.items()))
+    return f"{split} {', '.join(f'{name} {value:.4f}' for name, value in scores.items())} in {result.seconds:.0f} s"
+
+
+def _check_record(config: StudyConfig, output: Path, *, resume: bool) -> None:
+    if not output.exists() or not any(output.iterdir()):
+        return
+    if not resume:
+        raise ConfigError(f"{output} exists; add --resume to go on with the study in it, or choose another folder")
+    record = output / RECORD
+    if not record.exists():
+        raise ConfigError(f"{output} holds no study to go on with (there is no {RECORD} in it)")
+    before, now = load_yaml(record), _as_plain(config)
+    changed = [name for name in ("training", "data", "data_seed") if before[name] != now[name]]
+    for name in ("models", "tasks"):
+        changed += [
+            f"{name}: {key}" for key in before[name] if key in now[name] and before[name][key] != now[name][key]
+        ]
+    if before["seeds"][0] != now["seeds"][0]:
+        changed.append("the first of the seeds, which chose the learning rates")
+    if changed:
+        raise ConfigError(f"{record} holds other settings than this study ({', '.join(changed)}): use another folder")
+
+
+def _write_record(config: StudyConfig, output: Path) -> None:
+    half = output / f"{RECORD}.half"
+    half.write_text(yaml.safe_dump(_as_plain(config), sort_keys=False), encoding="utf-8")
+    half.replace(output / RECORD)
+
+
+def _as_plain(config: StudyConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config)

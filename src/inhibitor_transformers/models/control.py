@@ -1,0 +1,46 @@
+"""The control of every comparison: the student's architecture with the softmax attention it was made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import DistilBertConfig, DistilBertModel, PreTrainedModel
+
+from .inhibidistilbert.from_teacher import encoder_weights, student_config, teacher_depth
+from .layers import plan_layers
+
+_SHARED = (
+    "vocab_size",
+    "max_position_embeddings",
+    "n_layers",
+    "n_heads",
+    "dim",
+    "hidden_dim",
+    "dropout",
+    "activation",
+    "initializer_range",
+    "pad_token_id",
+)
+
+
+def dot_product_student(teacher: PreTrainedModel, layers: Any = "all") -> DistilBertModel:
+    """transformers' DistilBERT with the weights of a DistilBERT, BERT or RoBERTa teacher.
+
+    What `InhibiDistilBertModel.from_teacher(teacher, layers, segments="fold")` gives, but for the attention: the same
+    weights, sizes, dropout and, for a task, the same new head. With all layers it computes what the teacher computes
+    on segment 0, so that the stages of a distillation find nothing to change in it.
+
+    Raises ValueError for another architecture, an impossible layer rule, or layer norms unlike DistilBERT's.
+    """
+    plan = plan_layers(layers, teacher_depth(teacher.config))
+    ours = student_config(teacher.config, plan, keep_segments=False)
+    if ours.layer_norm_eps != 1e-12:
+        raise ValueError(
+            f"DistilBERT's layer norms have an epsilon of 1e-12, this teacher's {ours.layer_norm_eps}: no control"
+        )
+    is_distilbert = teacher.config.model_type == "distilbert"
+    rate = teacher.config.attention_dropout if is_distilbert else teacher.config.attention_probs_dropout_prob
+    config = DistilBertConfig(attention_dropout=rate, **{name: getattr(ours, name) for name in _SHARED})
+    student = DistilBertModel(config).to(teacher.dtype)
+    student.load_state_dict(encoder_weights(teacher.base_model, plan, keep_segments=False))
+    return student.eval()

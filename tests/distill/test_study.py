@@ -1,0 +1,197 @@
+"""A study: what it runs, in which order, what it goes on with, and its table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inhibitor_transformers.distill import ConfigError
+from inhibitor_transformers.distill.study import Cell, Study, StudyConfig, run_study
+from inhibitor_transformers.distill.study.run import run_cell
+from inhibitor_transformers.distill.study.table import drop, drop_table, rate_table, score, score_table
+
+MODELS: dict[str, Any] = {
+    "teacher": "t",
+    "control": "c",
+    "student": {"model": "s", "control": "control"},
+    "taught": {"model": "s", "teacher": "teacher", "control": "control"},
+}
+
+
+def config(**given: Any) -> StudyConfig:
+    settings: dict[str, Any] = {"models": MODELS, "tasks": {"sst2": {}, "cola": {}}, "seeds": [0, 1]}
+    return StudyConfig(**(settings | given))
+
+
+def finish(study: Study, cell: Cell, value: float, selection: float | None = None) -> None:
+    folder = cell.folder(study.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    metric = {"sst2": "accuracy", "cola": "matthews_correlation"}[cell.task]
+    record = {"scores": {"validation": {metric: value}}, "selection_score": selection}
+    (folder / "results.json").write_text(json.dumps(record))
+
+
+class TestCells:
+    def test_a_taught_model_waits_for_its_teacher_of_the_same_seed(self, tmp_path):
+        study = Study(config(), tmp_path)
+        assert {(c.model, c.seed) for c in study.pending()} == {
+            (model, seed) for model in ("teacher", "control", "student") for seed in (0, 1)
+        }
+        finish(study, Cell("sst2", "teacher", 1e-4, 1), 0.9)
+        assert [c for c in study.pending() if c.model == "taught"] == [Cell("sst2", "taught", 1e-4, 1)]
+        assert study.teacher_folder(Cell("sst2", "taught", 1e-4, 1)) == tmp_path / "sst2/teacher/lr-0.0001/seed-1"
+
+    def test_the_first_seed_comes_first(self, tmp_path):
+        seeds = [cell.seed for cell in Study(config(), tmp_path).pending()]
+        assert seeds == sorted(seeds)
+
+    def test_the_grid_is_searched_with_the_first_seed_and_the_best_rate_serves_the_others(self, tmp_path):
+        study = Study(config(learning_rates=[1e-4, 3e-4], training={"selection_share": 0.1}), tmp_path)
+        ours = [c for c in study.pending() if (c.task, c.model) == ("sst2", "student")]
+        assert {(c.learning_rate, c.seed) for c in ours} == {(1e-4, 0), (3e-4, 0)}
+        finish(study, Cell("sst2", "student", 1e-4, 0), 0.9, selection=0.7)
+        assert study.learning_rate("sst2", "student") is None
+        finish(study, Cell("sst2", "student", 3e-4, 0), 0.8, selection=0.8)
+        assert study.learning_rate("sst2", "student") == 3e-4
+        ours = [c for c in study.pending() if (c.task, c.model) == ("sst2", "student")]
+        assert ours == [Cell("sst2", "student", 3e-4, 1)]
+
+    def test_nothing_is_left_when_all_is_finished_or_refused(self, tmp_path):
+        study = Study(config(tasks={"sst2": {}}, seeds=[0]), tmp_path)
+        for model in ("teacher", "control", "student"):
+            finish(study, Cell("sst2", model, 1e-4, 0), 0.5)
+        (taught,) = study.pending()
+        taught.folder(tmp_path).mkdir(parents=True)
+        (taught.folder(tmp_path) / "refused.txt").write_text("no better than chance")
+        assert list(study.pending()) == []
+
+
+class TestTable:
+    @pytest.fixture
+    def study(self, tmp_path) -> Study:
+        study = Study(config(), tmp_path)
+        for model, values in {"control": (0.80, 0.84), "student": (0.81, 0.81)}.items():
+            for seed, value in enumerate(values):
+                finish(study, Cell("sst2", model, 1e-4, seed), value)
+        finish(study, Cell("cola", "control", 1e-4, 0), 0.30)
+        finish(study, Cell("cola", "student", 1e-4, 0), 0.27)
+        return study
+
+    def test_mean_and_deviation_over_the_seeds(self, study):
+        found = score(study, "sst2", "control")
+        assert found is not None
+        assert found.mean == pytest.approx(82.0)
+        assert found.deviation == pytest.approx(2.828, abs=1e-3)
+        assert found.seeds == 2
+        assert score(study, "sst2", "taught") is None
+
+    def test_the_loss_against_the_control(self, study):
+        lost = drop(study, "student")
+        assert lost is not None
+        assert lost.tasks == pytest.approx({"sst2": 1.0, "cola": 3.0})
+        assert (lost.mean, lost.largest) == pytest.approx((2.0, 3.0))
+        assert drop(study, "control") is None
+        assert drop(study, "taught") is None  # nothing finished
+
+    def test_what_is_not_finished_is_a_dash(self, study):
+        rows = {row[0]: row[1:] for row in score_table(study).rows}
+        assert rows["control"] == ["82.0 ± 2.8", "30.0", "56.0"]
+        assert rows["taught"] == ["–", "–", "–"]
+        assert drop_table(study).rows == [["control − student", "+1.0", "+3.0", "+2.00", "+3.0"]]
+        assert rate_table(study).rows[0] == ["teacher", "0.0001", "0.0001"]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"models": {}}, "models must be"),
+            ({"models": {"a": {"model": "x", "teacher": "b"}}}, "teacher 'b' is none of the models"),
+            ({"models": {"a": {"model": "x", "control": "b"}}}, "control 'b' is none of the models"),
+            ({"models": {"a": {"modle": "x"}}}, "no setting 'modle'"),
+            ({"tasks": {"sst3": {}}}, "unknown task 'sst3'"),
+            ({"tasks": {"sst2": {"epochs": 3}}}, "no setting 'epochs'"),
+            ({"learning_rates": [1e-4, 1e-3]}, "selection_share above 0"),
+            ({"training": {"output_dir": "x"}}, "output_dir"),
+        ],
+    )
+    def test_settings(self, given, message):
+        with pytest.raises(ValueError, match=message):
+            config(**given)
+
+    def test_a_teacher_with_a_teacher(self):
+        models = MODELS | {"again": {"model": "s", "teacher": "taught"}}
+        with pytest.raises(ConfigError, match="has a teacher itself"):
+            config(models=models)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, teacher_path) -> StudyConfig:
+    """Two rows of the same tiny model, one taught by the other, on a task of a few sentences."""
+    from tests.distill.test_finetune import FAST, reviews, write
+
+    data = tmp_path_factory.mktemp("data")
+    folder = data / "sst2"
+    for split, rows in (("train", reviews(96)), ("validation", reviews(40, seed=1))):
+        write(folder, split, [{"sentence": row["text"], "label": row["label"]} for row in rows])
+    return StudyConfig(
+        models={"teacher": teacher_path, "taught": {"model": teacher_path, "teacher": "teacher", "control": "teacher"}},
+        tasks={"sst2": {}},
+        seeds=[0],
+        learning_rates=[1e-3, 3e-3],
+        training={k: v for k, v in FAST.items() if k != "learning_rate"} | {"selection_share": 0.2},
+        data=str(data),
+    )
+
+
+class TestRun:
+    def test_everything_is_run_once_and_the_weights_of_teachers_stay(self, small, tmp_path):
+        said: list[str] = []
+        study = run_study(small, tmp_path / "study", jobs=2, say=said.append)
+        assert list(study.pending()) == []
+        assert len(said) == 4
+        for rate in small.learning_rates:
+            assert (Cell("sst2", "teacher", rate, 0).folder(study.output) / "model.safetensors").exists()
+            assert not (Cell("sst2", "taught", rate, 0).folder(study.output) / "model.safetensors").exists()
+        (taught,) = study.cells("sst2", "taught")
+        record = study.result(taught)
+        assert record is not None
+        assert record["settings"]["teacher"] == str(study.teacher_folder(taught))
+        again: list[str] = []
+        run_study(small, tmp_path / "study", resume=True, say=again.append)
+        assert again == []
+
+    def test_an_existing_folder_and_other_settings(self, small, tmp_path):
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(vars(small) | {"rows": None, "training": {}}))
+        with pytest.raises(ConfigError, match="add --resume"):
+            run_study(small, tmp_path)
+        with pytest.raises(ConfigError, match=r"other settings than this study \(training\)"):
+            run_study(small, tmp_path, resume=True)
+        other = tmp_path / "other"
+        other.mkdir()
+        (other / "file").touch()
+        with pytest.raises(ConfigError, match="no study to go on with"):
+            run_study(small, other, resume=True)
+
+    def test_a_teacher_at_chance_is_noted_and_not_distilled_from(self, small, tmp_path, monkeypatch):
+        from inhibitor_transformers.distill.study import run as module
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise module.TeacherAtChanceError("no better than chance")
+
+        monkeypatch.setattr(module, "finetune", refuse)
+        cell = Cell("sst2", "teacher", 1e-3, 0)
+        assert run_cell(small, tmp_path, cell, 1) == "no better than chance"
+        assert Study(small, tmp_path).refused(cell)
+
+    def test_a_failure_is_told_after_the_others_have_run(self, small, tmp_path):
+        models = small.models | {"wrong": str(Path("no") / "such" / "folder")}
+        broken = StudyConfig(**{k: v for k, v in vars(small).items() if k != "rows"} | {"models": models})
+        with pytest.raises(RuntimeError, match="2 fine-tunings failed"):
+            run_study(broken, tmp_path / "study", jobs=2, say=lambda _: None)
+        done = Study(small, tmp_path / "study")
+        assert list(done.pending()) == []
