@@ -153,6 +153,13 @@ class TestStepBatches:
         for index in (7, 0, 7, 19):
             assert all(torch.equal(a[index][name], b[index][name]) for name in a[index])
 
+    def test_a_batch_says_which_windows_it_holds(self, texts):
+        batches = self.make(texts)
+        for index in range(len(batches)):
+            batch = batches[index]
+            for row, ids, mask in zip(batch["rows"], batch["input_ids"], batch["attention_mask"], strict=True):
+                assert ids[mask.bool()].tolist() == batches.windows[row].tolist()
+
     def test_the_seed_decides_the_batches(self, texts):
         a, b = self.make(texts, seed=0), self.make(texts, seed=1)
         assert [i.tolist() for i in a.batches] != [i.tolist() for i in b.batches]

@@ -78,6 +78,14 @@ def test_every_stage_leaves_the_same_student(run, student, folders):
     assert_close(one / "distilled" / student / "model.safetensors", two / run / student / "model.safetensors")
 
 
+def test_a_teacher_cache_is_shared(folders):
+    one, two = (folder / "cached" for folder in folders)
+    assert_close(one / "model.safetensors", two / "model.safetensors")
+    for stage in STUDENTS[1:3]:
+        log = Path(stage).parent / "log.json"
+        assert_same_losses(one / log, two / log, two_processes.STEPS // 2)
+
+
 @pytest.mark.parametrize("stage", STUDENTS[1:])
 @pytest.mark.parametrize("run", ["distilled", "resumed"])
 def test_every_stage_logs_the_losses_of_the_whole_batch(run, stage, folders):

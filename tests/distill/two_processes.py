@@ -35,12 +35,22 @@ class StoppedError(Exception):
     """What interrupts a run."""
 
 
-def distill(sources: Path, output: Path, accumulation: int, said: list[str], *, resume: bool = False) -> None:
+def distill(
+    sources: Path,
+    output: Path,
+    accumulation: int,
+    said: list[str],
+    *,
+    names: tuple[str, ...] = STAGES,
+    resume: bool = False,
+    **others: Any,
+) -> None:
     """All stages; `sources` holds the teacher, its texts and the task's data."""
     trained = TRAINED | {"gradient_accumulation_steps": accumulation}
-    stages: list[dict[str, Any]] = [{"calibrate": {"lengths": [16, 32], "tokens_per_length": 128}}]
-    stages += [{name: trained} for name in STAGES[1:]]
-    config = DistillConfig(teacher=str(sources / "masked_lm"), text=[str(sources / "texts.txt")], stages=stages)
+    calibrate = {"lengths": [16, 32], "tokens_per_length": 128}
+    stages = [{name: calibrate if name == "calibrate" else trained} for name in names]
+    teacher, text = str(sources / "masked_lm"), [str(sources / "texts.txt")]
+    config = DistillConfig(teacher=teacher, text=text, stages=stages, **others)
     Distillation(config, output, runtime=RUNTIME, say=said.append, resume=resume).run()
 
 
@@ -143,6 +153,8 @@ def main(sources: Path, folder: Path) -> None:
 
 def run_all(sources: Path, folder: Path, *, accumulation: int, said: list[str]) -> None:
     distill(sources, folder / "distilled", accumulation, said)
+    cache = {"folder": str(sources / "cache"), "dtype": "float32"}  # for one process and for two, at the same time
+    distill(sources, folder / "cached", accumulation, said, names=STAGES[:3], teacher_cache=cache)
     train_projections(folder / "projections", accumulation)
     finetuned(sources, folder / "finetuned", accumulation)
 

@@ -15,6 +15,7 @@ from ..tasks.text import HELD_OUT
 from .settings import ConfigError, build, close_match, require
 
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
+_CACHE_DTYPES = ("float16", "float32")
 
 
 @dataclass
@@ -107,6 +108,18 @@ class MaskedLMArguments(StageArguments):
         super().__post_init__()
 
 
+@dataclass
+class TeacherCacheConfig:
+    """Where a teacher's signals are kept, and as which type; float16 rounds to about 3 digits and halves the size."""
+
+    folder: str
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        require(bool(self.folder) and isinstance(self.folder, str), f"folder must be a path, got {self.folder!r}")
+        require(self.dtype in _CACHE_DTYPES, f"dtype must be one of {', '.join(_CACHE_DTYPES)}, got {self.dtype!r}")
+
+
 # What an InhibiDistilBertConfig leaves to the user; everything else has to be as in the teacher.
 STUDENT_FIELDS = [
     name
@@ -134,6 +147,8 @@ class DistillConfig:
     teacher's weights; layers still says which teacher layers its layers stand for. text: files, folders, Hub ids, or
     "this-machine"; one or a list. max_texts: how many to take from each source. held_out: share of the texts, chosen
     by their hash, that no stage sees.
+    teacher_cache: folder in which the teacher's signals are kept for other runs, or {folder: …, dtype: float16 or
+    float32}; by default they are computed anew in every step.
     stages: one mapping each, {stage name: its settings}.
     """
 
@@ -146,6 +161,7 @@ class DistillConfig:
     start: str | None = None
     max_texts: int | None = None
     held_out: float = HELD_OUT
+    teacher_cache: str | dict[str, Any] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -175,6 +191,16 @@ class DistillConfig:
             InhibiDistilBertConfig(**self.student)
         except (StrictDataclassError, ValueError) as error:
             raise ConfigError(f"student: {str(error).splitlines()[-1].strip()}") from error
+
+        self.build_cache()
+
+    def build_cache(self) -> TeacherCacheConfig | None:
+        """The checked settings of the teacher cache, if there is to be one."""
+        given = self.teacher_cache
+        if given is None:
+            return None
+        require(isinstance(given, str | dict), f"teacher_cache must be a folder or a mapping, got {given!r}")
+        return build(TeacherCacheConfig, given if isinstance(given, dict) else {"folder": given}, where="teacher_cache")
 
     @property
     def stage_names(self) -> list[str]:

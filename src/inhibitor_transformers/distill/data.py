@@ -86,7 +86,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
 
     Windows of similar length share a batch, so little is padding. Item i is the same whenever it is asked
     for, so an interrupted run resumes exactly. Items are whole batches: load them with batch size one and
-    `unpack`. `labels` marks what counts (every valid token); padding has −100.
+    `unpack`. `labels` marks what counts (every valid token), padding has −100; `rows` says which windows these are.
     """
 
     def __init__(
@@ -115,7 +115,8 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return pad_windows([self.windows[i] for i in self.batches[index]], self.tokenizer)
+        rows = self.batches[index]
+        return pad_windows([self.windows[i] for i in rows], self.tokenizer) | {"rows": torch.from_numpy(rows)}
 
 
 class MaskedStepBatches(StepBatches):

@@ -13,7 +13,7 @@ from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from ..models.contexts import output_projections, record_contexts
 from ..models.heads import masked_lm_logits
 from . import losses
-from .teacher import Teacher, model_inputs
+from .teacher import LOGITS, Teacher, model_inputs
 
 Terms = dict[str, Tensor]
 
@@ -41,6 +41,11 @@ class ContextObjective:
         self.teacher, self.plan, self.scales = teacher, plan, scales
         self.attentions: list[Any] = [block.attention for block in student.base_model.transformer.layer]
         self.projections = output_projections(student)
+
+    @staticmethod
+    def signals(plan: LayerPlan) -> list[str]:
+        """What it asks of the teacher."""
+        return [f"{kind}-{source}" for kind in ("contexts", "hidden") for source in plan.teacher_layers]
 
     def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         signals = self.teacher(batch, contexts=True, hidden=True)
@@ -73,6 +78,11 @@ class HiddenObjective(nn.Module):
         self.projections = nn.ModuleList(
             nn.Linear(width, teacher_width) if width != teacher_width else nn.Identity() for _ in plan.teacher_layers
         )
+
+    @staticmethod
+    def signals(plan: LayerPlan) -> list[str]:
+        """What it asks of the teacher."""
+        return [f"hidden-{source + 1}" for source in plan.teacher_layers]
 
     def forward(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         hidden = model(**model_inputs(batch), output_hidden_states=True).hidden_states
@@ -109,7 +119,10 @@ class MaskedLMObjective:
 
 
 class TaskObjective:
-    """A task's own loss and, with a teacher, its soft targets (and last hidden states)."""
+    """A task's own loss and, with a teacher, its soft targets (and last hidden states).
+
+    Where a batch carries `teacher_logits`, (B, classes), the teacher is asked for hidden states only.
+    """
 
     def __init__(
         self,
@@ -129,13 +142,16 @@ class TaskObjective:
         output = model(**model_inputs(batch), output_hidden_states=wants_hidden)
         loss = losses.regression_error if self.regression else losses.cross_entropy
         terms = {"task": self.alpha_task * loss(output.logits, batch["labels"], count)}
-        if self.teacher is not None:
+        target = batch.get(LOGITS)
+        if self.teacher is not None and (target is None or wants_hidden):
             signals = self.teacher(batch, hidden=wants_hidden)
-            terms["soft_targets"] = self.alpha_soft * self._soft(output.logits, signals.logits, count)
-            if wants_hidden:
-                terms["hidden"] = self.alpha_hidden * self._hidden(
-                    output.hidden_states[-1], signals.hidden[-1], batch, count
-                )
+            target = signals.logits if target is None else target
+        if target is not None:
+            terms["soft_targets"] = self.alpha_soft * self._soft(output.logits, target, count)
+        if wants_hidden:
+            terms["hidden"] = self.alpha_hidden * self._hidden(
+                output.hidden_states[-1], signals.hidden[-1], batch, count
+            )
         return terms
 
     def _soft(self, logits: Tensor, target: Any, count: Tensor | float) -> Tensor:

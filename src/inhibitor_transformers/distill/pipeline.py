@@ -29,6 +29,7 @@ from ..models import (
 from ..models.inhibidistilbert.from_teacher import teacher_depth
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks.text import english_on_this_machine, load_texts, split_held_out
+from .cache import TeacherCache
 from .config import DistillConfig, MaskedLMArguments, StageArguments
 from .folders import check_output, fingerprint, prepare_output, save_atomically, save_into
 from .processes import on_main_process, require_joined, wait_for_everyone
@@ -89,6 +90,8 @@ class Distillation:
         self.teacher = Teacher(model.to(self.arguments.device))
         self.texts = self._texts()
         settings["texts"] = fingerprint(self.texts)
+        cache = config.build_cache()
+        self.cache = TeacherCache(cache, self.teacher, self.tokenizer, self.texts) if cache else None
         prepare_output(output, settings, resume=resume, overwrite=overwrite)
 
     def run(self, on_stage: OnStage | None = None) -> InhibiDistilBertPreTrainedModel:
@@ -107,7 +110,8 @@ class Distillation:
         for index in range(finished, len(self.stages)):
             stage, folder = self.stages[index], self._stage_folder(index)
             self.say(f"stage {index + 1} of {len(self.stages)}: {stage.name}")
-            run_stage(stage, student, self.teacher, self.plan, self.tokenizer, self.texts, folder, say=self.say)
+            args = (student, self.teacher, self.plan, self.tokenizer, self.texts, folder)
+            run_stage(stage, *args, cache=self.cache, say=self.say)
             save_atomically(folder / "student", student, self.tokenizer)
             if on_stage:
                 on_stage(stage.name, student)

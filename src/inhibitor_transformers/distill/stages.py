@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from ..measure.positions import max_tokens
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
+from .cache import TeacherCache
 from .calibrate import calibrate
 from .config import (
     AlignContextsArguments,
@@ -40,13 +41,17 @@ def run_stage(
     texts: list[str],
     folder: Path,
     *,
+    cache: TeacherCache | None = None,
     say: Say = print,
 ) -> None:
-    """Run one stage on `student`, in place; a trained stage resumes from its last whole checkpoint in `folder`."""
+    """Run one stage on `student`, in place; a trained stage resumes from its last whole checkpoint in `folder`.
+
+    cache: keeps the teacher's signals of a stage that reads hidden states or contexts; by default none are kept.
+    """
     if isinstance(stage, CalibrateConfig):
         _calibrate(stage, student, teacher, plan, tokenizer, texts, folder, say)
     else:
-        _train(stage, student, teacher, plan, tokenizer, texts, folder, say)
+        _train(stage, student, teacher, plan, tokenizer, texts, folder, cache, say)
 
 
 def _calibrate(
@@ -87,6 +92,7 @@ def _train(
     tokenizer: PreTrainedTokenizerBase,
     texts: list[str],
     folder: Path,
+    cache: TeacherCache | None,
     say: Say,
 ) -> None:
     set_seed(stage.seed)  # whatever ran before, so that a resumed run draws the same
@@ -102,6 +108,8 @@ def _train(
         seed=stage.seed,
     )
     say(f"{len(windows)} windows, {sum(map(len, windows))} tokens of text")
+    if cache is not None and (signals := _signals(stage, plan)):
+        teacher = cache.teacher_for(windows, signals, say)
     with _trainable(student, stage):
         say(str(estimate_memory(student, teacher.model, student.config, stage.tokens_per_step)))
         trainer = DistillationTrainer(
@@ -120,6 +128,13 @@ def _train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     student.eval()
     write_json(folder / "log.json", trainer.state.log_history)
+
+
+def _signals(stage: StageArguments, plan: LayerPlan) -> list[str]:
+    """What a stage asks of the teacher about every window; nothing where the tokens are masked anew each time."""
+    if isinstance(stage, AlignContextsArguments):
+        return ContextObjective.signals(plan)
+    return HiddenObjective.signals(plan) if isinstance(stage, AlignHiddenArguments) else []
 
 
 def _objective(

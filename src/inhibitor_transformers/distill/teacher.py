@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from ..models.contexts import output_projections, record_contexts
 from ..models.heads import masked_lm_logits
 
+LOGITS = "teacher_logits"  # key of a batch whose teacher has spoken already
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -26,8 +27,8 @@ class Signals:
     logits: what the head returned.
     """
 
-    hidden: tuple[Tensor, ...] = ()
-    contexts: tuple[Tensor, ...] = ()
+    hidden: Sequence[Tensor] = ()
+    contexts: Sequence[Tensor] = ()
     logits: Tensor | None = None
 
 

@@ -1,0 +1,60 @@
+"""Short hashes by which a teacher, a tokenizer and token rows are known again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What besides its weights decides what an encoder computes.
+_CONFIG_FIELDS = ("model_type", "num_attention_heads", "hidden_act", "activation", "layer_norm_eps", "pad_token_id")
+_POOLER = "pooler."  # transformers makes one up where the checkpoint has none, and no hidden state depends on it
+
+
+def encoder_fingerprint(model: PreTrainedModel) -> str:
+    """Of the encoder, whatever head the model has on it: what hidden states and contexts depend on."""
+    encoder = model.base_model
+    return _of_weights(model, {n: t for n, t in encoder.state_dict().items() if not n.startswith(_POOLER)})
+
+
+def model_fingerprint(model: PreTrainedModel) -> str:
+    """Of the whole model with its head: what logits depend on."""
+    return _of_weights(model, model.state_dict())
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of the vocabulary and the special tokens."""
+    vocabulary = sorted(tokenizer.get_vocab().items())
+    return _hash([json.dumps([vocabulary, tokenizer.all_special_ids]).encode()])
+
+
+def rows_fingerprint(rows: Sequence[Any]) -> str:
+    """Of token rows in their order: number and hash."""
+    arrays = (np.asarray(row, dtype=np.int64) for row in rows)
+    return f"{len(rows)}-{_hash(part for a in arrays for part in (a.size.to_bytes(4), a.tobytes()))}"
+
+
+def _of_weights(model: PreTrainedModel, state: dict[str, torch.Tensor]) -> str:
+    fields = [repr(getattr(model.config, name, None)).encode() for name in _CONFIG_FIELDS]
+    weights = (
+        part
+        for name, tensor in sorted(state.items())
+        for part in (f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), _bytes(tensor))
+    )
+    return _hash([*fields, *weights])
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,32 @@
+"""What the contents of a teacher cache were made with."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from .settings import ConfigError
+
+_MANIFEST = "made_with.json"
+
+
+def require_manifest(folder: Path, manifest: dict[str, str]) -> None:
+    """Raise ConfigError, naming what differs, if the contents of `folder` were made with something else."""
+    file = folder / _MANIFEST
+    if not file.exists():
+        return
+    there = json.loads(file.read_text(encoding="utf-8"))
+    if differing := [name for name in manifest if there.get(name) != manifest[name]]:
+        raise ConfigError(
+            f"the teacher cache {folder} was made with another {' and another '.join(differing)}; name another folder, "
+            "or delete this one"
+        )
+
+
+def write_manifest(folder: Path, manifest: dict[str, str]) -> None:
+    """Note in `folder` what its contents are made with; call it before anything else is written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    half = folder / f"{_MANIFEST}.half-{os.getpid()}"
+    half.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    half.replace(folder / _MANIFEST)
