@@ -123,7 +123,7 @@ def student_path(tmp_path_factory, teacher_path) -> str:
 def teacher(tmp_path_factory, teacher_path, data) -> tuple[str, FinetuneResult]:
     """A BERT fine-tuned on the reviews, by the very function under test, and what that returned."""
     folder = tmp_path_factory.mktemp("fine-tuned") / "teacher"
-    return str(folder), run(teacher_path, data, folder)
+    return str(folder), run(teacher_path, data, folder, num_train_epochs=3)
 
 
 @pytest.fixture(scope="module")
