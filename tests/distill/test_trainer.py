@@ -237,6 +237,27 @@ class TestDropout:
         assert first != pytest.approx(second, rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", [ContextObjective, HiddenObjective])
+def test_under_bf16_only_the_student_computes_in_it(kind, tmp_path):
+    """Autocast once reached what went through the student's own forward only: not a stage that calls its layers."""
+
+    def run(bf16: bool) -> tuple[list[float], set[torch.dtype], set[torch.dtype]]:
+        student, teacher, plan = pair()
+        objective = kind(student, teacher, plan, [1.0, 1.0])
+        ours, theirs = set(), set()
+        student.transformer.layer[0].attention.q_lin.register_forward_hook(lambda *a: ours.add(a[-1].dtype))
+        teacher.model.encoder.layer[0].attention.self.query.register_forward_hook(lambda *a: theirs.add(a[-1].dtype))
+        made = trainer(student, objective, tmp_path, BATCHES, bf16=bf16)
+        made.train()
+        return [log["loss"] for log in losses_of(made.state.log_history)], ours, theirs
+
+    exact, rounded = run(bf16=False), run(bf16=True)
+    assert exact[1:] == ({torch.float32}, {torch.float32})
+    assert rounded[1:] == ({torch.bfloat16}, {torch.float32})
+    assert rounded[0] == pytest.approx(exact[0], rel=0.05)
+    assert rounded[0] != exact[0]
+
+
 class FailsAt:
     """A context objective of which one term becomes NaN (or another value) at a step."""
 
