@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from inhibitor_transformers.distill import ConfigError
 from inhibitor_transformers.distill.study import Cell, Study, StudyConfig, run_study
 from inhibitor_transformers.distill.study.run import run_cell
 from inhibitor_transformers.distill.study.table import drop, drop_table, rate_table, score, score_table
+from tests.distill.tiny import bert, saved
 
 MODELS: dict[str, Any] = {
     "teacher": "t",
@@ -136,7 +137,7 @@ def small(tmp_path_factory, teacher_path) -> StudyConfig:
 
     data = tmp_path_factory.mktemp("data")
     folder = data / "sst2"
-    for split, rows in (("train", reviews(96)), ("validation", reviews(40, seed=1))):
+    for split, rows in (("train", reviews(240)), ("validation", reviews(40, seed=1))):
         write(folder, split, [{"sentence": row["text"], "label": row["label"]} for row in rows])
     return StudyConfig(
         models={"teacher": teacher_path, "taught": {"model": teacher_path, "teacher": "teacher", "control": "teacher"}},
@@ -166,10 +167,15 @@ class TestRun:
         assert again == []
 
     def test_an_existing_folder_and_other_settings(self, small, tmp_path):
-        (tmp_path / "study.yaml").write_text(yaml.safe_dump(vars(small) | {"rows": None, "training": {}}))
+        record = dataclasses.asdict(small) | {"weights": {}}
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(record | {"training": {}}))
         with pytest.raises(ConfigError, match="add --resume"):
             run_study(small, tmp_path)
         with pytest.raises(ConfigError, match=r"other settings than this study \(training\)"):
+            run_study(small, tmp_path, resume=True)
+        weights = {small.rows["teacher"].model: "of another model"}
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(record | {"weights": weights}))
+        with pytest.raises(ConfigError, match=r"other settings than this study \(weights: "):
             run_study(small, tmp_path, resume=True)
         other = tmp_path / "other"
         other.mkdir()
@@ -189,9 +195,14 @@ class TestRun:
         assert Study(small, tmp_path).refused(cell)
 
     def test_a_failure_is_told_after_the_others_have_run(self, small, tmp_path):
-        models = small.models | {"wrong": str(Path("no") / "such" / "folder")}
-        broken = StudyConfig(**{k: v for k, v in vars(small).items() if k != "rows"} | {"models": models})
+        narrow = saved(bert(max_position_embeddings=16), tmp_path / "narrow")  # texts are cut at 32 tokens
+        broken = dataclasses.replace(small, models={"narrow": narrow} | small.models)
         with pytest.raises(RuntimeError, match="2 fine-tunings failed"):
             run_study(broken, tmp_path / "study", jobs=2, say=lambda _: None)
-        done = Study(small, tmp_path / "study")
-        assert list(done.pending()) == []
+        assert list(Study(small, tmp_path / "study").pending()) == []
+
+    def test_a_model_that_is_not_there(self, small, tmp_path):
+        broken = dataclasses.replace(small, models=small.models | {"wrong": "no/such/folder"})
+        with pytest.raises(ValueError, match="no/such/folder"):
+            run_study(broken, tmp_path / "study")
+        assert not (tmp_path / "study").exists()

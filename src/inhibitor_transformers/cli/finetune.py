@@ -55,8 +55,8 @@ def finetune(
     threads: Threads = None,
 ) -> None:
     """Fine-tune on GLUE, IMDB or your own data, with or without a fine-tuned teacher."""
-    from ..distill.finetune import FinetuneArguments
     from ..distill.finetune import finetune as run
+    from ..distill.finetune_arguments import FinetuneArguments
     from ..distill.settings import build, load_yaml, override
     from ..measure.score_table import print_scores
     from ..tasks import load_task

@@ -18,16 +18,19 @@ def study(
     set_: Set = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Fine-tunings at a time.")] = 1,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each.")] = 1,
+    card: Annotated[
+        Path | None, typer.Option(help="Also write the tables into the model card (README.md) of this student.")
+    ] = None,
     table_only: Annotated[bool, typer.Option("--table-only", help="Print the tables of what is finished.")] = False,
     resume: Resume = False,
 ) -> None:
     """Fine-tune several models on several tasks and seeds, and print the table; interrupted, it goes on."""
     from ..distill.settings import build, load_yaml, override, require
     from ..distill.study import Study, StudyConfig, run_study
-    from ..distill.study.table import drop_table, rate_table, score_table
-    from ..measure.report.terminal import rich_table
+    from ..distill.study.table import drop_table, rate_table, score_table, speed_table
+    from ..measure.report import rich_table, write_card
 
-    quiet()
+    quiet(threads)
     console = Console()
     settings = override(load_yaml(config), set_ or [])
     built: StudyConfig = build(StudyConfig, settings, where="the study")
@@ -45,6 +48,11 @@ def study(
             resume=resume,
             say=lambda line: console.print(line, markup=False, highlight=False),
         )
-    for table in (score_table(finished), drop_table(finished), rate_table(finished)):
+    tables = [score_table(finished), drop_table(finished), rate_table(finished), speed_table(finished)]
+    for table in tables:
         if table.rows:
             console.print(rich_table(table), crop=False, overflow="ignore")
+    if card is not None:
+        names = [name for name, row in finished.config.rows.items() if Path(row.model).resolve() == card.resolve()]
+        require(bool(names), f"none of the study's models is {card}, so its card would speak of another model")
+        console.print(f"tables written to {write_card(card, tables)}", markup=False, highlight=False)

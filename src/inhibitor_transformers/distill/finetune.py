@@ -19,7 +19,6 @@ from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TrainingArguments,
     set_seed,
 )
 
@@ -28,11 +27,13 @@ from ..measure.task_score import score_task
 from ..measure.tokenizers import require_same_tokenizer
 from ..models.pretrained import SAFE_LOADING, load_pretrained, load_tokenizer
 from ..tasks import Task, TaskData, chance_level, compute_metrics, encode, hold_out
+from .finetune_arguments import FinetuneArguments
 from .folders import check_output, fingerprint, last_whole_checkpoint, prepare_output, save_into
 from .memory import estimate_memory
 from .objectives import TaskObjective
 from .settings import require
 from .teacher import Teacher
+from .teacher_logits import with_teacher_logits
 from .trainer import DistillationTrainer
 
 Scores = dict[str, dict[str, float]]
@@ -42,56 +43,6 @@ SELECTION = "selection"  # name of the held-out part of the training examples
 
 class TeacherAtChanceError(ValueError):
     """The teacher knows nothing of the task, so that there is nothing to distil."""
-
-
-@dataclass
-class FinetuneArguments(TrainingArguments):
-    """TrainingArguments with other defaults, and what distillation adds.
-
-    max_length: tokens that a text (pair) is cut at.
-    scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
-    alpha_task, alpha_soft, alpha_hidden: weights of the task's own loss, of the teacher's soft targets and of the
-        last hidden states; the last two count with a teacher only.
-    temperature: of the soft targets (a regression compares logits instead).
-    selection_share: share of the training examples that is held out to choose the best epoch by; 0 chooses by the
-        first evaluation split, which then says less about texts that were never looked at.
-    early_stopping_patience: stop after so many epochs without a better score; None trains to the end.
-    """
-
-    num_train_epochs: float = 3
-    learning_rate: float = 1e-4
-    lr_scheduler_type: str = "linear"
-    warmup_steps: float = 0.1
-    weight_decay: float = 0.01
-    per_device_train_batch_size: int = 32
-    logging_steps: float = 50
-    eval_strategy: str = "epoch"
-    save_strategy: str = "epoch"
-    save_total_limit: int | None = 2
-    load_best_model_at_end: bool = True
-    train_sampling_strategy: str = "group_by_length"  # or half of a batch of sentences is padding
-    remove_unused_columns: bool | None = False
-    report_to: str | None = "none"
-    disable_tqdm: bool | None = False  # None would hide the bar wherever logging is quiet
-    dataloader_pin_memory: bool = False
-    max_length: int = 128
-    scalar_learning_rate_factor: float = 10.0
-    alpha_task: float = 0.5
-    alpha_soft: float = 0.5
-    alpha_hidden: float = 0.0
-    temperature: float = 2.0
-    selection_share: float = 0.0
-    early_stopping_patience: int | None = None
-
-    def __post_init__(self) -> None:
-        require(self.max_length >= 8, f"max_length must be at least 8 tokens, got {self.max_length}")
-        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
-        weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
-        require(all(w >= 0 for w in weights.values()), f"loss weights must not be negative, got {weights}")
-        require(0 <= self.selection_share < 1, f"selection_share must be from 0 to below 1, got {self.selection_share}")
-        patience = self.early_stopping_patience
-        require(patience is None or patience > 0, f"early_stopping_patience must be positive, got {patience}")
-        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -151,6 +102,9 @@ def finetune(
     # Both give the same ids; only the teacher's own tokenizer is sure to give the segments that it was trained with.
     train, selection = _training_examples(data, arguments)
     encoded = encode(train, teacher_tokenizer or tokenizer, data.task, arguments.max_length)
+    if teacher is not None and teacher_tokenizer is not None:
+        cache = Path(arguments.teacher_cache) if arguments.teacher_cache else None
+        encoded = with_teacher_logits(encoded, teacher, teacher_tokenizer, cache, say)
     trainer = _trainer(model, tokenizer, data.task, encoded, selection, arguments, teacher)
     tokens = arguments.per_device_train_batch_size * arguments.max_length
     say(f"{estimate_memory(model, teacher.model if teacher else None, model.config, tokens)}, at full length")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tasks import get_task
-from ..finetune import FinetuneArguments
+from ..finetune_arguments import FinetuneArguments
 from ..settings import build, require
 
 _DATA_SETTINGS = ("max_train_examples", "max_eval_examples")

@@ -10,6 +10,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from typing import Any
 import torch
 import yaml
 
+from ...models.pretrained import load_pretrained
 from ...tasks import load_task
 from ..finetune import TeacherAtChanceError, finetune
+from ..fingerprints import encoder_fingerprint
 from ..settings import ConfigError, load_yaml, require
 from .cells import REFUSED, Cell, Study
 from .config import StudyConfig
@@ -38,9 +41,10 @@ def run_study(
     Raises ConfigError before any work is done, RuntimeError when fine-tunings failed (after all others have run).
     """
     require(jobs > 0, f"jobs must be positive, got {jobs}")
-    _check_record(config, output, resume=resume)
+    record = _record(config)
+    _check_record(record, output, resume=resume)
     output.mkdir(parents=True, exist_ok=True)
-    _write_record(config, output)
+    _write_record(record, output)
     study = Study(config, output)
     failed: dict[Cell, str] = {}
     running: dict[Future[str], Cell] = {}
@@ -67,18 +71,19 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
     study, folder = Study(config, output), cell.folder(output)
     data = load_task(cell.task, config.data, seed=config.data_seed, **config.data_settings(cell.task))
     arguments = config.arguments(cell.task, cell.learning_rate, cell.seed, folder)
-    arguments.disable_tqdm = True
+    arguments.disable_tqdm = True  # lines, not bars, in the log
     teacher = study.teacher_folder(cell)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        result = finetune(
-            config.rows[cell.model].model,
-            data,
-            arguments,
-            folder,
-            teacher_source=str(teacher) if teacher else None,
-            resume=folder.exists(),
-            say=lambda _: None,
-        )
+        with folder.with_suffix(".log").open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            result = finetune(
+                config.rows[cell.model].model,
+                data,
+                arguments,
+                folder,
+                teacher_source=str(teacher) if teacher else None,
+                resume=folder.exists(),
+            )
     except TeacherAtChanceError as error:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / REFUSED).write_text(str(error), encoding="utf-8")
@@ -90,7 +95,13 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
     return f"{split} {', '.join(f'{name} {value:.4f}' for name, value in scores.items())} in {result.seconds:.0f} s"
 
 
-def _check_record(config: StudyConfig, output: Path, *, resume: bool) -> None:
+def _record(config: StudyConfig) -> dict[str, Any]:
+    """The settings, and what the rows' weights are: a model that was trained anew is another model."""
+    weights = {row.model: encoder_fingerprint(load_pretrained(row.model)) for row in config.rows.values()}
+    return dataclasses.asdict(config) | {"weights": weights}
+
+
+def _check_record(now: dict[str, Any], output: Path, *, resume: bool) -> None:
     if not output.exists() or not any(output.iterdir()):
         return
     if not resume:
@@ -98,23 +109,18 @@ def _check_record(config: StudyConfig, output: Path, *, resume: bool) -> None:
     record = output / RECORD
     if not record.exists():
         raise ConfigError(f"{output} holds no study to go on with (there is no {RECORD} in it)")
-    before, now = load_yaml(record), _as_plain(config)
+    before = load_yaml(record)
     changed = [name for name in ("training", "data", "data_seed") if before[name] != now[name]]
-    for name in ("models", "tasks"):
-        changed += [
-            f"{name}: {key}" for key in before[name] if key in now[name] and before[name][key] != now[name][key]
-        ]
+    for name in ("models", "tasks", "weights"):
+        both = before[name].keys() & now[name].keys()
+        changed += [f"{name}: {key}" for key in sorted(both) if before[name][key] != now[name][key]]
     if before["seeds"][0] != now["seeds"][0]:
         changed.append("the first of the seeds, which chose the learning rates")
     if changed:
         raise ConfigError(f"{record} holds other settings than this study ({', '.join(changed)}): use another folder")
 
 
-def _write_record(config: StudyConfig, output: Path) -> None:
+def _write_record(record: dict[str, Any], output: Path) -> None:
     half = output / f"{RECORD}.half"
-    half.write_text(yaml.safe_dump(_as_plain(config), sort_keys=False), encoding="utf-8")
+    half.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
     half.replace(output / RECORD)
-
-
-def _as_plain(config: StudyConfig) -> dict[str, Any]:
-    return dataclasses.asdict(config)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import NamedTuple
 
-from ...measure.report.tables import Table
+from ...measure.compare import SPEED_BATCH, SPEED_LENGTH
+from ...measure.report import Table
+from ...measure.throughput import sequences_per_second
+from ...models.pretrained import load_pretrained
 from ...tasks import get_task
 from .cells import Study
 
@@ -86,6 +89,14 @@ def rate_table(study: Study) -> Table:
         rates = [study.learning_rate(task, model) for task in tasks]
         rows.append([model, *(NOTHING if rate is None else f"{rate:g}" for rate in rates)])
     return Table("Learning rates", ["", *tasks], rows)
+
+
+def speed_table(study: Study) -> Table:
+    """Sequences per second of each row's encoder, all of them in turn on the same tokens."""
+    models = {row.model: load_pretrained(row.model) for row in study.config.rows.values()}
+    speeds = sequences_per_second(models, SPEED_BATCH, SPEED_LENGTH)
+    rows = [[name, f"{speeds[row.model]:.1f}"] for name, row in study.config.rows.items()]
+    return Table("Throughput of the encoder", ["", f"sequences/s, {SPEED_BATCH} x {SPEED_LENGTH} tokens"], rows)
 
 
 def _written(value: Score | None) -> str:

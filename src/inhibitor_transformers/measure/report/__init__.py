@@ -1,18 +1,24 @@
 """The report of a distillation: what was measured, and the same facts in the terminal, as Markdown and as a page."""
 
+from .card import write_card
 from .files import write_report
-from .markdown import render_markdown
+from .markdown import markdown_table, render_markdown
 from .page import render_html
 from .results import AttentionMaps, DistillationReport, StageResult, Throughput
-from .terminal import print_summary
+from .tables import Table
+from .terminal import print_summary, rich_table
 
 __all__ = [
     "AttentionMaps",
     "DistillationReport",
     "StageResult",
+    "Table",
     "Throughput",
+    "markdown_table",
     "print_summary",
     "render_html",
     "render_markdown",
+    "rich_table",
+    "write_card",
     "write_report",
 ]

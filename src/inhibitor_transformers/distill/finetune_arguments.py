@@ -1,0 +1,61 @@
+"""Settings of a fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import TrainingArguments
+
+from .settings import require
+
+
+@dataclass
+class FinetuneArguments(TrainingArguments):
+    """TrainingArguments with other defaults, and what distillation adds.
+
+    max_length: tokens that a text (pair) is cut at.
+    scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
+    alpha_task, alpha_soft, alpha_hidden: weights of the task's own loss, of the teacher's soft targets and of the
+        last hidden states; the last two count with a teacher only.
+    temperature: of the soft targets (a regression compares logits instead).
+    selection_share: share of the training examples that is held out to choose the best epoch by; 0 chooses by the
+        first evaluation split, which then says less about texts that were never looked at.
+    teacher_cache: folder that keeps the teacher's logits for other runs; without it they are computed once a run.
+    early_stopping_patience: stop after so many epochs without a better score; None trains to the end.
+    """
+
+    num_train_epochs: float = 3
+    learning_rate: float = 1e-4
+    lr_scheduler_type: str = "linear"
+    warmup_steps: float = 0.1
+    weight_decay: float = 0.01
+    per_device_train_batch_size: int = 32
+    logging_steps: float = 50
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 2
+    load_best_model_at_end: bool = True
+    train_sampling_strategy: str = "group_by_length"  # or half of a batch of sentences is padding
+    remove_unused_columns: bool | None = False
+    report_to: str | None = "none"
+    disable_tqdm: bool | None = False  # None would hide the bar wherever logging is quiet
+    dataloader_pin_memory: bool = False
+    max_length: int = 128
+    scalar_learning_rate_factor: float = 10.0
+    alpha_task: float = 0.5
+    alpha_soft: float = 0.5
+    alpha_hidden: float = 0.0
+    temperature: float = 2.0
+    selection_share: float = 0.0
+    teacher_cache: str | None = None
+    early_stopping_patience: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.max_length >= 8, f"max_length must be at least 8 tokens, got {self.max_length}")
+        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
+        weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
+        require(all(w >= 0 for w in weights.values()), f"loss weights must not be negative, got {weights}")
+        require(0 <= self.selection_share < 1, f"selection_share must be from 0 to below 1, got {self.selection_share}")
+        patience = self.early_stopping_patience
+        require(patience is None or patience > 0, f"early_stopping_patience must be positive, got {patience}")
+        super().__post_init__()

@@ -1,0 +1,48 @@
+"""Tables in a model card."""
+
+from __future__ import annotations
+
+import pytest
+from huggingface_hub import ModelCard
+
+from inhibitor_transformers.measure.report import Table, write_card
+
+TABLE = Table("Scores", ["", "sst2"], [["student", "81.0 ± 0.2"]])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+def test_a_new_card_says_what_it_is_and_holds_the_table(folder):
+    card = ModelCard.load(write_card(folder, [TABLE]))
+    assert card.data.library_name == "transformers"
+    assert "inhibitor-attention" in card.data.tags
+    assert "| student | 81.0 ± 0.2 |" in card.text
+    assert "import `inhibitor_transformers`" in card.text.lower()
+
+
+def test_what_an_existing_card_says_stays(folder):
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# Mine\n\nOf my own.\n")
+    for value in ("80.0", "82.0"):
+        write_card(folder, [Table("Scores", ["", "sst2"], [["student", value]])])
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "mit"
+    assert "Of my own." in card.text
+    assert "82.0" in card.text
+    assert "80.0" not in card.text
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "\nAt the end.\n")
+    write_card(folder, [TABLE])
+    assert ModelCard.load(folder / "README.md").text.count("At the end.") == 1
+
+
+def test_tables_without_rows_are_left_out(folder):
+    assert "Nothing" not in write_card(folder, [TABLE, Table("Nothing", [""], [])]).read_text()
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(ValueError, match="holds no model"):
+        write_card(tmp_path, [TABLE])
+    assert list(tmp_path.iterdir()) == []
