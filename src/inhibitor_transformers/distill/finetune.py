@@ -215,6 +215,7 @@ def _trainer(
         callbacks=[EarlyStoppingCallback(patience)] if (patience := arguments.early_stopping_patience) else None,
         objective=objective,
         scalar_learning_rate_factor=arguments.scalar_learning_rate_factor,
+        length_parts=arguments.length_parts or (4 if arguments.device.type == "cpu" else 1),
     )
 
 

@@ -14,9 +14,9 @@ from transformers import PreTrainedModel, ProgressCallback, Trainer
 from ..attention import InhibitorScalars
 from .losses import IGNORED
 from .objectives import Objective, Terms
+from .parts import parts_of_like_length
 from .processes import require_joined
 from .progress import TermProgress
-from .sampling import LengthGroups
 
 _OBJECTIVE_FILE = "objective.safetensors"
 
@@ -47,6 +47,7 @@ class DistillationTrainer(Trainer):
         objective: gives the loss terms of a batch.
         scalar_learning_rate_factor: the scalars' learning rate over that of the weights.
         dropout: False switches the student's dropout off (matching a teacher that has none).
+        length_parts: cut every batch into so many parts of like length; the gradient is that of the whole batch.
 
     Modules of the objective, such as projections, are trained along and kept in the checkpoints, beside the student.
     Several processes share every step: losses, logs and weights are those of one process with their batches together.
@@ -65,6 +66,7 @@ class DistillationTrainer(Trainer):
         objective: Objective,
         scalar_learning_rate_factor: float = 1.0,
         dropout: bool = True,
+        length_parts: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -75,6 +77,7 @@ class DistillationTrainer(Trainer):
         self.objective = objective
         self.scalar_learning_rate_factor = scalar_learning_rate_factor
         self.dropout = dropout
+        self.length_parts = length_parts
         self._term_sums: dict[str, Tensor] = {}
         self._logged_at = 0  # step at which these sums began
 
@@ -87,17 +90,10 @@ class DistillationTrainer(Trainer):
             )
         if self.args.world_size > 1 and not self.args.average_tokens_across_devices:
             raise ValueError("average_tokens_across_devices must be true: losses are means over all processes' tokens")
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        examples = self.train_dataset if train_dataset is None else train_dataset
-        return LengthGroups(
-            [len(example["input_ids"]) for example in examples],
-            self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
-            self.args.seed,
-            lambda: int(self.state.epoch or 0),
-        )
+        if self.args.world_size > 1 and self.args.train_sampling_strategy == "group_by_length":
+            raise ValueError(
+                "processes would draw different orders of group_by_length; use length_parts instead"
+            )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser that the arguments name, with the scalars in a group of their own, without weight decay."""
@@ -124,6 +120,17 @@ class DistillationTrainer(Trainer):
             },
         ]
         return [group for group in groups if group["params"]]
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """As Trainer's, one part of the batch after the other; terms are divided by the count of all parts."""
+        if self.length_parts == 1:
+            return super().training_step(model, inputs, num_items_in_batch)
+        parts = parts_of_like_length(inputs, self.length_parts)
+        return torch.stack(
+            [super(DistillationTrainer, self).training_step(model, p, num_items_in_batch) for p in parts]
+        ).sum()
 
     def compute_loss(
         self,
