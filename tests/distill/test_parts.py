@@ -55,7 +55,8 @@ def test_training_is_the_same_in_one_part_and_in_four(tmp_path: Path):
     data = custom(tmp_path / "data", pairs(48), pairs(20, seed=1))
     for parts in (1, 4):
         # Adam would make much of a gradient that is nothing but rounding
-        run(student, data, tmp_path / str(parts), num_train_epochs=1, optim="sgd", learning_rate=0.1, length_parts=parts)
+        settings = {"num_train_epochs": 1, "optim": "sgd", "learning_rate": 0.1, "length_parts": parts}
+        run(student, data, tmp_path / str(parts), **settings)
     whole = weights_of(tmp_path / "1")
     for name, weight in weights_of(tmp_path / "4").items():
         torch.testing.assert_close(weight, whole[name], rtol=1e-4, atol=1e-6)
