@@ -23,7 +23,16 @@ from inhibitor_transformers.distill.teacher import Teacher
 from inhibitor_transformers.distill.teacher_logits import with_teacher_logits
 from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel, plan_layers
 from tests.distill.test_pipeline import distill, settings, trained
-from tests.distill.tiny import VOCABULARY, bert, bert_tokenizer, padded_batch, reviews, sentences, weights_of
+from tests.distill.tiny import (
+    VOCABULARY,
+    bert,
+    bert_tokenizer,
+    equal_scales,
+    padded_batch,
+    reviews,
+    sentences,
+    weights_of,
+)
 
 TEXTS = sentences(60)
 ALL = [*(f"hidden-{i}" for i in range(3)), *(f"contexts-{i}" for i in range(2))]
@@ -86,9 +95,10 @@ def test_an_objective_asks_for_nothing_that_is_not_stored_and_calls_no_teacher(o
     student = InhibiDistilBertModel.from_teacher(teacher.model, [1])
     made = cache_in(tmp_path, teacher=teacher, dtype="float32").teacher_for(windows(), objective.signals(plan), quiet)
     batch = batches(windows())[0]
-    expected = objective(student, teacher, plan, [1.0])(student, batch, 10.0)
+    scales = [1.0] if objective is ContextObjective else equal_scales(plan)
+    expected = objective(student, teacher, plan, scales)(student, batch, 10.0)
     calls = Calls(teacher)
-    found = objective(student, made, plan, [1.0])(student, batch, 10.0)
+    found = objective(student, made, plan, scales)(student, batch, 10.0)
     assert calls.count == 0
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,33 @@ class TestTokenWindows:
     def test_a_generator_of_texts_is_read_once(self, texts):
         tokenizer = bert_tokenizer()
         assert len(token_windows(iter(texts), tokenizer, LENGTHS)) == len(token_windows(texts, tokenizer, LENGTHS))
+
+    @pytest.mark.parametrize("make", [bert_tokenizer, roberta_tokenizer], ids=["bert", "roberta"])
+    def test_pairs_are_written_as_the_tokenizer_writes_them(self, make, texts):
+        """Every window is special tokens around one text or two, and as long as without pairs."""
+        tokenizer = make()
+        single = token_windows(texts, tokenizer, [32, 64])
+        windows = token_windows(texts, tokenizer, [32, 64], pair_share=1.0)
+        assert max(map(len, windows)) == max(map(len, single))
+        assert sum(map(len, windows)) == pytest.approx(sum(map(len, single)), rel=0.05)
+        special, pairs, repeating = set(tokenizer.all_special_ids), 0, 0
+        for window in (w.tolist() for w in windows):
+            parts = [list(part) for is_special, part in groupby(window, special.__contains__) if not is_special]
+            if len(parts) == 2:
+                a, b = (tokenizer.decode(part) for part in parts)
+                assert tokenizer(a, b)["input_ids"] == window
+                pairs += 1
+                repeating += len(set(parts[0]) & set(parts[1])) > 0.7 * len(set(parts[0]))
+            else:
+                assert len(window) < 12 + len(special)
+        assert pairs > 0.8 * len(windows)
+        assert 0.2 < repeating / pairs < 0.9
+
+    def test_half_of_the_windows_may_be_pairs(self, texts):
+        tokenizer = bert_tokenizer()
+        windows = token_windows(texts, tokenizer, [32], pair_share=0.5)
+        pairs = [w for w in windows if (w == tokenizer.sep_token_id).sum() == 2]
+        assert 0.3 < len(pairs) / len(windows) < 0.7
 
     def test_texts_that_are_too_short_are_an_error(self):
         with pytest.raises(ValueError, match="no window of at least 8 tokens"):

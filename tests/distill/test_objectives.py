@@ -16,8 +16,8 @@ from inhibitor_transformers.distill.objectives import (
     HiddenObjective,
     MaskedLMObjective,
     TaskObjective,
-    teacher_scales,
 )
+from inhibitor_transformers.distill.scales import HiddenScales, context_scales, first_tokens, hidden_scales
 from inhibitor_transformers.distill.teacher import Teacher
 from inhibitor_transformers.models import (
     InhibiDistilBertConfig,
@@ -27,7 +27,7 @@ from inhibitor_transformers.models import (
     plan_layers,
 )
 from tests.distill.formula import context
-from tests.distill.tiny import HEADS, LAYERS, VOCABULARY, bert, padded_batch, pair
+from tests.distill.tiny import HEADS, LAYERS, VOCABULARY, bert, equal_scales, padded_batch, pair
 
 ROWS = [9, 14, 11]
 
@@ -103,37 +103,45 @@ class TestHiddenObjective:
     @pytest.mark.parametrize("layers", ["all", [1]])
     def test_by_hand(self, layers):
         student, teacher, plan = pair(layers=layers)
-        batch, scales = padded_batch(ROWS), [2.0, 5.0][: len(plan)]
-        terms = HiddenObjective(student, teacher, plan, scales)(student, batch, 20.0)
-        assert list(terms) == [f"hidden/layer_{i}" for i in range(len(plan))]
+        batch = padded_batch(ROWS)
+        scales = HiddenScales([torch.rand(32) + 0.5 for _ in range(len(plan))], [3.0, 7.0][: len(plan)])
+        terms = HiddenObjective(student, teacher, plan, scales, first_token_weight=4.0)(student, batch, 20.0)
+        assert sorted(terms) == sorted(f"{kind}/layer_{i}" for kind in ("hidden", "first") for i in range(len(plan)))
         for i, source in enumerate(plan.teacher_layers):
-            error = 0.0
+            error = first = 0.0
             for row in rows_of(batch):
                 with torch.no_grad():
                     ours = student(row["input_ids"], output_hidden_states=True).hidden_states[i + 1]
                     theirs = teacher.model(row["input_ids"], output_hidden_states=True).hidden_states[source + 1]
-                error += squared(ours, theirs)
-            assert terms[f"hidden/layer_{i}"].item() == pytest.approx(error / 20 / scales[i], rel=1e-4)
+                error += float(((ours.double() - theirs).square() / scales.tokens[i]).mean(-1).sum())
+                first += squared(ours[:, :1], theirs[:, :1])
+            assert terms[f"hidden/layer_{i}"].item() == pytest.approx(error / 20, rel=1e-4)
+            assert terms[f"first/layer_{i}"].item() == pytest.approx(4 * first / 20 / scales.first[i], rel=1e-4)
+
+    def test_without_the_first_token(self):
+        student, teacher, plan = pair()
+        terms = HiddenObjective(student, teacher, plan, equal_scales(plan))(student, padded_batch(ROWS), 34.0)
+        assert list(terms) == ["hidden/layer_0", "hidden/layer_1"]
 
     def test_what_stands_in_padding_does_not_matter(self):
         student, teacher, plan = pair()
-        objective, batch = HiddenObjective(student, teacher, plan, [1.0, 1.0]), padded_batch(ROWS)
+        objective, batch = HiddenObjective(student, teacher, plan, equal_scales(plan)), padded_batch(ROWS)
         first, second = objective(student, batch, 34.0), objective(student, with_other_padding(batch), 34.0)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_the_whole_student_is_trained(self):
         student, teacher, plan = pair()
-        total(HiddenObjective(student, teacher, plan, [1.0, 1.0])(student, padded_batch(ROWS), 34.0)).backward()
+        total(HiddenObjective(student, teacher, plan, equal_scales(plan))(student, padded_batch(ROWS), 34.0)).backward()
         assert [name for name, p in student.named_parameters() if p.grad is None] == []
 
     def test_of_equal_widths_nothing_is_learnt_along(self):
         student, teacher, plan = pair()
-        assert list(HiddenObjective(student, teacher, plan, [1.0, 1.0]).parameters()) == []
+        assert list(HiddenObjective(student, teacher, plan, equal_scales(plan)).parameters()) == []
 
     def test_of_different_widths_a_projection_per_layer_is_learnt_along(self):
         teacher = Teacher(bert())
         student, plan = narrow_student(), plan_layers("all", LAYERS)
-        objective = HiddenObjective(student, teacher, plan, [1.0, 1.0])
+        objective = HiddenObjective(student, teacher, plan, equal_scales(plan))
         total(objective(student, padded_batch(ROWS), 34.0)).backward()
         weights = dict(objective.named_parameters())
         assert {name: tuple(p.shape) for name, p in weights.items()} == {
@@ -145,7 +153,7 @@ class TestHiddenObjective:
 
     def test_the_teacher_is_no_part_of_it(self):
         _, teacher, plan = pair()
-        objective = HiddenObjective(narrow_student(), teacher, plan, [1.0, 1.0]).train()
+        objective = HiddenObjective(narrow_student(), teacher, plan, equal_scales(plan)).train()
         assert not teacher.model.training
         assert all(name.startswith("projections.") for name in objective.state_dict())
 
@@ -311,17 +319,32 @@ class TestTaskObjective:
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("kind", ["contexts", "hidden"])
-def test_scales_are_the_teacher_s_mean_squares_over_valid_tokens(kind):
-    teacher, plan = Teacher(bert()), plan_layers([1], LAYERS)
-    batches = [padded_batch(ROWS), padded_batch([20, 7], seed=1)]
-    squares, tokens = 0.0, 0
-    for row in [row for batch in batches for row in rows_of(batch)]:
-        signals = teacher(row, contexts=True, hidden=True)
-        x = signals.contexts[1] if kind == "contexts" else signals.hidden[2]
-        squares += float(x.double().square().mean(-1).sum())
-        tokens += x.shape[1]
-    assert teacher_scales(teacher, plan, batches, kind) == pytest.approx([squares / tokens], rel=1e-5)
+class TestScales:
+    BATCHES = (padded_batch(ROWS), padded_batch([20, 7], seed=1))
+
+    def rows(self) -> list[dict[str, Tensor]]:
+        return [row for batch in self.BATCHES for row in rows_of(batch)]
+
+    def test_of_contexts_they_are_the_mean_squares_over_valid_tokens(self):
+        teacher, plan = Teacher(bert()), plan_layers([1], LAYERS)
+        contexts = torch.cat([teacher(row, contexts=True).contexts[1][0] for row in self.rows()]).double()
+        assert context_scales(teacher, plan, list(self.BATCHES)) == pytest.approx(
+            [float(contexts.square().mean())], rel=1e-5
+        )
+
+    def test_of_hidden_states_they_are_the_variances_over_valid_tokens(self):
+        teacher, plan = Teacher(bert()), plan_layers([1], LAYERS)
+        states = [teacher(row, hidden=True).hidden[2][0].double() for row in self.rows()]
+        every, first = torch.cat(states), torch.stack([s[0] for s in states])
+        variance, alone = every.var(0, correction=0), first.var(0, correction=0).mean()
+        found = hidden_scales(teacher, plan, list(self.BATCHES))
+        torch.testing.assert_close(found.tokens[0].double(), variance + 0.05 * variance.mean(), rtol=1e-4, atol=1e-6)
+        assert found.first == pytest.approx([float(alone + 0.02 * every.square().mean())], rel=1e-4)
+
+    def test_the_first_token_comes_after_padding_on_the_left(self):
+        states = torch.arange(12.0).reshape(2, 3, 2)
+        valid = torch.tensor([[True, True, False], [False, True, True]])
+        assert first_tokens(states, valid).tolist() == [[[0.0, 1.0]], [[8.0, 9.0]]]
 
 
 def test_context_errors_are_relative_to_the_teacher_over_all_tokens():

@@ -23,6 +23,7 @@ from transformers import (
     RobertaTokenizer,
 )
 
+from inhibitor_transformers.distill.scales import HiddenScales
 from inhibitor_transformers.distill.teacher import Teacher
 from inhibitor_transformers.models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerPlan, plan_layers
 
@@ -156,3 +157,8 @@ def assert_same_weights(a: Path | str, b: Path | str) -> None:
     ours, theirs = weights_of(a), weights_of(b)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def equal_scales(plan: LayerPlan) -> HiddenScales:
+    """Every layer and dimension as large as any other."""
+    return HiddenScales([torch.ones(WIDTH) for _ in plan.teacher_layers], [1.0] * len(plan))

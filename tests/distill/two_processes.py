@@ -23,7 +23,7 @@ from inhibitor_transformers.distill.processes import is_main_process
 from inhibitor_transformers.distill.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.tasks import load_task
 from tests.distill.test_objectives import narrow_student
-from tests.distill.tiny import bert_tokenizer, padded_batch, pair
+from tests.distill.tiny import bert_tokenizer, equal_scales, padded_batch, pair
 
 RUNTIME = {"use_cpu": True, "disable_tqdm": True}
 TRAINED = {"max_steps": 4, "tokens_per_step": 128, "lengths": [16, 32], "save_steps": 2, "logging_steps": 2}
@@ -77,7 +77,7 @@ def train_projections(output: Path, accumulation: int) -> None:
     """A student narrower than its teacher; its projections begin differently in every process."""
     student, (_, teacher, plan) = narrow_student(), pair()
     torch.manual_seed(0 if is_main_process() else 1)
-    objective = HiddenObjective(student, teacher, plan, [1.0, 1.0])
+    objective = HiddenObjective(student, teacher, plan, equal_scales(plan), first_token_weight=2.0)
     made = _trainer(student, objective, output, accumulation)
     made.train()
     write_json(output / "log.json", made.state.log_history)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
-from .objectives import ContextObjective, teacher_scales
+from .objectives import ContextObjective
+from .scales import context_scales
 from .teacher import Teacher
 
 
@@ -20,9 +21,7 @@ def context_errors(
 
     Each layer is fed the teacher's own layer input, as in context alignment.
     """
-    objective = ContextObjective(
-        student.eval(), teacher, plan, teacher_scales(teacher, plan, list(batches), "contexts")
-    )
+    objective = ContextObjective(student.eval(), teacher, plan, context_scales(teacher, plan, list(batches)))
     count = float(sum(batch["attention_mask"].sum() for batch in batches))
     totals = [0.0] * len(plan)
     for batch in batches:

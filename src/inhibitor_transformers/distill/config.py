@@ -40,6 +40,7 @@ class StageArguments(TrainingArguments):
 
     tokens_per_step: tokens of one batch, padding included (times gradient accumulation and processes).
     lengths: window lengths that texts are cut to.
+    pair_share: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP].
     scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
     """
 
@@ -60,6 +61,7 @@ class StageArguments(TrainingArguments):
     dataloader_pin_memory: bool = False  # an item is a whole batch: nothing to gain, and a warning without a GPU
     tokens_per_step: int = 2048
     lengths: list[int] = field(default_factory=lambda: list(ALIGNMENT_LENGTHS))
+    pair_share: float = 0.0
     scalar_learning_rate_factor: float = 5.0
 
     def __post_init__(self) -> None:
@@ -69,6 +71,7 @@ class StageArguments(TrainingArguments):
             self.tokens_per_step >= max(self.lengths),
             f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)})",
         )
+        require(0 <= self.pair_share <= 1, f"{self.name}.pair_share must be from 0 to 1, got {self.pair_share}")
         require(self.scalar_learning_rate_factor >= 0, f"{self.name}.scalar_learning_rate_factor must not be negative")
         self.per_device_train_batch_size = 1  # one item of the data is a whole batch
         super().__post_init__()
@@ -83,11 +86,20 @@ class AlignContextsArguments(StageArguments):
 
 @dataclass
 class AlignHiddenArguments(StageArguments):
-    """Stage "align_hidden": the whole student against the teacher's hidden states of every layer."""
+    """Stage "align_hidden": the whole student against the teacher's hidden states of every layer.
+
+    first_token_weight: how many tokens more the first one weighs, which classifiers read.
+    """
 
     name: ClassVar[str] = "align_hidden"
     max_steps: int = 600
     learning_rate: float = 3e-4
+    first_token_weight: float = 64.0
+
+    def __post_init__(self) -> None:
+        weight = self.first_token_weight
+        require(weight >= 0, f"align_hidden.first_token_weight must not be negative, got {weight}")
+        super().__post_init__()
 
 
 @dataclass

@@ -14,6 +14,9 @@ from .losses import IGNORED
 
 _MIN_TOKENS = 8  # a shorter window, special tokens included, says little about attention
 _TEXTS_PER_CALL = 1000
+_MIN_PAIR = 12  # tokens that are enough for two texts
+_REPEATED = 0.5  # share of the pairs whose second text repeats the first,
+_KEPT = 0.8  # but for one token in five
 
 
 def token_windows(
@@ -23,6 +26,7 @@ def token_windows(
     *,
     seed: int = 0,
     max_tokens: int | None = None,
+    pair_share: float = 0.0,
 ) -> list[np.ndarray]:
     """Cut texts into windows with special tokens; each window's greatest length is drawn from `lengths`.
 
@@ -30,11 +34,14 @@ def token_windows(
         texts: any texts; long ones give several windows.
         lengths: window lengths in tokens, special tokens included.
         max_tokens: stop after about so many tokens.
+        pair_share: share of the windows that are cut in two, as a pair of texts. In half of the pairs the second text
+            repeats most of the first, as in paraphrases: attention from one to the other is what pairs are about.
 
     Returns int32 arrays (n,), 8 ≤ n ≤ max(lengths). Raises ValueError if the texts give none.
     """
     random = np.random.default_rng(seed)
     prefix, suffix = _special_tokens(tokenizer)
+    between = _between(tokenizer)
     special = len(prefix) + len(suffix)
     windows: list[np.ndarray] = []
     total = 0
@@ -43,6 +50,8 @@ def token_windows(
         while len(ids) - start + special >= _MIN_TOKENS and (max_tokens is None or total < max_tokens):
             body = ids[start : start + int(random.choice(lengths)) - special]
             start += len(body)
+            if pair_share > 0 and len(body) >= _MIN_PAIR + len(between) and random.random() < pair_share:
+                body = _as_pair(body, between, random)
             if len(body) + special >= _MIN_TOKENS:
                 windows.append(np.asarray([*prefix, *body, *suffix], dtype=np.int32))
                 total += len(windows[-1])
@@ -73,6 +82,23 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list
     bare, full = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
     start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
     return full[:start], full[start + len(bare) :]
+
+
+def _between(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts between the two texts of a pair."""
+    prefix, suffix = _special_tokens(tokenizer)
+    bare, pair = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a", "a")["input_ids"]
+    return pair[len(prefix) + len(bare) : len(pair) - len(bare) - len(suffix)]
+
+
+def _as_pair(body: list[int], between: list[int], random: np.random.Generator) -> list[int]:
+    """The tokens as two texts with `between` in their middle, as many in all as there were."""
+    cut = int(random.integers(len(body) // 3, 2 * len(body) // 3))
+    first, second = body[:cut], body[cut + len(between) :]
+    if random.random() < _REPEATED:
+        kept = [token for token in first if random.random() < _KEPT]
+        second = (kept + second)[: len(second)]
+    return [*first, *between, *second]
 
 
 def _token_ids(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Iterable[list[int]]:

@@ -13,6 +13,7 @@ from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from ..models.contexts import output_projections, record_contexts
 from ..models.heads import masked_lm_logits
 from . import losses
+from .scales import HiddenScales, first_tokens
 from .teacher import LOGITS, Teacher, model_inputs
 
 Terms = dict[str, Tensor]
@@ -62,7 +63,10 @@ class ContextObjective:
 
 
 class HiddenObjective(nn.Module):
-    """Squared error of every layer's hidden states, relative to the teacher's mean square there.
+    """Squared error of every layer's hidden states, and that of the first token once more, which classifiers read.
+
+    Errors are divided by `scales`, the teacher's variances: what is the same in all texts is soon matched, and a mean
+    square, of which it makes the most, would hide what is left. The first token adds `first_token_weight` tokens.
 
     Where student and teacher differ in width, a linear projection of the student's states is trained along;
     it is not part of the student.
@@ -70,10 +74,17 @@ class HiddenObjective(nn.Module):
 
     teacher: Teacher
 
-    def __init__(self, student: PreTrainedModel, teacher: Teacher, plan: LayerPlan, scales: list[float]) -> None:
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: Teacher,
+        plan: LayerPlan,
+        scales: HiddenScales,
+        first_token_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "teacher", teacher)  # not a part of this module: never trained, never saved
-        self.plan, self.scales = plan, scales
+        self.plan, self.scales, self.first_token_weight = plan, scales, first_token_weight
         width, teacher_width = student.config.hidden_size, teacher.model.config.hidden_size
         self.projections = nn.ModuleList(
             nn.Linear(width, teacher_width) if width != teacher_width else nn.Identity() for _ in plan.teacher_layers
@@ -88,13 +99,16 @@ class HiddenObjective(nn.Module):
         hidden = model(**model_inputs(batch), output_hidden_states=True).hidden_states
         target = self.teacher(batch, hidden=True).hidden
         valid = batch["attention_mask"].bool()
-        return {
-            f"hidden/layer_{i}": losses.squared_error(
-                self.projections[i](hidden[i + 1]), target[source + 1], valid, count
-            )
-            / self.scales[i]
-            for i, source in enumerate(self.plan.teacher_layers)
-        }
+        terms = {}
+        for i, source in enumerate(self.plan.teacher_layers):
+            ours, theirs = self.projections[i](hidden[i + 1]), target[source + 1]
+            unit = self.scales.tokens[i].sqrt()
+            terms[f"hidden/layer_{i}"] = losses.squared_error(ours / unit, theirs / unit, valid, count)
+            if self.first_token_weight > 0:
+                ours, theirs = first_tokens(ours, valid), first_tokens(theirs, valid)
+                error = losses.squared_error(ours, theirs, torch.ones_like(valid[:, :1]), count)
+                terms[f"first/layer_{i}"] = error * (self.first_token_weight / self.scales.first[i])
+        return terms
 
 
 class MaskedLMObjective:
@@ -165,18 +179,3 @@ class TaskObjective:
         mask = batch["attention_mask"].float()
         per_text = ((student.float() - teacher.float()).square().mean(-1) * mask).sum(-1) / mask.sum(-1)
         return per_text.sum() / count
-
-
-@torch.no_grad()
-def teacher_scales(teacher: Teacher, plan: LayerPlan, batches: list[dict[str, Tensor]], kind: str) -> list[float]:
-    """Mean square of the teacher's contexts or hidden states (`kind`) over the valid tokens, per student layer."""
-    total = torch.zeros(len(plan))
-    count = 0.0
-    for batch in batches:
-        signals = teacher(batch, contexts=kind == "contexts", hidden=True)
-        valid = batch["attention_mask"].bool()
-        count += float(valid.sum())
-        for i, source in enumerate(plan.teacher_layers):
-            x = signals.contexts[source] if kind == "contexts" else signals.hidden[source + 1]
-            total[i] += float(losses.squared_error(x, torch.zeros_like(x), valid, 1.0))
-    return (total / count).tolist()

@@ -24,11 +24,12 @@ from .config import (
 from .data import MaskedStepBatches, StepBatches, exact_windows, pad_windows, token_windows, unpack
 from .folders import last_whole_checkpoint, write_json
 from .memory import estimate_memory
-from .objectives import ContextObjective, HiddenObjective, MaskedLMObjective, Objective, teacher_scales
+from .objectives import ContextObjective, HiddenObjective, MaskedLMObjective, Objective
+from .scales import context_scales, hidden_scales
 from .teacher import Teacher
 from .trainer import DistillationTrainer
 
-_SCALE_BATCHES = 8  # batches from which the teacher's mean squares are taken
+_SCALE_BATCHES = 16  # from which the sizes of the teacher's signals are taken
 Say = Callable[[str], None]
 
 
@@ -97,7 +98,14 @@ def _train(
 ) -> None:
     set_seed(stage.seed)  # whatever ran before, so that a resumed run draws the same
     steps = stage.max_steps * stage.gradient_accumulation_steps * stage.world_size
-    windows = token_windows(texts, tokenizer, stage.lengths, seed=stage.seed, max_tokens=steps * stage.tokens_per_step)
+    windows = token_windows(
+        texts,
+        tokenizer,
+        stage.lengths,
+        seed=stage.seed,
+        max_tokens=steps * stage.tokens_per_step,
+        pair_share=stage.pair_share,
+    )
     dataset_class = MaskedStepBatches if isinstance(stage, MaskedLMArguments) else StepBatches
     dataset = dataset_class(
         windows,
@@ -155,9 +163,9 @@ def _objective(
     batches = [dataset[i] for i in range(min(_SCALE_BATCHES, len(dataset)))]
     batches = [{name: t.to(student.device) for name, t in batch.items()} for batch in batches]
     if isinstance(stage, AlignContextsArguments):
-        return ContextObjective(student, teacher, plan, teacher_scales(teacher, plan, batches, "contexts"))
+        return ContextObjective(student, teacher, plan, context_scales(teacher, plan, batches))
     assert isinstance(stage, AlignHiddenArguments)
-    return HiddenObjective(student, teacher, plan, teacher_scales(teacher, plan, batches, "hidden"))
+    return HiddenObjective(student, teacher, plan, hidden_scales(teacher, plan, batches), stage.first_token_weight)
 
 
 @contextmanager

@@ -91,9 +91,7 @@ class DistillationTrainer(Trainer):
         if self.args.world_size > 1 and not self.args.average_tokens_across_devices:
             raise ValueError("average_tokens_across_devices must be true: losses are means over all processes' tokens")
         if self.args.world_size > 1 and self.args.train_sampling_strategy == "group_by_length":
-            raise ValueError(
-                "processes would draw different orders of group_by_length; use length_parts instead"
-            )
+            raise ValueError("processes would draw different orders of group_by_length; use length_parts instead")
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser that the arguments name, with the scalars in a group of their own, without weight decay."""

@@ -1,0 +1,69 @@
+"""How large a teacher's signals are, so that layers and dimensions weigh alike in a loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models import LayerPlan
+from . import losses
+from .teacher import Teacher
+
+# A dimension, or a first token, that hardly varies would weigh without bound.
+_LEAST_DIMENSION = 0.05  # of the mean variance of the layer's dimensions
+_LEAST_FIRST = 0.02  # of the layer's mean square
+
+Batches = list[dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class HiddenScales:
+    """Variances of the teacher's hidden states over texts, per student layer.
+
+    tokens: (dim,) for each layer, over all valid tokens. first: of the first token alone, mean over dimensions.
+    """
+
+    tokens: list[Tensor]
+    first: list[float]
+
+
+def first_tokens(states: Tensor, valid: Tensor) -> Tensor:
+    """(B, 1, dim): the state of each row's first valid token, wherever the padding is."""
+    rows = torch.arange(len(states), device=states.device)
+    return states[rows, valid.int().argmax(1)].unsqueeze(1)
+
+
+@torch.no_grad()
+def context_scales(teacher: Teacher, plan: LayerPlan, batches: Batches) -> list[float]:
+    """Mean square of the teacher's contexts over the valid tokens, per student layer."""
+    total = torch.zeros(len(plan))
+    count = 0.0
+    for batch in batches:
+        contexts = teacher(batch, contexts=True).contexts
+        valid = batch["attention_mask"].bool()
+        count += float(valid.sum())
+        for i, source in enumerate(plan.teacher_layers):
+            total[i] += float(losses.squared_error(contexts[source], torch.zeros_like(contexts[source]), valid, 1.0))
+    return (total / count).tolist()
+
+
+@torch.no_grad()
+def hidden_scales(teacher: Teacher, plan: LayerPlan, batches: Batches) -> HiddenScales:
+    """See `HiddenScales`; the smallest variances are raised to a few hundredths of the usual."""
+    tokens: list[list[Tensor]] = [[] for _ in plan.teacher_layers]
+    first: list[list[Tensor]] = [[] for _ in plan.teacher_layers]
+    for batch in batches:
+        hidden = teacher(batch, hidden=True).hidden
+        valid = batch["attention_mask"].bool()
+        for i, source in enumerate(plan.teacher_layers):
+            tokens[i].append(hidden[source + 1][valid].float())
+            first[i].append(first_tokens(hidden[source + 1], valid)[:, 0].float())
+    variances = [torch.cat(states).var(0, correction=0) for states in tokens]
+    squares = [torch.cat(states).square().mean() for states in tokens]
+    alone = [torch.cat(states).var(0, correction=0).mean() for states in first]
+    return HiddenScales(
+        [v + _LEAST_DIMENSION * v.mean() for v in variances],
+        [float(v + _LEAST_FIRST * s) for v, s in zip(alone, squares, strict=True)],
+    )
