@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer, DistilBertModel
 
 from inhibitor_transformers.distill.objectives import ContextObjective
 from inhibitor_transformers.models import InhibiDistilBertModel
@@ -52,6 +52,17 @@ class TestConvert:
         assert done.status == 0
         assert done.out == "student 0 ← teacher 1\nstudent 1 ← teacher 0\nstages: calibrate\n"
         assert not (tmp_path / "student").exists()
+
+    def test_the_control_is_a_plain_distilbert(self, inhibit, refused, teacher, texts, tmp_path):
+        output = tmp_path / "control"
+        done = inhibit("convert", teacher, output, "--dot-product", "--layers", "last 1")
+        assert done.status == 0, done.err
+        control = AutoModel.from_pretrained(output)
+        assert type(control) is DistilBertModel
+        assert control.config.n_layers == 1
+        assert AutoTokenizer.from_pretrained(output)("the cat")["input_ids"]
+        assert "exists" in refused("convert", teacher, output, "--dot-product")
+        assert "no text" in refused("convert", teacher, tmp_path / "x", "--dot-product", "--text", texts)
 
     def test_the_seed_is_used(self, inhibit, teacher, texts, tmp_path):
         for seed in ("0", "0", "1"):

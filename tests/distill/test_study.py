@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from inhibitor_transformers.distill.study.run import run_cell
 from inhibitor_transformers.distill.study.table import drop, drop_table, rate_table, score, score_table
 from tests.distill.tiny import bert, saved
 
+STUDIES = sorted((Path(__file__).resolve().parents[2] / "configs" / "studies").glob("*.yaml"))
 MODELS: dict[str, Any] = {
     "teacher": "t",
     "control": "c",
@@ -206,3 +208,9 @@ class TestRun:
         with pytest.raises(ValueError, match="no/such/folder"):
             run_study(broken, tmp_path / "study")
         assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_the_published_studies_are_valid(file):
+    built = StudyConfig(**yaml.safe_load(file.read_text(encoding="utf-8")))
+    assert {row.control for row in built.rows.values()} - {None}

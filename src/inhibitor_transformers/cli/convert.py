@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from .distill import run_distillation
-from .options import Device, Overwrite, Seed, Threads
+from .options import Device, Overwrite, Seed, Threads, quiet, resolve_model
 
 
 def convert(
@@ -19,6 +20,9 @@ def convert(
         list[str] | None,
         typer.Option(help="Texts to calibrate on: file, folder, Hub id, or 'this-machine'; repeatable."),
     ] = None,
+    dot_product: Annotated[
+        bool, typer.Option("--dot-product", help="Keep softmax attention: the control, a DistilBERT of these weights.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which layer comes from where.")] = False,
     overwrite: Overwrite = False,
     seed: Seed = 0,
@@ -26,6 +30,11 @@ def convert(
     threads: Threads = None,
 ) -> None:
     """Turn a teacher into a calibrated inhibitor student, without training."""
+    if dot_product:
+        if text or dry_run:
+            raise ValueError("--dot-product copies weights and needs no text; leave out --text and --dry-run")
+        _convert_to_control(resolve_model(teacher), output, layers, overwrite=overwrite)
+        return
     settings = {
         "teacher": teacher,
         "layers": layers,
@@ -35,3 +44,17 @@ def convert(
         "stages": [{"calibrate": {}}],
     }
     run_distillation(settings, output, dry_run=dry_run, overwrite=overwrite, device=device, threads=threads)
+
+
+def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: bool) -> None:
+    from ..distill.folders import prepare_output, save_into
+    from ..models.control import dot_product_student
+    from ..models.pretrained import load_pretrained, load_tokenizer
+
+    quiet()
+    student, tokenizer = dot_product_student(load_pretrained(teacher), layers), load_tokenizer(teacher)
+    prepare_output(
+        output, {"teacher": teacher, "layers": layers, "dot_product": True}, resume=False, overwrite=overwrite
+    )
+    save_into(output, student, tokenizer)
+    Console().print(f"control saved in {output}", markup=False, highlight=False)

@@ -1,0 +1,61 @@
+"""`inhibit study` on tiny models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inhibitor_transformers.distill.study import Cell
+
+
+@pytest.fixture
+def config(tmp_path, teacher) -> Path:
+    """A study whose fine-tunings are finished already: nothing is left but to make the tables."""
+    settings: dict[str, Any] = {
+        "models": {"control": teacher, "student": {"model": teacher, "control": "control"}},
+        "tasks": {"sst2": {}},
+        "seeds": [0, 1],
+        "data": str(tmp_path),
+    }
+    for model, scores in {"control": (0.80, 0.84), "student": (0.79, 0.83)}.items():
+        for seed, score in enumerate(scores):
+            folder = Cell("sst2", model, 1e-4, seed).folder(tmp_path / "study")
+            folder.mkdir(parents=True)
+            (folder / "results.json").write_text(json.dumps({"scores": {"validation": {"accuracy": score}}}))
+    file = tmp_path / "study-settings.yaml"
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return file
+
+
+def test_the_tables_of_what_is_finished(inhibit, config, tmp_path):
+    done = inhibit("study", config, "-o", tmp_path / "study", "--table-only")
+    assert done.status == 0, done.err
+    assert "82.0 ± 2.8" in done.out
+    assert "81.0 ± 2.8" in done.out
+    assert any("control − student" in line and "+1.0" in line for line in done.out.splitlines())
+    assert "sequences/s" in done.out
+
+
+def test_they_go_into_the_card_of_a_model_of_the_study(inhibit, refused, config, teacher, tmp_path):
+    done = inhibit("study", config, "-o", tmp_path / "study", "--table-only", "--card", teacher)
+    assert done.status == 0, done.err
+    card = Path(teacher) / "README.md"
+    try:
+        assert "82.0 ± 2.8" in card.read_text(encoding="utf-8")
+    finally:
+        card.unlink(missing_ok=True)  # the teacher is shared by all tests
+    other = tmp_path / "other"
+    other.mkdir()
+    message = refused("study", config, "-o", tmp_path / "study", "--table-only", "--card", other)
+    assert "none of the study's models" in message
+
+
+def test_what_is_refused(refused, config, tmp_path):
+    assert "there is no study" in refused("study", config, "-o", tmp_path / "nothing", "--table-only")
+    assert "add --resume" in refused("study", config, "-o", tmp_path / "study")
+    message = refused("study", config, "-o", tmp_path / "x", "--set", "seeds=[]")
+    assert "seeds must be" in message
