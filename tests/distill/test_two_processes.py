@@ -45,7 +45,7 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as both:
         two_processes.run_all(sources, one, accumulation=2, said=[])
-        output, _ = both.communicate(timeout=200)
+        output, _ = both.communicate(timeout=280)
     assert both.returncode == 0, output
     return one, two
 

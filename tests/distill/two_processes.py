@@ -92,10 +92,11 @@ def finetuned(sources: Path, output: Path, accumulation: int) -> None:
         num_train_epochs=2,
         per_device_train_batch_size=4,
         logging_steps=2,
+        gradient_accumulation_steps=accumulation,
         max_length=16,
+        adam_epsilon=1e-6,  # with the usual one, a gradient that is nothing but rounding takes a whole step
         **RUNTIME,
     )
-    arguments.gradient_accumulation_steps = accumulation
     student, teacher = str(sources / "student"), str(sources / "classifier")
     data = load_task("custom", sources / "task", max_train_examples=32)
     finetune(student, data, arguments, output, teacher_source=teacher)
