@@ -86,7 +86,7 @@ class AlignContextsArguments(StageArguments):
 
 @dataclass
 class AlignHiddenArguments(StageArguments):
-    """Stage "align_hidden": the whole student against the teacher's hidden states of every layer.
+    """Stage "align_hidden": all layers of the student together against the teacher's hidden states.
 
     first_token_weight: how many tokens more the first one weighs, which classifiers read.
     """

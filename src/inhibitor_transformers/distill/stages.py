@@ -177,6 +177,9 @@ def _trainable(student: InhibiDistilBertPreTrainedModel, stage: StageArguments) 
             attention = block.attention
             for module in (attention.q_lin, attention.k_lin, attention.v_lin, attention.inhibitor):
                 module.requires_grad_(True)
+    elif isinstance(stage, AlignHiddenArguments):
+        # They are the teacher's to begin with: training could only move the many words that these texts lack.
+        student.base_model.embeddings.requires_grad_(False)
     try:
         yield
     finally:
