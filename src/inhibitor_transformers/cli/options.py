@@ -62,7 +62,9 @@ def choose_device(device: str) -> dict[str, Any]:
         raise ValueError(f"--device must be one of {', '.join(available)}, got {device!r}")
     if not available[device]:
         raise ValueError(f"--device {device}: this machine has none that torch can use; leave --device out")
-    return {} if device == "auto" else {"use_cpu": device == "cpu"}
+    if device == "auto":  # said plainly where there is nothing else: processes on CPUs are joined only if told to
+        return {} if torch.accelerator.is_available() else {"use_cpu": True}
+    return {"use_cpu": device == "cpu"}
 
 
 def torch_device(device: str) -> Any:

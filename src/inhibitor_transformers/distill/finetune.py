@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,9 +27,10 @@ from ..measure.tokenizers import require_same_tokenizer
 from ..models.pretrained import SAFE_LOADING, load_pretrained, load_tokenizer
 from ..tasks import Task, TaskData, chance_level, compute_metrics, encode, hold_out
 from .finetune_arguments import FinetuneArguments
-from .folders import check_output, fingerprint, last_whole_checkpoint, prepare_output, save_into
+from .folders import check_output, fingerprint, last_whole_checkpoint, prepare_output, save_into, write_json
 from .memory import estimate_memory
 from .objectives import TaskObjective
+from .processes import on_main_process
 from .settings import require
 from .teacher import Teacher
 from .teacher_logits import with_teacher_logits
@@ -39,6 +39,7 @@ from .trainer import DistillationTrainer
 Scores = dict[str, dict[str, float]]
 
 SELECTION = "selection"  # name of the held-out part of the training examples
+_PARTS_ON_A_CPU = 4
 
 
 class TeacherAtChanceError(ValueError):
@@ -77,7 +78,7 @@ def finetune(
 
     Raises ValueError (ConfigError) before any work is done.
     """
-    started = time.monotonic()
+    started, say = time.monotonic(), on_main_process(say)
     settings = {"model": source, "teacher": teacher_source, "task": data.task.name, "data": _fingerprints(data)}
     settings |= _own_settings(arguments)
     arguments.output_dir = str(output / "checkpoints")
@@ -119,7 +120,7 @@ def finetune(
     result = FinetuneResult(scores, teacher_scores, selection_score, time.monotonic() - started)
     save_into(output, model, tokenizer)
     record = dataclasses.asdict(result) | {"settings": settings, "notes": data.notes}
-    (output / "results.json").write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+    write_json(output / "results.json", record)
     return result
 
 
@@ -215,8 +216,12 @@ def _trainer(
         callbacks=[EarlyStoppingCallback(patience)] if (patience := arguments.early_stopping_patience) else None,
         objective=objective,
         scalar_learning_rate_factor=arguments.scalar_learning_rate_factor,
-        length_parts=arguments.length_parts or (4 if arguments.device.type == "cpu" else 1),
+        length_parts=arguments.length_parts or _default_parts(arguments),
     )
+
+
+def _default_parts(arguments: FinetuneArguments) -> int:
+    return _PARTS_ON_A_CPU if arguments.device.type == "cpu" and arguments.world_size == 1 else 1
 
 
 def _require_best_restored(trainer: DistillationTrainer, scores: dict[str, float], task: Task) -> None:
@@ -227,7 +232,8 @@ def _require_best_restored(trainer: DistillationTrainer, scores: dict[str, float
 
 def _own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
     """The arguments that differ from their defaults, plainly."""
-    defaults = FinetuneArguments(output_dir=arguments.output_dir)
+    # with the same device: made without, it would take the processes of this run apart
+    defaults = FinetuneArguments(output_dir=arguments.output_dir, use_cpu=arguments.use_cpu)
     names = sorted({f.name for f in dataclasses.fields(arguments)} - {"output_dir"})
     given = {n: getattr(arguments, n) for n in names if getattr(arguments, n) != getattr(defaults, n)}
     given = {n: v.value if isinstance(v, Enum) else v for n, v in given.items()}

@@ -21,7 +21,7 @@ class FinetuneArguments(TrainingArguments):
     selection_share: share of the training examples that is held out to choose the best epoch by; 0 chooses by the
         first evaluation split, which then says less about texts that were never looked at.
     length_parts: a batch is computed in so many parts of like length, which saves padding and changes no gradient; None
-        is 4 on a CPU and 1 elsewhere.
+        is 4 in a single process on a CPU and 1 elsewhere.
     teacher_cache: folder that keeps the teacher's logits for other runs; without it they are computed once a run.
     early_stopping_patience: stop after so many epochs without a better score; None trains to the end.
     """

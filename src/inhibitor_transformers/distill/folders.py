@@ -112,10 +112,12 @@ def save_into(output: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write `value` to a file that is not read again by the run."""
+    """Write `value` so that `file` either is complete or is not there; in the main process only."""
     if is_main_process():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(value, indent=2, default=str), encoding="utf-8")
+        half = file.with_name(f"{file.name}.half")
+        half.write_text(json.dumps(value, indent=2, default=str), encoding="utf-8")
+        half.replace(file)
 
 
 def _save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -70,6 +70,7 @@ class DistillationTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.length_parts = length_parts
         self._require_counted_together()
         if not self.args.disable_tqdm and self.pop_callback(ProgressCallback) is not None:
             self.add_callback(TermProgress)
@@ -77,7 +78,6 @@ class DistillationTrainer(Trainer):
         self.objective = objective
         self.scalar_learning_rate_factor = scalar_learning_rate_factor
         self.dropout = dropout
-        self.length_parts = length_parts
         self._term_sums: dict[str, Tensor] = {}
         self._logged_at = 0  # step at which these sums began
 
@@ -90,8 +90,12 @@ class DistillationTrainer(Trainer):
             )
         if self.args.world_size > 1 and not self.args.average_tokens_across_devices:
             raise ValueError("average_tokens_across_devices must be true: losses are means over all processes' tokens")
+        if self.args.world_size > 1 and self.length_parts > 1:
+            raise ValueError(
+                "length_parts must be 1 with several processes: they would not have equally many"
+            )
         if self.args.world_size > 1 and self.args.train_sampling_strategy == "group_by_length":
-            raise ValueError("processes would draw different orders of group_by_length; use length_parts instead")
+            raise ValueError("processes would draw different orders of group_by_length; draw them at random")
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser that the arguments name, with the scalars in a group of their own, without weight decay."""
