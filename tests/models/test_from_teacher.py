@@ -180,20 +180,20 @@ def test_impossible_layers(rule: Any, message: str) -> None:
 
 
 def test_sizes_and_settings_come_from_the_teacher() -> None:
-    training = {"hidden_dropout_prob": 0.2, "num_labels": 3, "problem_type": "single_label_classification"}
+    training = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.15, "num_labels": 3, "problem_type": "single_label_classification"}
     rest = {"layer_norm_eps": 1e-7, "hidden_act": "relu", "bos_token_id": 7, "eos_token_id": 8}
     teacher = tiny_teacher("bert", "SequenceClassification", **training, **rest)
     config = student_class("ForSequenceClassification").from_teacher(teacher, "0").config
     expected = {
         "n_layers": 1, "n_heads": 2, "dim": WIDTH, "hidden_dim": 2 * WIDTH, "vocab_size": 100, "dropout": 0.2,
-        "attention_dropout": 0.0, "activation": "relu", "layer_norm_eps": 1e-7, "max_position_embeddings": 48,
+        "attention_dropout": 0.15, "activation": "relu", "layer_norm_eps": 1e-7, "max_position_embeddings": 48,
         "pad_token_id": 0, "bos_token_id": 7, "eos_token_id": 8, "type_vocab_size": 2, "num_labels": 3,
         "problem_type": "single_label_classification",
     }  # fmt: skip
     assert {name: getattr(config, name) for name in expected} == expected
-    distilbert = tiny_teacher("distilbert", seq_classif_dropout=0.35, qa_dropout=0.15, dropout=0.25)
-    config = InhibiDistilBertModel.from_teacher(distilbert).config
-    assert (config.seq_classif_dropout, config.qa_dropout, config.dropout) == (0.35, 0.15, 0.25)
+    rates = {"seq_classif_dropout": 0.35, "qa_dropout": 0.15, "dropout": 0.25, "attention_dropout": 0.05}
+    config = InhibiDistilBertModel.from_teacher(tiny_teacher("distilbert", **rates)).config
+    assert {name: getattr(config, name) for name in rates} == rates
 
 
 @pytest.mark.parametrize(("pad_token_id", "positions"), [(1, 46), (0, 47), (3, 44)])

@@ -17,6 +17,7 @@ _SHARED = (
     "dim",
     "hidden_dim",
     "dropout",
+    "attention_dropout",
     "activation",
     "initializer_range",
     "pad_token_id",
@@ -38,9 +39,7 @@ def dot_product_student(teacher: PreTrainedModel, layers: Any = "all") -> Distil
         raise ValueError(
             f"DistilBERT's layer norms have an epsilon of 1e-12, this teacher's {ours.layer_norm_eps}: no control"
         )
-    is_distilbert = teacher.config.model_type == "distilbert"
-    rate = teacher.config.attention_dropout if is_distilbert else teacher.config.attention_probs_dropout_prob
-    config = DistilBertConfig(attention_dropout=rate, **{name: getattr(ours, name) for name in _SHARED})
+    config = DistilBertConfig(**{name: getattr(ours, name) for name in _SHARED})
     student = DistilBertModel(config).to(teacher.dtype)
     student.load_state_dict(encoder_weights(teacher.base_model, plan, keep_segments=False))
     return student.eval()

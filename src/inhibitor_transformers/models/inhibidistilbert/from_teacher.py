@@ -127,8 +127,7 @@ def student_config(
         "dim": teacher.hidden_size,
         "hidden_dim": teacher.hidden_dim if is_distilbert else teacher.intermediate_size,
         "dropout": teacher.dropout if is_distilbert else teacher.hidden_dropout_prob,
-        # Inhibitor dropout removes a key from every query at once; a rate meant for single pairs is too much.
-        "attention_dropout": 0.0,
+        "attention_dropout": attention_dropout(teacher),
         "activation": teacher.activation if is_distilbert else teacher.hidden_act,
         "initializer_range": teacher.initializer_range,
         "pad_token_id": teacher.pad_token_id,
@@ -146,6 +145,11 @@ def student_config(
         return InhibiDistilBertConfig(**(fields | overrides))
     except StrictDataclassError as error:  # a wrong type, told in several lines and not as a ValueError
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def attention_dropout(teacher: PretrainedConfig) -> float:
+    """The teacher's rate of attention dropout."""
+    return teacher.attention_dropout if teacher.model_type == "distilbert" else teacher.attention_probs_dropout_prob
 
 
 def encoder_weights(teacher: PreTrainedModel, plan: LayerPlan, *, keep_segments: bool) -> StateDict:
