@@ -14,6 +14,7 @@ from inhibitor_transformers.distill.calibrate import (
     GAMMA_GRID,
     LENGTH_EXPONENT_GRID,
     Calibration,
+    Grid,
     calibrate,
 )
 from inhibitor_transformers.distill.teacher import Signals
@@ -236,9 +237,8 @@ def test_scalars_on_the_grid_are_found_exactly(monkeypatch):
     synthetic = SyntheticTeacher(teacher, student, **known)
     monkeypatch.setattr(module, "_score_deviation", lambda layer: torch.full((HEADS,), 1.0))
     units = [_mean_v(student, synthetic, i) for i in range(LAYERS)]
-    monkeypatch.setattr(module, "GAMMA_GRID", (0.01, *(float(0.4 / u) for u in units[0])))
-    monkeypatch.setattr(module, "DELTA_GRID", (0.3, *(float(0.2 / u) for u in units[0])))
-    result = calibrate(student, synthetic, LayerPlan((0, 1), 2), batches())
+    gammas, deltas = (0.01, *(float(0.4 / u) for u in units[0])), (0.3, *(float(0.2 / u) for u in units[0]))
+    result = calibrate(student, synthetic, LayerPlan((0, 1), 2), batches(), Grid(gammas, deltas))
     for head in range(HEADS):
         assert scalars_of(student, 0, head) == pytest.approx([0.4, 0.2, -0.3, 0.625], rel=1e-4)
     assert max(result.relative_error[0]) < 1e-5

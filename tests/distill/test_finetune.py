@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
     DistilBertForSequenceClassification,
@@ -211,6 +212,13 @@ class TestPlain:
         assert set(result.scores) == {"validation"}
         assert result.scores["validation"]["accuracy"] < 0.1
         assert max(entry["step"] for entry in log) == 3 * (192 // 16)
+
+    def test_the_rate_of_attention_dropout(self, student_path, teacher_path, data, tmp_path):
+        for source, field in ((student_path, "attention_dropout"), (teacher_path, "attention_probs_dropout_prob")):
+            output = tmp_path / field
+            run(source, data, output, num_train_epochs=1, attention_dropout=0.25)
+            assert getattr(AutoConfig.from_pretrained(output), field) == 0.25
+            assert json.loads((output / "results.json").read_text())["settings"]["attention_dropout"] == 0.25
 
     def test_it_stops_early_where_nothing_gets_better(self, teacher, tmp_path):
         turned = [row | {"label": 1 - row["label"]} for row in reviews(240)]

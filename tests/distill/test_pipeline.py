@@ -100,6 +100,17 @@ class TestChain:
         assert changed[1] == trained
         assert changed[2] == {name for name in start if not name.startswith("embeddings.")}
 
+    def test_a_scalar_can_be_fixed(self, teacher_path, text_path, tmp_path):
+        """At one value of the calibration's grid, and through both stages."""
+        fixed = {"fixed_scalars": ["length_exponent"]}
+        calibration = {"calibrate": CALIBRATE["calibrate"] | {"length_exponents": [0.5]}}
+        stages = [calibration, trained("align_contexts", **fixed), trained("align_hidden", **fixed)]
+        distill(settings(teacher_path, text_path, stages), tmp_path / "run")
+        for block in AutoModel.from_pretrained(tmp_path / "run").transformer.layer:
+            inhibitor = block.attention.inhibitor
+            assert inhibitor.length_exponent.tolist() == [0.5] * len(inhibitor.length_exponent)
+            assert inhibitor.gamma.unique().numel() > 1
+
     def test_every_loss_term_is_in_the_log(self, run):
         folder, *_ = run
         for stage, kinds in (("2-align_contexts", ["context"]), ("3-align_hidden", ["hidden", "first"])):

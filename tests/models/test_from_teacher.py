@@ -180,7 +180,8 @@ def test_impossible_layers(rule: Any, message: str) -> None:
 
 
 def test_sizes_and_settings_come_from_the_teacher() -> None:
-    training = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.15, "num_labels": 3, "problem_type": "single_label_classification"}
+    dropout = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.15}
+    training = dropout | {"num_labels": 3, "problem_type": "single_label_classification"}
     rest = {"layer_norm_eps": 1e-7, "hidden_act": "relu", "bos_token_id": 7, "eos_token_id": 8}
     teacher = tiny_teacher("bert", "SequenceClassification", **training, **rest)
     config = student_class("ForSequenceClassification").from_teacher(teacher, "0").config

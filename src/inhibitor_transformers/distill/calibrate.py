@@ -26,6 +26,15 @@ LENGTH_EXPONENT_GRID = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0)
 
 
 @dataclass(frozen=True)
+class Grid:
+    """The values that calibration tries, in the units above."""
+
+    gamma: Sequence[float] = GAMMA_GRID
+    delta: Sequence[float] = DELTA_GRID
+    length_exponent: Sequence[float] = LENGTH_EXPONENT_GRID
+
+
+@dataclass(frozen=True)
 class Calibration:
     """relative_error[i][h]: squared error of head h of student layer i over the squared teacher context,
     mean over the text lengths, after calibration; `before` the same at the scalars it started from."""
@@ -54,6 +63,7 @@ def calibrate(
     teacher: Teacher,
     plan: LayerPlan,
     batches: Sequence[dict[str, Tensor]],
+    grid: Grid | None = None,
 ) -> Calibration:
     """Set the scalars of every head of `student` in place; a head that the grid cannot better keeps its own.
 
@@ -62,6 +72,7 @@ def calibrate(
         teacher: gives layer inputs and contexts.
         plan: which teacher layer each student layer stands for.
         batches: `input_ids` and `attention_mask`, (B, N) without padding, one batch per text length.
+        grid: what to try; a single value fixes it.
 
     Returns the relative errors before and after. Raises ValueError for padded batches.
     """
@@ -75,7 +86,7 @@ def calibrate(
         layers = [_project(attention, s.hidden[source], s.contexts[source]) for s in signals]
         start = _current_error(attention, layers)
         before.append(start.tolist())
-        after.append(_calibrate_layer(attention, layers, start))
+        after.append(_calibrate_layer(attention, layers, start, grid or Grid()))
     return Calibration(before, after)
 
 
@@ -88,16 +99,18 @@ def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: 
     return _Layer(q, k, v, heads(context).float())
 
 
-def _calibrate_layer(attention: InhibiDistilBertSelfAttention, layers: list[_Layer], start: Tensor) -> list[float]:
+def _calibrate_layer(
+    attention: InhibiDistilBertSelfAttention, layers: list[_Layer], start: Tensor, grid: Grid
+) -> list[float]:
     """Set every head's scalars to the best of the grid, or leave them where none is better than `start`, its error."""
     unit_v = _mean([layer.value.abs().float().mean(dim=(0, 2, 3)) for layer in layers])  # (H,)
     unit_s = _mean([_score_deviation(layer) for layer in layers])
     best = start
     found = {n: getattr(attention.inhibitor, n).clone() for n in ("gamma", "delta", "eta", "length_exponent")}
-    for g in GAMMA_GRID:
-        for d in DELTA_GRID:
+    for g in grid.gamma:
+        for d in grid.delta:
             gamma, delta = g * unit_v / unit_s, d * unit_v
-            eta, exponent, error = _least_squares(attention, layers, gamma, delta)
+            eta, exponent, error = _least_squares(attention, layers, gamma, delta, grid.length_exponent)
             better = error < best
             best = torch.where(better, error, best)
             for name, value in zip(found, (gamma, delta, eta, exponent), strict=True):
@@ -108,7 +121,11 @@ def _calibrate_layer(attention: InhibiDistilBertSelfAttention, layers: list[_Lay
 
 
 def _least_squares(
-    attention: InhibiDistilBertSelfAttention, layers: list[_Layer], gamma: Tensor, delta: Tensor
+    attention: InhibiDistilBertSelfAttention,
+    layers: list[_Layer],
+    gamma: Tensor,
+    delta: Tensor,
+    exponents: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Best η and ρ per head for given γ and δ, and the relative error they leave; each (H,)."""
     config, n0 = attention.config, attention.inhibitor.length_reference
@@ -128,7 +145,7 @@ def _least_squares(
         ut.append(_inner(u, layer.target) / energy)
     best = torch.full_like(gamma, math.inf)
     eta, exponent = torch.zeros_like(gamma), torch.zeros_like(gamma)
-    for rho in LENGTH_EXPONENT_GRID:
+    for rho in exponents:
         factors = [(n0 / layer.length) ** rho for layer in layers]
         a = _mean([f * x for f, x in zip(factors, ut, strict=True)])
         b = _mean([f * f * x for f, x in zip(factors, uu, strict=True)])

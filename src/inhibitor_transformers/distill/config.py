@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 from huggingface_hub.errors import StrictDataclassError
 from transformers import TrainingArguments
 
+from ..attention.scalars import INITIAL
 from ..models import InhibiDistilBertConfig
 from ..tasks.text import HELD_OUT
+from .calibrate import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID
 from .settings import ConfigError, build, close_match, require
 
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
@@ -23,15 +25,23 @@ class CalibrateConfig:
     """Stage "calibrate": scalars by grid and least squares; no training.
 
     lengths: text lengths in tokens; tokens_per_length: how many tokens of each are used.
+    gammas, deltas, length_exponents: the grid, in the units of `calibrate`; a single value fixes it.
     """
 
     name: ClassVar[str] = "calibrate"
     lengths: list[int] = field(default_factory=lambda: [16, 32, 64, 128, 256])
     tokens_per_length: int = 1024
+    gammas: list[float] = field(default_factory=lambda: list(GAMMA_GRID))
+    deltas: list[float] = field(default_factory=lambda: list(DELTA_GRID))
+    length_exponents: list[float] = field(default_factory=lambda: list(LENGTH_EXPONENT_GRID))
 
     def __post_init__(self) -> None:
         _require_lengths(self.name, self.lengths)
         require(self.tokens_per_length >= max(self.lengths), "calibrate.tokens_per_length must hold one longest text")
+        for name in ("gammas", "deltas", "length_exponents"):
+            values = getattr(self, name)
+            numbers = isinstance(values, list) and all(isinstance(x, int | float) for x in values)
+            require(numbers and bool(values), f"calibrate.{name} must be a list of numbers, got {values!r}")
 
 
 @dataclass
@@ -42,6 +52,7 @@ class StageArguments(TrainingArguments):
     lengths: window lengths that texts are cut to.
     pair_share: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP].
     scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
+    fixed_scalars: those that are not trained, of gamma, delta, eta, length_exponent.
     """
 
     name: ClassVar[str] = ""
@@ -63,8 +74,11 @@ class StageArguments(TrainingArguments):
     lengths: list[int] = field(default_factory=lambda: list(ALIGNMENT_LENGTHS))
     pair_share: float = 0.0
     scalar_learning_rate_factor: float = 5.0
+    fixed_scalars: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        unknown = sorted(set(self.fixed_scalars) - set(INITIAL))
+        require(not unknown, f"{self.name}.fixed_scalars must be of {', '.join(INITIAL)}, got {', '.join(unknown)}")
         require(self.max_steps > 0, f"{self.name}.max_steps must be positive, got {self.max_steps}")
         _require_lengths(self.name, self.lengths)
         require(

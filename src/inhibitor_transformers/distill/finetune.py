@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
@@ -85,7 +86,7 @@ def finetune(
     check_output(output, settings, resume=resume, overwrite=overwrite)
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(source)
-    model = load_for_task(source, data.task)
+    model = load_for_task(source, data.task, arguments.attention_dropout)
     require_positions(model.config, arguments.max_length, "max_length")
     teacher, teacher_tokenizer, teacher_scores = None, None, None
     if teacher_source is not None:
@@ -124,18 +125,31 @@ def finetune(
     return result
 
 
-def load_for_task(source: str, task: Task) -> PreTrainedModel:
-    """A model with a classification head for the task; the head may be new. Raises ValueError if it does not load."""
+def load_for_task(source: str, task: Task, attention_dropout: float | None = None) -> PreTrainedModel:
+    """A model with a classification head for the task; the head may be new. Raises ValueError if it does not load.
+
+    attention_dropout: instead of the rate in its config.
+    """
     labels: dict[str, Any] = {"num_labels": task.num_labels, "problem_type": task.problem_type}
     if task.label_names:
         labels["id2label"] = dict(enumerate(task.label_names))
         labels["label2id"] = {name: i for i, name in enumerate(task.label_names)}
     try:
+        if attention_dropout is not None:
+            labels[_dropout_field(source)] = attention_dropout
         return AutoModelForSequenceClassification.from_pretrained(source, **labels, **SAFE_LOADING)
     except RuntimeError:  # transformers has only a table of sizes to say
         raise ValueError(f"the head of {source!r} is not one of {task.num_labels} labels, as {task.name} has") from None
     except OSError as error:
         raise ValueError(f"cannot load {source!r} for {task.name}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _dropout_field(source: str) -> str:
+    """What the model's config calls its attention dropout."""
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    known = [name for name in ("attention_dropout", "attention_probs_dropout_prob") if hasattr(config, name)]
+    require(bool(known), f"attention_dropout: a {config.model_type} has none")
+    return known[0]
 
 
 def _checked_teacher(

@@ -20,6 +20,7 @@ class FinetuneArguments(TrainingArguments):
     temperature: of the soft targets (a regression compares logits instead).
     selection_share: share of the training examples that is held out to choose the best epoch by; 0 chooses by the
         first evaluation split, which then says less about texts that were never looked at.
+    attention_dropout: rate of attention dropout; None is that of the model's config.
     length_parts: a batch is computed in so many parts of like length, which saves padding and changes no gradient; None
         is 4 in a single process on a CPU and 1 elsewhere.
     teacher_cache: folder that keeps the teacher's logits for other runs; without it they are computed once a run.
@@ -48,6 +49,7 @@ class FinetuneArguments(TrainingArguments):
     alpha_hidden: float = 0.0
     temperature: float = 2.0
     selection_share: float = 0.0
+    attention_dropout: float | None = None
     length_parts: int | None = None
     teacher_cache: str | None = None
     early_stopping_patience: int | None = None
@@ -58,6 +60,8 @@ class FinetuneArguments(TrainingArguments):
         weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
         require(all(w >= 0 for w in weights.values()), f"loss weights must not be negative, got {weights}")
         require(0 <= self.selection_share < 1, f"selection_share must be from 0 to below 1, got {self.selection_share}")
+        rate = self.attention_dropout
+        require(rate is None or 0 <= rate < 1, f"attention_dropout must be from 0 to below 1, got {rate}")
         parts = self.length_parts
         require(parts is None or parts > 0, f"length_parts must be positive, got {parts}")
         patience = self.early_stopping_patience

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from ..measure.positions import max_tokens
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from .cache import TeacherCache
-from .calibrate import calibrate
+from .calibrate import Grid, calibrate
 from .config import (
     AlignContextsArguments,
     AlignHiddenArguments,
@@ -79,7 +79,8 @@ def _calibrate(
         batches.append({name: t.to(student.device) for name, t in batch.items()})
     if not batches:
         raise ValueError(f"nothing to calibrate on: no text is as long as {min(stage.lengths)} tokens")
-    result = calibrate(student, teacher, plan, batches)
+    grid = Grid(stage.gammas, stage.deltas, stage.length_exponents)
+    result = calibrate(student, teacher, plan, batches, grid)
     write_json(folder / "calibration.json", dataclasses.asdict(result))
     for i, (before, after) in enumerate(zip(result.before, result.relative_error, strict=True)):
         say(f"layer {i}: relative error of the contexts {_mean(before):.3g} -> {_mean(after):.3f}")
@@ -180,6 +181,9 @@ def _trainable(student: InhibiDistilBertPreTrainedModel, stage: StageArguments) 
     elif isinstance(stage, AlignHiddenArguments):
         # They are the teacher's to begin with: training could only move the many words that these texts lack.
         student.base_model.embeddings.requires_grad_(False)
+    for block in student.base_model.transformer.layer:
+        for name in stage.fixed_scalars:
+            getattr(block.attention.inhibitor, name).requires_grad_(False)
     try:
         yield
     finally:

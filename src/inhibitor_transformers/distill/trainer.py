@@ -91,9 +91,7 @@ class DistillationTrainer(Trainer):
         if self.args.world_size > 1 and not self.args.average_tokens_across_devices:
             raise ValueError("average_tokens_across_devices must be true: losses are means over all processes' tokens")
         if self.args.world_size > 1 and self.length_parts > 1:
-            raise ValueError(
-                "length_parts must be 1 with several processes: they would not have equally many"
-            )
+            raise ValueError("length_parts must be 1 with several processes: they would not have equally many")
         if self.args.world_size > 1 and self.args.train_sampling_strategy == "group_by_length":
             raise ValueError("processes would draw different orders of group_by_length; draw them at random")
 
