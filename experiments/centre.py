@@ -98,7 +98,7 @@ def relative_error(attention: Attention, batches: list[Signals], layer: int) -> 
 
 def train(attention: Attention, batches: Iterator[Signals], layer: int, steps: int) -> None:
     scalars = [attention.gamma, attention.delta, attention.eta]
-    groups = [{"params": attention.linears.parameters()}, {"params": scalars, "lr": 5e-3}]
+    groups: list[dict[str, Any]] = [{"params": attention.linears.parameters()}, {"params": scalars, "lr": 5e-3}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for batch in batches:

@@ -120,11 +120,16 @@ class TestRefused:
             ({"tasks": {"sst2": {"epochs": 3}}}, "no setting 'epochs'"),
             ({"learning_rates": [1e-4, 1e-3]}, "selection_share above 0"),
             ({"training": {"output_dir": "x"}}, "output_dir"),
+            ({"learning_rates": ["fast"]}, "learning_rates must be numbers"),
+            ({"seeds": ["a"]}, "seeds must be whole numbers"),
         ],
     )
     def test_settings(self, given, message):
         with pytest.raises(ValueError, match=message):
             config(**given)
+
+    def test_learning_rates_as_yaml_reads_them(self):
+        assert config(learning_rates=["1e-4"]).learning_rates == [1e-4]
 
     def test_a_teacher_with_a_teacher(self):
         models = MODELS | {"again": {"model": "s", "teacher": "taught"}}

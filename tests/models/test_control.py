@@ -6,9 +6,11 @@ import pytest
 import torch
 from transformers import AutoModel, DistilBertModel
 
-from inhibitor_transformers.models import InhibiDistilBertModel
+from inhibitor_transformers.distill.objectives import HiddenObjective
+from inhibitor_transformers.distill.teacher import Teacher
+from inhibitor_transformers.models import InhibiDistilBertModel, plan_layers
 from inhibitor_transformers.models.control import dot_product_student
-from tests.distill.tiny import bert, distilbert, roberta
+from tests.distill.tiny import bert, distilbert, equal_scales, roberta
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -26,6 +28,17 @@ def test_with_all_layers_it_computes_what_the_teacher_computes(make):
         ours = dot_product_student(teacher)(**inputs).last_hidden_state[valid]
         theirs = teacher(**inputs).last_hidden_state[valid]
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_the_alignment_of_hidden_states_finds_nothing_to_change():
+    """On the teacher's own segment 0: so the stages of a distillation need not be run for the control."""
+    teacher, plan = Teacher(bert()), plan_layers("all", 2)
+    control, inhibitor = dot_product_student(teacher.model), InhibiDistilBertModel.from_teacher(teacher.model)
+    losses = []
+    for student in (control, inhibitor):
+        objective = HiddenObjective(student, teacher, plan, equal_scales(plan), first_token_weight=1.0)
+        losses.append(sum(term.item() for term in objective(student, batch(), 28.0).values()))
+    assert losses[0] < 1e-9 < losses[1]
 
 
 def test_it_has_the_weights_of_the_inhibitor_student_but_for_the_scalars():

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...tasks import get_task
 from ..finetune_arguments import FinetuneArguments
-from ..settings import build, require
+from ..settings import ConfigError, build, require
 
 _DATA_SETTINGS = ("max_train_examples", "max_eval_examples")
 _OF_THE_STUDY = {
@@ -50,6 +50,11 @@ class StudyConfig:
         for name, kind in (("models", dict), ("tasks", dict), ("seeds", list), ("learning_rates", list)):
             value = getattr(self, name)
             require(isinstance(value, kind) and bool(value), f"{name} must be a {kind.__name__} of at least one entry")
+        try:  # YAML 1.1 reads 1e-4 as a string
+            self.learning_rates = [float(rate) for rate in self.learning_rates]
+        except (TypeError, ValueError):
+            raise ConfigError(f"learning_rates must be numbers, got {self.learning_rates}") from None
+        require(all(isinstance(s, int) for s in self.seeds), f"seeds must be whole numbers, got {self.seeds}")
         self.rows = {name: _row(name, given) for name, given in self.models.items()}
         for name, row in self.rows.items():
             for role in ("teacher", "control"):

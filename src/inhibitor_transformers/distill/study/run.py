@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import yaml
+from transformers.utils import logging
 
 from ...models.pretrained import load_pretrained
 from ...tasks import load_task
@@ -68,6 +69,7 @@ def run_study(
 def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str:
     """Run one fine-tuning and keep its results; its weights only if it teaches another. Returns a line to print."""
     torch.set_num_threads(threads)
+    logging.set_verbosity_error()  # a new head for the task is what is wanted
     study, folder = Study(config, output), cell.folder(output)
     data = load_task(cell.task, config.data, seed=config.data_seed, **config.data_settings(cell.task))
     arguments = config.arguments(cell.task, cell.learning_rate, cell.seed, folder)
