@@ -42,6 +42,7 @@ class Attention(nn.Module):
     def __init__(self, teacher: Any, centre: str) -> None:
         super().__init__()
         self.linears = nn.ModuleList(copy.deepcopy(m) for m in (teacher.query, teacher.key, teacher.value))
+        self.requires_grad_(True)  # the teacher's are frozen
         self.heads, self.centre = teacher.num_attention_heads, CENTRES[centre]
         self.gamma, self.delta, self.eta = (nn.Parameter(torch.ones(self.heads)) for _ in range(3))
 
@@ -111,6 +112,7 @@ def train(attention: Attention, batches: Iterator[Signals], layer: int, steps: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--centres", nargs="+", choices=list(CENTRES), default=list(CENTRES))
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -123,7 +125,7 @@ def main() -> None:
     unseen = list(signals(teacher, tokenizer, held_out, 8))
     rows = []
     for layer in given.layers:
-        for centre in CENTRES:
+        for centre in given.centres:
             attention = Attention(teacher.model.encoder.layer[layer].attention.self, centre)
             first = next(signals(teacher, tokenizer, texts, 1))
             attention.calibrate(first.hidden[layer], per_head(first.contexts[layer], attention.heads))
