@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import typer
 
 from inhibitor_transformers.cli.app import app
@@ -15,7 +16,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 def test_the_commands():
-    assert list(COMMANDS) == ["quickstart", "convert", "distill", "finetune", "evaluate", "env"]
+    assert list(COMMANDS) == ["quickstart", "convert", "distill", "finetune", "study", "evaluate", "env"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -122,9 +123,11 @@ def test_env_shows_brackets_as_they_are(inhibit, monkeypatch):
 
 
 class TestDevice:
-    def test_auto_leaves_the_choice_to_trainer(self):
-        """Nothing is set, so that a YAML's use_cpu holds."""
-        assert choose_device("auto") == {}
+    @pytest.mark.parametrize(("accelerator", "expected"), [(True, {}), (False, {"use_cpu": True})])
+    def test_auto_leaves_the_choice_to_trainer_where_there_is_one(self, accelerator, expected, monkeypatch):
+        """With an accelerator nothing is set, so that a YAML's use_cpu holds."""
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
+        assert choose_device("auto") == expected
 
     def test_cpu(self):
         assert choose_device("cpu") == {"use_cpu": True}

@@ -416,7 +416,7 @@ class TestSegments:
         spy = Spy(monkeypatch)
         run(student_path, data, tmp_path / "run", teacher_source=path, max_steps=2)
         for batches in (spy.student, spy.teacher):
-            assert len(batches) == 2
+            assert batches
             for batch in batches:
                 segments = batch["token_type_ids"]
                 ends = (batch["input_ids"] == 3).int().argmax(1)  # the first [SEP]

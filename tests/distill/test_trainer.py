@@ -17,7 +17,9 @@ from inhibitor_transformers.distill.objectives import ContextObjective, HiddenOb
 from inhibitor_transformers.distill.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill.test_objectives import narrow_student
-from tests.distill.tiny import bert_tokenizer, padded_batch, pair, saved
+from tests.distill.tiny import bert_tokenizer, equal_scales, padded_batch, pair, saved
+
+EQUAL = {ContextObjective: lambda plan: [1.0] * len(plan), HiddenObjective: equal_scales}
 
 
 def trainer(
@@ -73,7 +75,7 @@ def setup():
     return (
         student,
         ContextObjective(student, teacher, plan, [1.0, 1.0]),
-        HiddenObjective(student, teacher, plan, [1.0, 1.0]),
+        HiddenObjective(student, teacher, plan, equal_scales(plan)),
     )
 
 
@@ -103,7 +105,7 @@ class TestParameterGroups:
     def test_modules_of_the_objective_are_trained_along(self, setup, tmp_path):
         _, _, same_width = setup
         student = narrow_student()
-        objective = HiddenObjective(student, same_width.teacher, same_width.plan, [1.0, 1.0])
+        objective = HiddenObjective(student, same_width.teacher, same_width.plan, equal_scales(same_width.plan))
         before = [p.clone() for p in objective.parameters()]
         trainer(student, objective, tmp_path, BATCHES).train()
         assert len(before) == 4
@@ -119,7 +121,7 @@ class TestParameterGroups:
         moved = {}
         for factor in (0.0, 1.0, 5.0):
             student, teacher, plan = pair()
-            objective = HiddenObjective(student, teacher, plan, [1.0, 1.0])
+            objective = HiddenObjective(student, teacher, plan, equal_scales(plan))
             scalars = [p for m in student.modules() if isinstance(m, InhibitorScalars) for p in m.parameters()]
             before = [p.detach().clone() for p in scalars]
             trainer(student, objective, tmp_path, BATCHES[:1], factor=factor, optim="sgd", max_grad_norm=0.0).train()
@@ -195,7 +197,7 @@ def test_accumulation_gives_the_same_losses_gradients_and_weights(kind, tmp_path
         items = [part for batch in batches for part in split(batch, accumulation)]
         gradients = Gradients()
         settings = {"gradient_accumulation_steps": accumulation, "optim": "sgd", "max_grad_norm": 0.0}
-        objective = kind(student, teacher, plan, [1.0, 1.0])
+        objective = kind(student, teacher, plan, EQUAL[kind](plan))
         made = trainer(student, objective, tmp_path, items, callbacks=[gradients], **settings)
         made.train()
         return losses_of(made.state.log_history), [*gradients.steps, student.state_dict()]
@@ -220,7 +222,7 @@ class TestDropout:
         for module in student.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.5
-        objective = HiddenObjective(student, teacher, plan, [1.0, 1.0])
+        objective = HiddenObjective(student, teacher, plan, equal_scales(plan))
         made = trainer(student, objective, folder, [BATCHES[0]] * 2, dropout=dropout, learning_rate=0.0)
         made.train()
         return [log["loss"] for log in losses_of(made.state.log_history)]
@@ -243,7 +245,7 @@ def test_under_bf16_only_the_student_computes_in_it(kind, tmp_path):
 
     def run(bf16: bool) -> tuple[list[float], set[torch.dtype], set[torch.dtype]]:
         student, teacher, plan = pair()
-        objective = kind(student, teacher, plan, [1.0, 1.0])
+        objective = kind(student, teacher, plan, EQUAL[kind](plan))
         ours, theirs = set(), set()
         student.transformer.layer[0].attention.q_lin.register_forward_hook(lambda *a: ours.add(a[-1].dtype))
         teacher.model.encoder.layer[0].attention.self.query.register_forward_hook(lambda *a: theirs.add(a[-1].dtype))
@@ -348,7 +350,7 @@ class TestCheckpoints:
             torch.manual_seed(3 if checkpoint else 2)
             student = narrow_student()
             torch.manual_seed(5 if checkpoint else 4)
-            objective = HiddenObjective(student, same_width.teacher, same_width.plan, [1.0, 1.0])
+            objective = HiddenObjective(student, same_width.teacher, same_width.plan, equal_scales(same_width.plan))
             settings = {"save_strategy": "steps", "save_steps": 3}
             trainer(student, objective, folder, BATCHES, **settings).train(resume_from_checkpoint=checkpoint)
             return [*student.state_dict().values(), *objective.state_dict().values()]
