@@ -150,7 +150,6 @@ class TestDevice:
             "convert", "x", "y", "--device", "gpu"
         )
 
-    def test_auto_takes_an_accelerator_where_there_is_one(self, monkeypatch):
         import torch
 
         monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
