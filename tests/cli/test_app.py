@@ -150,8 +150,7 @@ class TestDevice:
             "convert", "x", "y", "--device", "gpu"
         )
 
-        import torch
-
+    def test_auto_takes_an_accelerator_where_there_is_one(self, monkeypatch):
         monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
         monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("meta"))
         assert str(torch_device("auto")) == "meta"
