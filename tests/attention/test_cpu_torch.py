@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import library
 from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import (
@@ -69,11 +70,11 @@ def test_opcheck(masked):
     args = arguments()
     if not masked:
         args = (*args[:7], None, None, *args[9:])
-    torch.library.opcheck(torch.ops.inhibitor.cpu_forward.default, args)
+    library.opcheck(torch.ops.inhibitor.cpu_forward.default, args)
     out = torch.ops.inhibitor.cpu_forward(*args).detach()
     grad = torch.randn_like(out)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    torch.library.opcheck(torch.ops.inhibitor.cpu_backward.default, (grad, out, *args), test_utils=tests)
+    library.opcheck(torch.ops.inhibitor.cpu_backward.default, (grad, out, *args), test_utils=tests)
 
 
 def layer(q, k, v, gamma, mask):

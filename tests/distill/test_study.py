@@ -115,6 +115,7 @@ class TestRefused:
             ({"models": {}}, "models must be"),
             ({"models": {"a": {"model": "x", "teacher": "b"}}}, "teacher 'b' is none of the models"),
             ({"models": {"a": {"model": "x", "control": "b"}}}, "control 'b' is none of the models"),
+            ({"models": {"../a": "x"}}, "a name must be of letters"),
             ({"models": {"a": {"modle": "x"}}}, "no setting 'modle'"),
             ({"tasks": {"sst3": {}}}, "unknown task 'sst3'"),
             ({"tasks": {"sst2": {"epochs": 3}}}, "no setting 'epochs'"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from . import native, reference
 from .call import AttentionCall
@@ -94,7 +94,7 @@ class _Attention(torch.autograd.Function):
         return (*grads, *per_head, None, None, None)
 
 
-@torch.library.custom_op("inhibitor::cpu_forward", mutates_args=(), device_types="cpu")
+@library.custom_op("inhibitor::cpu_forward", mutates_args=(), device_types="cpu")
 def cpu_forward(
     query: Tensor,
     key: Tensor,
@@ -134,7 +134,7 @@ def _(
     return _heads_last(query, value.shape[-1])
 
 
-@torch.library.custom_op("inhibitor::cpu_backward", mutates_args=(), device_types="cpu")
+@library.custom_op("inhibitor::cpu_backward", mutates_args=(), device_types="cpu")
 def cpu_backward(
     grad: Tensor,
     out: Tensor,

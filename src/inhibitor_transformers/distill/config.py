@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import TrainingArguments
 
 from ..attention.scalars import INITIAL
 from ..models import InhibiDistilBertConfig
 from ..tasks.text import HELD_OUT
 from .calibrate import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID
 from .settings import ConfigError, build, close_match, require
+from .trained_arguments import TrainedArguments
 
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
 _CACHE_DTYPES = ("float16", "float32")
@@ -45,13 +45,12 @@ class CalibrateConfig:
 
 
 @dataclass
-class StageArguments(TrainingArguments):
+class StageArguments(TrainedArguments):
     """What the trained stages share: TrainingArguments with other defaults, and token-budget batches.
 
     tokens_per_step: tokens of one batch, padding included (times gradient accumulation and processes).
     lengths: window lengths that texts are cut to.
     pair_share: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP].
-    scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
     fixed_scalars: those that are not trained, of gamma, delta, eta, length_exponent.
     """
 
@@ -61,15 +60,9 @@ class StageArguments(TrainingArguments):
     max_steps: int = 700
     learning_rate: float = 1e-3
     lr_scheduler_type: str = "cosine"
-    warmup_steps: float = 0.1
     weight_decay: float = 0.0
     logging_steps: float = 10
     save_steps: float = 100
-    save_total_limit: int | None = 2
-    remove_unused_columns: bool | None = False
-    report_to: str | None = "none"
-    disable_tqdm: bool | None = False  # None would hide the bar wherever logging is quiet
-    dataloader_pin_memory: bool = False  # an item is a whole batch: nothing to gain, and a warning without a GPU
     tokens_per_step: int = 2048
     lengths: list[int] = field(default_factory=lambda: list(ALIGNMENT_LENGTHS))
     pair_share: float = 0.0

@@ -203,7 +203,6 @@ def _trainer(
     arguments: FinetuneArguments,
     teacher: Teacher | None,
 ) -> DistillationTrainer:
-
     def metrics(prediction: Any) -> dict[str, float]:
         logits = prediction.predictions
         return compute_metrics(task, logits[0] if isinstance(logits, tuple) else logits, prediction.label_ids)

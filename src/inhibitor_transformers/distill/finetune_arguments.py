@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformers import TrainingArguments
-
 from .settings import require
+from .trained_arguments import TrainedArguments
 
 
 @dataclass
-class FinetuneArguments(TrainingArguments):
+class FinetuneArguments(TrainedArguments):
     """TrainingArguments with other defaults, and what distillation adds.
 
     max_length: tokens that a text (pair) is cut at.
-    scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
     alpha_task, alpha_soft, alpha_hidden: weights of the task's own loss, of the teacher's soft targets and of the
         last hidden states; the last two count with a teacher only.
     temperature: of the soft targets (a regression compares logits instead).
@@ -30,18 +28,12 @@ class FinetuneArguments(TrainingArguments):
     num_train_epochs: float = 3
     learning_rate: float = 1e-4
     lr_scheduler_type: str = "linear"
-    warmup_steps: float = 0.1
     weight_decay: float = 0.01
     per_device_train_batch_size: int = 32
     logging_steps: float = 50
     eval_strategy: str = "epoch"
     save_strategy: str = "epoch"
-    save_total_limit: int | None = 2
     load_best_model_at_end: bool = True
-    remove_unused_columns: bool | None = False
-    report_to: str | None = "none"
-    disable_tqdm: bool | None = False  # None would hide the bar wherever logging is quiet
-    dataloader_pin_memory: bool = False
     max_length: int = 128
     scalar_learning_rate_factor: float = 10.0
     alpha_task: float = 0.5

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..measure.whole_file import write_whole
 from .processes import is_main_process, wait_for_everyone
 from .settings import ConfigError
 
@@ -65,9 +66,7 @@ def prepare_output(output: Path, settings: dict[str, Any], *, resume: bool, over
         if overwrite and _is_used(output):
             shutil.rmtree(output)
         output.mkdir(parents=True, exist_ok=True)
-        half = output / f"{RECORD}.half"
-        half.write_text(_as_text(settings), encoding="utf-8")
-        half.replace(output / RECORD)
+        write_whole(output / RECORD, _as_text(settings))
     wait_for_everyone()
 
 
@@ -115,9 +114,7 @@ def write_json(file: Path, value: Any) -> None:
     """Write `value` so that `file` either is complete or is not there; in the main process only."""
     if is_main_process():
         file.parent.mkdir(parents=True, exist_ok=True)
-        half = file.with_name(f"{file.name}.half")
-        half.write_text(json.dumps(value, indent=2, default=str), encoding="utf-8")
-        half.replace(file)
+        write_whole(file, json.dumps(value, indent=2, default=str))
 
 
 def _save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

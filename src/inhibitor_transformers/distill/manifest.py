@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from ..measure.whole_file import write_whole
 from .settings import ConfigError
 
 _MANIFEST = "made_with.json"
@@ -27,6 +27,4 @@ def require_manifest(folder: Path, manifest: dict[str, str]) -> None:
 def write_manifest(folder: Path, manifest: dict[str, str]) -> None:
     """Note in `folder` what its contents are made with; call it before anything else is written there."""
     folder.mkdir(parents=True, exist_ok=True)
-    half = folder / f"{_MANIFEST}.half-{os.getpid()}"
-    half.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-    half.replace(folder / _MANIFEST)
+    write_whole(folder / _MANIFEST, json.dumps(manifest, indent=2))

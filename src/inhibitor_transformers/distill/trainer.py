@@ -127,10 +127,9 @@ class DistillationTrainer(Trainer):
         """As Trainer's, one part of the batch after the other; terms are divided by the count of all parts."""
         if self.length_parts == 1:
             return super().training_step(model, inputs, num_items_in_batch)
+        step = super().training_step
         parts = parts_of_like_length(inputs, self.length_parts)
-        return torch.stack(
-            [super(DistillationTrainer, self).training_step(model, p, num_items_in_batch) for p in parts]
-        ).sum()
+        return torch.stack([step(model, part, num_items_in_batch) for part in parts]).sum()
 
     def compute_loss(
         self,

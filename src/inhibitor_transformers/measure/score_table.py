@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .compare import Rows
+from .whole_file import write_whole
 
 
 def print_scores(title: str, rows: Rows, console: Console) -> None:
@@ -28,9 +29,4 @@ def print_scores(title: str, rows: Rows, console: Console) -> None:
 def write_scores(path: Path, title: str, rows: Rows) -> None:
     """The same as JSON, {"title", "rows"}; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(path.name + ".half")
-    try:
-        half.write_text(json.dumps({"title": title, "rows": rows}, indent=2), encoding="utf-8")
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    write_whole(path, json.dumps({"title": title, "rows": rows}, indent=2))

@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 def test_a_new_card_says_what_it_is_and_holds_the_table(folder):
     card = ModelCard.load(write_card(folder, [TABLE]))
-    assert card.data.library_name == "transformers"
+    assert card.data.to_dict()["library_name"] == "transformers"
     assert "inhibitor-attention" in card.data.tags
     assert "| student | 81.0 ± 0.2 |" in card.text
     assert "import `inhibitor_transformers`" in card.text.lower()

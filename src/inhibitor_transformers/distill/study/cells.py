@@ -60,8 +60,7 @@ class Study:
         for seed in self.config.seeds:
             for model in self.config.rows:
                 for task in self.config.tasks:
-                    known = self.cells(task, model) or self._grid(task, model)
-                    for cell in {*known, *self._grid(task, model)}:
+                    for cell in dict.fromkeys([*self._grid(task, model), *self.cells(task, model)]):
                         if cell.seed == seed and self._can_run(cell):
                             yield cell
 

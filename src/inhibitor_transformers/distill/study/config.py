@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,9 @@ class StudyConfig:
         return {name: value for name, value in (self.tasks[task] or {}).items() if name in _DATA_SETTINGS}
 
 
-def _row(name: str, given: Any) -> StudyModel:
+def _row(name: Any, given: Any) -> StudyModel:
+    plain = isinstance(name, str) and re.fullmatch(r"\w[\w ,.+]*", name) is not None  # they become folders
+    require(plain, f"models: a name must be of letters, digits, blanks and _,.+ and not {name!r}")
     require(isinstance(given, str | dict), f"models: {name} must be a model or a mapping, got {given!r}")
     row: StudyModel = build(StudyModel, {"model": given} if isinstance(given, str) else given, where=f"models: {name}")
     return row

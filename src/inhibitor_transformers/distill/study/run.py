@@ -19,6 +19,7 @@ import torch
 import yaml
 from transformers.utils import logging
 
+from ...measure.whole_file import write_whole
 from ...models.pretrained import load_pretrained
 from ...tasks import load_task
 from ..finetune import TeacherAtChanceError, finetune
@@ -45,7 +46,7 @@ def run_study(
     record = _record(config)
     _check_record(record, output, resume=resume)
     output.mkdir(parents=True, exist_ok=True)
-    _write_record(record, output)
+    write_whole(output / RECORD, yaml.safe_dump(record, sort_keys=False))
     study = Study(config, output)
     failed: dict[Cell, str] = {}
     running: dict[Future[str], Cell] = {}
@@ -88,7 +89,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
             )
     except TeacherAtChanceError as error:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / REFUSED).write_text(str(error), encoding="utf-8")
+        write_whole(folder / REFUSED, str(error))
         return str(error)
     shutil.rmtree(folder / "checkpoints")
     if not study.is_teacher(cell.model):
@@ -99,7 +100,8 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
 
 def _record(config: StudyConfig) -> dict[str, Any]:
     """The settings, and what the rows' weights are: a model that was trained anew is another model."""
-    weights = {row.model: encoder_fingerprint(load_pretrained(row.model)) for row in config.rows.values()}
+    sources = {row.model for row in config.rows.values()}
+    weights = {source: encoder_fingerprint(load_pretrained(source)) for source in sources}
     return dataclasses.asdict(config) | {"weights": weights}
 
 
@@ -120,9 +122,3 @@ def _check_record(now: dict[str, Any], output: Path, *, resume: bool) -> None:
         changed.append("the first of the seeds, which chose the learning rates")
     if changed:
         raise ConfigError(f"{record} holds other settings than this study ({', '.join(changed)}): use another folder")
-
-
-def _write_record(record: dict[str, Any], output: Path) -> None:
-    half = output / f"{RECORD}.half"
-    half.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
-    half.replace(output / RECORD)

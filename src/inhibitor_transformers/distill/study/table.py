@@ -31,12 +31,12 @@ class Drop(NamedTuple):
     largest: float
 
 
-def score(study: Study, task: str, model: str, metric: str | None = None) -> Score | None:
-    """A model's score on the first evaluation split over the finished seeds; the task's main metric by default."""
+def score(study: Study, task: str, model: str) -> Score | None:
+    """The task's main metric on the first evaluation split, over the finished seeds."""
     results = [result for cell in study.cells(task, model) if (result := study.result(cell)) is not None]
     if not results:
         return None
-    name = metric or get_task(task).main_metric
+    name = get_task(task).main_metric
     values = [100 * next(iter(result["scores"].values()))[name] for result in results]
     return Score(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0, len(values))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from ..whole_file import write_whole
 from .markdown import markdown_table
 from .tables import Table
 
@@ -34,6 +35,4 @@ def write_card(folder: Path, tables: Sequence[Table]) -> Path:
     else:
         card = ModelCard(f"---\n{_METADATA.to_yaml()}\n---\n")
         text = f"# {folder.resolve().name}\n\n{_INTRODUCTION}\n\n{section}\n"
-    half = file.with_name(f"{file.name}.half")
-    half.write_text(f"---\n{card.data.to_yaml()}\n---\n\n{text.lstrip()}", encoding="utf-8")
-    return half.replace(file)
+    return write_whole(file, f"---\n{card.data.to_yaml()}\n---\n\n{text.lstrip()}")

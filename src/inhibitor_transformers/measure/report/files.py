@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..whole_file import write_whole
 from .markdown import render_markdown
 from .page import render_html
 from .results import DistillationReport
@@ -18,16 +19,5 @@ def write_report(report: DistillationReport, folder: Path) -> tuple[Path, Path]:
     Raises ValueError if matplotlib is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    markdown = _write(folder / "report.md", render_markdown(report))
-    return markdown, _write(folder / "report.html", render_html(report))
-
-
-def _write(path: Path, text: str) -> Path:
-    half = path.with_name(path.name + ".half")
-    try:
-        # A file name that is not valid text comes as lone surrogates, which UTF-8 does not know.
-        half.write_bytes(text.encode("utf-8", errors="backslashreplace"))
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
-    return path
+    markdown = write_whole(folder / "report.md", render_markdown(report))
+    return markdown, write_whole(folder / "report.html", render_html(report))
