@@ -6,12 +6,12 @@ zero-shot, and agreement with the teacher by length, on texts that no stage saw.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
 from typing import Any
 
+import common
 import torch
 import yaml
 from transformers import AutoModel, PreTrainedModel
@@ -97,12 +97,10 @@ def table(output: Path) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = common.parser(__doc__)
     parser.add_argument("rows", nargs="*", help=f"of: {', '.join(SETTINGS['rows'])}")
     parser.add_argument("--table", action="store_true", help="print the table")
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     if unknown := [row for row in given.rows if row not in SETTINGS["rows"]]:
         parser.error(f"unknown rows {unknown}; known: {list(SETTINGS['rows'])}")

@@ -9,23 +9,20 @@ know no minimum.
 
 from __future__ import annotations
 
-import argparse
 import copy
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import common
 import torch
+from common import split_heads
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModel
 
-from inhibitor_transformers.cli.options import quiet, resolve_model
 from inhibitor_transformers.distill.calibrate import DELTA_GRID, GAMMA_GRID
 from inhibitor_transformers.distill.data import exact_windows, pad_windows
 from inhibitor_transformers.distill.teacher import Signals, Teacher
 from inhibitor_transformers.measure.report import Table, markdown_table
-from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.tasks import load_texts, split_held_out
 
 LENGTH, ROWS = 64, 8
@@ -47,7 +44,7 @@ class Attention(nn.Module):
         self.gamma, self.delta, self.eta = (nn.Parameter(torch.ones(self.heads)) for _ in range(3))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        q, k, v = (linear(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in self.linears)
+        q, k, v = (split_heads(linear(hidden), self.heads) for linear in self.linears)
         scores = self.gamma.view(-1, 1, 1) * torch.cdist(q, k, p=1.0) / q.shape[-1] ** 0.5
         z = F.relu(self.centre(scores) + self.delta.view(-1, 1, 1)).unsqueeze(-1)
         v = v.unsqueeze(2)  # (B, H, 1, N, D)
@@ -57,7 +54,7 @@ class Attention(nn.Module):
     @torch.no_grad()
     def calibrate(self, hidden: Tensor, target: Tensor) -> None:
         """Scalars of every head by grid and least squares, in the units of `inhibit`'s calibration."""
-        q, k, v = (linear(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in self.linears)
+        q, k, v = (split_heads(linear(hidden), self.heads) for linear in self.linears)
         scores = torch.cdist(q, k, p=1.0) / q.shape[-1] ** 0.5
         unit_v = v.abs().mean((0, 2, 3))
         unit_s = (scores - scores.mean(-1, keepdim=True)).abs().mean((0, 2, 3))
@@ -87,13 +84,9 @@ def signals(teacher: Teacher, tokenizer: Any, texts: list[str], count: int) -> I
         yield teacher(pad_windows(windows[start : start + ROWS], tokenizer), contexts=True, hidden=True)
 
 
-def per_head(context: Tensor, heads: int) -> Tensor:
-    return context.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
 def relative_error(attention: Attention, batches: list[Signals], layer: int) -> float:
     with torch.no_grad():
-        pairs = [(attention(s.hidden[layer]), per_head(s.contexts[layer], attention.heads)) for s in batches]
+        pairs = [(attention(s.hidden[layer]), split_heads(s.contexts[layer], attention.heads)) for s in batches]
     return float(sum((a - b).square().sum() for a, b in pairs) / sum(b.square().sum() for _, b in pairs))
 
 
@@ -103,7 +96,7 @@ def train(attention: Attention, batches: Iterator[Signals], layer: int, steps: i
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for batch in batches:
-        target = per_head(batch.contexts[layer], attention.heads)
+        target = split_heads(batch.contexts[layer], attention.heads)
         optimizer.zero_grad()
         F.mse_loss(attention(batch.hidden[layer]), target).div(target.square().mean()).backward()
         optimizer.step()
@@ -111,16 +104,11 @@ def train(attention: Attention, batches: Iterator[Signals], layer: int, steps: i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = common.parser(__doc__, steps=300)
     parser.add_argument("--centres", nargs="+", choices=list(CENTRES), default=list(CENTRES))
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    quiet(given.threads)
-    source = resolve_model("minilm")
-    tokenizer, teacher = load_tokenizer(source), Teacher(AutoModel.from_pretrained(source))
+    tokenizer, teacher = common.minilm(given.threads)
     texts, held_out = split_held_out(load_texts(given.data / "imdb", max_texts=4000, seed=0))
     unseen = list(signals(teacher, tokenizer, held_out, 8))
     rows = []
@@ -128,7 +116,7 @@ def main() -> None:
         for centre in given.centres:
             attention = Attention(teacher.model.encoder.layer[layer].attention.self, centre)
             first = next(signals(teacher, tokenizer, texts, 1))
-            attention.calibrate(first.hidden[layer], per_head(first.contexts[layer], attention.heads))
+            attention.calibrate(first.hidden[layer], split_heads(first.contexts[layer], attention.heads))
             before = relative_error(attention, unseen, layer)
             train(attention, signals(teacher, tokenizer, texts, given.steps), layer, given.steps)
             after = relative_error(attention, unseen, layer)

@@ -8,17 +8,16 @@ error of the contexts and of the projected outputs on texts that were held out, 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import common
 import torch
+from common import split_heads
 from torch import Tensor
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
-from inhibitor_transformers.cli.options import quiet, resolve_model
 from inhibitor_transformers.distill import losses
 from inhibitor_transformers.distill.calibrate import calibrate
 from inhibitor_transformers.distill.config import AlignContextsArguments
@@ -31,7 +30,6 @@ from inhibitor_transformers.measure.report import Table, markdown_table
 from inhibitor_transformers.measure.similarity import sts_spearman
 from inhibitor_transformers.models import InhibiDistilBertModel, plan_layers
 from inhibitor_transformers.models.contexts import output_projections, record_contexts
-from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.tasks import load_task, load_texts, split_held_out
 
 LENGTHS = [32, 64, 128]
@@ -75,9 +73,9 @@ class PatternTarget(Target):
         for i, attention in enumerate(self.attentions):
             theirs = self.teacher.model.encoder.layer[i].attention.self
             hidden = signals.hidden[i]
-            q, k = (heads(f(hidden), attention.n_heads) for f in (attention.q_lin, attention.k_lin))
+            q, k = (split_heads(f(hidden), attention.n_heads) for f in (attention.q_lin, attention.k_lin))
             with torch.no_grad():
-                tq, tk = (heads(f(hidden), attention.n_heads) for f in (theirs.query, theirs.key))
+                tq, tk = (split_heads(f(hidden), attention.n_heads) for f in (theirs.query, theirs.key))
                 logits = tq @ tk.transpose(-1, -2)
             closeness = -torch.cdist(q, k, p=1.0)
             rows = correlation(closeness, logits, valid[:, None, None, :])
@@ -91,10 +89,6 @@ TARGETS: dict[str, type[ContextObjective]] = {
     "output": OutputTarget,
     "pattern": PatternTarget,
 }
-
-
-def heads(x: Tensor, count: int) -> Tensor:
-    return x.unflatten(-1, (count, -1)).transpose(1, 2)
 
 
 def correlation(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
@@ -157,15 +151,10 @@ def align(student: InhibiDistilBertModel, target: str, teacher: Teacher, batches
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = common.parser(__doc__, steps=200)
     parser.add_argument("targets", nargs="+", choices=list(TARGETS))
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    quiet(given.threads)
-    source = resolve_model("minilm")
-    tokenizer, teacher = load_tokenizer(source), Teacher(AutoModel.from_pretrained(source))
+    tokenizer, teacher = common.minilm(given.threads)
     sources = [given.data / name for name in ("wikitext-2", "imdb")]
     texts, held_out = split_held_out(load_texts(sources, max_texts=6000, seed=0))
     windows = token_windows(texts, tokenizer, LENGTHS, max_tokens=given.steps * 2048)

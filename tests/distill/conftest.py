@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import BertForMaskedLM
 
+from tests.distill.chains import CALIBRATE, settings, trained
 from tests.distill.tiny import bert, saved, sentences, text_file
 
 
@@ -26,3 +28,8 @@ def masked_lm_path(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def text_path(tmp_path_factory) -> str:
     return text_file(Path(tmp_path_factory.mktemp("text")), sentences(300))
+
+
+@pytest.fixture
+def chain(teacher_path, text_path) -> dict[str, Any]:
+    return settings(teacher_path, text_path, [CALIBRATE, trained("align_contexts"), trained("align_hidden")])

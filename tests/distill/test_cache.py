@@ -22,7 +22,7 @@ from inhibitor_transformers.distill.settings import ConfigError
 from inhibitor_transformers.distill.teacher import Teacher
 from inhibitor_transformers.distill.teacher_logits import with_teacher_logits
 from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel, plan_layers
-from tests.distill.test_pipeline import distill, settings, trained
+from tests.distill.chains import distill, settings, trained
 from tests.distill.tiny import (
     VOCABULARY,
     bert,

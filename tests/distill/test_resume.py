@@ -1,0 +1,195 @@
+"""An interrupted run leaves something to go on with, and ends with the very weights of an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from inhibitor_transformers.distill import Distillation, DistillConfig
+from inhibitor_transformers.distill.objectives import ContextObjective, HiddenObjective, MaskedLMObjective
+from tests.distill.chains import CALIBRATE, RUNTIME, distill, settings, trained
+from tests.distill.tiny import assert_same_weights
+
+
+class StoppedError(Exception):
+    pass
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, objective: type, step: int) -> None:
+    """Let training stop in the middle of step `step`, counted from the first call after this."""
+    method = "forward" if issubclass(objective, torch.nn.Module) else "__call__"
+    original, calls = getattr(objective, method), 0
+
+    def counted(self, *args):
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise StoppedError
+        return original(self, *args)
+
+    monkeypatch.setattr(objective, method, counted)
+
+
+STAGES = {
+    "align_contexts": (ContextObjective, {}),
+    "align_hidden": (HiddenObjective, {}),
+    "masked_lm": (MaskedLMObjective, {"learning_rate": 1e-3}),
+}
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def whole(request, masked_lm_path, text_path, tmp_path_factory):
+    """(stage, settings, folder of an uninterrupted run)."""
+    _, extra = STAGES[request.param]
+    config = settings(masked_lm_path, text_path, [CALIBRATE, trained(request.param, **extra)])
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    distill(config, folder)
+    return request.param, config, folder
+
+
+class TestResume:
+    """What an interrupted run leaves behind is gone on with, to the very same weights."""
+
+    def test_in_the_middle_of_a_stage(self, whole, tmp_path, monkeypatch):
+        name, config, folder = whole
+        with monkeypatch.context() as patch:
+            interrupt(patch, STAGES[name][0], 4)
+            with pytest.raises(StoppedError):
+                distill(config, tmp_path / "run")
+        stage = tmp_path / "run" / "stages" / f"2-{name}"
+        assert {p.name for p in stage.iterdir()} == {"checkpoint-2"}
+        assert not (tmp_path / "run" / "model.safetensors").exists()
+        torch.manual_seed(99)  # whatever the process drew before
+        said = distill(config, tmp_path / "run", resume=True)
+        assert "resuming after stage 1 of 2" in said
+        assert "resuming from checkpoint-2" in said
+        assert_same_weights(tmp_path / "run", folder)
+        logs = [json.loads((f / "stages" / f"2-{name}" / "log.json").read_text()) for f in (tmp_path / "run", folder)]
+        terms = [[{k: v for k, v in e.items() if k.startswith("loss")} for e in log if "loss" in e] for log in logs]
+        assert terms[0] == terms[1]
+
+    def test_before_the_first_checkpoint(self, whole, tmp_path, monkeypatch):
+        name, config, folder = whole
+        with monkeypatch.context() as patch:
+            interrupt(patch, STAGES[name][0], 1)
+            with pytest.raises(StoppedError):
+                distill(config, tmp_path / "run")
+        distill(config, tmp_path / "run", resume=True)
+        assert_same_weights(tmp_path / "run", folder)
+
+    def test_between_stages(self, whole, tmp_path):
+        _, config, folder = whole
+
+        def stop(name, student):
+            if name == "calibrate":
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            Distillation(DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, say=lambda _: None).run(stop)
+        seen = []
+        resumed = Distillation(
+            DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, resume=True, say=lambda _: None
+        )
+        resumed.run(lambda name, student: seen.append(name))
+        assert seen == [*config["stages"][1]]
+        assert_same_weights(tmp_path / "run", folder)
+
+    def test_a_half_written_checkpoint_is_passed_over(self, whole, tmp_path, monkeypatch):
+        name, config, folder = whole
+        with monkeypatch.context() as patch:
+            interrupt(patch, STAGES[name][0], 6)
+            with pytest.raises(StoppedError):
+                distill(config, tmp_path / "run")
+        stage = tmp_path / "run" / "stages" / f"2-{name}"
+        assert {p.name for p in stage.iterdir()} == {"checkpoint-2", "checkpoint-4"}
+        (stage / "checkpoint-4" / "trainer_state.json").write_text('{"best_global_step": nu')
+        shutil.copytree(stage / "checkpoint-2", stage / "checkpoint-5")
+        (stage / "checkpoint-5" / "trainer_state.json").unlink()
+        said = distill(config, tmp_path / "run", resume=True)
+        assert "resuming from checkpoint-2" in said
+        assert_same_weights(tmp_path / "run", folder)
+
+    def test_a_half_saved_student_is_passed_over(self, whole, tmp_path, monkeypatch):
+        _, config, folder = whole
+        shutil.copytree(folder, tmp_path / "run")
+        stages = tmp_path / "run" / "stages"
+        shutil.rmtree(stages / "1-calibrate")
+        (stages / "1-calibrate" / "student.half").mkdir(parents=True)
+        shutil.rmtree(next(p for p in stages.iterdir() if p.name.startswith("2-")))
+        distill(config, tmp_path / "run", resume=True)
+        assert_same_weights(tmp_path / "run", folder)
+        assert not list(stages.rglob("*.half"))
+
+    def test_a_finished_run_stays_as_it_is(self, whole, tmp_path):
+        _, config, folder = whole
+        shutil.copytree(folder, tmp_path / "run")
+        distill(config, tmp_path / "run", resume=True)
+        assert_same_weights(tmp_path / "run", folder)
+
+
+def test_resume_after_several_interruptions(chain, tmp_path, monkeypatch):
+    distill(chain, tmp_path / "whole")
+    for objective, step in ((ContextObjective, 3), (ContextObjective, 3), (HiddenObjective, 5)):
+        with monkeypatch.context() as patch:
+            interrupt(patch, objective, step)
+            with pytest.raises(StoppedError):
+                distill(chain, tmp_path / "run", resume=True)
+    distill(chain, tmp_path / "run", resume=True)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_resume_with_accumulated_gradients(teacher_path, text_path, tmp_path, monkeypatch):
+    accumulated = trained("align_contexts", gradient_accumulation_steps=2, max_steps=4)
+    config = settings(teacher_path, text_path, [accumulated])
+    distill(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt(patch, ContextObjective, 6)  # the second half of step 3
+        with pytest.raises(StoppedError):
+            distill(config, tmp_path / "run")
+    said = distill(config, tmp_path / "run", resume=True)
+    assert "resuming from checkpoint-2" in said
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+_KILLED = """
+import os, signal, sys, json
+from pathlib import Path
+import torch
+torch.set_num_threads(2)
+from inhibitor_transformers.distill import DistillConfig, Distillation
+from inhibitor_transformers.distill.objectives import MaskedLMObjective
+
+config, folder, runtime = json.loads(sys.argv[1])
+original, calls = MaskedLMObjective.__call__, 0
+
+def killed(self, *args):
+    global calls
+    calls += 1
+    if calls == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *args)
+
+MaskedLMObjective.__call__ = killed
+Distillation(DistillConfig(**config), Path(folder), runtime=runtime).run()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_resume_after_a_killed_process(masked_lm_path, text_path, tmp_path):
+    torch.set_num_threads(2)
+    config = settings(masked_lm_path, text_path, [CALIBRATE, trained("align_contexts"), trained("masked_lm")])
+    distill(config, tmp_path / "whole")
+    arguments = json.dumps([config, str(tmp_path / "run"), RUNTIME])
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, arguments], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (tmp_path / "run" / "stages" / "3-masked_lm" / "checkpoint-4").is_dir()
+    distill(config, tmp_path / "run", resume=True)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
