@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "engine.h"
+#include "integer/kernels.h"
 #include "parallel.h"
 
 namespace inhibitor {
@@ -9,6 +10,7 @@ namespace {
 
 struct Candidate {
   const Kernels* kernels;
+  const IntegerSet* integer;
   bool supported;
 };
 
@@ -17,21 +19,25 @@ bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 }
+const IntegerSet* beside_avx512() { return __builtin_cpu_supports("avx512vnni") ? &kIntegerVnni : &kIntegerAvx2; }
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #endif
 
 // Fastest first.
 const Candidate* candidates(int& count) {
 #if defined(INHIBITOR_WITH_X86)
-  static const Candidate all[] = {{&kAvx512, has_avx512()}, {&kAvx2, has_avx2()}, {&kPortable, true}};
+  static const Candidate all[] = {{&kAvx512, beside_avx512(), has_avx512()},
+                                  {&kAvx2, &kIntegerAvx2, has_avx2()},
+                                  {&kPortable, &kIntegerPortable, true}};
 #else
-  static const Candidate all[] = {{&kPortable, true}};
+  static const Candidate all[] = {{&kPortable, &kIntegerPortable, true}};
 #endif
   count = static_cast<int>(sizeof all / sizeof all[0]);
   return all;
 }
 
 const Kernels* g_kernels = nullptr;
+const IntegerSet* g_integer = nullptr;
 
 struct Context {
   const InhibitorCall* call;
@@ -40,6 +46,16 @@ struct Context {
 
 void forward_item(const void* context, int64_t item, float* scratch) {
   const auto& c = *static_cast<const Context*>(context);
+  c.kernels->forward(*c.call, item, scratch);
+}
+
+struct IntegerContext {
+  const IntegerCall* call;
+  const IntegerKernels* kernels;
+};
+
+void integer_item(const void* context, int64_t item, float* scratch) {
+  const auto& c = *static_cast<const IntegerContext*>(context);
   c.kernels->forward(*c.call, item, scratch);
 }
 
@@ -55,6 +71,7 @@ using namespace inhibitor;
 
 INHIBITOR_API int64_t inhibitor_abi_version() { return kAbiVersion; }
 INHIBITOR_API int64_t inhibitor_call_bytes() { return static_cast<int64_t>(sizeof(InhibitorCall)); }
+INHIBITOR_API int64_t inhibitor_integer_call_bytes() { return static_cast<int64_t>(sizeof(IntegerCall)); }
 
 // The i-th instruction set that was built and that this processor has, fastest first; null past the last.
 INHIBITOR_API const char* inhibitor_isa(int64_t i) {
@@ -72,6 +89,7 @@ INHIBITOR_API int64_t inhibitor_use_isa(const char* name) {
   for (int k = 0; k < count; ++k)
     if (all[k].supported && std::strcmp(all[k].kernels->name, name) == 0) {
       g_kernels = all[k].kernels;
+      g_integer = all[k].integer;
       return 0;
     }
   return 1;
@@ -91,4 +109,13 @@ INHIBITOR_API int64_t inhibitor_backward(const InhibitorCall* call) {
   const Kernels* k = g_kernels;
   const Context context{call, k};
   return run_items(k->backward_items(*call), call->threads, k->backward_scratch(*call), backward_item, &context) ? 0 : 1;
+}
+
+// The instructions that serve integers under the chosen instruction set.
+INHIBITOR_API const char* inhibitor_integer_isa() { return g_integer->name; }
+
+INHIBITOR_API int64_t inhibitor_integer_forward(const IntegerCall* call) {
+  const IntegerKernels* k = call->bits == 8 ? &g_integer->int8 : &g_integer->int16;
+  const IntegerContext context{call, k};
+  return run_items(k->items(*call), call->call.threads, k->scratch(*call), integer_item, &context) ? 0 : 1;
 }

@@ -14,10 +14,7 @@ from torch import Tensor, library
 
 from . import native, reference
 from .call import AttentionCall
-
-Tensors = tuple[Tensor, ...]
-Masks = tuple[Tensor | None, Tensor | None]
-Options = tuple[float, bool, bool, bool]
+from .native_call import Masks, Options, Tensors, heads_last, pack_call, pointer, unit_stride
 
 _TENSORS = ("query", "key", "value", "gamma", "eta", "delta", "length_exponent")
 
@@ -131,7 +128,7 @@ def _(
     is_signed: bool,
     is_centered: bool,
 ) -> Tensor:
-    return _heads_last(query, value.shape[-1])
+    return heads_last(query, value.shape[-1])
 
 
 @library.custom_op("inhibitor::cpu_backward", mutates_args=(), device_types="cpu")
@@ -177,7 +174,7 @@ def _(
     is_signed: bool,
     is_centered: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grads = tuple(_heads_last(t, t.shape[-1]) for t in (query, key, value))
+    grads = tuple(heads_last(t, t.shape[-1]) for t in (query, key, value))
     return grads[0], grads[1], grads[2], query.new_empty((4, query.shape[1]))
 
 
@@ -225,9 +222,9 @@ cpu_backward.register_autograd(_double_backward, setup_context=_save_for_double_
 
 
 def _forward(tensors: Tensors, masks: Masks, options: Options) -> Tensor:
-    inputs = [_unit_stride(t) for t in tensors[:3]]
-    out = _heads_last(inputs[0], inputs[2].shape[-1])
-    native.kernels().forward(_describe(inputs, tensors[3:], masks, options, out, _NO_GRADIENTS))
+    inputs = [unit_stride(t) for t in tensors[:3]]
+    out = heads_last(inputs[0], inputs[2].shape[-1])
+    native.kernels().forward(pack_call(inputs, tensors[3:], masks, options, out))
     return out
 
 
@@ -235,55 +232,13 @@ def _gradients(
     grad: Tensor, out: Tensor, tensors: Tensors, masks: Masks, options: Options
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value, and of the scalars per batch row: (4, B, H)."""
-    inputs = [_unit_stride(t) for t in tensors[:3]]
-    grad, out = _unit_stride(grad), _unit_stride(out)
-    gq, gk, gv = (_heads_last(t, t.shape[-1]) for t in inputs)
+    inputs = [unit_stride(t) for t in tensors[:3]]
+    grad, out = unit_stride(grad), unit_stride(out)
+    gq, gk, gv = (heads_last(t, t.shape[-1]) for t in inputs)
     if masks[0] is not None:  # the kernels never touch an invalid key, nor its gradient
         gk.zero_()
         gv.zero_()
     scalars = inputs[0].new_empty((4, *inputs[0].shape[:2]))
-    outputs = (*_pointer(grad), *_pointer(gq), *_pointer(gk), *_pointer(gv), scalars.data_ptr())
-    native.kernels().backward(_describe(inputs, tensors[3:], masks, options, out, outputs))
+    outputs = (*pointer(grad), *pointer(gq), *pointer(gk), *pointer(gv), scalars.data_ptr())
+    native.kernels().backward(pack_call(inputs, tensors[3:], masks, options, out, outputs))
     return gq, gk, gv, scalars
-
-
-def _heads_last(like: Tensor, features: int) -> Tensor:
-    """An empty (B, H, N, features) whose memory is (B, N, H, features): merging the heads is then free."""
-    batch, heads, rows, _ = like.shape
-    strides = (rows * heads * features, features, heads * features, 1)
-    return torch.empty_strided((batch, heads, rows, features), strides, dtype=like.dtype, device=like.device)
-
-
-def _unit_stride(t: Tensor) -> Tensor:
-    return t if t.stride(-1) == 1 or t.shape[-1] <= 1 else t.contiguous()
-
-
-def _pointer(t: Tensor) -> tuple[int, ...]:
-    return (t.data_ptr(), *t.stride()[:3])
-
-
-_NO_GRADIENTS = (0,) * 17
-
-
-def _describe(
-    inputs: list[Tensor], scalars: Tensors, masks: Masks, options: Options, out: Tensor, gradients: tuple[int, ...]
-) -> bytes:
-    """The C structure of a call; the caller keeps every tensor alive."""
-    query, key, value = inputs
-    batch, heads, queries, dim = query.shape
-    kv_heads, keys, value_dim = value.shape[1:]
-    key_mask, attn_mask = masks
-    return native.CALL.pack(
-        *(batch, heads, kv_heads, queries, keys, dim, value_dim),
-        *_pointer(query),
-        *_pointer(key),
-        *_pointer(value),
-        *(x for t in scalars for x in (t.data_ptr(), t.stride(0))),
-        options[0],
-        *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),
-        *((0,) * 5 if attn_mask is None else (attn_mask.data_ptr(), *attn_mask.stride())),
-        *options[1:],
-        native.threads(),
-        *_pointer(out),
-        *gradients,
-    )

@@ -17,13 +17,15 @@ from struct import Struct
 
 import torch
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 ISA_VARIABLE = "INHIBITOR_ISA"
 _MODULE = "inhibitor_transformers.attention._cpu_kernels"
 
 
 # `InhibitorCall` of abi.h: every member has 8 bytes.
 CALL = Struct("7q 12q 8q d 3q 5q 4q 20q q")
+# What `IntegerCall` of integer/abi.h adds.
+INTEGERS = Struct("12q")
 
 
 class UnavailableError(RuntimeError):
@@ -54,6 +56,17 @@ class Library:
         """Run the backward pass of a packed `CALL`. Raises MemoryError."""
         if self.handle.inhibitor_backward(call) != 0:
             raise MemoryError("inhibitor attention: no memory for the scratch of one thread")
+
+    def integer_forward(self, call: bytes) -> None:
+        """Run the integer operation of a packed `CALL` + `INTEGERS`. Raises MemoryError."""
+        if self.handle.inhibitor_integer_forward(call) != 0:
+            raise MemoryError("integer inhibitor attention: no memory for the scratch of one thread")
+
+    @property
+    def integer_isa(self) -> str:
+        """The instructions that integers use under the chosen instruction set."""
+        name: bytes = self.handle.inhibitor_integer_isa()
+        return name.decode()
 
     def poison_scratch(self, on: bool) -> None:
         """Fill scratch with NaN before each use (for tests)."""
@@ -105,7 +118,11 @@ if hasattr(os, "register_at_fork"):
 
 def _load() -> Library:
     handle = _open(_find())
-    if handle.inhibitor_abi_version() != ABI_VERSION or handle.inhibitor_call_bytes() != CALL.size:
+    sizes = (CALL.size, CALL.size + INTEGERS.size)
+    if handle.inhibitor_abi_version() != ABI_VERSION or sizes != (
+        handle.inhibitor_call_bytes(),
+        handle.inhibitor_integer_call_bytes(),
+    ):
         raise UnavailableError("the compiled kernels are of another version than this package: install it again")
     isas: list[str] = []
     while (name := handle.inhibitor_isa(len(isas))) is not None:
@@ -131,7 +148,7 @@ def _open(path: Path) -> ctypes.CDLL:
         handle = ctypes.CDLL(str(path))
     except OSError as error:
         raise UnavailableError(f"the compiled kernels cannot be loaded: {error}") from error
-    handle.inhibitor_isa.restype = c_char_p
+    handle.inhibitor_isa.restype = handle.inhibitor_integer_isa.restype = c_char_p
     handle.inhibitor_isa.argtypes = [c_int64]
     handle.inhibitor_use_isa.restype = c_int64
     handle.inhibitor_use_isa.argtypes = [c_char_p]
@@ -139,9 +156,9 @@ def _open(path: Path) -> ctypes.CDLL:
     handle.inhibitor_set_parallel.argtypes = [c_void_p]
     handle.inhibitor_poison_scratch.restype = None
     handle.inhibitor_poison_scratch.argtypes = [c_int64]
-    for name in ("inhibitor_abi_version", "inhibitor_call_bytes"):
+    for name in ("inhibitor_abi_version", "inhibitor_call_bytes", "inhibitor_integer_call_bytes"):
         getattr(handle, name).restype = c_int64
-    for name in ("inhibitor_forward", "inhibitor_backward"):
+    for name in ("inhibitor_forward", "inhibitor_backward", "inhibitor_integer_forward"):
         getattr(handle, name).restype = c_int64
         getattr(handle, name).argtypes = [c_char_p]
     return handle

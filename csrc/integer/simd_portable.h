@@ -1,0 +1,132 @@
+// Compiler vector extensions (GCC, Clang): 4 lanes, on any processor.
+#pragma once
+#include <cmath>
+
+#include "../simd_portable.h"
+
+namespace inhibitor {
+namespace {
+
+struct PortableLanes {
+  using Float = Portable;
+  typedef int32_t Vec __attribute__((vector_size(16)));
+  typedef uint32_t UnsignedVec __attribute__((vector_size(16)));
+  static constexpr int kLanes = 4;
+  static constexpr int kTileVecs = 2;
+  static constexpr int kRows = 2;
+
+  static Vec zero() { return Vec{}; }
+  static Vec set(int32_t x) { return Vec{x, x, x, x}; }
+  static Vec load(const void* p) {
+    Vec x;
+    std::memcpy(&x, p, sizeof x);
+    return x;
+  }
+  static void store(void* p, Vec x) { std::memcpy(p, &x, sizeof x); }
+  static Vec broadcast(const void* p) {
+    int32_t word;
+    std::memcpy(&word, p, sizeof word);
+    return set(word);
+  }
+  // Unsigned inside: distances are meant to wrap around on their way.
+  static Vec add(Vec a, Vec b) { return to<Vec>(to<UnsignedVec>(a) + to<UnsignedVec>(b)); }
+  static Vec sub(Vec a, Vec b) { return to<Vec>(to<UnsignedVec>(a) - to<UnsignedVec>(b)); }
+  static Vec min32(Vec a, Vec b) { return a < b ? a : b; }
+  static Vec max32(Vec a, Vec b) { return a > b ? a : b; }
+  static Vec abs(Vec a) { return a < 0 ? -a : a; }
+  static Vec bit_or(Vec a, Vec b) { return a | b; }
+  static Vec bit_and(Vec a, Vec b) { return a & b; }
+  static Vec shift_left(Vec a, int n) { return to<Vec>(to<UnsignedVec>(a) << static_cast<uint32_t>(n)); }
+  static Vec rint(Portable::Vec x) {
+    Vec out;
+    for (int i = 0; i < kLanes; ++i) out[i] = static_cast<int32_t>(std::nearbyintf(x[i]));  // ties to even
+    return out;
+  }
+  static Portable::Vec as_float(Vec a) { return to<Portable::Vec>(a); }
+  static Vec as_integer(Portable::Vec a) { return to<Vec>(a); }
+  static uint64_t sum_unsigned(Vec a) {
+    uint64_t sum = 0;
+    for (int i = 0; i < kLanes; ++i) sum += static_cast<uint32_t>(a[i]);
+    return sum;
+  }
+
+  // (u m + half) >> shift with a product of 64 bits.
+  struct Multiplier {
+    Multiplier(int32_t m, int32_t n) : factor(static_cast<uint64_t>(m)), half(n > 0 ? uint64_t{1} << (n - 1) : 0), count(n) {}
+    Vec operator()(Vec u) const {
+      Vec out;
+      for (int i = 0; i < kLanes; ++i)
+        out[i] = static_cast<int32_t>((static_cast<uint32_t>(u[i]) * factor + half) >> count);
+      return out;
+    }
+    uint64_t factor, half;
+    int count;
+  };
+
+ protected:
+  template <class To, class From>
+  static To to(From from) {
+    static_assert(sizeof(To) == sizeof(From), "same bits");
+    To out;
+    std::memcpy(&out, &from, sizeof out);
+    return out;
+  }
+};
+
+struct Int8Portable : PortableLanes {
+  using Element = uint8_t;
+  static constexpr int kGroup = 4, kBits = 8;
+  static constexpr int32_t kTop = 255, kValueTop = 127;
+  typedef uint8_t Bytes __attribute__((vector_size(16)));
+  typedef int8_t SignedBytes __attribute__((vector_size(16)));
+
+  static Vec min(Vec a, Vec b) {
+    const Bytes x = to<Bytes>(a), y = to<Bytes>(b);
+    return to<Vec>(x < y ? x : y);
+  }
+  static Vec subtract(Vec a, Vec b) {
+    const Bytes x = to<Bytes>(a), y = to<Bytes>(b);
+    return to<Vec>((x > y ? x : y) - y);
+  }
+  // The four bytes of a lane are taken out by shifts, so that whole vectors are multiplied.
+  static Vec dot(Vec acc, Vec u, Vec s) {
+    const UnsignedVec unsigned_words = to<UnsignedVec>(u);
+    for (unsigned g = 0; g < 4; ++g) {
+      const Vec byte = to<Vec>(unsigned_words >> (8 * g) & 255u);
+      const Vec sign = to<Vec>(to<UnsignedVec>(s) << (24 - 8 * g)) >> 24;
+      acc = add(acc, byte * sign);
+    }
+    return acc;
+  }
+  static void store_narrow(Element* p, Vec x) {
+    for (int i = 0; i < kLanes; ++i) p[i] = static_cast<Element>(x[i]);
+  }
+};
+
+struct Int16Portable : PortableLanes {
+  using Element = uint16_t;
+  static constexpr int kGroup = 2, kBits = 16;
+  static constexpr int32_t kTop = 32767, kValueTop = 32767;
+  typedef uint16_t Words __attribute__((vector_size(16)));
+
+  static Vec min(Vec a, Vec b) {
+    const Words x = to<Words>(a), y = to<Words>(b);
+    return to<Vec>(x < y ? x : y);
+  }
+  static Vec subtract(Vec a, Vec b) {
+    const Words x = to<Words>(a), y = to<Words>(b);
+    return to<Vec>((x > y ? x : y) - y);
+  }
+  static Vec dot(Vec acc, Vec u, Vec s) {
+    const UnsignedVec words = to<UnsignedVec>(u);
+    const Vec low = to<Vec>(words & 0xFFFFu) * (to<Vec>(to<UnsignedVec>(s) << 16u) >> 16);
+    const Vec high = to<Vec>(words >> 16u) * (s >> 16);
+    return add(add(acc, low), high);
+  }
+  static void store_narrow(Element* p, Vec x) {
+    for (int i = 0; i < kLanes; ++i) p[i] = static_cast<Element>(x[i]);
+  }
+};
+
+}  // namespace
+}  // namespace inhibitor

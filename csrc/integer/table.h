@@ -1,0 +1,15 @@
+// The table of one instruction set.
+#pragma once
+#include "forward.h"
+#include "kernels.h"
+
+namespace inhibitor {
+namespace {
+
+template <class V>
+constexpr IntegerKernels integer_kernels() {
+  return {IntegerForward<V>::items, IntegerForward<V>::scratch, IntegerForward<V>::run};
+}
+
+}  // namespace
+}  // namespace inhibitor

@@ -1,0 +1,9 @@
+"""Inhibitor attention in small integers: the same result to the bit from every engine.
+
+`specification.py` says what is computed, `heads.py` how a head is quantised; `cpu.py` is the compiled engine.
+"""
+
+from .dispatch import integer_attention
+from .heads import IntegerHeads
+
+__all__ = ["IntegerHeads", "integer_attention"]

@@ -1,0 +1,79 @@
+"""The public function of integer attention: check at the border, choose an engine, run it."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from torch import Tensor
+
+from ..call import AttentionCall, Center, make_call
+from . import cpu, specification
+from .heads import MAX_SUM, IntegerHeads
+
+ENGINES: dict[str, ModuleType] = {"cpu": cpu, "reference": specification}
+
+
+def integer_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: IntegerHeads,
+    *,
+    key_padding_mask: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    signed: bool = True,
+    center: Center = "mean",
+    engine: str = "auto",
+) -> Tensor:
+    """`inhibitor_attention` in integers (`specification.py`): every engine returns the same bits.
+
+    Args:
+        query, key, value, key_padding_mask, attn_mask, is_causal, signed, center: as in `inhibitor_attention`;
+            quantised by `heads`, which holds the scalars too. There are no gradients.
+        engine: "auto", "cpu" (compiled) or "reference" (plain torch, any device).
+
+    Returns:
+        (B, H, Nq, Dv) float32.
+
+    Raises:
+        ValueError: wrong shapes, dtypes or devices, more keys than the sums can hold, or an engine that cannot serve.
+    """
+    scalars = {"gamma": 1.0, "eta": 1.0, "delta": 0.0, "length_exponent": 0.0, "length_reference": 64.0}
+    call = make_call(
+        query,
+        key,
+        value,
+        **scalars,
+        key_padding_mask=key_padding_mask,
+        attn_mask=attn_mask,
+        is_causal=is_causal,
+        signed=signed,
+        center=center,
+    )
+    check(call, heads)
+    result: Tensor = select(call, engine).run(call, heads)
+    return result
+
+
+def check(call: AttentionCall, heads: IntegerHeads) -> None:
+    """Raises ValueError where heads and tensors do not fit."""
+    kv_heads, dim = heads.offset.shape
+    made_for = (heads.sign.shape[0], kv_heads, dim)
+    given = (call.query.shape[1], call.key.shape[1], call.query.shape[3])
+    if made_for != given:
+        raise ValueError(f"(query heads, key heads, features) are {given}, but the levels are made for {made_for}")
+    most = MAX_SUM // heads.precision.value_top
+    if call.key.shape[2] > most:
+        raise ValueError(f"{heads.bits} bits allow {most} keys, got {call.key.shape[2]}")
+
+
+def select(call: AttentionCall, engine: str) -> ModuleType:
+    """The engine for this call. Raises ValueError when the one asked for does not exist or cannot serve it."""
+    if engine == "auto":
+        return cpu if cpu.unavailable() is None and cpu.refuses(call) is None else specification
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; known: {['auto', *ENGINES]}")
+    if engine == "cpu" and (reason := cpu.unavailable() or cpu.refuses(call)):
+        raise ValueError(f"engine {engine!r} cannot serve this call: {reason}")
+    return ENGINES[engine]
