@@ -51,7 +51,7 @@ struct IntegerPack {
       const FVec from = left > 0 ? P::load_upto(x + d, left) : F::zero();
       const int64_t at = g * size.padded_words + l;
       const FVec level = F::mul(F::sub(from, F::load(f.offset + at)), F::load(f.inverse + at));
-      // max first, with the level as its first operand: a NaN becomes 0.
+      // max first, with the level as its first operand: a NaN becomes the lowest level, here as below.
       const Vec whole = V::rint(F::min(F::max(level, F::zero()), top));
       out = g == 0 ? whole : V::bit_or(out, V::shift_left(whole, g * V::kBits));
     }
@@ -68,7 +68,7 @@ struct IntegerPack {
         V::store(out + i * size.padded_words + l, words);
         sum = V::dot(sum, words, V::load(f.weight + l));
       }
-      sums[i] = static_cast<int32_t>(static_cast<uint32_t>(V::sum_unsigned(sum)));
+      sums[i] = V::sum(sum);
     }
   }
 
@@ -98,24 +98,18 @@ struct IntegerPack {
                      bool is_signed, const Sizes& size, uint32_t* magnitudes, uint32_t* signs) {
     const FVec top = F::set(static_cast<float>(V::kValueTop)), factor = F::set(inverse);
     const FVec bottom = is_signed ? F::set(-static_cast<float>(V::kValueTop)) : F::zero();
-    const Vec one = V::set(1), minus = V::set(-1), low = V::set((1 << V::kBits) - 1);
+    const Vec low = V::set((1 << V::kBits) - 1);
     for (int64_t j = 0; j < n; j += G) {
-      uint32_t* magnitude_row = magnitudes + j / G * size.value_dim;
-      uint32_t* sign_row = signs + j / G * size.value_dim;
       for (int64_t d = 0; d < size.value_dim; d += L) {
-        Vec magnitude = V::zero(), sign = V::zero();
+        Vec levels = V::zero();
         INHIBITOR_UNROLL for (int g = 0; g < G; ++g) {
           if (j + g >= n) break;
-          const FVec x = F::mul(P::load_upto(P::row(v, stride, index, j + g) + d, dim - d), factor);
-          // A NaN becomes 0, here as above.
-          const FVec level = F::select(F::is_nan(x), F::zero(), F::min(F::max(x, bottom), top));
-          const Vec whole = V::rint(level);
-          magnitude = V::bit_or(magnitude, V::shift_left(V::abs(whole), g * V::kBits));
-          const Vec unit = V::bit_and(V::min32(V::max32(whole, minus), one), low);
-          sign = V::bit_or(sign, V::shift_left(unit, g * V::kBits));
+          const FVec level = F::mul(P::load_upto(P::row(v, stride, index, j + g) + d, dim - d), factor);
+          const Vec whole = V::rint(F::min(F::max(level, bottom), top));
+          levels = V::bit_or(levels, V::shift_left(V::bit_and(whole, low), g * V::kBits));
         }
-        V::store(magnitude_row + d, magnitude);
-        V::store(sign_row + d, sign);
+        V::store(magnitudes + j / G * size.value_dim + d, V::magnitudes(levels));
+        V::store(signs + j / G * size.value_dim + d, V::signs(levels));
       }
     }
   }

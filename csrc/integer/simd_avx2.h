@@ -25,13 +25,17 @@ struct Avx2Lanes {
   static Vec sub(Vec a, Vec b) { return _mm256_sub_epi32(a, b); }
   static Vec min32(Vec a, Vec b) { return _mm256_min_epi32(a, b); }
   static Vec max32(Vec a, Vec b) { return _mm256_max_epi32(a, b); }
-  static Vec abs(Vec a) { return _mm256_abs_epi32(a); }
   static Vec bit_or(Vec a, Vec b) { return _mm256_or_si256(a, b); }
   static Vec bit_and(Vec a, Vec b) { return _mm256_and_si256(a, b); }
   static Vec shift_left(Vec a, int n) { return _mm256_slli_epi32(a, n); }
   static Vec rint(__m256 x) { return _mm256_cvtps_epi32(x); }  // ties to even
   static __m256 as_float(Vec a) { return _mm256_castsi256_ps(a); }
   static Vec as_integer(__m256 a) { return _mm256_castps_si256(a); }
+  static int32_t sum(Vec a) {
+    __m128i x = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xB1)));
+  }
   static uint64_t sum_unsigned(Vec a) {
     const __m256i even = _mm256_and_si256(a, _mm256_set1_epi64x(0xFFFFFFFF)), odd = _mm256_srli_epi64(a, 32);
     const __m256i pairs = _mm256_add_epi64(even, odd);
@@ -50,6 +54,8 @@ struct Int8Avx2 : Avx2Lanes {
   static constexpr int kGroup = 4, kBits = 8;
   static constexpr int32_t kTop = 255, kValueTop = 127;
 
+  static Vec magnitudes(Vec a) { return _mm256_abs_epi8(a); }
+  static Vec signs(Vec a) { return _mm256_sign_epi8(_mm256_set1_epi8(1), a); }
   static Vec min(Vec a, Vec b) { return _mm256_min_epu8(a, b); }
   static Vec subtract(Vec a, Vec b) { return _mm256_subs_epu8(a, b); }
   // The sums of two products must fit 16 bits: 2 x 255 x 64 does, which is why weights end at 64.
@@ -74,6 +80,8 @@ struct Int16Avx2 : Avx2Lanes {
   static constexpr int kGroup = 2, kBits = 16;
   static constexpr int32_t kTop = 32767, kValueTop = 32767;
 
+  static Vec magnitudes(Vec a) { return _mm256_abs_epi16(a); }
+  static Vec signs(Vec a) { return _mm256_sign_epi16(_mm256_set1_epi16(1), a); }
   static Vec min(Vec a, Vec b) { return _mm256_min_epu16(a, b); }
   static Vec subtract(Vec a, Vec b) { return _mm256_subs_epu16(a, b); }
   static Vec dot(Vec acc, Vec u, Vec s) { return add(acc, _mm256_madd_epi16(u, s)); }

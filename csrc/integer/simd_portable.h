@@ -34,7 +34,6 @@ struct PortableLanes {
   static Vec sub(Vec a, Vec b) { return to<Vec>(to<UnsignedVec>(a) - to<UnsignedVec>(b)); }
   static Vec min32(Vec a, Vec b) { return a < b ? a : b; }
   static Vec max32(Vec a, Vec b) { return a > b ? a : b; }
-  static Vec abs(Vec a) { return a < 0 ? -a : a; }
   static Vec bit_or(Vec a, Vec b) { return a | b; }
   static Vec bit_and(Vec a, Vec b) { return a & b; }
   static Vec shift_left(Vec a, int n) { return to<Vec>(to<UnsignedVec>(a) << static_cast<uint32_t>(n)); }
@@ -49,6 +48,7 @@ struct PortableLanes {
   }
   static Portable::Vec as_float(Vec a) { return to<Portable::Vec>(a); }
   static Vec as_integer(Portable::Vec a) { return to<Vec>(a); }
+  static int32_t sum(Vec a) { return static_cast<int32_t>(static_cast<uint32_t>(sum_unsigned(a))); }
   static uint64_t sum_unsigned(Vec a) {
     uint64_t sum = 0;
     for (int i = 0; i < kLanes; ++i) sum += static_cast<uint32_t>(a[i]);
@@ -83,9 +83,18 @@ struct Int8Portable : PortableLanes {
   static constexpr int kGroup = 4, kBits = 8;
   static constexpr int32_t kTop = 255, kValueTop = 127;
   typedef uint8_t Bytes __attribute__((vector_size(16)));
+  typedef int8_t SignedBytes __attribute__((vector_size(16)));
   typedef int16_t Words __attribute__((vector_size(16)));
   typedef uint16_t UnsignedWords __attribute__((vector_size(16)));
 
+  static Vec magnitudes(Vec a) {
+    const SignedBytes x = to<SignedBytes>(a), negative = x < 0;  // all ones where true
+    return to<Vec>((x ^ negative) - negative);
+  }
+  static Vec signs(Vec a) {
+    const SignedBytes x = to<SignedBytes>(a);
+    return to<Vec>((x < 0) - (x > 0));
+  }
   static Vec min(Vec a, Vec b) {
 #if defined(__SSE2__)
     return to<Vec>(_mm_min_epu8(to<__m128i>(a), to<__m128i>(b)));
@@ -129,6 +138,14 @@ struct Int16Portable : PortableLanes {
   static constexpr int32_t kTop = 32767, kValueTop = 32767;
   typedef int16_t Words __attribute__((vector_size(16)));
 
+  static Vec magnitudes(Vec a) {
+    const Words x = to<Words>(a), negative = x < 0;  // all ones where true
+    return to<Vec>((x ^ negative) - negative);
+  }
+  static Vec signs(Vec a) {
+    const Words x = to<Words>(a);
+    return to<Vec>((x < 0) - (x > 0));
+  }
   // Levels end at 32767, so that words may be compared as signed ones.
   static Vec min(Vec a, Vec b) {
 #if defined(__SSE2__)

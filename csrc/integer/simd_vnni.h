@@ -25,13 +25,13 @@ struct VnniLanes {
   static Vec sub(Vec a, Vec b) { return _mm512_sub_epi32(a, b); }
   static Vec min32(Vec a, Vec b) { return _mm512_min_epi32(a, b); }
   static Vec max32(Vec a, Vec b) { return _mm512_max_epi32(a, b); }
-  static Vec abs(Vec a) { return _mm512_abs_epi32(a); }
   static Vec bit_or(Vec a, Vec b) { return _mm512_or_si512(a, b); }
   static Vec bit_and(Vec a, Vec b) { return _mm512_and_si512(a, b); }
   static Vec shift_left(Vec a, int n) { return _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
   static Vec rint(__m512 x) { return _mm512_cvtps_epi32(x); }  // ties to even
   static __m512 as_float(Vec a) { return _mm512_castsi512_ps(a); }
   static Vec as_integer(__m512 a) { return _mm512_castps_si512(a); }
+  static int32_t sum(Vec a) { return _mm512_reduce_add_epi32(a); }
   static uint64_t sum_unsigned(Vec a) {
     const __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(a));
     const __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(a, 1));
@@ -44,6 +44,10 @@ struct Int8Vnni : VnniLanes {
   static constexpr int kGroup = 4, kBits = 8;
   static constexpr int32_t kTop = 255, kValueTop = 127;
 
+  static Vec magnitudes(Vec a) { return _mm512_abs_epi8(a); }
+  static Vec signs(Vec a) {
+    return _mm512_max_epi8(_mm512_min_epi8(a, _mm512_set1_epi8(1)), _mm512_set1_epi8(-1));
+  }
   static Vec min(Vec a, Vec b) { return _mm512_min_epu8(a, b); }
   static Vec subtract(Vec a, Vec b) { return _mm512_subs_epu8(a, b); }
   static Vec dot(Vec acc, Vec u, Vec s) { return _mm512_dpbusd_epi32(acc, u, s); }
@@ -64,6 +68,10 @@ struct Int16Vnni : VnniLanes {
   static constexpr int kGroup = 2, kBits = 16;
   static constexpr int32_t kTop = 32767, kValueTop = 32767;
 
+  static Vec magnitudes(Vec a) { return _mm512_abs_epi16(a); }
+  static Vec signs(Vec a) {
+    return _mm512_max_epi16(_mm512_min_epi16(a, _mm512_set1_epi16(1)), _mm512_set1_epi16(-1));
+  }
   static Vec min(Vec a, Vec b) { return _mm512_min_epu16(a, b); }
   static Vec subtract(Vec a, Vec b) { return _mm512_subs_epu16(a, b); }
   static Vec dot(Vec acc, Vec u, Vec s) { return _mm512_dpwssd_epi32(acc, u, s); }

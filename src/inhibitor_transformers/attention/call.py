@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,23 +17,17 @@ _SCALARS = ("gamma", "eta", "delta", "length_exponent")
 
 
 @dataclass(frozen=True)
-class AttentionCall:
-    """One call, checked at the border; engines may rely on everything stated here.
+class MaskedTensors:
+    """Query, key, value and masks of one call, checked at the border; engines may rely on everything stated here.
 
     Shapes: query (B, H, Nq, D), key (B, Hkv, Nk, D), value (B, Hkv, Nk, Dv), H a multiple of Hkv,
-    all of one floating dtype on one device. `gamma`, `eta`, `delta`, `length_exponent`: (H,) in
-    `compute_dtype`. `key_padding_mask`: (B, Nk) bool or None. `attn_mask`: bool, expanded without
-    copy to (B, H, Nq, Nk), or None. True = valid in both.
+    all of one floating dtype on one device. `key_padding_mask`: (B, Nk) bool or None. `attn_mask`: bool,
+    expanded without copy to (B, H, Nq, Nk), or None. True = valid in both.
     """
 
     query: Tensor
     key: Tensor
     value: Tensor
-    gamma: Tensor
-    eta: Tensor
-    delta: Tensor
-    length_exponent: Tensor
-    length_reference: float
     key_padding_mask: Tensor | None
     attn_mask: Tensor | None
     is_causal: bool
@@ -41,18 +35,9 @@ class AttentionCall:
     center: Center
 
     @property
-    def compute_dtype(self) -> torch.dtype:
-        """float64 for float64 inputs, float32 for everything else."""
-        return compute_dtype(self.query.dtype)
-
-    @property
     def groups(self) -> int:
         """Query heads that share one key/value head."""
         return self.query.shape[1] // max(self.key.shape[1], 1)
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Every tensor through which a gradient can flow."""
-        return (self.query, self.key, self.value, self.gamma, self.eta, self.delta, self.length_exponent)
 
     def valid_pairs(self) -> Tensor | None:
         """All masks as one bool tensor broadcastable to (B, H, Nq, Nk); None when all pairs count."""
@@ -69,6 +54,26 @@ class AttentionCall:
         for mask in masks[1:]:
             valid = valid & mask
         return valid
+
+
+@dataclass(frozen=True)
+class AttentionCall(MaskedTensors):
+    """The same with the scalars: `gamma`, `eta`, `delta`, `length_exponent`, (H,) in `compute_dtype`."""
+
+    gamma: Tensor
+    eta: Tensor
+    delta: Tensor
+    length_exponent: Tensor
+    length_reference: float
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """float64 for float64 inputs, float32 for everything else."""
+        return compute_dtype(self.query.dtype)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Every tensor through which a gradient can flow."""
+        return (self.query, self.key, self.value, self.gamma, self.eta, self.delta, self.length_exponent)
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -100,28 +105,56 @@ def make_call(
     center: Center,
 ) -> AttentionCall:
     """Check every argument, then return them in the form that engines receive. Raises ValueError."""
-    _check_tensors(query, key, value)
-    if center not in CENTERS:
-        raise ValueError(f"center must be one of {list(CENTERS)}, got {center!r}")
-    if not (isinstance(length_reference, (int, float)) and 0 < length_reference < math.inf):
-        raise ValueError(f"length_reference must be a positive number of keys, got {length_reference!r}")
+    masked = check_masked(
+        query,
+        key,
+        value,
+        key_padding_mask=key_padding_mask,
+        attn_mask=attn_mask,
+        is_causal=is_causal,
+        signed=signed,
+        center=center,
+    )
+    check_length_reference(length_reference)
     heads = query.shape[1]
-    scalars = {
+    scalars: dict[str, Any] = {
         name: _per_head(name, given, query, heads)
         for name, given in zip(_SCALARS, (gamma, eta, delta, length_exponent), strict=True)
     }
-    return AttentionCall(
-        query=query,
-        key=key,
-        value=value,
-        **scalars,
-        length_reference=float(length_reference),
-        key_padding_mask=_check_key_padding_mask(key_padding_mask, key),
-        attn_mask=_check_attn_mask(attn_mask, query, key),
-        is_causal=bool(is_causal),
-        signed=bool(signed),
-        center=center,
-    )
+    return AttentionCall(**masked, **scalars, length_reference=float(length_reference))
+
+
+def check_masked(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    key_padding_mask: Tensor | None,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    signed: bool,
+    center: Center,
+) -> dict[str, Any]:
+    """The fields of `MaskedTensors`, checked. Raises ValueError."""
+    _check_tensors(query, key, value)
+    if center not in CENTERS:
+        raise ValueError(f"center must be one of {list(CENTERS)}, got {center!r}")
+    return {
+        "query": query,
+        "key": key,
+        "value": value,
+        "key_padding_mask": _check_key_padding_mask(key_padding_mask, key),
+        "attn_mask": _check_attn_mask(attn_mask, query, key),
+        "is_causal": bool(is_causal),
+        "signed": bool(signed),
+        "center": center,
+    }
+
+
+def check_length_reference(given: float) -> None:
+    """Raises ValueError for what cannot be n₀."""
+    if not (isinstance(given, (int, float)) and 0 < given < math.inf):
+        raise ValueError(f"length_reference must be a positive number of keys, got {given!r}")
 
 
 def drop_keys(call: AttentionCall, dropout_p: float) -> AttentionCall:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import cpu, reference
-from .call import AttentionCall
+from .call import AttentionCall, make_call
 
 _log = logging.getLogger(__name__)
 
@@ -101,5 +101,14 @@ def serving_engine(device: torch.device) -> str:
     """Name of the engine that "auto" takes for an ordinary float32 call on `device`."""
     q = torch.zeros(1, 1, 1, 1, device=device)
     one = torch.ones(1, device=device)
-    call = AttentionCall(q, q, q, one, one, one, one, 64.0, None, None, False, True, "mean")
+    call = make_call(
+        *(q, q, q),
+        **dict.fromkeys(("gamma", "eta", "delta", "length_exponent"), one),
+        length_reference=64.0,
+        key_padding_mask=None,
+        attn_mask=None,
+        is_causal=False,
+        signed=True,
+        center="mean",
+    )
     return select(call, "auto").name

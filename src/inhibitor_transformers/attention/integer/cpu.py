@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import native
-from ..call import AttentionCall
+from ..call import MaskedTensors
 from ..native_call import heads_last, pack_call, unit_stride
 from .heads import IntegerHeads
 
@@ -18,12 +18,12 @@ def unavailable() -> str | None:
     return native.unavailable()
 
 
-def refuses(call: AttentionCall) -> str | None:
+def refuses(call: MaskedTensors) -> str | None:
     """Why the engine cannot serve this call; None: it can."""
     return None if call.query.device.type == "cpu" else f"it runs on CPU tensors, the query is on {call.query.device}"
 
 
-def run(call: AttentionCall, heads: IntegerHeads) -> Tensor:
+def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     """H, (B, H, Nq, Dv) float32."""
     inputs = _float32(call)
     out = heads_last(inputs[0], inputs[2].shape[-1])
@@ -31,7 +31,7 @@ def run(call: AttentionCall, heads: IntegerHeads) -> Tensor:
     return out
 
 
-def integer_sums(call: AttentionCall, heads: IntegerHeads) -> Tensor:
+def integer_sums(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     """A, (B, H, Nq, Dv) int32."""
     inputs = _float32(call)
     sums = torch.empty((*call.query.shape[:3], inputs[2].shape[-1]), dtype=torch.int32)
@@ -39,18 +39,18 @@ def integer_sums(call: AttentionCall, heads: IntegerHeads) -> Tensor:
     return sums
 
 
-def _float32(call: AttentionCall) -> list[Tensor]:
-    return [unit_stride(t.detach().to(torch.float32)) for t in (call.query, call.key, call.value)]
+def _float32(call: MaskedTensors) -> list[Tensor]:
+    tensors = (call.query, call.key, call.value)
+    return [unit_stride(t if t.dtype == torch.float32 else t.to(torch.float32)) for t in tensors]
 
 
-def _forward(call: AttentionCall, inputs: list[Tensor], heads: IntegerHeads, out: Tensor, sums: Tensor | None) -> None:
-    arrays = [getattr(heads, name).contiguous() for name in _ARRAYS]
+def _forward(call: MaskedTensors, inputs: list[Tensor], heads: IntegerHeads, out: Tensor, sums: Tensor | None) -> None:
     factors = heads.factors(call.key.shape[2])
     masks = (call.key_padding_mask, call.attn_mask)
-    options = (call.length_reference, call.is_causal, call.signed, call.center == "mean")
+    options = (0.0, call.is_causal, call.signed, call.center == "mean")
     integers = native.INTEGERS.pack(
         heads.bits,
-        *(t.data_ptr() for t in arrays),
+        *(getattr(heads, name).data_ptr() for name in _ARRAYS),
         factors.data_ptr(),
         factors.stride(0),
         0 if sums is None else sums.data_ptr(),

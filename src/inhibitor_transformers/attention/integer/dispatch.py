@@ -6,7 +6,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-from ..call import AttentionCall, Center, make_call
+from ..call import Center, MaskedTensors, check_masked
 from . import cpu, specification
 from .heads import MAX_SUM, IntegerHeads
 
@@ -39,24 +39,24 @@ def integer_attention(
     Raises:
         ValueError: wrong shapes, dtypes or devices, more keys than the sums can hold, or an engine that cannot serve.
     """
-    scalars = {"gamma": 1.0, "eta": 1.0, "delta": 0.0, "length_exponent": 0.0, "length_reference": 64.0}
-    call = make_call(
-        query,
-        key,
-        value,
-        **scalars,
-        key_padding_mask=key_padding_mask,
-        attn_mask=attn_mask,
-        is_causal=is_causal,
-        signed=signed,
-        center=center,
+    call = MaskedTensors(
+        **check_masked(
+            query,
+            key,
+            value,
+            key_padding_mask=key_padding_mask,
+            attn_mask=attn_mask,
+            is_causal=is_causal,
+            signed=signed,
+            center=center,
+        )
     )
     check(call, heads)
     result: Tensor = select(call, engine).run(call, heads)
     return result
 
 
-def check(call: AttentionCall, heads: IntegerHeads) -> None:
+def check(call: MaskedTensors, heads: IntegerHeads) -> None:
     """Raises ValueError where heads and tensors do not fit."""
     kv_heads, dim = heads.offset.shape
     made_for = (heads.sign.shape[0], kv_heads, dim)
@@ -68,7 +68,7 @@ def check(call: AttentionCall, heads: IntegerHeads) -> None:
         raise ValueError(f"{heads.bits} bits allow {most} keys, got {call.key.shape[2]}")
 
 
-def select(call: AttentionCall, engine: str) -> ModuleType:
+def select(call: MaskedTensors, engine: str) -> ModuleType:
     """The engine for this call. Raises ValueError when the one asked for does not exist or cannot serve it."""
     if engine == "auto":
         return cpu if cpu.unavailable() is None and cpu.refuses(call) is None else specification

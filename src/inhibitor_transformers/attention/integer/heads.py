@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..call import check_length_reference
+
 Bits = Literal[8, 16]
 
 
@@ -178,12 +180,11 @@ def _check(heads: IntegerHeads) -> None:
     }
     for name, (shape, dtype) in expected.items():
         tensor = getattr(heads, name)
-        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-            raise ValueError(f"{name} must be {shape} {dtype}, got {tuple(tensor.shape)} {tensor.dtype}")
+        if tuple(tensor.shape) != shape or tensor.dtype != dtype or not tensor.is_contiguous():
+            raise ValueError(f"{name} must be contiguous {shape} {dtype}, got {tuple(tensor.shape)} {tensor.dtype}")
     if kv_heads == 0 or dim == 0 or count % kv_heads:
         raise ValueError(f"{count} query heads must be a multiple of the key/value heads of {per_feature} offsets")
-    if not 0 < heads.length_reference < math.inf:
-        raise ValueError(f"length_reference must be a positive number of keys, got {heads.length_reference!r}")
+    check_length_reference(heads.length_reference)
     for field in fields(heads):
         tensor = getattr(heads, field.name)
         if isinstance(tensor, Tensor) and not bool(tensor.isfinite().all()):

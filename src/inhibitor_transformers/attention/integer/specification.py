@@ -1,8 +1,9 @@
 """The specification of integer inhibitor attention: after quantisation nothing but integers until the last product.
 
-Levels, with L = 255 and Lᵥ = 127 (int8) or both 32767 (int16); rint rounds ties to even, float32 throughout:
+Levels, with L = 255 and Lᵥ = 127 (int8) or both 32767 (int16); rint rounds ties to even, float32 throughout, and NaN
+becomes the lowest level:
 
-    q̂_id = rint(clip((q_id − o_d)·r_d, 0, L)),  k̂_jd alike;   v̂_jk = rint(clip(v_jk·r, −Lᵥ, Lᵥ));   NaN becomes 0
+    q̂_id = rint(clip((q_id − o_d)·r_d, 0, L)),  k̂_jd alike;   v̂_jk = rint(clip(v_jk·r, −Lᵥ, Lᵥ))
 
 Integers, over the n_i keys j ∈ J_i that are visible to query i:
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..call import AttentionCall
+from ..call import MaskedTensors
 from .heads import IntegerHeads
 
 CHUNK_ELEMENTS = 1 << 22  # of the largest temporary, (chunk of query rows) × Nk × D, int64
@@ -42,7 +43,7 @@ def value_levels(value: Tensor, heads: IntegerHeads) -> Tensor:
 
 
 def _levels(x: Tensor, low: int, high: int) -> Tensor:
-    clipped = x.nan_to_num(nan=0.0, posinf=float(high), neginf=float(low)).clamp(low, high)
+    clipped = x.nan_to_num(nan=float(low), posinf=float(high), neginf=float(low)).clamp(low, high)
     return clipped.round().to(torch.int64)
 
 
@@ -71,7 +72,7 @@ def inhibit(z: Tensor, v: Tensor, *, signed: bool) -> Tensor:
     return (v.sign() * (v.abs() - z).clamp_min(0) if signed else (v - z).clamp_min(0)).sum(-2)
 
 
-def integer_sums(call: AttentionCall, heads: IntegerHeads) -> Tensor:
+def integer_sums(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     """A, (B, H, Nq, Dv) int32."""
     q = feature_levels(call.query, heads)
     k = feature_levels(call.key, heads).repeat_interleave(call.groups, 1)
@@ -87,7 +88,7 @@ def integer_sums(call: AttentionCall, heads: IntegerHeads) -> Tensor:
     return torch.cat(parts, 2).to(torch.int32)
 
 
-def run(call: AttentionCall, heads: IntegerHeads) -> Tensor:
+def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     """H, (B, H, Nq, Dv) float32."""
     sums = integer_sums(call, heads)
     keys = call.key.shape[2]
