@@ -49,7 +49,7 @@ def run(call: AttentionCall) -> Tensor:
     masks = (call.key_padding_mask, call.attn_mask)
     options = (call.length_reference, call.is_causal, call.signed, call.center == "mean")
     out: Tensor
-    if not _is_plain(tensors):
+    if not is_plain(tensors):
         out = torch.ops.inhibitor.cpu_forward(*tensors, *masks, *options)
     elif torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         out = _Attention.apply(*tensors, *masks, options)
@@ -58,7 +58,7 @@ def run(call: AttentionCall) -> Tensor:
     return out if out.dtype == call.query.dtype else out.to(call.query.dtype)
 
 
-def _is_plain(tensors: Tensors) -> bool:
+def is_plain(tensors: Tensors) -> bool:
     """Real tensors, and nobody who watches or transforms operators: the kernels may be called directly."""
     return (
         not torch.compiler.is_compiling()
@@ -83,7 +83,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        if torch.is_grad_enabled() or not _is_plain((grad,)):  # the operator can be differentiated again
+        if torch.is_grad_enabled() or not is_plain((grad,)):  # the operator can be differentiated again
             return _backward(ctx, grad)[:10]
         out, *tensors, key_padding_mask, attn_mask = ctx.saved_tensors
         *grads, scalars = _gradients(grad, out, tuple(tensors), (key_padding_mask, attn_mask), ctx.options)

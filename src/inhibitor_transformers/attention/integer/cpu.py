@@ -1,12 +1,13 @@
-"""The compiled engine of integer attention (csrc/integer)."""
+"""The compiled engine of integer attention (csrc/integer), as a torch operator for torch.compile and torch.export."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from .. import native
 from ..call import MaskedTensors
+from ..cpu import is_plain
 from ..native_call import heads_last, pack_call, unit_stride
 from .heads import IntegerHeads
 
@@ -23,36 +24,82 @@ def refuses(call: MaskedTensors) -> str | None:
     return None if call.query.device.type == "cpu" else f"it runs on CPU tensors, the query is on {call.query.device}"
 
 
+# inputs q, k, v; levels; bits; key padding mask, attention mask; causal, signed, centred
+Arguments = tuple[list[Tensor], list[Tensor], int, Tensor | None, Tensor | None, bool, bool, bool]
+
+
 def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     """H, (B, H, Nq, Dv) float32."""
-    inputs = _float32(call)
-    out = heads_last(inputs[0], inputs[2].shape[-1])
-    _forward(call, inputs, heads, out, None)
+    arguments = _arguments(call, heads)
+    if is_plain(tuple(arguments[0])):
+        return _run(arguments)
+    out: Tensor = torch.ops.inhibitor.cpu_integer_forward(*arguments)
     return out
 
 
 def integer_sums(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     """A, (B, H, Nq, Dv) int32."""
-    inputs = _float32(call)
-    sums = torch.empty((*call.query.shape[:3], inputs[2].shape[-1]), dtype=torch.int32)
-    _forward(call, inputs, heads, inputs[0], sums)
+    sums = torch.empty((*call.query.shape[:3], call.value.shape[-1]), dtype=torch.int32)
+    _forward(_arguments(call, heads), call.query, sums)
     return sums
 
 
-def _float32(call: MaskedTensors) -> list[Tensor]:
+def _arguments(call: MaskedTensors, heads: IntegerHeads) -> Arguments:
     tensors = (call.query, call.key, call.value)
-    return [unit_stride(t if t.dtype == torch.float32 else t.to(torch.float32)) for t in tensors]
-
-
-def _forward(call: MaskedTensors, inputs: list[Tensor], heads: IntegerHeads, out: Tensor, sums: Tensor | None) -> None:
-    factors = heads.factors(call.key.shape[2])
+    inputs = [t if t.dtype == torch.float32 else t.to(torch.float32) for t in tensors]
+    levels = [*(getattr(heads, name) for name in _ARRAYS), heads.factors(call.key.shape[2])]
     masks = (call.key_padding_mask, call.attn_mask)
-    options = (0.0, call.is_causal, call.signed, call.center == "mean")
+    return inputs, levels, heads.bits, *masks, call.is_causal, call.signed, call.center == "mean"
+
+
+@library.custom_op("inhibitor::cpu_integer_forward", mutates_args=(), device_types="cpu")
+def cpu_integer_forward(
+    inputs: list[Tensor],
+    levels: list[Tensor],
+    bits: int,
+    key_padding_mask: Tensor | None,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    is_signed: bool,
+    is_centered: bool,
+) -> Tensor:
+    """H in float32 of q, k, v in float32; `levels`: the arrays of `IntegerHeads`, then its factors."""
+    return _run((inputs, levels, bits, key_padding_mask, attn_mask, is_causal, is_signed, is_centered))
+
+
+@cpu_integer_forward.register_fake
+def _(
+    inputs: list[Tensor],
+    levels: list[Tensor],
+    bits: int,
+    key_padding_mask: Tensor | None,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    is_signed: bool,
+    is_centered: bool,
+) -> Tensor:
+    return heads_last(inputs[0], inputs[2].shape[-1])
+
+
+def _run(arguments: Arguments) -> Tensor:
+    query, _, value = arguments[0]
+    out = heads_last(query, value.shape[-1])
+    _forward(arguments, out, None)
+    return out
+
+
+def _forward(arguments: Arguments, out: Tensor, sums: Tensor | None) -> None:
+    """Writes H into `out`, or A into `sums` where that is given."""
+    inputs, levels, bits, key_padding_mask, attn_mask, is_causal, is_signed, is_centered = arguments
+    inputs = [unit_stride(t) for t in inputs]
+    *arrays, factors = levels
     integers = native.INTEGERS.pack(
-        heads.bits,
-        *(getattr(heads, name).data_ptr() for name in _ARRAYS),
+        bits,
+        *(t.data_ptr() for t in arrays),
         factors.data_ptr(),
         factors.stride(0),
         0 if sums is None else sums.data_ptr(),
     )
-    native.kernels().integer_forward(pack_call(inputs, None, masks, options, out) + integers)
+    options = (0.0, is_causal, is_signed, is_centered)
+    call = pack_call(inputs, None, (key_padding_mask, attn_mask), options, out)
+    native.kernels().integer_forward(call + integers)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..call import Center, MaskedTensors, check_masked
@@ -30,7 +33,7 @@ def integer_attention(
 
     Args:
         query, key, value, key_padding_mask, attn_mask, is_causal, signed, center: as in `inhibitor_attention`;
-            quantised by `heads`, which holds the scalars too. There are no gradients.
+            quantised by `heads`, which holds the scalars too. A gradient is an error.
         engine: "auto", "cpu" (compiled) or "reference" (plain torch, any device).
 
     Returns:
@@ -52,8 +55,26 @@ def integer_attention(
         )
     )
     check(call, heads)
-    result: Tensor = select(call, engine).run(call, heads)
+    run = select(call, engine).run
+    tensors = (query, key, value)
+    result: Tensor
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        result = _WithoutGradient.apply(*tensors, lambda: run(call, heads))
+    else:
+        result = run(call, heads)
     return result
+
+
+class _WithoutGradient(torch.autograd.Function):
+    """Says so when a gradient is asked for, instead of cutting it off silently."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, run: Callable[[], Tensor]) -> Tensor:
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError("integer attention has no gradient; train with inhibitor_attention, then quantise")
 
 
 def check(call: MaskedTensors, heads: IntegerHeads) -> None:
