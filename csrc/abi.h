@@ -9,7 +9,7 @@
 #endif
 
 // Bumped whenever a struct below changes; Python refuses a library of another version.
-constexpr int64_t kAbiVersion = 2;
+constexpr int64_t kAbiVersion = 3;
 
 // A float32 tensor of 4 dimensions whose last one is contiguous; strides in elements.
 struct Tensor4 {

@@ -59,6 +59,21 @@ void integer_item(const void* context, int64_t item, float* scratch) {
   c.kernels->forward(*c.call, item, scratch);
 }
 
+struct LevelsContext {
+  const float* x;
+  int64_t n;
+  float inverse, zero;
+  uint8_t* out;
+};
+
+constexpr int64_t kLevelsPerItem = 1 << 15;
+
+void levels_item(const void* context, int64_t item, float*) {
+  const auto& c = *static_cast<const LevelsContext*>(context);
+  const int64_t first = item * kLevelsPerItem, left = c.n - first;
+  g_integer->levels(c.x + first, left < kLevelsPerItem ? left : kLevelsPerItem, c.inverse, c.zero, c.out + first);
+}
+
 void backward_item(const void* context, int64_t item, float* scratch) {
   const auto& c = *static_cast<const Context*>(context);
   c.kernels->backward(*c.call, item, scratch);
@@ -118,4 +133,12 @@ INHIBITOR_API int64_t inhibitor_integer_forward(const IntegerCall* call) {
   const IntegerKernels* k = call->bits == 8 ? &g_integer->int8 : &g_integer->int16;
   const IntegerContext context{call, k};
   return run_items(k->items(*call), call->call.threads, k->scratch(*call), integer_item, &context) ? 0 : 1;
+}
+
+// out = clip(rint(x * inverse) + zero, 0, 255) of n contiguous numbers.
+INHIBITOR_API int64_t inhibitor_levels(const float* x, int64_t n, float inverse, float zero, uint8_t* out,
+                                       int64_t threads) {
+  const LevelsContext context{x, n, inverse, zero, out};
+  const int64_t items = (n + kLevelsPerItem - 1) / kLevelsPerItem;
+  return run_items(items, threads, 1, levels_item, &context) ? 0 : 1;
 }

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "tasks": {"attention", "models"},
     "measure": {"attention", "models", "tasks"},
     "distill": {"attention", "models", "tasks", "measure"},
-    "cli": {"attention", "models", "tasks", "measure", "distill"},
+    "deploy": {"attention", "models", "tasks", "measure"},
+    "cli": {"attention", "models", "tasks", "measure", "distill", "deploy"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

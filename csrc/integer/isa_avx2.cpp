@@ -4,5 +4,6 @@
 // clang-format on
 
 namespace inhibitor {
-extern const IntegerSet kIntegerAvx2 = {"avx2", integer_kernels<Int8Avx2>(), integer_kernels<Int16Avx2>()};
+extern const IntegerSet kIntegerAvx2 = {"avx2", integer_kernels<Int8Avx2>(), integer_kernels<Int16Avx2>(),
+                                       Levels<Int8Avx2>::run};
 }

@@ -4,5 +4,6 @@
 // clang-format on
 
 namespace inhibitor {
-extern const IntegerSet kIntegerPortable = {"portable", integer_kernels<Int8Portable>(), integer_kernels<Int16Portable>()};
+extern const IntegerSet kIntegerPortable = {"portable", integer_kernels<Int8Portable>(), integer_kernels<Int16Portable>(),
+                                       Levels<Int8Portable>::run};
 }

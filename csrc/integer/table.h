@@ -2,6 +2,7 @@
 #pragma once
 #include "forward.h"
 #include "kernels.h"
+#include "levels.h"
 
 namespace inhibitor {
 namespace {

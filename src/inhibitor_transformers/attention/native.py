@@ -10,14 +10,14 @@ import importlib.util
 import os
 import re
 import sys
-from ctypes import c_char_p, c_int64, c_void_p
+from ctypes import c_char_p, c_float, c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 
 import torch
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 ISA_VARIABLE = "INHIBITOR_ISA"
 _MODULE = "inhibitor_transformers.attention._cpu_kernels"
 
@@ -61,6 +61,11 @@ class Library:
         """Run the integer operation of a packed `CALL` + `INTEGERS`. Raises MemoryError."""
         if self.handle.inhibitor_integer_forward(call) != 0:
             raise MemoryError("integer inhibitor attention: no memory for the scratch of one thread")
+
+    def levels(self, x: int, count: int, inverse: float, zero: float, out: int) -> None:
+        """uint8 at address `out` from float32 at address `x`, both contiguous. Raises MemoryError."""
+        if self.handle.inhibitor_levels(x, count, inverse, zero, out, threads()) != 0:
+            raise MemoryError("levels: no memory for the scratch of one thread")
 
     @property
     def integer_isa(self) -> str:
@@ -161,6 +166,8 @@ def _open(path: Path) -> ctypes.CDLL:
     for name in ("inhibitor_forward", "inhibitor_backward", "inhibitor_integer_forward"):
         getattr(handle, name).restype = c_int64
         getattr(handle, name).argtypes = [c_char_p]
+    handle.inhibitor_levels.restype = c_int64
+    handle.inhibitor_levels.argtypes = [c_void_p, c_int64, c_float, c_float, c_void_p, c_int64]
     return handle
 
 

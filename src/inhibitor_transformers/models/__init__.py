@@ -1,4 +1,4 @@
-"""The Hugging Face side: importing this package registers the models with the Auto classes."""
+"""The Hugging Face side: importing this package registers the models with the Auto classes, quantised ones too."""
 
 from .inhibidistilbert import (
     InhibiDistilBertConfig,
@@ -11,6 +11,7 @@ from .inhibidistilbert import (
     InhibiDistilBertPreTrainedModel,
 )
 from .layers import LayerPlan, plan_layers
+from .quantized import InhibitorIntegersConfig
 
 __all__ = [
     "InhibiDistilBertConfig",
@@ -21,6 +22,7 @@ __all__ = [
     "InhibiDistilBertForTokenClassification",
     "InhibiDistilBertModel",
     "InhibiDistilBertPreTrainedModel",
+    "InhibitorIntegersConfig",
     "LayerPlan",
     "plan_layers",
 ]

@@ -10,6 +10,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
 from ..attention import InhibitorScalars, inhibition_scores, inhibitor_attention
+from ..attention.integer import IntegerInhibitor, integer_attention, integer_scores
 
 ATTENTION_NAME = "inhibitor"
 
@@ -27,7 +28,8 @@ def inhibitor_attention_forward(
     """Attention function of transformers' interface.
 
     Args:
-        module: the attention module (nn.Module); carries `inhibitor` (InhibitorScalars) and its config.
+        module: the attention module (nn.Module); carries its config and `inhibitor`: InhibitorScalars, or when it is
+            quantised IntegerInhibitor.
         query, key, value: (B, H, N, D), heads of key and value unrepeated.
         attention_mask: None, (B, Nk) bool or (B, 1 or H, Nq, Nk) bool; True = valid.
         scaling: ignored; the operation divides by √D itself and γ scales it.
@@ -36,8 +38,8 @@ def inhibitor_attention_forward(
     Returns:
         (B, N, H, D), and the scores Z (B, H, Nq, Nk) if `output_attentions` was asked for.
     """
-    scalars = getattr(module, "inhibitor", None)
-    if not isinstance(scalars, InhibitorScalars):
+    inhibitor = getattr(module, "inhibitor", None)
+    if not isinstance(inhibitor, InhibitorScalars | IntegerInhibitor):
         raise ValueError(
             f"{type(module).__name__} has no inhibitor scalars: attn_implementation={ATTENTION_NAME!r} is for "
             "models built with inhibitor attention; build one with InhibiDistilBertModel.from_teacher(teacher)"
@@ -45,22 +47,21 @@ def inhibitor_attention_forward(
     masks: dict[str, Any] = {}
     if attention_mask is not None:
         masks["key_padding_mask" if attention_mask.dim() == 2 else "attn_mask"] = attention_mask
-    config = module.config
-    context = inhibitor_attention(
-        query,
-        key,
-        value,
-        **scalars.as_arguments(),
-        **masks,
-        signed=config.inhibitor_signed,
-        center=config.inhibitor_center,
-        dropout_p=dropout,
-    )
-    z = None
-    if kwargs.get("output_attentions"):
-        z = inhibition_scores(
-            query, key, gamma=scalars.gamma, delta=scalars.delta, **masks, center=config.inhibitor_center
+    center, signed = module.config.inhibitor_center, module.config.inhibitor_signed
+    wants_scores, z = kwargs.get("output_attentions"), None
+    if isinstance(inhibitor, IntegerInhibitor):
+        if dropout:
+            raise ValueError("a quantised model cannot be trained: call model.eval()")
+        context = integer_attention(query, key, value, inhibitor.heads, **masks, signed=signed, center=center)
+        if wants_scores:
+            z = integer_scores(query, key, inhibitor.heads, **masks, center=center)
+    else:
+        scalars = inhibitor.as_arguments()
+        context = inhibitor_attention(
+            query, key, value, **scalars, **masks, signed=signed, center=center, dropout_p=dropout
         )
+        if wants_scores:
+            z = inhibition_scores(query, key, gamma=inhibitor.gamma, delta=inhibitor.delta, **masks, center=center)
     return context.transpose(1, 2), z
 
 

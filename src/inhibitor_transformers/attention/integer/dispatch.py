@@ -77,6 +77,23 @@ class _WithoutGradient(torch.autograd.Function):
         raise RuntimeError("integer attention has no gradient; train with inhibitor_attention, then quantise")
 
 
+def integer_scores(
+    query: Tensor,
+    key: Tensor,
+    heads: IntegerHeads,
+    *,
+    key_padding_mask: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    center: Center = "mean",
+) -> Tensor:
+    """The scores that `integer_attention` applies, in units of v: (B, H, Nq, Nk) float32, +inf outside J_i."""
+    masks: dict[str, Any] = {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask, "is_causal": is_causal}
+    call = MaskedTensors(**check_masked(query, key, key, **masks, signed=True, center=center))
+    check(call, heads)
+    return specification.float_scores(call, heads)
+
+
 def check(call: MaskedTensors, heads: IntegerHeads) -> None:
     """Raises ValueError where heads and tensors do not fit."""
     kv_heads, dim = heads.offset.shape

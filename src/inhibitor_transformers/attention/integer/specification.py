@@ -78,14 +78,34 @@ def integer_sums(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     k = feature_levels(call.key, heads).repeat_interleave(call.groups, 1)
     v = value_levels(call.value, heads).repeat_interleave(call.groups, 1)
     valid = call.valid_pairs()
-    rows = q.shape[2]
-    chunk = max(CHUNK_ELEMENTS // max(q[:, :, :1].numel() * k.shape[2], 1), 1)
-    parts = [torch.zeros_like(q[:, :, :0, :1]).expand(-1, -1, -1, v.shape[3])]
-    for start in range(0, rows, chunk):
-        mask = valid if valid is None or valid.shape[2] == 1 else valid[:, :, start : start + chunk]
-        z = scores(q[:, :, start : start + chunk], k, mask, heads, centered=call.center == "mean")
+    parts = []
+    for start in range(0, max(q.shape[2], 1), _chunk(q, k)):
+        z = _row_scores(call, heads, q, k, valid, start)
         parts.append(inhibit(z, v, signed=call.signed))
     return torch.cat(parts, 2).to(torch.int32)
+
+
+def _chunk(q: Tensor, k: Tensor) -> int:
+    """Query rows whose differences from all keys stay within CHUNK_ELEMENTS."""
+    return max(CHUNK_ELEMENTS // max(q[:, :, :1].numel() * k.shape[2], 1), 1)
+
+
+def _row_scores(
+    call: MaskedTensors, heads: IntegerHeads, q: Tensor, k: Tensor, valid: Tensor | None, start: int
+) -> Tensor:
+    rows = slice(start, start + _chunk(q, k))
+    mask = valid if valid is None or valid.shape[2] == 1 else valid[:, :, rows]
+    return scores(q[:, :, rows], k, mask, heads, centered=call.center == "mean")
+
+
+def float_scores(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
+    """Ẑ times the step of v, (B, H, Nq, Nk) float32; +inf outside J_i."""
+    q = feature_levels(call.query, heads)
+    k = feature_levels(call.key, heads).repeat_interleave(call.groups, 1)
+    valid = call.valid_pairs()
+    z = torch.cat([_row_scores(call, heads, q, k, valid, i) for i in range(0, max(q.shape[2], 1), _chunk(q, k))], 2)
+    step = (1 / heads.value_inverse_step).repeat_interleave(call.groups)[:, None, None]
+    return z.float() * step if valid is None else (z.float() * step).masked_fill(~valid, torch.inf)
 
 
 def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:

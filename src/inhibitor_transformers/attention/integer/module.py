@@ -1,0 +1,60 @@
+"""`IntegerHeads` as part of a model: buffers that are saved, loaded and moved with it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .heads import Bits, IntegerHeads
+
+_INTEGERS = ("weight", "sign", "delta", "multiplier", "shift")
+_PER_FEATURE = ("offset", "inverse_step", "weight")
+
+
+class IntegerInhibitor(nn.Module):
+    """The quantised heads of one attention layer; takes the place of `InhibitorScalars`.
+
+    Args:
+        heads, kv_heads, dim: sizes of the layer; the buffers are empty until loaded or `assign`ed.
+        bits: 8 or 16.
+        length_reference: n₀, in keys.
+    """
+
+    def __init__(self, heads: int, kv_heads: int, dim: int, *, bits: Bits = 8, length_reference: float = 64.0) -> None:
+        super().__init__()
+        self.bits, self.length_reference = bits, length_reference
+        self._heads: IntegerHeads | None = None
+        for field in fields(IntegerHeads):
+            if field.name in ("bits", "length_reference"):
+                continue
+            per_kv_head = (kv_heads, dim) if field.name in _PER_FEATURE else (kv_heads,)
+            shape = per_kv_head if field.name in (*_PER_FEATURE, "value_inverse_step") else (heads,)
+            dtype = torch.int32 if field.name in _INTEGERS else torch.float32
+            self.register_buffer(field.name, torch.zeros(shape, dtype=dtype))
+
+    def assign(self, heads: IntegerHeads) -> None:
+        """Take over the values of `heads`, which must be of the same sizes, bits and reference length."""
+        if (heads.bits, heads.length_reference) != (self.bits, self.length_reference):
+            raise ValueError(f"the layer has {self.bits} bits and n₀ = {self.length_reference}, the heads have others")
+        for name, buffer in self.named_buffers():
+            buffer.copy_(getattr(heads, name))
+        self._heads = None
+
+    @property
+    def heads(self) -> IntegerHeads:
+        """The buffers, checked. Raises ValueError if they hold what would not be exact (or nothing yet)."""
+        if self._heads is None or self._heads.offset is not self.offset:  # moved to another device, or loaded
+            values: dict[str, Any] = dict(self.named_buffers())
+            self._heads = IntegerHeads(bits=self.bits, length_reference=self.length_reference, **values)
+        return self._heads
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._heads = None  # values change in place
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def extra_repr(self) -> str:
+        offset: Tensor = self.offset  # type: ignore[assignment]
+        return f"heads={self.scale.shape[0]}, kv_heads, dim={tuple(offset.shape)}, bits={self.bits}"  # type: ignore[index]

@@ -1,0 +1,1 @@
+"""Models as they are used: quantised, and exported to run without this package."""

@@ -1,0 +1,169 @@
+"""Quantises a model: its linear layers first, then its attention as these feed it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ...attention.integer import IntegerInhibitor
+from ...attention.integer.heads import Bits
+from ...models import InhibiDistilBertPreTrainedModel
+from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Linear
+from ...models.quantized.modules import attentions, blocks, join, replace, word_embeddings
+from ...models.quantized.modules import linears as linears_of
+from ...models.quantized.quantizer import mark_quantized
+from .attention import HeadInputs
+from .ranges import InputRange
+
+Batch = dict[str, Tensor]
+
+
+@torch.no_grad()
+def quantize(
+    model: PreTrainedModel,
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    bits: Bits = 8,
+    linears: bool = True,
+    embeddings: bool = False,
+    max_length: int = 128,
+    batch_size: int = 16,
+) -> PreTrainedModel:
+    """A copy of an InhibiDistilBERT model (any head) that computes in integers, calibrated on `texts`.
+
+    Args:
+        model: the float model, in evaluation mode afterwards as before; it is not changed.
+        texts: some dozens to hundreds of texts like those that will be read.
+        tokenizer: the model's.
+        bits: of the attention, 8 or 16.
+        linears: whether the linear layers of all blocks get 8-bit weights and inputs.
+        embeddings: whether word embeddings get 8 bits.
+        max_length: tokens of a text that are read.
+        batch_size: texts at a time.
+
+    Raises ValueError for what cannot be quantised (naming the module), no texts, or activations that are not finite.
+    """
+    _check(model)
+    if not texts:
+        raise ValueError("quantize needs texts to calibrate on")
+    batches = [
+        dict(tokenizer(list(some), padding=True, truncation=True, max_length=max_length, return_tensors="pt"))
+        for some in (texts[i : i + batch_size] for i in range(0, len(texts), batch_size))
+    ]
+    made = copy.deepcopy(model).cpu().float().eval()
+    if linears:
+        quantize_linears(made, batches)
+    _quantize_attention(made, batches, bits)
+    if embeddings:
+        name, table = word_embeddings(made)
+        replace(made, name, Int8Embedding.from_embedding(table))
+    mark_quantized(made, InhibitorIntegersConfig(bits=bits, linears=linears, embeddings=embeddings))
+    return made.requires_grad_(False)
+
+
+@torch.no_grad()
+def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
+    """Replace the linear layers of the blocks of a DistilBERT or InhibiDistilBERT model, in place."""
+    names = linears_of(model)
+    ranges = {name: InputRange() for name in names}
+
+    def watch(name: str) -> Callable[..., None]:
+        return lambda _, arguments, valid: ranges[name].add(arguments[0][valid])
+
+    with _watching({module: watch(name) for name, module in names.items()}, before=True) as read:
+        _read(model, batches, read)
+    for name, linear in names.items():
+        try:
+            replace(model, name, Int8Linear.from_linear(linear, *ranges[name].best()))
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be quantised: {error}") from error
+    join(model)
+
+
+def _quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> None:
+    config = model.config
+    layers = attentions(model)
+    seen = {name: HeadInputs() for name in layers}
+    parts: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def watch(name: str) -> Callable[..., None]:
+        def add(_: nn.Module, output: Tensor, valid: Tensor) -> None:
+            parts[name].append(output.unflatten(-1, (config.n_heads, -1)).transpose(1, 2))
+            if len(parts[name]) == 3:  # q, k and v of one batch, in this order
+                q, k, v = parts[name]
+                seen[name].add(q, k, v, valid)
+                parts[name].clear()
+
+        return add
+
+    watched: dict[nn.Module, Callable[..., None]] = {
+        projection: watch(name)
+        for name, layer in layers.items()
+        for projection in (layer.q_lin, layer.k_lin, layer.v_lin)
+    }
+    with _watching(watched, before=False) as read:
+        _read(model, batches, read)
+    options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
+    for name, layer in layers.items():
+        try:
+            heads = seen[name].best_heads(layer.inhibitor, bits, options)
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be quantised: {error}") from error
+        count, dim = heads.offset.shape
+        made = IntegerInhibitor(count, count, dim, bits=bits, length_reference=layer.inhibitor.length_reference)
+        made.assign(heads)
+        layer.inhibitor = made
+
+
+Read = Callable[[Tensor], None]
+
+
+@contextmanager
+def _watching(watched: dict[nn.Module, Callable[..., None]], *, before: bool) -> Iterator[Read]:
+    """While inside, modules show their inputs (or outputs) to their watchers, with the valid tokens told to `read`."""
+    valid: list[Tensor] = []
+
+    def hook(add: Callable[..., None]) -> Callable[..., None]:
+        return lambda module, *arguments: add(module, arguments[-1], valid[-1])
+
+    handles = [
+        module.register_forward_pre_hook(hook(add)) if before else module.register_forward_hook(hook(add))
+        for module, add in watched.items()
+    ]
+    try:
+        yield valid.append
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _read(model: PreTrainedModel, batches: Sequence[Batch], read: Read) -> None:
+    encoder = model.base_model
+    for batch in batches:
+        inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        if model.config.to_dict().get("type_vocab_size") and "token_type_ids" in batch:
+            inputs["token_type_ids"] = batch["token_type_ids"]
+        read(batch["attention_mask"].bool())
+        encoder(**inputs)
+
+
+def _check(model: PreTrainedModel) -> None:
+    if not isinstance(model, InhibiDistilBertPreTrainedModel):
+        raise ValueError(
+            f"{type(model).__name__} has no inhibitor attention, so it cannot be quantised here; "
+            "make a student of it first (InhibiDistilBertModel.from_teacher, or `inhibit distill`)"
+        )
+    for name, module in model.named_modules():
+        if isinstance(module, IntegerInhibitor | Int8Linear | Int8Embedding):
+            raise ValueError(f"{name} is quantised already: quantise the float model")
+    for name, block in blocks(model):
+        for part in ("q_lin", "k_lin", "v_lin", "out_lin"):
+            if not isinstance(getattr(block.attention, part, None), nn.Linear):
+                raise ValueError(f"{name}.attention.{part} is not an nn.Linear, so it cannot be quantised")

@@ -1,0 +1,157 @@
+"""A linear layer with 8-bit weights and inputs; the product is oneDNN's, through torch."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...attention.integer.levels import TOP, levels
+
+_LARGEST_WEIGHT = 127
+
+
+class SharedInput:
+    """The levels of one tensor for all layers that read it, each once: queries, keys and values."""
+
+    def __init__(self, readers: int = 1) -> None:
+        self.readers = readers
+        self._last: tuple[weakref.ref[Tensor], Tensor, set[int]] | None = None
+
+    def levels(self, reader: object, x: Tensor, inverse_step: float, zero_point: int) -> Tensor:
+        if self.readers == 1 or torch.compiler.is_compiling():
+            return levels(x, inverse_step, zero_point)
+        last = self._last
+        # A reader that comes back reads anew: the tensor may have been changed in place since.
+        if last is None or last[0]() is not x or id(reader) in last[2]:
+            last = (weakref.ref(x), levels(x, inverse_step, zero_point), set())
+        last[2].add(id(reader))
+        self._last = last if len(last[2]) < self.readers else None
+        return last[1]
+
+    def __reduce__(self) -> tuple[type[SharedInput], tuple[int]]:
+        return SharedInput, (self.readers,)
+
+
+class Int8Linear(nn.Module):
+    """y = s·Σ(x̂ − zero)·ŵ + b with one scale per output, and one fixed scale and zero point for all inputs.
+
+    The input's scale is fixed when the layer is made, so that a row's result depends on that row alone, to the bit: not
+    on padding, nor on the other rows of its batch. On an x86 processor sums run in integers (oneDNN); elsewhere the
+    same levels are multiplied in float32.
+
+    Args:
+        in_features, out_features, bias: as in nn.Linear; the buffers are empty until loaded or made by `from_linear`.
+    """
+
+    weight: Tensor
+    weight_scale: Tensor
+    input_scale: Tensor
+    input_zero_point: Tensor
+    bias: Tensor | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.register_buffer("weight", torch.zeros((out_features, in_features), dtype=torch.int8))
+        self.register_buffer("weight_scale", torch.ones(out_features))
+        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("input_zero_point", torch.zeros((), dtype=torch.int32))
+        self.register_buffer("bias", torch.zeros(out_features) if bias else None)
+        self.shared = SharedInput()
+        self._packed: _Packed | None = None
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, low: float, high: float) -> Int8Linear:
+        """The layer for inputs in [low, high]; what lies outside is clipped. Raises ValueError for an empty range."""
+        low, high = min(low, 0.0), max(high, 0.0)  # zero is a level: padding and ReLU stay exact
+        if not 0.0 < high - low < float("inf"):
+            raise ValueError(f"a range of inputs must be finite and not empty, got [{low}, {high}]")
+        layer = cls(linear.in_features, linear.out_features, linear.bias is not None)
+        weight = linear.weight.detach().float().cpu()
+        layer.weight_scale = (weight.abs().amax(1) / _LARGEST_WEIGHT).clamp_min(torch.finfo(torch.float32).tiny)
+        layer.weight = (weight / layer.weight_scale[:, None]).round().to(torch.int8)
+        layer.input_scale = torch.tensor((high - low) / TOP, dtype=torch.float32)
+        zero = round(-low / float(layer.input_scale))
+        layer.input_zero_point = torch.tensor(min(max(zero, 0), TOP), dtype=torch.int32)
+        layer.bias = None if linear.bias is None else linear.bias.detach().float().cpu().clone()
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in_features) float32 to (…, out_features) float32."""
+        return self.product(self.input_levels(x))
+
+    def input_levels(self, x: Tensor) -> Tensor:
+        """(…, in_features) float32 to uint8."""
+        packed = self._pack()
+        return self.shared.levels(self, x, packed.inverse_step, packed.zero_point)
+
+    def product(self, x: Tensor) -> Tensor:
+        """(…, in_features) levels, uint8, to (…, out_features) float32."""
+        packed = self._pack()
+        if packed.weight is None:
+            return packed.in_float(self, x)
+        return packed.onednn(self, x, 1.0, 0, torch.float32, "none")
+
+    def product_for(self, x: Tensor, follower: Int8Linear) -> Tensor:
+        """Levels to the follower's levels, with GELU between: what fits in a cache is not written as float32."""
+        packed, after = self._pack(), follower._pack()
+        if packed.weight is None:
+            return follower.input_levels(F.gelu(packed.in_float(self, x)))
+        return packed.onednn(self, x, after.step, after.zero_point, torch.uint8, "gelu")
+
+    def _pack(self) -> _Packed:
+        """Weights in the layout of the kernels, made on first use and anew for other weights."""
+        if self._packed is None or self._packed.source is not self.weight:
+            self._packed = _Packed(self)
+        return self._packed
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._packed = None  # values change in place
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:  # copies and pickles pack for themselves
+        return self.__dict__ | {"_packed": None}
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class _Packed:
+    """What a layer needs at hand for every call."""
+
+    def __init__(self, layer: Int8Linear) -> None:
+        self.source = layer.weight
+        self.step, self.zero_point = float(layer.input_scale), int(layer.input_zero_point)
+        self.inverse_step = float(1.0 / layer.input_scale)
+        self.zero_points = torch.zeros(layer.out_features, dtype=torch.int64)
+        self.weight: Tensor | None = None
+        if layer.weight.device.type == "cpu" and "onednn" in torch.backends.quantized.supported_engines:
+            self.weight = torch.ops.onednn.qlinear_prepack(layer.weight, None)
+
+    def onednn(self, layer: Int8Linear, x: Tensor, step: float, zero: int, dtype: torch.dtype, post_op: str) -> Tensor:
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(
+            *(x, self.step, self.zero_point),
+            *(self.weight, layer.weight_scale, self.zero_points, layer.bias),
+            *(step, zero, dtype, post_op, [], "none" if post_op == "gelu" else ""),
+        )
+        return out
+
+    def in_float(self, layer: Int8Linear, x: Tensor) -> Tensor:
+        x = (x.float() - self.zero_point) * self.step
+        return F.linear(x, layer.weight * layer.weight_scale[:, None], layer.bias)
+
+
+class Int8FeedForward(nn.Module):
+    """The feed-forward part of a block, GELU between two `Int8Linear`s, whose middle stays in 8 bits."""
+
+    def __init__(self, lin1: Int8Linear, lin2: Int8Linear) -> None:
+        super().__init__()
+        self.lin1, self.lin2 = lin1, lin2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, dim) float32 to (…, dim) float32."""
+        return self.lin2.product(self.lin1.product_for(self.lin1.input_levels(x), self.lin2))

@@ -1,0 +1,73 @@
+"""Which modules of a model are quantised, and what stands in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from ...attention import InhibitorScalars
+from ...attention.integer import IntegerInhibitor
+from ...attention.integer.heads import Bits
+from .embedding import Int8Embedding
+from .linear import Int8FeedForward, Int8Linear, SharedInput
+
+
+def blocks(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
+    """(name, transformer block) of a DistilBERT or InhibiDistilBERT model with any head."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and name.endswith("transformer.layer"):
+            yield from ((f"{name}.{i}", block) for i, block in enumerate(module))
+
+
+def linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
+    """The linear layers of all transformer blocks by name. Heads stay as they are: small, and the last word."""
+    return {
+        f"{block_name}.{name}": module
+        for block_name, block in blocks(model)
+        for name, module in block.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def attentions(model: PreTrainedModel) -> dict[str, Any]:
+    """The modules that hold `InhibitorScalars` as `inhibitor`, by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(getattr(m, "inhibitor", None), InhibitorScalars)}
+
+
+def word_embeddings(model: PreTrainedModel) -> tuple[str, nn.Embedding]:
+    """The table of word embeddings and its name."""
+    table = model.get_input_embeddings()
+    return next((name, module) for name, module in model.named_modules() if module is table)
+
+
+def replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, module)
+
+
+def join(model: PreTrainedModel) -> None:
+    """Let quantised layers work together: q, k and v read the same levels, GELU stays in 8 bits."""
+    for _, block in blocks(model):
+        attention, ffn = block.attention, block.ffn
+        attention.q_lin.shared = attention.k_lin.shared = attention.v_lin.shared = SharedInput(readers=3)
+        if model.config.activation == "gelu":
+            block.ffn = Int8FeedForward(ffn.lin1, ffn.lin2)
+
+
+def put_empty(model: PreTrainedModel, *, bits: Bits, quantized_linears: bool, quantized_embeddings: bool) -> None:
+    """Put quantised modules, to be loaded, in their places."""
+    config = model.config
+    for name in attentions(model):
+        heads, dim = config.n_heads, config.dim // config.n_heads
+        empty = IntegerInhibitor(heads, heads, dim, bits=bits, length_reference=config.inhibitor_length_reference)
+        replace(model, f"{name}.inhibitor", empty)
+    if quantized_linears:
+        for name, linear in linears(model).items():
+            replace(model, name, Int8Linear(linear.in_features, linear.out_features, linear.bias is not None))
+        join(model)
+    if quantized_embeddings:
+        name, table = word_embeddings(model)
+        replace(model, name, Int8Embedding(table.num_embeddings, table.embedding_dim))

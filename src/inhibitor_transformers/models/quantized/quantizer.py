@@ -1,0 +1,74 @@
+"""Lets `from_pretrained` and `save_pretrained` of transformers handle quantised inhibitor models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from ...attention.integer.heads import PRECISIONS
+from .modules import put_empty
+
+METHOD = "inhibitor-integers"
+
+
+@register_quantization_config(METHOD)
+@dataclass
+class InhibitorIntegersConfig(QuantizationConfigMixin):
+    """What is quantised: attention with `bits` (8 or 16), and with 8 bits linear layers and word embeddings."""
+
+    bits: int = 8
+    linears: bool = True
+    embeddings: bool = False
+    quant_method: Any = METHOD
+
+    def __post_init__(self) -> None:
+        if self.bits not in PRECISIONS:
+            raise ValueError(f"bits must be one of {sorted(PRECISIONS)}, got {self.bits!r}")
+        if self.quant_method != METHOD:
+            raise ValueError(f"quant_method must be {METHOD!r}, got {self.quant_method!r}")
+
+
+@register_quantizer(METHOD)
+class InhibitorIntegersQuantizer(HfQuantizer):
+    """Builds the quantised modules before their weights are loaded."""
+
+    requires_calibration = True  # a float checkpoint becomes quantised by deploy.quantize, not by loading
+    quantization_config: InhibitorIntegersConfig
+
+    def update_dtype(self, dtype: torch.dtype | None) -> torch.dtype:
+        if dtype not in (None, torch.float32):
+            raise ValueError(
+                f"a quantised model computes in float32 between its integers; dtype={dtype} is not possible"
+            )
+        return torch.float32
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
+        config = self.quantization_config
+        put_empty(
+            model,
+            bits=config.bits,  # type: ignore[arg-type]
+            quantized_linears=config.linears,
+            quantized_embeddings=config.embeddings,
+        )
+
+    def is_serializable(self) -> bool:
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        return False
+
+
+def mark_quantized(model: PreTrainedModel, config: InhibitorIntegersConfig) -> None:
+    """Say of a model whose modules were replaced what loading would say of it."""
+    quantizer = InhibitorIntegersQuantizer(config, pre_quantized=True)
+    model.hf_quantizer = quantizer
+    model.is_quantized = True
+    model.quantization_method = config.quant_method
+    quantizer.postprocess_model(model)
