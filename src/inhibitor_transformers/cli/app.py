@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.console import Console
 
-from . import convert, distill, env, evaluate, finetune, quickstart, study
+from . import convert, distill, env, evaluate, export, finetune, quantize, quickstart, study
 
 _INTERRUPTED = 130  # what typer exits with after Ctrl-C
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (quickstart, convert, distill, finetune, study, evaluate, env):
+for command in (quickstart, convert, distill, finetune, study, evaluate, quantize, export, env):
     app.command()(getattr(command, command.__name__.rpartition(".")[2]))
 
 

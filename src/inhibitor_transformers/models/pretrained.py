@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import transformers
 from safetensors import SafetensorError
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from . import inhibidistilbert
 
 # Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
 SAFE_LOADING: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
@@ -37,6 +47,20 @@ def load_pretrained(source: str, auto_class: type[Any] = AutoModel) -> PreTraine
         what = "a masked-LM head" if auto_class is AutoModelForMaskedLM else f"the weights of {type(model).__name__}"
         raise ValueError(f"{source!r} does not have {what}: {', '.join(missing[:3])} would be random")
     return model.eval()
+
+
+def load_as_saved(source: str) -> PreTrainedModel:
+    """A model in evaluation mode with the head that it was saved with, from a folder or Hub id.
+
+    Raises ValueError if it cannot be loaded, or if weights are missing.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot load {source!r}: {_first_line(error)}") from error
+    saved_by = (config.architectures or [""])[0]
+    known = (getattr(module, saved_by, None) for module in (inhibidistilbert, transformers))
+    return load_pretrained(source, next((found for found in known if found is not None), AutoModel))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Turns a trained inhibitor model into one that computes in small integers."""
 
-from .quantize import quantize
+from .quantize import quantize, quantize_linears
+from .report import cost_table
 
-__all__ = ["quantize"]
+__all__ = ["cost_table", "quantize", "quantize_linears"]

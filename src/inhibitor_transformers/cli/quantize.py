@@ -1,0 +1,59 @@
+"""`inhibit quantize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .options import Overwrite, Seed, Threads, quiet
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(help="An InhibiDistilBERT model with any head: a folder or Hub id.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the quantised model.")],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="Texts to calibrate on: file, folder, Hub id, or 'this-machine'; repeatable."),
+    ] = None,
+    bits: Annotated[int, typer.Option(help="Of the attention: 8 or 16.")] = 8,
+    linears: Annotated[bool, typer.Option("--linears/--no-linears", help="Linear layers with 8 bits.")] = True,
+    embeddings: Annotated[bool, typer.Option("--embeddings/--no-embeddings", help="Embeddings with 8 bits.")] = False,
+    max_texts: Annotated[int, typer.Option(min=1, help="Texts to calibrate on.")] = 128,
+    max_length: Annotated[int, typer.Option(min=8, help="Tokens of a text that are read.")] = 128,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Turn a trained model into one that computes in small integers."""
+    from ..attention.integer.heads import PRECISIONS
+    from ..measure.whole_folder import require_free, whole_folder
+
+    if bits not in PRECISIONS:
+        raise ValueError(f"--bits must be one of {sorted(PRECISIONS)}, got {bits}")
+    require_free(output, overwrite=overwrite)
+    from ..deploy.quantize import cost_table, quantize
+    from ..measure.report import rich_table
+    from ..models.pretrained import load_as_saved, load_tokenizer
+    from ..tasks import load_texts, split_held_out
+
+    quiet(threads)
+    loaded, tokenizer = load_as_saved(model), load_tokenizer(model)
+    texts, unseen = split_held_out(load_texts(text or ["this-machine"], max_texts=2 * max_texts, seed=seed), 0.5)
+    made = quantize(
+        loaded,
+        texts[:max_texts],
+        tokenizer,
+        bits=bits,  # type: ignore[arg-type]
+        linears=linears,
+        embeddings=embeddings,
+        max_length=max_length,
+    )
+    with whole_folder(output, overwrite=overwrite) as folder:
+        made.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    console = Console()
+    console.print(rich_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length)))
+    console.print(f"quantised model saved in {output}", markup=False, highlight=False)
