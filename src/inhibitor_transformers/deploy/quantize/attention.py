@@ -41,6 +41,7 @@ class HeadInputs:
             self.batches.append((q, k, v, valid))
             self.texts += q.shape[0]
 
+    @torch.no_grad()
     def best_heads(self, scalars: InhibitorScalars, bits: Bits, options: dict[str, Any]) -> IntegerHeads:
         """Per head the shares of the ranges of q and k, and of v, with the least squared error of the contexts.
 

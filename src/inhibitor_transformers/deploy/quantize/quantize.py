@@ -50,6 +50,7 @@ def quantize(
 
     Raises ValueError for what cannot be quantised (naming the module), no texts, or activations that are not finite.
     """
+    config = InhibitorIntegersConfig(bits=bits, linears=linears, embeddings=embeddings)
     _check(model)
     if not texts:
         raise ValueError("quantize needs texts to calibrate on")
@@ -64,7 +65,7 @@ def quantize(
     if embeddings:
         name, table = word_embeddings(made)
         replace(made, name, Int8Embedding.from_embedding(table))
-    mark_quantized(made, InhibitorIntegersConfig(bits=bits, linears=linears, embeddings=embeddings))
+    mark_quantized(made, config)
     return made.requires_grad_(False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import weakref
 from typing import Any
 
@@ -12,6 +13,11 @@ from torch.nn import functional as F
 from ...attention.integer.levels import TOP, levels
 
 _LARGEST_WEIGHT = 127
+
+
+def has_onednn() -> bool:
+    """Whether this build of torch has oneDNN's products of integers: on x86, but for the unusual build."""
+    return "onednn" in torch.backends.quantized.supported_engines and platform.machine() in ("x86_64", "AMD64")
 
 
 class SharedInput:
@@ -129,7 +135,7 @@ class _Packed:
         self.inverse_step = float(1.0 / layer.input_scale)
         self.zero_points = torch.zeros(layer.out_features, dtype=torch.int64)
         self.weight: Tensor | None = None
-        if layer.weight.device.type == "cpu" and "onednn" in torch.backends.quantized.supported_engines:
+        if layer.weight.device.type == "cpu" and has_onednn():
             self.weight = torch.ops.onednn.qlinear_prepack(layer.weight, None)
 
     def onednn(self, layer: Int8Linear, x: Tensor, step: float, zero: int, dtype: torch.dtype, post_op: str) -> Tensor:

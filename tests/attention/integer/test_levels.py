@@ -1,0 +1,47 @@
+"""Levels of a whole tensor: the compiled kernels and plain torch agree to the bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inhibitor_transformers.attention import native
+from inhibitor_transformers.attention.integer.levels import levels
+from tests.attention.cpu_cases import instruction_set
+from tests.attention.integer.cases import extreme
+
+ISAS = [] if native.unavailable() else native.kernels().isas
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """`levels` without the compiled kernels."""
+
+    def run(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(native, "unavailable", lambda: "not now")
+            return levels(*arguments)
+
+    return run
+
+
+def test_formula(plain):
+    x = torch.tensor([-9.0, -0.5, -0.25, 0.0, 0.25, 0.75, 3.2, 1e30, torch.inf, -torch.inf, torch.nan])
+    assert plain(x, 2.0, 10).tolist() == [0, 9, 10, 10, 10, 12, 16, 255, 255, 0, 0]  # ½ and 1½ round to even
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("zero", [0, 7, 128, 255])
+def test_kernels_are_plain_torch(isa, zero, plain):
+    torch.manual_seed(zero)
+    for size in ((0,), (1,), (15,), (16,), (3, 33), (2, 5, 70), (100_000,)):
+        x = extreme(*size)
+        with instruction_set(isa):
+            got = levels(x, 0.37, zero)
+        assert got.dtype == torch.uint8
+        assert torch.equal(got, plain(x, 0.37, zero))
+
+
+def test_strides(plain):
+    x = torch.randn(6, 20)[:, ::2].T
+    assert torch.equal(levels(x, 50.0, 100), plain(x.contiguous(), 50.0, 100))

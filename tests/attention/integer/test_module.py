@@ -1,0 +1,58 @@
+"""Quantised heads as part of a model."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from inhibitor_transformers.attention.integer import IntegerInhibitor
+from tests.attention.cpu_cases import Shape
+from tests.attention.integer.cases import random_heads
+
+SHAPE = Shape(batch=1, heads=4, kv_heads=2, queries=1, keys=1, dim=8, value_dim=8)
+
+
+@pytest.fixture
+def module() -> IntegerInhibitor:
+    made = IntegerInhibitor(4, 2, 8)
+    made.assign(random_heads(SHAPE, 8))
+    return made
+
+
+def test_assigned_heads_come_back(module):
+    heads, ours = random_heads(SHAPE, 8), module.heads
+    assert all(torch.equal(getattr(ours, name), getattr(heads, name)) for name, _ in module.named_buffers())
+    assert module.heads is ours  # checked once
+
+
+def test_everything_is_saved(module):
+    other = IntegerInhibitor(4, 2, 8)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other.heads.factors(9), module.heads.factors(9))
+
+
+def test_loading_makes_new_factors(module):
+    before = module.heads.factors(9).clone()
+    module.load_state_dict({name: t * 2 if name == "scale" else t for name, t in module.state_dict().items()})
+    assert torch.equal(module.heads.factors(9), before * 2)
+
+
+def test_copies_are_independent(module):
+    module.heads.factors(9)
+    other = copy.deepcopy(module)
+    other.scale.mul_(2)
+    assert torch.equal(module.heads.scale * 2, other.heads.scale)
+
+
+def test_empty_heads_are_refused():
+    with pytest.raises(ValueError, match="weight must lie in"):
+        _ = IntegerInhibitor(4, 2, 8).heads
+
+
+def test_heads_of_another_kind_are_refused(module):
+    with pytest.raises(ValueError, match=r"the layer has 8 bits and n₀ = 64\.0, the heads have others"):
+        module.assign(random_heads(SHAPE, 16))
+    with pytest.raises(RuntimeError, match="size"):
+        module.assign(random_heads(Shape(1, 4, 2, 1, 1, 9, 8), 8))

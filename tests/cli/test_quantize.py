@@ -1,0 +1,69 @@
+"""`inhibit quantize`."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from inhibitor_transformers import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel
+from tests.distill.tiny import bert, saved, sentences, text_file
+
+
+@pytest.fixture
+def student(tmp_path) -> str:
+    return saved(InhibiDistilBertModel.from_teacher(bert()), tmp_path / "student")
+
+
+@pytest.fixture
+def text(tmp_path) -> str:
+    return text_file(tmp_path, sentences(60))
+
+
+def test_a_folder_that_loads(inhibit, student, text, tmp_path):
+    done = inhibit("quantize", student, tmp_path / "out", "--text", text, "--embeddings")
+    assert done.status == 0, done.err
+    assert "quantised" in done.out
+    assert "least" in done.out
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    assert model.config.quantization_config.embeddings
+    assert {p.name for p in (tmp_path / "out").iterdir()} >= {"model.safetensors", "config.json", "tokenizer.json"}
+
+
+def test_the_head_stays(inhibit, text, tmp_path):
+    source = saved(InhibiDistilBertForSequenceClassification.from_teacher(bert(), num_labels=3), tmp_path / "student")
+    done = inhibit("quantize", source, tmp_path / "out", "--text", text, "--bits", "16", "--no-linears")
+    assert done.status == 0, done.err
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert model.config.num_labels == 3
+    assert (model.config.quantization_config.bits, model.config.quantization_config.linears) == (16, False)
+
+
+def test_nothing_is_overwritten_unasked(inhibit, student, text, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    done = inhibit("quantize", student, tmp_path / "out", "--text", text)
+    assert done.status == 2
+    assert "add --overwrite" in done.err
+    assert inhibit("quantize", student, tmp_path / "out", "--text", text, "--overwrite").status == 0
+    assert not (tmp_path / "out" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--bits", "4"], "--bits must be one of [8, 16], got 4"),
+        (["--text", "nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(inhibit, student, tmp_path, arguments, said):
+    done = inhibit("quantize", student, tmp_path / "out", *arguments)
+    assert done.status == 2
+    assert said in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_softmax_model_is_refused(inhibit, text, tmp_path):
+    done = inhibit("quantize", saved(bert(), tmp_path / "bert"), tmp_path / "out", "--text", text)
+    assert done.status == 2
+    assert "BertModel has no inhibitor attention" in done.err
+    assert not list(tmp_path.glob("out*"))

@@ -1,0 +1,137 @@
+"""Quantising a model: how near it stays, what is left alone, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModel
+
+from inhibitor_transformers import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel
+from inhibitor_transformers.attention.integer import IntegerInhibitor
+from inhibitor_transformers.deploy.quantize import cost_table, quantize, quantize_linears
+from inhibitor_transformers.models.quantized import Int8Embedding, Int8Linear
+from tests.distill.tiny import bert, bert_tokenizer, distilbert, sentences
+
+TEXTS = sentences(40)
+
+
+@pytest.fixture
+def student():
+    return InhibiDistilBertModel.from_teacher(bert()).eval()
+
+
+def batch_of(texts) -> dict[str, torch.Tensor]:
+    return dict(bert_tokenizer()(texts, padding=True, truncation=True, max_length=60, return_tensors="pt"))
+
+
+def relative_error(model, made) -> float:
+    batch = batch_of(TEXTS[20:30])
+    valid = batch["attention_mask"].bool()
+    with torch.no_grad():
+        ours, theirs = made(**batch).last_hidden_state[valid], model(**batch).last_hidden_state[valid]
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+@pytest.mark.parametrize(
+    ("settings", "tolerance"),
+    [
+        ({"bits": 16, "linears": False}, 5e-3),
+        ({"bits": 8, "linears": False}, 0.05),
+        ({"bits": 8}, 0.1),
+        ({"bits": 8, "embeddings": True}, 0.1),
+    ],
+)
+def test_near_the_float_model(student, settings, tolerance):
+    made = quantize(student, TEXTS[:20], bert_tokenizer(), max_length=60, **settings)
+    assert relative_error(student, made) < tolerance
+
+
+def test_the_float_model_stays_as_it_was(student):
+    before = {name: t.clone() for name, t in student.state_dict().items()}
+    made = quantize(student, TEXTS[:20], bert_tokenizer(), embeddings=True)
+    assert student.state_dict().keys() == before.keys()
+    assert all(torch.equal(t, before[name]) for name, t in student.state_dict().items())
+    assert not getattr(student, "is_quantized", False)
+    assert not any(p.requires_grad for p in made.parameters())
+
+
+def test_what_is_replaced():
+    model = InhibiDistilBertForSequenceClassification.from_teacher(bert()).eval()
+    made = quantize(model, TEXTS[:20], bert_tokenizer(), embeddings=True)
+    kinds = [type(m) for m in made.modules()]
+    assert kinds.count(Int8Linear) == 2 * 6
+    assert kinds.count(IntegerInhibitor) == 2
+    assert kinds.count(Int8Embedding) == 1
+    assert [type(m) for m in (made.pre_classifier, made.classifier)] == [nn.Linear] * 2
+
+
+def test_padding_is_not_calibrated_on(student):
+    texts = [TEXTS[0], " ".join(TEXTS[:8])]
+    before = quantize(student, texts, bert_tokenizer(), max_length=100)
+    with torch.no_grad():  # what padding looks like
+        student.embeddings.word_embeddings.weight[0] += 100.0
+    after = quantize(student, texts, bert_tokenizer(), max_length=100)
+    assert all(torch.equal(a, b) for a, b in zip(before.buffers(), after.buffers(), strict=True))
+
+
+def test_segments_are_read(student):
+    assert student.config.type_vocab_size == 2
+    made = quantize(student, TEXTS[:20], bert_tokenizer())
+    assert relative_error(student, made) < 0.1
+
+
+def test_linear_layers_of_a_softmax_model():
+    model = distilbert().eval()
+    batch = batch_of(TEXTS[:10])
+    batch.pop("token_type_ids")
+    with torch.no_grad():
+        exact = model(**batch).last_hidden_state
+    quantize_linears(model, [batch])
+    with torch.no_grad():
+        error = (model(**batch).last_hidden_state - exact).norm() / exact.norm()
+    assert 0 < error < 0.1
+
+
+def test_the_cost_is_shown(student):
+    made = quantize(student, TEXTS[:20], bert_tokenizer(), embeddings=True)
+    table = cost_table(student, made, bert_tokenizer(), TEXTS[20:])
+    (_, float_size, *_), (_, size, mean, least) = table.rows
+    assert float(size) < float(float_size)
+    assert 0.9 < float(least) <= float(mean) <= 1
+
+
+class TestRefusals:
+    def test_no_texts(self, student):
+        with pytest.raises(ValueError, match="needs texts"):
+            quantize(student, [], bert_tokenizer())
+
+    def test_a_softmax_model(self):
+        with pytest.raises(ValueError, match="DistilBertModel has no inhibitor attention"):
+            quantize(distilbert(), TEXTS, bert_tokenizer())
+
+    def test_a_quantised_model(self, student):
+        made = quantize(student, TEXTS[:5], bert_tokenizer())
+        with pytest.raises(ValueError, match=r"transformer.layer.0.attention.\w+ is quantised already"):
+            quantize(made, TEXTS[:5], bert_tokenizer())
+
+    def test_a_module_that_is_not_known(self, student):
+        student.transformer.layer[1].attention.k_lin = nn.Identity()
+        with pytest.raises(ValueError, match=r"transformer.layer.1.attention.k_lin is not an nn.Linear"):
+            quantize(student, TEXTS[:5], bert_tokenizer())
+
+    def test_activations_that_are_not_finite(self, student):
+        with torch.no_grad():
+            student.transformer.layer[0].ffn.lin2.weight[0, 0] = torch.inf
+        with pytest.raises(ValueError, match="not finite"):
+            quantize(student, TEXTS[:5], bert_tokenizer())
+
+    def test_other_bits(self, student):
+        with pytest.raises(ValueError, match="bits must be one of"):
+            quantize(student, TEXTS[:5], bert_tokenizer(), bits=4)
+
+
+def test_the_auto_class_gives_back_what_was_quantised(student, tmp_path):
+    made = quantize(student, TEXTS[:5], bert_tokenizer())
+    made.save_pretrained(tmp_path)
+    assert relative_error(made, AutoModel.from_pretrained(tmp_path).eval()) == 0

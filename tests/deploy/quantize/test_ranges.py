@@ -1,0 +1,63 @@
+"""The range that 8 bits cover, and the shares of the heads' ranges."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention
+from inhibitor_transformers.attention.integer import IntegerHeads, integer_attention
+from inhibitor_transformers.deploy.quantize.attention import HeadInputs
+from inhibitor_transformers.deploy.quantize.ranges import InputRange
+
+
+def test_without_outliers_the_whole_range():
+    watched = InputRange()
+    watched.add(torch.linspace(-1, 3, 4000).view(100, 40))
+    assert watched.best() == (-1.0, 3.0)
+
+
+def test_a_rare_outlier_is_clipped():
+    torch.manual_seed(0)
+    watched, x = InputRange(), torch.randn(500, 40)
+    x[7, 3] = 60.0
+    watched.add(x)
+    low, high = watched.best()
+    assert low < -2
+    assert high < 60
+
+
+def test_the_range_is_that_of_all_batches():
+    watched = InputRange()
+    for value in (1.0, -5.0, 2.0):
+        watched.add(torch.full((4, 3), value))
+    assert (watched.low, watched.high) == (-5.0, 2.0)
+
+
+def test_what_cannot_be_a_range():
+    with pytest.raises(ValueError, match="no inputs were seen"):
+        InputRange().best()
+    with pytest.raises(ValueError, match="not finite"):
+        InputRange().add(torch.tensor([[1.0, torch.nan]]))
+    with pytest.raises(ValueError, match="no queries were seen"):
+        HeadInputs().best_heads(InhibitorScalars(2), 8, {})
+
+
+def test_heads_are_better_than_the_whole_ranges():
+    """One head has an outlier among its values, another one among its queries."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(4, 2, 50, 16) for _ in range(3))
+    v[0, 0, 3, 2], q[1, 1, 4, 5] = 40.0, 60.0
+    valid = torch.ones(4, 50, dtype=torch.bool)
+    scalars, options = InhibitorScalars(2, gamma=0.5), {"signed": True, "center": "mean"}
+    seen = HeadInputs()
+    seen.add(q, k, v, valid)
+    exact = inhibitor_attention(q, k, v, **scalars.as_arguments())
+
+    def error(heads: IntegerHeads) -> torch.Tensor:
+        return (integer_attention(q, k, v, heads) - exact).square().sum((0, 2, 3))
+
+    whole = error(IntegerHeads.from_tensors(q, k, v, **scalars.as_arguments()))
+    best = error(seen.best_heads(scalars, 8, options))
+    assert (best <= whole).all()
+    assert best.sum() < whole.sum()

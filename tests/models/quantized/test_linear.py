@@ -1,0 +1,134 @@
+"""8-bit linear layers: the integers they compute, and that a row depends on itself alone."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from inhibitor_transformers.models.quantized import linear as linear_module
+from inhibitor_transformers.models.quantized.linear import Int8FeedForward, Int8Linear, SharedInput
+
+
+def made(inputs=40, outputs=24, *, bias=True, low=-3.0, high=4.0, seed=0) -> tuple[nn.Linear, Int8Linear]:
+    torch.manual_seed(seed)
+    linear = nn.Linear(inputs, outputs, bias)
+    return linear, Int8Linear.from_linear(linear, low, high)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(5,), (1, 7), (2, 3, 5)])
+def test_the_product_is_that_of_the_integers(bias, size):
+    _, layer = made(bias=bias)
+    x = torch.randn(*size, 40) * 2
+    levels = layer.input_levels(x)
+    assert levels.dtype == torch.uint8
+    whole = (levels.long() - layer.input_zero_point.long()) @ layer.weight.long().T
+    expected = whole.double() * (layer.input_scale.double() * layer.weight_scale.double())
+    expected += 0 if layer.bias is None else layer.bias.double()
+    assert torch.allclose(layer(x).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_near_the_float_layer():
+    linear, layer = made(256, 64)
+    x = torch.randn(100, 256).clamp(-3, 4)
+    error = (layer(x) - linear(x)).norm() / linear(x).norm()
+    assert error < 0.02
+
+
+def test_a_row_depends_on_itself_alone():
+    _, layer = made(64, 48)
+    x = torch.randn(33, 64)
+    together = layer(x)
+    x[1:] *= 1e6
+    assert torch.equal(layer(x)[0], together[0])
+    for i in (0, 5, 32):
+        assert torch.equal(layer(x[i : i + 1])[0], layer(x)[i])
+
+
+def test_zero_stays_zero():
+    _, layer = made(bias=False, low=-0.37, high=5.0)
+    assert not layer(torch.zeros(3, 40)).any()
+    _, positive = made(bias=False, low=1.0, high=2.0)  # zero is a level all the same
+    assert not positive(torch.zeros(3, 40)).any()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (float("-inf"), 1.0), (0.0, float("nan"))])
+def test_ranges_that_cannot_be(low, high):
+    with pytest.raises(ValueError, match="must be finite and not empty"):
+        made(low=low, high=high)
+
+
+def test_saved_loaded_and_copied():
+    _, layer = made()
+    x = torch.randn(3, 40)
+    expected = layer(x)
+    other = Int8Linear(40, 24)
+    other(x)  # packs the empty weights
+    other.load_state_dict(layer.state_dict())
+    for copied in (other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(copied(x), expected)
+
+
+def test_without_onednn(monkeypatch):
+    _, layer = made()
+    x = torch.randn(3, 40)
+    expected = layer(x)
+    monkeypatch.setattr(linear_module, "has_onednn", lambda: False)
+    assert torch.allclose(copy.deepcopy(layer)(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def feed_forward() -> tuple[Int8FeedForward, nn.Linear, nn.Linear]:
+    first, lin1 = made(32, 96, low=-4.0, high=4.0)
+    second, lin2 = made(96, 32, low=-0.2, high=3.0, seed=1)
+    return Int8FeedForward(lin1, lin2), first, second
+
+
+def test_feed_forward_is_its_layers_with_gelu_between(monkeypatch):
+    module, first, second = feed_forward()
+    x = torch.randn(2, 50, 32)
+    got, exact = module(x), second(F.gelu(first(x)))
+    assert (got - exact).norm() / exact.norm() < 0.03
+    apart = module.lin2(F.gelu(module.lin1(x)))  # the middle may round to a neighbouring level
+    assert (got - apart).norm() / apart.norm() < 2e-3
+    monkeypatch.setattr(linear_module, "has_onednn", lambda: False)
+    assert torch.allclose(copy.deepcopy(module)(x), apart, rtol=1e-4, atol=1e-4)
+
+
+class TestSharedInput:
+    @pytest.fixture
+    def counted(self, monkeypatch) -> list:
+        calls: list = []
+        original = linear_module.levels
+        monkeypatch.setattr(linear_module, "levels", lambda *a: calls.append(1) or original(*a))
+        return calls
+
+    def test_three_readers_quantise_once(self, counted):
+        layers = [made(seed=i)[1] for i in range(3)]
+        expected = []
+        x = torch.randn(4, 40)
+        expected = [layer(x) for layer in layers]
+        shared = SharedInput(readers=3)
+        for layer in layers:
+            layer.shared = shared
+        counted.clear()
+        for inference in (False, True, False):
+            with torch.inference_mode(inference):
+                y = x * 1  # a new tensor each time, as hidden states are
+                assert all(torch.equal(layer(y), e) for layer, e in zip(layers, expected, strict=True))
+        assert len(counted) == 3
+
+    def test_a_changed_tensor_is_read_anew(self, counted):
+        _, layer = made()
+        layer.shared = SharedInput(readers=3)
+        with torch.inference_mode():
+            x = torch.randn(4, 40)
+            before = layer(x)
+            x.mul_(2)
+            after = layer(x)
+        assert len(counted) == 2
+        assert not torch.equal(before, after)

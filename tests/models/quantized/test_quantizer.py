@@ -1,0 +1,144 @@
+"""Quantised models are loaded and saved by transformers, to the bit, or not at all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from inhibitor_transformers import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel
+from inhibitor_transformers.attention.integer import IntegerInhibitor
+from inhibitor_transformers.deploy.quantize import quantize
+from inhibitor_transformers.models import InhibitorIntegersConfig
+from inhibitor_transformers.models.quantized import Int8Embedding, Int8Linear
+from tests.distill.tiny import bert, bert_tokenizer, saved, sentences
+
+TEXTS = sentences(20)
+
+
+def inputs() -> dict[str, torch.Tensor]:
+    batch = bert_tokenizer()(TEXTS[:5], padding=True, truncation=True, max_length=40, return_tensors="pt")
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+
+def quantized(model_class=InhibiDistilBertModel, **settings):
+    model = model_class.from_teacher(bert(), segments="fold").eval()
+    return quantize(model, TEXTS, bert_tokenizer(), max_length=40, **settings)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """(quantised model with all parts in 8 bits, where it is saved)"""
+    model = quantized(embeddings=True)
+    return model, saved(model, tmp_path_factory.mktemp("quantized"))
+
+
+def test_reloaded_to_the_bit(folder):
+    model, path = folder
+    again = AutoModel.from_pretrained(path).eval()
+    assert isinstance(again.config.quantization_config, InhibitorIntegersConfig)
+    kinds = {type(m) for m in again.modules()}
+    assert kinds >= {IntegerInhibitor, Int8Linear, Int8Embedding}
+    with torch.no_grad():
+        assert torch.equal(again(**inputs()).last_hidden_state, model(**inputs()).last_hidden_state)
+
+
+def test_in_a_fresh_process_to_the_bit(folder, tmp_path):
+    model, path = folder
+    torch.save(inputs(), tmp_path / "inputs.pt")
+    script = (
+        "import sys, torch, inhibitor_transformers; from transformers import AutoModel\n"
+        "model = AutoModel.from_pretrained(sys.argv[1]).eval()\n"
+        "with torch.no_grad():\n"
+        "    torch.save(model(**torch.load(sys.argv[2] + '/inputs.pt')).last_hidden_state, sys.argv[2] + '/out.pt')\n"
+    )
+    subprocess.run([sys.executable, "-c", script, path, str(tmp_path)], check=True, timeout=120)
+    with torch.no_grad():
+        assert torch.equal(torch.load(tmp_path / "out.pt"), model(**inputs()).last_hidden_state)
+
+
+def test_saved_again_it_is_the_same(folder, tmp_path):
+    _, path = folder
+    AutoModel.from_pretrained(path).save_pretrained(tmp_path)
+    first, second = (load_file(f"{p}/model.safetensors") for p in (path, tmp_path))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("settings", [{"bits": 16}, {"linears": False}, {"bits": 16, "linears": False}])
+def test_every_choice_is_loaded_as_it_was_saved(settings, tmp_path):
+    model = quantized(**settings)
+    saved(model, tmp_path)
+    record = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
+    assert {name: record[name] for name in settings} == settings
+    with torch.no_grad():
+        again = AutoModel.from_pretrained(tmp_path).eval()
+        assert torch.equal(again(**inputs()).last_hidden_state, model(**inputs()).last_hidden_state)
+
+
+def test_with_a_head(tmp_path):
+    model = quantized(InhibiDistilBertForSequenceClassification)
+    saved(model, tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.equal(again(**inputs()).logits, model(**inputs()).logits)
+
+
+def test_padding_changes_no_bit(folder):
+    """Not even the other rows of the batch do: the levels of the inputs are fixed."""
+    model, _ = folder
+    batch = inputs()
+    with torch.no_grad():
+        together = model(**batch).last_hidden_state
+        for row in range(5):
+            length = int(batch["attention_mask"][row].sum())
+            alone = model(input_ids=batch["input_ids"][row : row + 1, :length]).last_hidden_state
+            assert torch.equal(alone[0], together[row, :length])
+
+
+def test_scores_are_had(folder):
+    model, _ = folder
+    with torch.no_grad():
+        scores = model(**inputs(), output_attentions=True).attentions
+    padding = ~inputs()["attention_mask"].bool()
+    assert all(z.shape == (5, 4, z.shape[2], z.shape[2]) for z in scores)
+    assert all((z >= 0).all() and z[padding[:, None, None, :].expand_as(z)].isinf().all() for z in scores)
+
+
+class TestRefusals:
+    def test_another_dtype(self, folder):
+        with pytest.raises(ValueError, match="computes in float32"):
+            AutoModel.from_pretrained(folder[1], dtype=torch.bfloat16)
+
+    def test_missing_weights(self, folder, tmp_path):
+        saved(folder[0], tmp_path)
+        tensors = load_file(tmp_path / "model.safetensors")
+        lost = next(name for name in tensors if name.endswith("inhibitor.multiplier"))
+        save_file({n: t for n, t in tensors.items() if n != lost}, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ValueError, match=r"does not hold the weights .* missing .*inhibitor.multiplier"):
+            AutoModel.from_pretrained(tmp_path)
+
+    def test_a_float_checkpoint_does_not_become_quantised_by_loading(self, tmp_path):
+        saved(InhibiDistilBertModel.from_teacher(bert()), tmp_path)
+        with pytest.raises(ValueError, match="require the model to be pre-quantized"):
+            AutoModel.from_pretrained(tmp_path, quantization_config=InhibitorIntegersConfig())
+
+    def test_settings_that_cannot_be(self):
+        with pytest.raises(ValueError, match="bits must be one of"):
+            InhibitorIntegersConfig(bits=4)
+        with pytest.raises(ValueError, match="quant_method must be"):
+            InhibitorIntegersConfig(quant_method="gptq")
+
+    def test_training(self, folder):
+        model = AutoModel.from_pretrained(folder[1])
+        model.config.attention_dropout = 0.1
+        model.train()
+        for block in model.transformer.layer:
+            block.attention.dropout.p = 0.1
+        with pytest.raises((ValueError, RuntimeError), match="cannot be trained"):
+            model(**inputs())
