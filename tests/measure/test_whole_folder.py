@@ -39,10 +39,14 @@ def test_overwriting_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
 def test_a_failure_leaves_what_was_there(tmp_path: Path, failure: type[BaseException]) -> None:
+    def fail() -> None:
+        with whole_folder(tmp_path / "out", overwrite=True) as folder:
+            (folder / "file").write_text("half")
+            raise failure
+
     write(tmp_path / "out", "old")
-    with pytest.raises(failure), whole_folder(tmp_path / "out", overwrite=True) as folder:
-        (folder / "file").write_text("half")
-        raise failure
+    with pytest.raises(failure):
+        fail()
     assert contents(tmp_path) == {"out/file": "old"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -59,6 +63,11 @@ def test_what_exists_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_came_into_being_meanwhile_stays(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="exists"), whole_folder(tmp_path / "out", overwrite=False):
-        write(tmp_path / "out", "of another")
+    def write_while_another_does() -> None:
+        with whole_folder(tmp_path / "out", overwrite=False):
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "file").write_text("of another")
+
+    with pytest.raises(ValueError, match="exists"):
+        write_while_another_does()
     assert contents(tmp_path) == {"out/file": "of another"}
