@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from ceiling import ceiling
+from ceiling import ceiling, integer_ceiling
 from gate import require_green_tests
 from memory import extra_memory
 from operation import Effort, Measurement, measure, measure_instruction_sets, total
@@ -38,14 +38,16 @@ LENGTHS = (64, 128, 256, 512)
 BATCH = 8  # of the captured inputs
 
 SIDES = [f"{padding}{cell}" for padding in ("", "half-padded: ") for cell in ("SDPA ms", "ours ms", "ours / SDPA")]
-FORWARD = ["input", "shape", "dead pairs", *SIDES, "SDPA bfloat16 / SDPA", "cdist / SDPA", "naive / SDPA"]
-FORWARD += ["cdist / ours", "G el/s", "of the ceiling", "MiB ours, SDPA"]
+INTEGERS = ["int8 / SDPA", "int16 / SDPA", "half-padded: int8 / SDPA", "half-padded: int16 / SDPA"]
+FORWARD = ["input", "shape", "dead pairs", *SIDES, *INTEGERS, "SDPA bfloat16 / SDPA", "cdist / SDPA", "naive / SDPA"]
+FORWARD += ["cdist / ours", "G el/s", "of the ceiling", "int8 G el/s", "of the ceiling", "MiB ours, SDPA"]
 BOTH = ["input", "shape", *SIDES, "cdist / SDPA", "cdist / ours", "MiB ours, SDPA"]
 
 LEGEND = """
 Minima, medians in brackets. SDPA is torch's, float32, of the same inputs and with the same padding.
 Dead pairs: share of (query, key) that contribute exactly nothing. G el/s: 1e9 element operations per second of the
 dense forward pass, whatever is skipped; the ceiling is measured on registers alone. MiB: peak above inputs and results.
+int8 and int16: integer attention, the quantisation of q, k and v included.
 """
 
 
@@ -61,7 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
         report.line(f"\n## Attention, {threads} thread(s)\n\n{machine()}, {library.isa}, {clock_name()}.")
         best = announce_ceiling(report, library.isa, threads)
         report.line(LEGEND.rstrip())
-        operation_tables(report, measure_all(options), best, threads)
+        operation_tables(
+            report, measure_all(options), best, best_of_integers(report, library.integer_isa, threads), threads
+        )
         if len(library.isas) > 1 and not options.isa and not options.quick:
             instruction_set_tables(report, options)
 
@@ -81,7 +85,9 @@ def measure_all(options: argparse.Namespace) -> list[tuple[str, Measurement]]:
     return rows
 
 
-def operation_tables(report: Report, rows: list[tuple[str, Measurement]], best: float, threads: int) -> None:
+def operation_tables(
+    report: Report, rows: list[tuple[str, Measurement]], best: float, best_int8: float, threads: int
+) -> None:
     measured = {name: {} for name in ("fused", "softmax")}
     for side, table in measured.items():
         for shape in {m.shape for name, m in rows if name == "gaussian"}:
@@ -94,11 +100,15 @@ def operation_tables(report: Report, rows: list[tuple[str, Measurement]], best: 
     report.line("\n### Forward")
     report.header(FORWARD)
     for name, m in rows:
-        t, rate = m.forward, m.elements / m.forward["ours"].minimum
+        t = m.forward
         cells = [name, shape_text(m), f"{m.dead:.2f}", *against_sdpa(t), *against_sdpa(t, " half")]
+        cells += [ratio(t, "int8"), ratio(t, "int16")]
+        cells += [ratio(t, f"int{bits} half", "sdpa half") for bits in (8, 16)]
         cells += [ratio(t, "bfloat16"), ratio(t, "cdist"), ratio(t, "naive"), ratio(t, "cdist", "ours")]
-        cells += [f"{rate / 1e9:.1f}", f"{rate / best:.0%}" if best else "-", memory(name, m.shape, 0)]
-        report.row(cells)
+        for side, limit in (("ours", best), ("int8", best_int8)):
+            rate = m.elements / t[side].minimum
+            cells += [f"{rate / 1e9:.1f}", f"{rate / limit:.0%}" if limit else "-"]
+        report.row([*cells, memory(name, m.shape, 0)])
     report.line("\n### Forward + backward")
     report.header(BOTH)
     for name, m in rows:
@@ -123,6 +133,11 @@ def instruction_set_tables(report: Report, options: argparse.Namespace) -> None:
             t = m.forward if title == "Forward" else m.both
             cells = [shape_text(m), ms(t, best), *(ratio(t, isa, best) for isa in lower)]
             report.row([*cells, *(ratio(t, isa) for isa in library.isas)])
+    report.line("\n### Integers, forward, instruction sets in turn")
+    sides = [(bits, isa) for bits in (8, 16) for isa in library.isas]
+    report.header(["gaussian", *(f"int{bits} {isa} / SDPA" for bits, isa in sides)])
+    for m in rows:
+        report.row([shape_text(m), *(ratio(m.forward, f"int{bits} {isa}") for bits, isa in sides)])
 
 
 def announce_ceiling(report: Report, isa: str, threads: int) -> float:
@@ -130,6 +145,13 @@ def announce_ceiling(report: Report, isa: str, threads: int) -> float:
     ways = ", ".join(f"min + {name} {rate / 1e9:.1f}" for name, rate in rates.items())
     report.line(f"Ceiling in G element operations per second: {ways or 'no compiler to measure it with'}.")
     return max(rates.values(), default=0.0)
+
+
+def best_of_integers(report: Report, isa: str, threads: int) -> float:
+    rate = integer_ceiling(isa, threads)
+    if rate:
+        report.line(f"With bytes ({isa}): min + multiply-add {rate / 1e9:.1f}.")
+    return rate
 
 
 def shape_text(m: Measurement) -> str:

@@ -20,6 +20,7 @@ _FLAGS = {
     "avx2": (("-mavx2", "-mfma"),),
     "portable": ((),),
 }
+_INTEGER_FLAGS = {"avx512vnni": ("-mavx512bw", "-mavx512vnni"), "avx2": ("-mavx2",)}
 _ROUNDS = 1_000_000
 _SECONDS = 0.5  # for each way
 
@@ -39,6 +40,17 @@ def ceiling(isa: str, threads: int) -> dict[str, float]:
             arguments = (ctypes.c_int64(_ROUNDS), *map(ctypes.c_float, numbers))
             rates[name] = max(rates.get(name, 0.0), elements / _least_seconds(function, arguments, threads))
     return rates
+
+
+def integer_ceiling(isa: str, threads: int) -> float:
+    """The same for bytes, one min and one product of four with its sum; 0 without a compiler or such instructions."""
+    path = shared_library("ceiling_integers.cpp", *_INTEGER_FLAGS[isa]) if isa in _INTEGER_FLAGS else None
+    if path is None:
+        return 0.0
+    library = ctypes.CDLL(str(path))
+    library.elements_per_round.restype = ctypes.c_int64
+    arguments = (ctypes.c_int64(_ROUNDS), ctypes.c_int32(0x01020304))
+    return threads * _ROUNDS * library.elements_per_round() / _least_seconds(library.min_dot, arguments, threads)
 
 
 def _least_seconds(function: Callable, arguments: tuple, threads: int) -> float:

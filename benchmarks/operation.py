@@ -13,6 +13,7 @@ from timing import Budget, Sides, Times, interleave
 from torch import Tensor
 
 from inhibitor_transformers.attention import native
+from inhibitor_transformers.attention.integer import IntegerHeads, integer_attention
 
 NAIVE_ELEMENTS = 1 << 29  # the broadcast formulation holds several float tensors of B·H·N²·D elements
 LONG_CALL = 1 << 30  # element operations from which on one call of torch.cdist takes seconds
@@ -70,6 +71,8 @@ def measure(inputs: Inputs, effort: Effort) -> Measurement:
     half = half_valid(shape[0], shape[2])
     lower = tuple(t.bfloat16() for t in inputs[:3])
     forward: Sides = {
+        **integer_calls(inputs),
+        **{f"{name} half": call for name, call in integer_calls(inputs, half).items()},
         "sdpa": forward_call(rivals.softmax, inputs),
         "ours": forward_call(rivals.fused, inputs),
         "sdpa half": forward_call(rivals.softmax, inputs, half),
@@ -96,19 +99,35 @@ def measure(inputs: Inputs, effort: Effort) -> Measurement:
 
 def measure_instruction_sets(inputs: Inputs, effort: Effort) -> Measurement:
     """Sides `sdpa` and one for every instruction set that the machine has."""
-    names = native.kernels().isas
+    names, softmax = native.kernels().isas, forward_call(rivals.softmax, inputs)
+    forward = {"sdpa": softmax} | _with_each(names, forward_call(rivals.fused, inputs))
+    for kind, call in integer_calls(inputs).items():
+        forward |= {f"{kind} {name}": chosen for name, chosen in _with_each(names, call).items()}
+    both = {"sdpa": training_call(rivals.softmax, inputs)} | _with_each(names, training_call(rivals.fused, inputs))
     return Measurement(
         shape=tuple(inputs[0].shape),
         layers=1,
         dead=dead_share(inputs),
-        forward=interleave(_with_each(names, forward_call, inputs), effort.budget()),
-        both=interleave(_with_each(names, training_call, inputs), effort.budget()),
+        forward=interleave(forward, effort.budget()),
+        both=interleave(both, effort.budget()),
     )
 
 
 def forward_call(side: rivals.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
     q, k, v, scalars = inputs
     return partial(torch.no_grad()(side), q, k, v, valid, scalars)
+
+
+def integer_calls(inputs: Inputs, valid: Tensor | None = None) -> Sides:
+    """Sides `int8` and `int16`, quantising included; levels are chosen beforehand, as in a quantised model."""
+    q, k, v, scalars = inputs
+    calls: Sides = {}
+    for bits in (8, 16):
+        heads = IntegerHeads.from_tensors(q, k, v, **scalars, bits=bits)
+        calls[f"int{bits}"] = partial(
+            torch.no_grad()(integer_attention), q, k, v, heads, key_padding_mask=valid, engine="cpu"
+        )
+    return calls
 
 
 def training_call(side: rivals.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
@@ -127,12 +146,12 @@ def _slow(inputs: Inputs) -> tuple[Sides, Sides]:
     return forward, {"cdist": training_call(rivals.cdist, inputs)}
 
 
-def _with_each(names: list[str], call: Callable[..., Callable[[], object]], inputs: Inputs) -> Sides:
+def _with_each(names: list[str], call: Callable[[], object]) -> Sides:
     """The choice is made before every call; it is a comparison of names, too short to be seen."""
-    library, ours = native.kernels(), call(rivals.fused, inputs)
+    library = native.kernels()
 
     def chosen(name: str) -> object:
         library.use_isa(name)
-        return ours()
+        return call()
 
-    return {"sdpa": call(rivals.softmax, inputs)} | {name: partial(chosen, name) for name in names}
+    return {name: partial(chosen, name) for name in names}

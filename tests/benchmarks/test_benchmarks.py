@@ -73,7 +73,7 @@ def test_attention_with_a_student(script: Script, student: Path, tmp_path: Path)
                 i for i, column in enumerate(table[0]) if column not in ("MiB ours, SDPA", "of the ceiling")
             ]
             assert all(NUMBER.match(row[i]) for i in needs_no_compiler[2:]), row
-    assert len(of_sets) == (2 if len(library.isas) > 1 else 0)
+    assert len(of_sets) == (3 if len(library.isas) > 1 else 0)
     assert library.isa == before
 
 
@@ -82,6 +82,7 @@ def test_attention_quickly(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_
     attention, output = script("attention"), tmp_path / "table.md"
     monkeypatch.setattr(attention, "extra_memory", lambda *_: None)
     monkeypatch.setattr(attention, "ceiling", lambda *_: {})
+    monkeypatch.setattr(attention, "integer_ceiling", lambda *_: 0.0)
     shapes = ["--shape", "1,1,4,4", "1,2,9,8"]
     attention.main(["--threads", "1", "1", *shapes, "--quick", "--seconds", "0", "--output", str(output)])
     found = tables(output)
@@ -108,6 +109,17 @@ def test_models_of_a_student_and_its_teacher(script: Script, student: Path, tmp_
     script("models").main([*pair, *quick, "--output", str(output)])
     assert "BertModel, 2 layers, 16 wide, 2 heads" in output.read_text()
     assert len(tables(output)) == 1
+
+
+def test_quantized_models(script: Script, tmp_path: Path) -> None:
+    output = tmp_path / "table.md"
+    quick = ["--layers", "1", "--threads", "1", "--seconds", "0", "--rounds", "1"]
+    script("quantized").main([*quick, "--batches", "2", "--lengths", "8", "--output", str(output)])
+    times, memory = tables(output)
+    assert all(NUMBER.match(cell) for cell in times[1])
+    weights = {row[0]: float(row[1]) for row in memory[1:]}
+    assert weights["int8 inhibitor"] < weights["inhibitor"]
+    assert "not measured" in output.read_text()
 
 
 def test_stages(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -145,7 +157,7 @@ def test_stages_for_real(script: Script, student: Path, tmp_path: Path) -> None:
 def test_nothing_is_timed_when_a_test_of_the_operation_fails(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script("gate").subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
     monkeypatch.setattr(script("operation"), "interleave", lambda *_: pytest.fail("something was timed"))
-    for name in ("attention", "models", "stages"):
+    for name in ("attention", "models", "quantized", "stages"):
         with pytest.raises(SystemExit, match="the tests of the operation fail"):
             script(name).main([])
 

@@ -54,19 +54,26 @@ def quantize(
     _check(model)
     if not texts:
         raise ValueError("quantize needs texts to calibrate on")
-    batches = [
-        dict(tokenizer(list(some), padding=True, truncation=True, max_length=max_length, return_tensors="pt"))
-        for some in (texts[i : i + batch_size] for i in range(0, len(texts), batch_size))
-    ]
+    batches = as_batches(texts, tokenizer, max_length=max_length, batch_size=batch_size)
     made = copy.deepcopy(model).cpu().float().eval()
     if linears:
         quantize_linears(made, batches)
-    _quantize_attention(made, batches, bits)
+    quantize_attention(made, batches, bits)
     if embeddings:
         name, table = word_embeddings(made)
         replace(made, name, Int8Embedding.from_embedding(table))
     mark_quantized(made, config)
     return made.requires_grad_(False)
+
+
+def as_batches(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_size: int = 16
+) -> list[Batch]:
+    """Tokens of all texts, padded within each batch."""
+    return [
+        dict(tokenizer(list(some), padding=True, truncation=True, max_length=max_length, return_tensors="pt"))
+        for some in (texts[i : i + batch_size] for i in range(0, len(texts), batch_size))
+    ]
 
 
 @torch.no_grad()
@@ -88,7 +95,9 @@ def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
     join(model)
 
 
-def _quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> None:
+@torch.no_grad()
+def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> None:
+    """Replace the scalars of all attention layers by quantised heads, in place."""
     config = model.config
     layers = attentions(model)
     seen = {name: HeadInputs() for name in layers}
