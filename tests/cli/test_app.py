@@ -16,7 +16,17 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 def test_the_commands():
-    assert list(COMMANDS) == ["quickstart", "convert", "distill", "finetune", "study", "evaluate", "env"]
+    assert list(COMMANDS) == [
+        "quickstart",
+        "convert",
+        "distill",
+        "finetune",
+        "study",
+        "evaluate",
+        "quantize",
+        "export",
+        "env",
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -175,7 +185,7 @@ def test_help_needs_neither_torch_nor_transformers():
     code = """
 import sys
 from inhibitor_transformers.cli import main
-for command in ([], ["distill"], ["finetune"], ["evaluate"], ["convert"], ["quickstart"], ["env"]):
+for command in ([], ["distill"], ["finetune"], ["evaluate"], ["convert"], ["quickstart"], ["quantize"], ["export"], ["env"]):
     sys.argv = ["inhibit", *command, "--help"]
     try:
         main()

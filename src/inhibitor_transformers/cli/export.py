@@ -1,0 +1,33 @@
+"""`inhibit export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .options import Overwrite, Threads, quiet
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="InhibiDistilBERT with any head: a folder or a Hub id.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the exported model, its config and its tokenizer.")],
+    format: Annotated[
+        str, typer.Option("--format", help="onnx (for ONNX Runtime) or torch (a torch.export package).")
+    ] = "onnx",
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+) -> None:
+    """Export a model to run without this package, and check it against the model."""
+    from ..deploy.export import export_model
+
+    quiet(threads)
+    done = export_model(model, output, format, overwrite=overwrite)
+    Console().print(
+        f"{done.model_class} exported to {done.file} ({done.file.stat().st_size / 1e6:.1f} MB)\n"
+        f"largest difference from the model: {done.difference:.1e} of the largest output",
+        markup=False,
+        highlight=False,
+    )

@@ -1,0 +1,67 @@
+"""From a model folder to one that other programs read: export, check, and only then write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers import PreTrainedModel
+
+from ...measure.whole_folder import require_free, whole_folder
+from ...models import InhibiDistilBertPreTrainedModel
+from ...models.pretrained import load_as_saved, load_tokenizer
+from .onnx_format import ONNX
+from .torch_format import TORCH
+from .verify import largest_difference
+
+FORMATS = {made.name: made for made in (ONNX, TORCH)}
+
+
+class Exported(NamedTuple):
+    """What was written: the file, the class that it came from, and how far its outputs are from that (relative)."""
+
+    file: Path
+    model_class: str
+    difference: float
+
+
+def export_model(source: str, output: Path, format: str = "onnx", *, overwrite: bool = False) -> Exported:
+    """Export the InhibiDistilBERT of a folder or Hub id, with any head, to the folder `output`.
+
+    Args:
+        source: model folder or Hub id, with its tokenizer.
+        output: gets model.onnx or model.pt2, config.json and the tokenizer's files. Batch size and length (up to the
+            model's positions) are dynamic. Inputs are input_ids and attention_mask, and token_type_ids if the model
+            has segments, all int64 (batch, length); outputs are float32 and named as the model's.
+        format: "onnx" or "torch" (a torch.export package).
+        overwrite: replace `output` if it exists.
+
+    Raises ValueError for a model of another architecture or without a tokenizer, an output folder that exists, a
+    missing package, or if the exported model's outputs are not the model's; `output` is untouched then.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
+    chosen = FORMATS[format]
+    chosen.require_packages()
+    require_free(output, overwrite=overwrite)
+    if Path(source).is_dir() and Path(source).resolve().is_relative_to(output.resolve()):
+        raise ValueError(f"{output} holds the model itself; choose another output folder")
+    model, tokenizer = _load(source), load_tokenizer(source)
+    with whole_folder(output, overwrite=overwrite) as half:
+        chosen.write(model, half / chosen.file)
+        difference = largest_difference(model, chosen.load(half / chosen.file))
+        model.config.save_pretrained(half)
+        tokenizer.save_pretrained(half)
+    return Exported(output / chosen.file, type(model).__name__, difference)
+
+
+def _load(source: str) -> PreTrainedModel:
+    model = load_as_saved(source)
+    if not isinstance(model, InhibiDistilBertPreTrainedModel):
+        raise ValueError(
+            f"{source!r} is a {type(model).__name__}: only InhibiDistilBERT can be exported; inhibit convert makes one "
+            "of a DistilBERT, BERT or RoBERTa teacher"
+        )
+    if type(model).__name__ not in (saved_by := model.config.architectures or []):
+        raise ValueError(f"{source!r} was saved by {', '.join(saved_by)}, which is not a class of this package")
+    return model.float()

@@ -1,0 +1,75 @@
+"""ONNX, for ONNX Runtime and whatever else reads it.
+
+By torch's exporter itself: the one of transformers, which wraps it, takes no graph of our own for an operator and has
+changed its interface within the versions that are supported here.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from .format import Format, Run
+from .plain import with_plain_attention
+from .tracing import Tensors, Traceable, dynamic_axes, sample_inputs
+
+
+@torch.no_grad()
+def _write(model: PreTrainedModel, file: Path) -> None:
+    from .onnx_sums import OPSET, TRANSLATIONS, onnx_sums
+
+    inputs = next(sample_inputs(model))
+    traceable = Traceable(with_plain_attention(model, onnx_sums)).eval()
+    with _quiet():
+        program = torch.onnx.export(
+            traceable,
+            kwargs=inputs,
+            dynamic_shapes=dynamic_axes(model),
+            input_names=list(inputs),
+            output_names=list(traceable(**inputs)),
+            opset_version=OPSET,
+            custom_translation_table=TRANSLATIONS,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(file)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what the exporter says about itself, about names of axes and about packages that nothing here needs."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", "# The axis name")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _load(file: Path) -> Run:
+    """Runs in ONNX Runtime on the processor, with as many threads as torch."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: Tensors) -> Tensors:
+        found = session.run(names, {name: value.numpy() for name, value in inputs.items()})
+        return dict(zip(names, map(torch.from_numpy, found), strict=True))
+
+    return run
+
+
+ONNX = Format("onnx", "model.onnx", ("onnx", "onnxscript", "onnxruntime"), _write, _load)

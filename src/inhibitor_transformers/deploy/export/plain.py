@@ -1,0 +1,78 @@
+"""Inhibitor attention in plain operators, put in place of the engines of a model that is to leave Python.
+
+    H = η (n₀/n)^ρ · Σ_{j∈J} shrink(v_j, relu(s (d_j − Σ_l w_l d_l) + δ)),   d_j = Σ|q − k_j|,   s = γ/√D,   w_l = 1/n
+
+The sum is where the formats differ: what is fast in ONNX Runtime (`onnx_sums`) is not what is fast in torch
+(`torch_sums`).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ...attention import InhibitorScalars
+from ...models.inhibidistilbert import InhibiDistilBertPreTrainedModel
+
+
+class ShrunkenSums(Protocol):
+    """Σ_j shrink(v_j, z_j) over the valid keys, and the scores z that it needs."""
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        valid: Tensor,
+        share: Tensor,
+        slope: Tensor,
+        shift: Tensor,
+        signed: bool,
+    ) -> Tensor:
+        """(B, H, N, D) of queries, keys and values (B, H, N, D) float32.
+
+        valid: (B, N) bool. share: (B, N), how much each key counts in the mean that is subtracted. slope and shift:
+        (H,), γ/√D and δ.
+        """
+
+
+class PlainAttention(nn.Module):
+    """The self-attention of a layer, with its weights, in plain operators; to be traced, not to be trained."""
+
+    def __init__(self, original: Any, sums: ShrunkenSums) -> None:
+        super().__init__()
+        self.q_lin, self.k_lin, self.v_lin, self.out_lin = (
+            original.q_lin,
+            original.k_lin,
+            original.v_lin,
+            original.out_lin,
+        )
+        self.inhibitor, self.config, self.sums = original.inhibitor, original.config, sums
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor, **kwargs: Any) -> tuple[Tensor, None]:
+        """As DistilBERT's self-attention: (B, N, dim) for hidden states (B, N, dim) and a (B, N) bool mask."""
+        config, scalars = self.config, self.inhibitor
+        heads = (*hidden_states.shape[:-1], config.n_heads, config.dim // config.n_heads)
+        q, k, v = (of(hidden_states).view(heads).transpose(1, 2) for of in (self.q_lin, self.k_lin, self.v_lin))
+        valid = attention_mask.to(q.dtype)
+        count = valid.sum(-1, keepdim=True).clamp(min=1)
+        share = valid / count if config.inhibitor_center == "mean" else torch.zeros_like(valid)
+        slope = scalars.gamma / math.sqrt(heads[-1])
+        context = self.sums(q, k, v, attention_mask, share, slope, scalars.delta, config.inhibitor_signed)
+        length = (scalars.length_reference / count)[:, None, None] ** scalars.length_exponent[:, None, None]
+        context = context * (scalars.eta[:, None, None] * length)
+        return self.out_lin(context.transpose(1, 2).reshape(hidden_states.shape)), None
+
+
+def with_plain_attention(model: InhibiDistilBertPreTrainedModel, sums: ShrunkenSums) -> InhibiDistilBertPreTrainedModel:
+    """A copy of `model` whose attention is `PlainAttention`. Raises ValueError for a model that is quantised."""
+    copied = copy.deepcopy(model)
+    for block in copied.base_model.transformer.layer:
+        if not isinstance(block.attention.inhibitor, InhibitorScalars):
+            raise ValueError("a quantised model cannot be exported; export the model that it was made from")
+        block.attention = PlainAttention(block.attention, sums)
+    return copied

@@ -1,0 +1,47 @@
+"""Whether what was exported computes what the model computes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from transformers import PreTrainedModel
+
+from .format import Run
+from .tracing import Tensors, sample_inputs
+
+# Of the largest number of an output. Two orders of adding up float32 differ by some 1e-6 of it after six layers of 384.
+TOLERANCE = 1e-4
+
+
+@torch.no_grad()
+def largest_difference(model: PreTrainedModel, run: Run) -> float:
+    """The largest difference between the outputs of `model` and `run`, over the largest number of that output.
+
+    On batches of several sizes, lengths and paddings. Raises ValueError if it exceeds TOLERANCE, or if names or shapes
+    differ.
+    """
+    differences: dict[str, float] = {}
+    sizes: dict[str, float] = {}
+    for inputs in sample_inputs(model):
+        found, expected = run(inputs), dict(model(**inputs))
+        if (ours := _shapes(found)) != (theirs := _shapes(expected)):
+            shape = tuple(inputs["input_ids"].shape)
+            raise ValueError(f"for input of shape {shape} the exported model returns {ours}, the model {theirs}")
+        for name, there in expected.items():
+            difference = (found[name] - there).abs().max().item()
+            if not difference <= differences.get(name, 0.0):  # nor is NaN
+                differences[name] = difference
+            sizes[name] = max(sizes.get(name, 0.0), there.abs().max().item())
+    relative = {name: difference / sizes[name] if sizes[name] else math.inf for name, difference in differences.items()}
+    for name, difference in relative.items():
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"the exported model is not the model: {name} differs by {difference:.1e} of its largest number, "
+                f"allowed is {TOLERANCE:.0e}; nothing was written"
+            )
+    return max(relative.values(), default=0.0)
+
+
+def _shapes(outputs: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in outputs.items()}
