@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -220,3 +224,34 @@ class TestRun:
 def test_the_published_studies_are_valid(file):
     built = StudyConfig(**yaml.safe_load(file.read_text(encoding="utf-8")))
     assert {row.control for row in built.rows.values()} - {None}
+
+
+_KILLED_STUDY = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from inhibitor_transformers.distill.study.run import end_with_parent
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_workers_end_with_the_study(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(_KILLED_STUDY)
+    study = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert study.stdout is not None
+    worker = int(study.stdout.readline())
+    study.kill()
+    study.wait()
+    try:
+        psutil.Process(worker).wait(60)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.TimeoutExpired:
+        pytest.fail("the worker goes on")

@@ -7,11 +7,13 @@ OUT/<task>/<model>/lr-0.0001/seed-0/           one fine-tuning; results.json in 
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import redirect_stderr, redirect_stdout
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ def run_study(
     study = Study(config, output)
     failed: dict[Cell, str] = {}
     running: dict[Future[str], Cell] = {}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         while True:
             waiting = [c for c in study.pending() if c not in failed and c not in running.values()]
             for cell in waiting[: jobs - len(running)]:
@@ -65,6 +67,18 @@ def run_study(
     if failed:
         raise RuntimeError(f"{len(failed)} fine-tunings failed; the first, {next(iter(failed.items()))}")
     return study
+
+
+def end_with_parent() -> None:
+    """In a worker: end when the study is killed, or it would go on writing beside the next one."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait_for_it() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_it, daemon=True).start()
 
 
 def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str:
