@@ -62,10 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(threads)
         report.line(f"\n## Attention, {threads} thread(s)\n\n{machine()}, {library.isa}, {clock_name()}.")
         best = announce_ceiling(report, library.isa, threads)
+        best_int8 = announce_integer_ceiling(report, library.integer_isa, threads)
         report.line(LEGEND.rstrip())
-        operation_tables(
-            report, measure_all(options), best, best_of_integers(report, library.integer_isa, threads), threads
-        )
+        operation_tables(report, measure_all(options), best, best_int8, threads)
         if len(library.isas) > 1 and not options.isa and not options.quick:
             instruction_set_tables(report, options)
 
@@ -147,7 +146,7 @@ def announce_ceiling(report: Report, isa: str, threads: int) -> float:
     return max(rates.values(), default=0.0)
 
 
-def best_of_integers(report: Report, isa: str, threads: int) -> float:
+def announce_integer_ceiling(report: Report, isa: str, threads: int) -> float:
     rate = integer_ceiling(isa, threads)
     if rate:
         report.line(f"With bytes ({isa}): min + multiply-add {rate / 1e9:.1f}.")

@@ -31,6 +31,7 @@ struct IntegerForward {
       k_sums = take<int32_t>(arena, size.keys);
       magnitudes = take<uint32_t>(arena, size.groups * size.value_dim);
       signs = take<uint32_t>(arena, size.groups * size.value_dim);
+      v_sums = take<int32_t>(arena, size.value_dim);
       q = take<uint32_t>(arena, kBlock * size.padded_words);
       q_sums = take<int32_t>(arena, kBlock);
       s = take<int32_t>(arena, kBlock * size.row);
@@ -43,7 +44,7 @@ struct IntegerForward {
     static T* take(Arena& arena, int64_t count) {
       return reinterpret_cast<T*>(arena.take(count));
     }
-    int32_t *index, *k_sums, *q_sums, *s, *sums;
+    int32_t *index, *k_sums, *v_sums, *q_sums, *s, *sums;
     float *hidden, *factor;
     typename P::Features features;
     uint32_t *panels, *magnitudes, *signs, *q;
@@ -74,7 +75,7 @@ struct IntegerForward {
     P::keys(P::P::head(call.key, b, kv_head), call.key.stride[2], s.index, n, call.dim, s.features, size, s.panels,
             s.k_sums);
     P::values(P::P::head(call.value, b, kv_head), call.value.stride[2], s.index, n, call.value_dim,
-              c.value_inverse_step[kv_head], call.is_signed, size, s.magnitudes, s.signs);
+              c.value_inverse_step[kv_head], call.is_signed, size, s.magnitudes, s.signs, s.v_sums);
     return n;
   }
 
@@ -101,18 +102,19 @@ struct IntegerForward {
       s.factor[i] = factors[count];
     }
     IntegerInhibit<V>::block(s.z, size.narrow_row, rows, s.magnitudes, s.signs, size.value_dim, (n + G - 1) / G, s.sums);
-    for (int64_t i = 0; i < rows; ++i) write_row(c, s.sums + i * size.value_dim, s.factor[i], b, h, first + i);
+    for (int64_t i = 0; i < rows; ++i) write_row(c, s.v_sums, s.sums + i * size.value_dim, s.factor[i], b, h, first + i);
   }
 
-  static void write_row(const IntegerCall& c, const int32_t* sums, float factor, int64_t b, int64_t h, int64_t i) {
+  // What is left of the values: all of them without what the scores take away.
+  static void write_row(const IntegerCall& c, const int32_t* all, const int32_t* taken, float factor, int64_t b, int64_t h, int64_t i) {
     const InhibitorCall& call = c.call;
     if (c.sums) {
       int32_t* out = c.sums + ((b * call.heads + h) * call.queries + i) * call.value_dim;
-      for (int64_t d = 0; d < call.value_dim; ++d) out[d] = sums[d];
+      for (int64_t d = 0; d < call.value_dim; ++d) out[d] = all[d] - taken[d];
       return;
     }
     float* out = const_cast<float*>(P::P::head(call.out, b, h)) + i * call.out.stride[2];
-    for (int64_t d = 0; d < call.value_dim; ++d) out[d] = static_cast<float>(sums[d]) * factor;
+    for (int64_t d = 0; d < call.value_dim; ++d) out[d] = static_cast<float>(all[d] - taken[d]) * factor;
   }
 };
 

@@ -93,9 +93,11 @@ struct IntegerPack {
     }
   }
 
-  // Packs the n values of `index`: magnitudes (unsigned: of the positive ones) and signs, G keys per word.
+  // Packs the n values of `index`: magnitudes (unsigned: of the positive ones) and signs, G keys per word; sums[d] is the
+  // sum of all levels of feature d.
   static void values(const float* v, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float inverse,
-                     bool is_signed, const Sizes& size, uint32_t* magnitudes, uint32_t* signs) {
+                     bool is_signed, const Sizes& size, uint32_t* magnitudes, uint32_t* signs, int32_t* sums) {
+    for (int64_t d = 0; d < size.value_dim; d += L) V::store(sums + d, V::zero());
     const FVec top = F::set(static_cast<float>(V::kValueTop)), factor = F::set(inverse);
     const FVec bottom = is_signed ? F::set(-static_cast<float>(V::kValueTop)) : F::zero();
     const Vec low = V::set((1 << V::kBits) - 1);
@@ -108,8 +110,10 @@ struct IntegerPack {
           const Vec whole = V::rint(F::min(F::max(level, bottom), top));
           levels = V::bit_or(levels, V::shift_left(V::bit_and(whole, low), g * V::kBits));
         }
-        V::store(magnitudes + j / G * size.value_dim + d, V::magnitudes(levels));
-        V::store(signs + j / G * size.value_dim + d, V::signs(levels));
+        const Vec magnitude = V::magnitudes(levels), sign = V::signs(levels);
+        V::store(magnitudes + j / G * size.value_dim + d, magnitude);
+        V::store(signs + j / G * size.value_dim + d, sign);
+        V::store(sums + d, V::dot(V::load(sums + d), magnitude, sign));
       }
     }
   }

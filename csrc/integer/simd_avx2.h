@@ -57,7 +57,6 @@ struct Int8Avx2 : Avx2Lanes {
   static Vec magnitudes(Vec a) { return _mm256_abs_epi8(a); }
   static Vec signs(Vec a) { return _mm256_sign_epi8(_mm256_set1_epi8(1), a); }
   static Vec min(Vec a, Vec b) { return _mm256_min_epu8(a, b); }
-  static Vec subtract(Vec a, Vec b) { return _mm256_subs_epu8(a, b); }
   // The sums of two products must fit 16 bits: 2 x 255 x 64 does, which is why weights end at 64.
   static Vec dot(Vec acc, Vec u, Vec s) {
     return add(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
@@ -83,7 +82,6 @@ struct Int16Avx2 : Avx2Lanes {
   static Vec magnitudes(Vec a) { return _mm256_abs_epi16(a); }
   static Vec signs(Vec a) { return _mm256_sign_epi16(_mm256_set1_epi16(1), a); }
   static Vec min(Vec a, Vec b) { return _mm256_min_epu16(a, b); }
-  static Vec subtract(Vec a, Vec b) { return _mm256_subs_epu16(a, b); }
   static Vec dot(Vec acc, Vec u, Vec s) { return add(acc, _mm256_madd_epi16(u, s)); }
   static void store_narrow(Element* p, Vec x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words(x)); }
   // The same with a product of 64 bits.

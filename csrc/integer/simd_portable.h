@@ -103,14 +103,6 @@ struct Int8Portable : PortableLanes {
     return to<Vec>(x < y ? x : y);
 #endif
   }
-  static Vec subtract(Vec a, Vec b) {
-#if defined(__SSE2__)
-    return to<Vec>(_mm_subs_epu8(to<__m128i>(a), to<__m128i>(b)));
-#else
-    const Bytes x = to<Bytes>(a), y = to<Bytes>(b);
-    return to<Vec>((x > y ? x : y) - y);
-#endif
-  }
   // Products of even and of odd bytes apart; both, and their sum, fit 16 bits (255 x 64 x 2).
   static Vec dot(Vec acc, Vec u, Vec s) {
     const UnsignedWords unsigned_words = to<UnsignedWords>(u);
@@ -153,14 +145,6 @@ struct Int16Portable : PortableLanes {
 #else
     const Words x = to<Words>(a), y = to<Words>(b);
     return to<Vec>(x < y ? x : y);
-#endif
-  }
-  static Vec subtract(Vec a, Vec b) {
-#if defined(__SSE2__)
-    return to<Vec>(_mm_subs_epu16(to<__m128i>(a), to<__m128i>(b)));
-#else
-    const Words x = to<Words>(a), y = to<Words>(b);
-    return to<Vec>((x > y ? x : y) - y);
 #endif
   }
   static Vec dot(Vec acc, Vec u, Vec s) {

@@ -49,7 +49,6 @@ struct Int8Vnni : VnniLanes {
     return _mm512_max_epi8(_mm512_min_epi8(a, _mm512_set1_epi8(1)), _mm512_set1_epi8(-1));
   }
   static Vec min(Vec a, Vec b) { return _mm512_min_epu8(a, b); }
-  static Vec subtract(Vec a, Vec b) { return _mm512_subs_epu8(a, b); }
   static Vec dot(Vec acc, Vec u, Vec s) { return _mm512_dpbusd_epi32(acc, u, s); }
   static void store_narrow(Element* p, Vec x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
@@ -73,7 +72,6 @@ struct Int16Vnni : VnniLanes {
     return _mm512_max_epi16(_mm512_min_epi16(a, _mm512_set1_epi16(1)), _mm512_set1_epi16(-1));
   }
   static Vec min(Vec a, Vec b) { return _mm512_min_epu16(a, b); }
-  static Vec subtract(Vec a, Vec b) { return _mm512_subs_epu16(a, b); }
   static Vec dot(Vec acc, Vec u, Vec s) { return _mm512_dpwssd_epi32(acc, u, s); }
   static void store_narrow(Element* p, Vec x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));

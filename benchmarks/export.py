@@ -1,0 +1,188 @@
+"""Times attention, and whole models, outside Python: the exported forms against each other and against softmax.
+
+    python benchmarks/export.py [--shape 1,128 1,512 8,128] [--layers 6] [--compile] [--seconds 5] [--output FILE]
+
+One thread, CPU seconds of the thread. Attention has 12 heads of 64, models have DistilBERT's sizes; weights, scores and
+tokens are random. Memory is what a call allocates above its inputs and results, every malloc counted, with ONNX
+Runtime's arena off (it keeps what it once took); not measured without Linux with glibc and a compiler. Needs the extra
+`onnx`; with --compile, forms compiled by torch.compile (Inductor) as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from compiler import shared_library
+from gate import require_green_tests
+from report import Report, machine, progress
+from tensors import gaussian
+from timing import Budget, clock_name, interleave
+from torch import Tensor, nn
+from transformers import DistilBertConfig, DistilBertModel
+
+from inhibitor_transformers import InhibiDistilBertModel
+from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention, reference
+from inhibitor_transformers.deploy.export.onnx_format import write_onnx
+from inhibitor_transformers.deploy.export.onnx_sums import onnx_sums
+from inhibitor_transformers.deploy.export.plain import plain_attention, with_plain_attention
+from inhibitor_transformers.deploy.export.torch_sums import torch_sums
+from inhibitor_transformers.deploy.export.tracing import Traceable
+
+HEADS, DIM = 12, 64
+SIDES = [
+    "torch: softmax", "torch: engine", "torch: cdist", "torch: broadcast",
+    "ONNX Runtime: softmax", "ONNX Runtime: scan", "ONNX Runtime: broadcast",
+]  # fmt: skip
+COMPILED = ["torch.compile: cdist", "torch.compile: broadcast"]
+Call = Callable[..., Any]
+Shape = tuple[int, int]  # batch, length
+
+
+class Attention(nn.Module):
+    """One of the forms as a module of (B, H, N, D) tensors and a (B, N) mask."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form, self.scalars = form, InhibitorScalars(HEADS, gamma=0.3, delta=0.1, length_exponent=0.5)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor) -> Tensor:
+        if self.form == "softmax":
+            return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=valid[:, None, None, :])
+        if self.form == "engine":
+            return inhibitor_attention(q, k, v, **self.scalars.as_arguments(), key_padding_mask=valid)
+        if self.form == "broadcast":
+            given = {name: getattr(self.scalars, name)[:, None, None] for name in self.scalars.initial}
+            options = {"length_reference": 64.0, "signed": True, "center": "mean"}
+            return reference.attend(q, k, v, valid[:, None, None, :], **given, **options)
+        sums = {"scan": onnx_sums, "cdist": torch_sums}[self.form]
+        return plain_attention(sums, q, k, v, valid, self.scalars, signed=True, center="mean")
+
+
+def tensors(batch: int, length: int) -> tuple[Tensor, ...]:
+    q, k, v, _ = gaussian(batch, HEADS, length, DIM)
+    return q, k, v, torch.ones(batch, length, dtype=torch.bool)
+
+
+def in_onnx_runtime(file: Path, *, arena: bool = True) -> Call:
+    """What runs `file` on one thread and takes torch tensors."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.enable_cpu_mem_arena = 1, arena
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return lambda *given: session.run(None, {n: t.numpy() for n, t in zip(names, given, strict=True)})
+
+
+def attention_side(side: str, folder: Path, *, arena: bool = True) -> Call:
+    """ "ONNX Runtime: scan", "torch: cdist", "torch.compile: broadcast" and so on."""
+    where, form = side.split(": ")
+    module = Attention(form).eval().requires_grad_(False)
+    if where == "ONNX Runtime":
+        file = folder / f"{form}.onnx"
+        if not file.exists():
+            axes = {name: {0: "batch", 2: "length"} for name in "qkv"} | {"valid": {0: "batch", 1: "length"}}
+            write_onnx(module, dict(zip(axes, tensors(2, 37), strict=True)), axes, ["context"], file)
+        return in_onnx_runtime(file, arena=arena)
+    return torch.compile(module, dynamic=True) if where == "torch.compile" else module
+
+
+def models(layers: int, folder: Path) -> dict[str, Call]:
+    """DistilBERT and the inhibitor model made from it, in torch and in ONNX Runtime."""
+    torch.manual_seed(0)
+    config = DistilBertConfig(n_layers=layers, attn_implementation="sdpa")
+    softmax = DistilBertModel(config).eval().requires_grad_(False)
+    inhibitor = InhibiDistilBertModel.from_teacher(softmax).eval().requires_grad_(False)
+    sides: dict[str, Call] = {"torch: softmax": softmax, "torch: inhibitor": inhibitor}
+    inputs = dict.fromkeys(("input_ids", "attention_mask"), torch.ones(2, 7, dtype=torch.long))
+    axes = {name: {0: "batch", 1: "length"} for name in inputs}
+    for name, model in {"softmax": softmax, "inhibitor": with_plain_attention(inhibitor, onnx_sums)}.items():
+        progress(f"exporting {name}")
+        write_onnx(Traceable(model).eval(), inputs, axes, ["last_hidden_state"], folder / f"{name}.onnx")
+        sides[f"ONNX Runtime: {name}"] = in_onnx_runtime(folder / f"{name}.onnx")
+    return sides
+
+
+def extra_memory(side: str, shapes: list[Shape], folder: Path) -> list[str]:
+    """MiB of one call for each shape, in a fresh process."""
+    library = shared_library("allocations.cpp") if sys.platform == "linux" else None
+    if library is None or side in COMPILED:
+        return ["-"] * len(shapes)
+    listed = [f"{batch},{length}" for batch, length in shapes]
+    command = [sys.executable, str(Path(__file__)), "--memory-of", side, str(folder), "--shape", *listed]
+    run = subprocess.run(command, env=os.environ | {"LD_PRELOAD": str(library)}, check=True, capture_output=True)
+    return [f"{int(number) / 2**20:.1f}" for number in run.stdout.split()]
+
+
+def count_memory(side: str, shapes: list[Shape], folder: Path) -> None:
+    counter = ctypes.CDLL(None)
+    counter.allocations_peak.restype = ctypes.c_int64
+    call = attention_side(side, folder, arena=False)
+    call(*tensors(1, 4))
+    for shape in shapes:
+        inputs = tensors(*shape)
+        counter.allocations_forget()
+        counter.allocations_restart_peak()
+        result = call(*inputs)
+        print(counter.allocations_peak() - (result if isinstance(result, Tensor) else result[0]).nbytes)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    shapes, budget = options.shape, Budget(3, options.seconds)
+    if options.memory_of:
+        count_memory(options.memory_of[0], shapes, Path(options.memory_of[1]))
+        return
+    require_green_tests()
+    report, columns = Report(options.output), [f"{batch} × {length}" for batch, length in shapes]
+    with TemporaryDirectory() as name:
+        folder, sides = Path(name), SIDES + (COMPILED if options.compile else [])
+        attention = {side: attention_side(side, folder) for side in sides}
+        report.line(f"\n## Attention, {HEADS} heads of {DIM}\n\n{machine()}, one thread, {clock_name()}.")
+        report.line("\nMilliseconds of the fastest call / MiB above inputs and result.")
+        report.header(["", *columns])
+        times = [timed(attention, tensors(*shape), budget) for shape in shapes]
+        for side in sides:
+            memory = extra_memory(side, shapes, folder)
+            report.row([side, *(f"{t[side]} / {m}" for t, m in zip(times, memory, strict=True))])
+        if options.layers:
+            report.line(f"\n## Models of {options.layers} layers, 768 wide\n\nMilliseconds of the fastest call.")
+            whole = models(options.layers, folder)
+            report.header(["", *columns])
+            times = [timed(whole, (torch.randint(1000, 30000, s), torch.ones(s).long()), budget) for s in shapes]
+            for side in whole:
+                report.row([side, *(t[side] for t in times)])
+
+
+def timed(sides: dict[str, Call], inputs: tuple[Tensor, ...], budget: Budget) -> dict[str, str]:
+    progress(f"shape {tuple(inputs[0].shape)}")
+    times = interleave({side: partial(call, *inputs) for side, call in sides.items()}, budget)
+    return {side: f"{1e3 * summary.minimum:.1f}" for side, summary in times.items()}
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shape = {"type": lambda text: tuple(map(int, text.split(","))), "metavar": "BATCH,LENGTH"}
+    parser.add_argument("--shape", nargs="+", default=[(1, 128), (1, 512), (8, 128)], **shape)
+    parser.add_argument("--layers", type=int, default=6, help="of the models; 0: attention alone")
+    parser.add_argument("--compile", action="store_true", help="also what torch.compile makes of the forms")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each shape, after three rounds")
+    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
