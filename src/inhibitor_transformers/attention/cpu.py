@@ -31,7 +31,8 @@ def describe() -> str:
         library = native.kernels()
     except native.UnavailableError:
         return what
-    return f"{what}; instruction set {library.isa} of {', '.join(library.isas)}; threads: {library.threading}"
+    sets = f"instruction set {library.isa} of {', '.join(library.isas)}, integers {library.integer_isa}"
+    return f"{what}; {sets}; threads: {library.threading}"
 
 
 def refuses(call: AttentionCall) -> str | None:
