@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from .format import Format, Run
@@ -22,17 +23,29 @@ from .tracing import Tensors, Traceable, dynamic_axes, sample_inputs
 
 @torch.no_grad()
 def _write(model: PreTrainedModel, file: Path) -> None:
-    from .onnx_sums import OPSET, TRANSLATIONS, onnx_sums
+    from .onnx_sums import onnx_sums
 
     inputs = next(sample_inputs(model))
-    traceable = Traceable(with_plain_attention(model, onnx_sums)).eval()
+    outputs = list(Traceable(model)(**inputs))
+    write_onnx(Traceable(with_plain_attention(model, onnx_sums)).eval(), inputs, dynamic_axes(model), outputs, file)
+
+
+def write_onnx(
+    module: nn.Module, inputs: Tensors, axes: dict[str, dict[int, str]], outputs: list[str], file: Path
+) -> None:
+    """Write a module to `file`.
+
+    inputs: examples by the names of the module's arguments. axes: names of the dynamic axes of each. outputs: names.
+    """
+    from .onnx_sums import OPSET, TRANSLATIONS
+
     with _quiet():
         program = torch.onnx.export(
-            traceable,
+            module,
             kwargs=inputs,
-            dynamic_shapes=dynamic_axes(model),
+            dynamic_shapes=axes,
             input_names=list(inputs),
-            output_names=list(traceable(**inputs)),
+            output_names=outputs,
             opset_version=OPSET,
             custom_translation_table=TRANSLATIONS,
             verbose=False,

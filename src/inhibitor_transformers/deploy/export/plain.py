@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...attention import InhibitorScalars
+from ...attention.call import Center
 from ...models.inhibidistilbert import InhibiDistilBertPreTrainedModel
 
 
@@ -40,31 +41,43 @@ class ShrunkenSums(Protocol):
         """
 
 
+def plain_attention(
+    sums: ShrunkenSums,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    valid: Tensor,
+    scalars: InhibitorScalars,
+    *,
+    signed: bool,
+    center: Center,
+) -> Tensor:
+    """What `inhibitor_attention` gives for (B, H, N, D) float32 and a (B, N) bool mask, in plain operators."""
+    members = valid.to(query.dtype)
+    count = members.sum(-1, keepdim=True).clamp(min=1)
+    share = members / count if center == "mean" else torch.zeros_like(members)
+    slope = scalars.gamma / math.sqrt(query.shape[-1])
+    context = sums(query, key, value, valid, share, slope, scalars.delta, signed)
+    length = (scalars.length_reference / count)[:, None, None] ** scalars.length_exponent[:, None, None]
+    return context * (scalars.eta[:, None, None] * length)
+
+
 class PlainAttention(nn.Module):
     """The self-attention of a layer, with its weights, in plain operators; to be traced, not to be trained."""
 
     def __init__(self, original: Any, sums: ShrunkenSums) -> None:
         super().__init__()
-        self.q_lin, self.k_lin, self.v_lin, self.out_lin = (
-            original.q_lin,
-            original.k_lin,
-            original.v_lin,
-            original.out_lin,
-        )
-        self.inhibitor, self.config, self.sums = original.inhibitor, original.config, sums
+        self.q_lin, self.k_lin, self.v_lin = original.q_lin, original.k_lin, original.v_lin
+        self.inhibitor, self.out_lin = original.inhibitor, original.out_lin
+        self.config, self.sums = original.config, sums
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor, **kwargs: Any) -> tuple[Tensor, None]:
         """As DistilBERT's self-attention: (B, N, dim) for hidden states (B, N, dim) and a (B, N) bool mask."""
-        config, scalars = self.config, self.inhibitor
+        config = self.config
         heads = (*hidden_states.shape[:-1], config.n_heads, config.dim // config.n_heads)
         q, k, v = (of(hidden_states).view(heads).transpose(1, 2) for of in (self.q_lin, self.k_lin, self.v_lin))
-        valid = attention_mask.to(q.dtype)
-        count = valid.sum(-1, keepdim=True).clamp(min=1)
-        share = valid / count if config.inhibitor_center == "mean" else torch.zeros_like(valid)
-        slope = scalars.gamma / math.sqrt(heads[-1])
-        context = self.sums(q, k, v, attention_mask, share, slope, scalars.delta, config.inhibitor_signed)
-        length = (scalars.length_reference / count)[:, None, None] ** scalars.length_exponent[:, None, None]
-        context = context * (scalars.eta[:, None, None] * length)
+        options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
+        context = plain_attention(self.sums, q, k, v, attention_mask, self.inhibitor, **options)
         return self.out_lin(context.transpose(1, 2).reshape(hidden_states.shape)), None
 
 
