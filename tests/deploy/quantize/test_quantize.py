@@ -75,6 +75,10 @@ def test_padding_is_not_calibrated_on(student):
     assert all(torch.equal(a, b) for a, b in zip(before.buffers(), after.buffers(), strict=True))
 
 
+def test_texts_are_cut_to_what_the_model_reads(student):
+    quantize(student, [" ".join(TEXTS)], bert_tokenizer(), max_length=10_000)
+
+
 def test_segments_are_read(student):
     assert student.config.type_vocab_size == 2
     made = quantize(student, TEXTS[:20], bert_tokenizer())

@@ -9,9 +9,13 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from inhibitor_transformers import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel
+from inhibitor_transformers import (
+    InhibiDistilBertForMaskedLM,
+    InhibiDistilBertForSequenceClassification,
+    InhibiDistilBertModel,
+)
 from inhibitor_transformers.attention.integer import IntegerInhibitor
 from inhibitor_transformers.deploy.quantize import quantize
 from inhibitor_transformers.models import InhibitorIntegersConfig
@@ -87,6 +91,17 @@ def test_with_a_head(tmp_path):
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         assert torch.equal(again(**inputs()).logits, model(**inputs()).logits)
+
+
+def test_with_tied_embeddings(tmp_path):
+    model = quantized(InhibiDistilBertForMaskedLM)
+    saved(model, tmp_path)
+    again = AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
+    assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
+    with torch.no_grad():
+        assert torch.equal(again(**inputs()).logits, model(**inputs()).logits)
+    with pytest.raises(ValueError, match="project its output too"):
+        quantized(InhibiDistilBertForMaskedLM, embeddings=True)
 
 
 def test_padding_changes_no_bit(folder):

@@ -54,7 +54,12 @@ def quantize(
     _check(model)
     if not texts:
         raise ValueError("quantize needs texts to calibrate on")
-    batches = as_batches(texts, tokenizer, max_length=max_length, batch_size=batch_size)
+    if embeddings and model.get_output_embeddings() is not None:
+        raise ValueError(
+            f"the word embeddings of {type(model).__name__} project its output too: leave them as they are"
+        )
+    length = min(max_length, model.config.max_position_embeddings)
+    batches = as_batches(texts, tokenizer, max_length=length, batch_size=batch_size)
     made = copy.deepcopy(model).cpu().float().eval()
     if linears:
         quantize_linears(made, batches)
