@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from transformers import PreTrainedModel
 
@@ -21,26 +19,27 @@ def largest_difference(model: PreTrainedModel, run: Run) -> float:
     On batches of several sizes, lengths and paddings. Raises ValueError if it exceeds TOLERANCE, or if names or shapes
     differ.
     """
-    differences: dict[str, float] = {}
-    sizes: dict[str, float] = {}
+    zero = torch.zeros(())
+    differences: Tensors = {}
+    sizes: Tensors = {}
     for inputs in sample_inputs(model):
         found, expected = run(inputs), dict(model(**inputs))
         if (ours := _shapes(found)) != (theirs := _shapes(expected)):
             shape = tuple(inputs["input_ids"].shape)
             raise ValueError(f"for input of shape {shape} the exported model returns {ours}, the model {theirs}")
-        for name, there in expected.items():
-            difference = (found[name] - there).abs().max().item()
-            if not difference <= differences.get(name, 0.0):  # nor is NaN
-                differences[name] = difference
-            sizes[name] = max(sizes.get(name, 0.0), there.abs().max().item())
-    relative = {name: difference / sizes[name] if sizes[name] else math.inf for name, difference in differences.items()}
-    for name, difference in relative.items():
-        if not difference <= TOLERANCE:
+        for name, there in expected.items():  # torch.maximum: a NaN stays
+            differences[name] = torch.maximum(differences.get(name, zero), (found[name] - there).abs().max())
+            sizes[name] = torch.maximum(sizes.get(name, zero), there.abs().max())
+    largest = 0.0
+    for name, difference in differences.items():
+        relative = (difference / sizes[name]).item() if difference else 0.0
+        if not relative <= TOLERANCE:
             raise ValueError(
-                f"the exported model is not the model: {name} differs by {difference:.1e} of its largest number, "
+                f"the exported model is not the model: {name} differs by {relative:.1e} of its largest number, "
                 f"allowed is {TOLERANCE:.0e}; nothing was written"
             )
-    return max(relative.values(), default=0.0)
+        largest = max(largest, relative)
+    return largest
 
 
 def _shapes(outputs: Tensors) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,39 @@
+"""`inhibit export`; what it writes is tested in tests/deploy/export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Inhibit
+
+
+def test_a_package_of_torch(inhibit: Inhibit, student: str, tmp_path: Path) -> None:
+    done = inhibit("export", student, tmp_path / "out", "--format", "torch", "--threads", "1")
+    assert done.status == 0, done.err
+    assert done.err == ""
+    first, second = done.out.splitlines()
+    assert first.startswith(f"InhibiDistilBertModel exported to {tmp_path / 'out' / 'model.pt2'} (")
+    assert second.startswith("largest difference from the model: ")
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_onnx_is_the_default(inhibit: Inhibit, student: str, tmp_path: Path) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="needs the extra onnx: pip install 'inhibitor-transformers[onnx]'")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    done = inhibit("export", student, tmp_path / "out", "--overwrite")
+    assert done.status == 0, done.err
+    assert done.err == ""
+    assert (tmp_path / "out" / "model.onnx").is_file()
+    assert not (tmp_path / "out" / "old").exists()
+
+
+def test_refusals_are_one_line(refused: Callable[..., str], teacher: str, student: str, tmp_path: Path) -> None:
+    assert "only InhibiDistilBERT can be exported" in refused("export", teacher, tmp_path / "out", "--format", "torch")
+    assert "exists; add --overwrite" in refused("export", student, student, "--format", "torch")
+    assert "--format must be one of onnx, torch" in refused("export", student, tmp_path / "out", "--format", "gguf")
+    assert not (tmp_path / "out").exists()
