@@ -49,7 +49,7 @@ Shape = tuple[int, int]  # batch, length
 
 
 class Attention(nn.Module):
-    """One of the forms as a module of (B, H, N, D) tensors and a (B, N) mask."""
+    """One of the forms as a module of (B, H, N, D) tensors and a (B, N) mask; "engine" is what serves in Python."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
@@ -103,7 +103,9 @@ def models(layers: int, folder: Path) -> dict[str, Call]:
     config = DistilBertConfig(n_layers=layers, attn_implementation="sdpa")
     softmax = DistilBertModel(config).eval().requires_grad_(False)
     inhibitor = InhibiDistilBertModel.from_teacher(softmax).eval().requires_grad_(False)
+    package = with_plain_attention(inhibitor, torch_sums)
     sides: dict[str, Call] = {"torch: softmax": softmax, "torch: inhibitor": inhibitor}
+    sides["torch: inhibitor, as its package computes"] = package
     inputs = dict.fromkeys(("input_ids", "attention_mask"), torch.ones(2, 7, dtype=torch.long))
     axes = {name: {0: "batch", 1: "length"} for name in inputs}
     for name, model in {"softmax": softmax, "inhibitor": with_plain_attention(inhibitor, onnx_sums)}.items():
@@ -137,33 +139,44 @@ def count_memory(side: str, shapes: list[Shape], folder: Path) -> None:
         print(counter.allocations_peak() - (result if isinstance(result, Tensor) else result[0]).nbytes)
 
 
+@torch.no_grad()
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
-    shapes, budget = options.shape, Budget(3, options.seconds)
     if options.memory_of:
-        count_memory(options.memory_of[0], shapes, Path(options.memory_of[1]))
+        count_memory(options.memory_of[0], options.shape, Path(options.memory_of[1]))
         return
     require_green_tests()
-    report, columns = Report(options.output), [f"{batch} × {length}" for batch, length in shapes]
-    with TemporaryDirectory() as name:
-        folder, sides = Path(name), SIDES + (COMPILED if options.compile else [])
-        attention = {side: attention_side(side, folder) for side in sides}
-        report.line(f"\n## Attention, {HEADS} heads of {DIM}\n\n{machine()}, one thread, {clock_name()}.")
-        report.line("\nMilliseconds of the fastest call / MiB above inputs and result.")
-        report.header(["", *columns])
-        times = [timed(attention, tensors(*shape), budget) for shape in shapes]
-        for side in sides:
-            memory = extra_memory(side, shapes, folder)
-            report.row([side, *(f"{t[side]} / {m}" for t, m in zip(times, memory, strict=True))])
+    report, budget = Report(options.output), Budget(3, options.seconds)
+    report.line(f"{machine()}, one thread, {clock_name()}.")
+    with TemporaryDirectory() as folder:
+        attention_table(report, Path(folder), options.shape, SIDES + (COMPILED if options.compile else []), budget)
         if options.layers:
-            report.line(f"\n## Models of {options.layers} layers, 768 wide\n\nMilliseconds of the fastest call.")
-            whole = models(options.layers, folder)
-            report.header(["", *columns])
-            times = [timed(whole, (torch.randint(1000, 30000, s), torch.ones(s).long()), budget) for s in shapes]
-            for side in whole:
-                report.row([side, *(t[side] for t in times)])
+            model_table(report, Path(folder), options.shape, options.layers, budget)
+
+
+def attention_table(report: Report, folder: Path, shapes: list[Shape], sides: list[str], budget: Budget) -> None:
+    attention = {side: attention_side(side, folder) for side in sides}
+    times = [timed(attention, tensors(*shape), budget) for shape in shapes]
+    report.line(f"\n## Attention, {HEADS} heads of {DIM}")
+    report.line("\nMilliseconds of the fastest call / MiB above inputs and result.")
+    report.header(["", *columns(shapes)])
+    for side in sides:
+        memory = extra_memory(side, shapes, folder)
+        report.row([side, *(f"{t[side]} / {m}" for t, m in zip(times, memory, strict=True))])
+
+
+def model_table(report: Report, folder: Path, shapes: list[Shape], layers: int, budget: Budget) -> None:
+    whole = models(layers, folder)
+    times = [timed(whole, (torch.randint(1000, 30000, s), torch.ones(s).long()), budget) for s in shapes]
+    report.line(f"\n## Models, {layers} layers, 768 wide\n\nMilliseconds of the fastest call.")
+    report.header(["", *columns(shapes)])
+    for side in whole:
+        report.row([side, *(t[side] for t in times)])
+
+
+def columns(shapes: list[Shape]) -> list[str]:
+    return [f"{batch} × {length}" for batch, length in shapes]
 
 
 def timed(sides: dict[str, Call], inputs: tuple[Tensor, ...], budget: Budget) -> dict[str, str]:

@@ -1,0 +1,59 @@
+"""The benchmark of exported forms runs on tiny shapes; its forms compute the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.benchmarks.test_benchmarks import Script, tables
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package, reason="needs the extra onnx: pip install 'inhibitor-transformers[onnx]'")
+
+
+@pytest.fixture
+def export(script: Script, monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = script("export")
+    monkeypatch.setattr(module, "require_green_tests", lambda: None)
+    monkeypatch.setattr(module, "HEADS", 2)
+    monkeypatch.setattr(module, "DIM", 4)
+    return module
+
+
+def test_forms_compute_the_same(export: Any, tmp_path: Path) -> None:
+    q, k, v, valid = export.tensors(2, 19)
+    valid[1, 9:] = False
+    sides = [side for side in export.SIDES if not side.endswith("softmax")]
+    with torch.no_grad():
+        found = {side: export.attention_side(side, tmp_path)(q, k, v, valid) for side in sides}
+    there = found["torch: engine"]
+    for side, context in found.items():
+        context = context if isinstance(context, torch.Tensor) else torch.from_numpy(context[0])
+        torch.testing.assert_close(context, there, atol=1e-4, rtol=1e-4, msg=side)
+
+
+def test_tables(export: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    threads, output = torch.get_num_threads(), tmp_path / "table.md"
+    monkeypatch.setattr(export, "extra_memory", lambda side, shapes, _: ["0.5"] * len(shapes))
+    monkeypatch.setattr(export, "models", lambda *_: {"torch: a": lambda *_: None, "torch: b": lambda *_: None})
+    try:
+        export.main(["--shape", "1,5", "2,17", "--seconds", "0", "--output", str(output)])
+    finally:
+        torch.set_num_threads(threads)
+    attention, models = tables(output)
+    assert [row[0] for row in attention[1:]] == export.SIDES
+    assert attention[0][1:] == ["1 × 5", "2 × 17"]
+    assert all(re.fullmatch(r"\d+\.\d / 0\.5", cell) for row in attention[1:] for cell in row[1:])
+    assert [row[0] for row in models[1:]] == ["torch: a", "torch: b"]
+
+
+def test_memory_is_counted(export: Any, tmp_path: Path) -> None:
+    """In a fresh process, with the heads and features of the script."""
+    (broadcast,) = export.extra_memory("torch: broadcast", [(1, 32)], tmp_path)
+    if broadcast == "-":
+        pytest.skip("needs Linux with glibc and a compiler")
+    assert float(broadcast) >= 12 * 32 * 32 * 64 * 4 / 2**20
