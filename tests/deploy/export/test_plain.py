@@ -13,7 +13,8 @@ from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attenti
 from inhibitor_transformers.attention.call import CENTERS
 from inhibitor_transformers.deploy.export.plain import plain_attention, with_plain_attention
 from inhibitor_transformers.deploy.export.torch_sums import torch_sums
-from tests.deploy.export.cases import attention_inputs, expected, padding
+from tests.deploy.export.cases import attention_inputs, expected
+from tests.deploy.export.cases import padding as padded
 from tests.models.tiny import outputs_of, same_outputs, texts, tiny_student
 
 
@@ -26,7 +27,7 @@ def plain(qkv: list[Tensor], valid: Tensor, scalars: InhibitorScalars, **options
 @pytest.mark.parametrize("length", [1, 7, 64])
 def test_it_is_the_reference(length: int, signed: bool, center: str) -> None:
     qkv, scalars = attention_inputs(5, 3, length, 8)
-    valid = padding(5, length)
+    valid = padded(5, length)
     found = plain(qkv, valid, scalars, signed=signed, center=center)
     there = expected(qkv, valid, scalars, signed=signed, center=center)
     torch.testing.assert_close(found.double(), there, atol=1e-6 * there.abs().max().item(), rtol=1e-5)
@@ -46,7 +47,7 @@ def test_many_keys_of_which_nearly_nothing_is_left_cost_no_digits() -> None:
 
 def test_what_a_masked_key_holds_is_never_read() -> None:
     qkv, scalars = attention_inputs(3, 2, 9, 4)
-    valid = padding(3, 9)
+    valid = padded(3, 9)
     poisoned = [qkv[0], *(t.masked_fill(~valid[:, None, :, None], float("nan")) for t in qkv[1:])]
     assert torch.equal(plain(poisoned, valid, scalars), plain(qkv, valid, scalars))
 
@@ -62,12 +63,13 @@ def test_no_tensor_has_an_element_for_each_query_key_and_feature() -> None:
 
     qkv, scalars = attention_inputs(1, 1, 64, 8)
     with Watch():
-        plain(qkv, padding(1, 64), scalars)
+        plain(qkv, padded(1, 64), scalars)
     assert max(sizes) == 64 * 64
 
 
-def test_a_model_keeps_its_attention() -> None:
-    model, inputs = tiny_student(), texts()
+@pytest.mark.parametrize("padding", [True, False])
+def test_a_model_keeps_its_attention(padding: bool) -> None:
+    model, inputs = tiny_student(), texts(padding=padding)
     before = outputs_of(model, **inputs)
     made = with_plain_attention(model, torch_sums)
     assert same_outputs(outputs_of(model, **inputs), before)

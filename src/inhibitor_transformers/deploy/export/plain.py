@@ -71,8 +71,12 @@ class PlainAttention(nn.Module):
         self.inhibitor, self.out_lin = original.inhibitor, original.out_lin
         self.config, self.sums = original.config, sums
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor, **kwargs: Any) -> tuple[Tensor, None]:
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
         """As DistilBERT's self-attention: (B, N, dim) for hidden states (B, N, dim) and a (B, N) bool mask."""
+        if attention_mask is None:  # when nothing is padded; a trace always has a mask
+            attention_mask = hidden_states.new_ones(hidden_states.shape[:2], dtype=torch.bool)
         config = self.config
         heads = (*hidden_states.shape[:-1], config.n_heads, config.dim // config.n_heads)
         q, k, v = (of(hidden_states).view(heads).transpose(1, 2) for of in (self.q_lin, self.k_lin, self.v_lin))
