@@ -185,7 +185,8 @@ def test_help_needs_neither_torch_nor_transformers():
     code = """
 import sys
 from inhibitor_transformers.cli import main
-for command in ([], ["distill"], ["finetune"], ["evaluate"], ["convert"], ["quickstart"], ["quantize"], ["export"], ["env"]):
+commands = ["distill", "finetune", "evaluate", "convert", "quickstart", "quantize", "export", "env"]
+for command in ([], *([name] for name in commands)):
     sys.argv = ["inhibit", *command, "--help"]
     try:
         main()
