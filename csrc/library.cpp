@@ -61,17 +61,19 @@ void integer_item(const void* context, int64_t item, float* scratch) {
 
 struct LevelsContext {
   const float* x;
-  int64_t n;
-  float inverse, zero;
+  int64_t rows, features;
+  const float* inverse;
+  float zero;
   uint8_t* out;
 };
 
-constexpr int64_t kLevelsPerItem = 1 << 15;
+constexpr int64_t kRowsPerItem = 32;
 
 void levels_item(const void* context, int64_t item, float*) {
   const auto& c = *static_cast<const LevelsContext*>(context);
-  const int64_t first = item * kLevelsPerItem, left = c.n - first;
-  g_integer->levels(c.x + first, left < kLevelsPerItem ? left : kLevelsPerItem, c.inverse, c.zero, c.out + first);
+  const int64_t first = item * kRowsPerItem, end = first + kRowsPerItem;
+  for (int64_t i = first; i < end && i < c.rows; ++i)
+    g_integer->levels(c.x + i * c.features, c.features, c.inverse, c.zero, c.out + i * c.features);
 }
 
 void backward_item(const void* context, int64_t item, float* scratch) {
@@ -135,10 +137,10 @@ INHIBITOR_API int64_t inhibitor_integer_forward(const IntegerCall* call) {
   return run_items(k->items(*call), call->call.threads, k->scratch(*call), integer_item, &context) ? 0 : 1;
 }
 
-// out = clip(rint(x * inverse) + zero, 0, 255) of n contiguous numbers.
-INHIBITOR_API int64_t inhibitor_levels(const float* x, int64_t n, float inverse, float zero, uint8_t* out,
-                                       int64_t threads) {
-  const LevelsContext context{x, n, inverse, zero, out};
-  const int64_t items = (n + kLevelsPerItem - 1) / kLevelsPerItem;
+// out = clip(rint(x * inverse) + zero, 0, 255) of contiguous rows, `inverse` per feature.
+INHIBITOR_API int64_t inhibitor_levels(const float* x, int64_t rows, int64_t features, const float* inverse, float zero,
+                                       uint8_t* out, int64_t threads) {
+  const LevelsContext context{x, rows, features, inverse, zero, out};
+  const int64_t items = (rows + kRowsPerItem - 1) / kRowsPerItem;
   return run_items(items, threads, 1, levels_item, &context) ? 0 : 1;
 }

@@ -3,7 +3,7 @@
 python experiments/quantization.py sts-zero-shot runs/minilm runs/control
 python experiments/quantization.py sst2 runs/tasks/sst2/student/lr-0.0001/seed-0
 
-Calibrated on texts of WikiText-2 (zero-shot) or on sentences of the task's training examples. Softmax models (with the
+Calibrated on texts of WikiText-2 (zero-shot) or on the task's training examples. Softmax models (with the
 names of DistilBERT, as `inhibit convert --dot-product` makes them) get the same 8-bit linear layers.
 """
 
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from inhibitor_transformers.cli.options import quiet
 from inhibitor_transformers.deploy.quantize import quantize, quantize_linears
-from inhibitor_transformers.deploy.quantize.quantize import as_batches
+from inhibitor_transformers.deploy.quantize.quantize import Texts, as_batches
 from inhibitor_transformers.measure.report import Table, markdown_table
 from inhibitor_transformers.measure.similarity import sts_spearman
 from inhibitor_transformers.measure.task_score import score_task
@@ -36,7 +36,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def variants(model: PreTrainedModel, texts: list[str], tokenizer: Any) -> Iterator[tuple[str, PreTrainedModel]]:
+def variants(model: PreTrainedModel, texts: Texts, tokenizer: Any) -> Iterator[tuple[str, PreTrainedModel]]:
     yield "float32", model
     linear = copy.deepcopy(model)
     quantize_linears(linear, as_batches(texts, tokenizer, max_length=LENGTH))
@@ -46,16 +46,17 @@ def variants(model: PreTrainedModel, texts: list[str], tokenizer: Any) -> Iterat
             yield name, quantize(model, texts, tokenizer, max_length=LENGTH, **settings)
 
 
-def zero_shot(given: Any) -> tuple[list[str], Callable[[Any, Any], float]]:
+def zero_shot(given: Any) -> tuple[Texts, Callable[[Any, Any], float]]:
     """Texts to calibrate on, and the score."""
     pairs = load_task("stsb", given.data).evaluation["validation"][:]
     texts = load_texts(given.data / "wikitext-2", max_texts=TEXTS, seed=0)
     return texts, lambda model, tokenizer: sts_spearman(model, tokenizer, pairs, max_length=LENGTH)
 
 
-def of_task(given: Any) -> tuple[list[str], Callable[[Any, Any], float]]:
+def of_task(given: Any) -> tuple[Texts, Callable[[Any, Any], float]]:
     data = load_task(given.task, given.data)
-    texts = list(data.train[: TEXTS // len(data.task.text_columns)][data.task.text_columns[0]])
+    columns = [data.train[:TEXTS][name] for name in data.task.text_columns]
+    texts = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
 
     def score(model: Any, tokenizer: Any) -> float:
         scores = next(iter(score_task(model, tokenizer, data, max_length=LENGTH).values()))

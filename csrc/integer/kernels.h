@@ -14,7 +14,7 @@ struct IntegerKernels {
 struct IntegerSet {
   const char* name;
   IntegerKernels int8, int16;
-  void (*levels)(const float* x, int64_t n, float inverse, float zero, uint8_t* out);
+  void (*levels)(const float* x, int64_t n, const float* inverse, float zero, uint8_t* out);
 };
 
 extern const IntegerSet kIntegerPortable;

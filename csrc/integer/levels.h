@@ -10,15 +10,17 @@ struct Levels {
   using F = typename V::Float;
   static constexpr int L = V::kLanes;
 
-  // out = clip(rint(x * inverse) + zero, 0, 255) of n numbers; NaN becomes the lowest level.
-  static void run(const float* x, int64_t n, float inverse, float zero, uint8_t* out) {
-    const typename F::Vec factor = F::set(inverse), low = F::set(0.0f - zero), high = F::set(255.0f - zero);
+  // out = clip(rint(x * inverse) + zero, 0, 255) of n features, each with its own `inverse`; NaN becomes the lowest level.
+  static void run(const float* x, int64_t n, const float* inverse, float zero, uint8_t* out) {
+    const typename F::Vec low = F::set(0.0f - zero), high = F::set(255.0f - zero);
     const typename V::Vec shift = V::set(static_cast<int32_t>(zero));
     int64_t i = 0;
-    for (; i + L <= n; i += L) V::store_narrow(out + i, level(F::load(x + i), factor, low, high, shift));
+    for (; i + L <= n; i += L)
+      V::store_narrow(out + i, level(F::load(x + i), F::load(inverse + i), low, high, shift));
     if (i == n) return;
     uint8_t last[L];
-    V::store_narrow(last, level(F::load_first(x + i, static_cast<int>(n - i)), factor, low, high, shift));
+    const int left = static_cast<int>(n - i);
+    V::store_narrow(last, level(F::load_first(x + i, left), F::load_first(inverse + i, left), low, high, shift));
     for (int64_t j = i; j < n; ++j) out[j] = last[j - i];
   }
 

@@ -62,9 +62,12 @@ class Library:
         if self.handle.inhibitor_integer_forward(call) != 0:
             raise MemoryError("integer inhibitor attention: no memory for the scratch of one thread")
 
-    def levels(self, x: int, count: int, inverse: float, zero: float, out: int) -> None:
-        """uint8 at address `out` from float32 at address `x`, both contiguous. Raises MemoryError."""
-        if self.handle.inhibitor_levels(x, count, inverse, zero, out, threads()) != 0:
+    def levels(self, x: int, rows: int, features: int, inverse: int, zero: float, out: int) -> None:
+        """uint8 at address `out` from float32 at `x`, both contiguous, with float32 per feature at `inverse`.
+
+        Raises MemoryError.
+        """
+        if self.handle.inhibitor_levels(x, rows, features, inverse, zero, out, threads()) != 0:
             raise MemoryError("levels: no memory for the scratch of one thread")
 
     @property
@@ -167,7 +170,7 @@ def _open(path: Path) -> ctypes.CDLL:
         getattr(handle, name).restype = c_int64
         getattr(handle, name).argtypes = [c_char_p]
     handle.inhibitor_levels.restype = c_int64
-    handle.inhibitor_levels.argtypes = [c_void_p, c_int64, c_float, c_float, c_void_p, c_int64]
+    handle.inhibitor_levels.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_float, c_void_p, c_int64]
     return handle
 
 

@@ -79,6 +79,17 @@ def test_texts_are_cut_to_what_the_model_reads(student):
     quantize(student, [" ".join(TEXTS)], bert_tokenizer(), max_length=10_000)
 
 
+def test_layers_that_read_the_same_share_their_steps(student):
+    made = quantize(student, TEXTS[:20], bert_tokenizer())
+    for block in made.transformer.layer:
+        q, k, v = (getattr(block.attention, name) for name in ("q_lin", "k_lin", "v_lin"))
+        for other in (k, v):
+            assert torch.equal(q.input_step, other.input_step)
+            assert q.input_zero_point == other.input_zero_point
+        assert len(set(q.input_step.tolist())) > 1
+        assert len(set(block.ffn.lin2.input_step.tolist())) == 1
+
+
 def test_segments_are_read(student):
     assert student.config.type_vocab_size == 2
     made = quantize(student, TEXTS[:20], bert_tokenizer())

@@ -31,7 +31,16 @@ def test_the_range_is_that_of_all_batches():
     watched = InputRange()
     for value in (1.0, -5.0, 2.0):
         watched.add(torch.full((4, 3), value))
-    assert (watched.low, watched.high) == (-5.0, 2.0)
+    assert watched.low.tolist() == [-5.0] * 3
+    assert watched.high.tolist() == [2.0] * 3
+
+
+def test_sizes_are_shared_between_inputs_and_weights():
+    watched = InputRange()
+    watched.add(torch.tensor([[1.0, -100.0]]))
+    sizes = watched.sizes(torch.ones(4, 2))
+    assert torch.allclose(sizes, torch.tensor([1.0, 100**0.7]))
+    assert watched.best(sizes)[0] < -3
 
 
 def test_what_cannot_be_a_range():

@@ -28,7 +28,7 @@ def test_the_product_is_that_of_the_integers(bias, size):
     levels = layer.input_levels(x)
     assert levels.dtype == torch.uint8
     whole = (levels.long() - layer.input_zero_point.long()) @ layer.weight.long().T
-    expected = whole.double() * (layer.input_scale.double() * layer.weight_scale.double())
+    expected = whole.double() * layer.weight_scale.double()
     expected += 0 if layer.bias is None else layer.bias.double()
     assert torch.allclose(layer(x).double(), expected, rtol=1e-5, atol=1e-5)
 
@@ -38,6 +38,25 @@ def test_near_the_float_layer():
     x = torch.randn(100, 256).clamp(-3, 4)
     error = (layer(x) - linear(x)).norm() / linear(x).norm()
     assert error < 0.02
+
+
+@torch.no_grad()
+def test_features_of_different_sizes():
+    torch.manual_seed(0)
+    linear, sizes = nn.Linear(256, 64), torch.logspace(-2, 1, 256)
+    x = torch.randn(100, 256).clamp(-3, 3) * sizes
+    error = {}
+    for name, own in (("one step", None), ("own steps", sizes)):
+        high = float((x if own is None else x / own).abs().max())
+        layer = Int8Linear.from_linear(linear, -high, high, own)
+        error[name] = float((layer(x) - linear(x)).norm() / linear(x).norm())
+    assert error["own steps"] < 0.02
+    small = nn.Linear(256, 64)  # where the small features count
+    small.weight.data = linear.weight.data / sizes
+    exact = small(x)
+    ours = Int8Linear.from_linear(small, -3.0, 3.0, sizes)(x)
+    theirs = Int8Linear.from_linear(small, -30.0, 30.0)(x)
+    assert (ours - exact).norm() < 0.1 * (theirs - exact).norm()
 
 
 def test_a_row_depends_on_itself_alone():

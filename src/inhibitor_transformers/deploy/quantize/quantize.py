@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,12 +22,13 @@ from .attention import HeadInputs
 from .ranges import InputRange
 
 Batch = dict[str, Tensor]
+Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 
 @torch.no_grad()
 def quantize(
     model: PreTrainedModel,
-    texts: Sequence[str],
+    texts: Texts,
     tokenizer: PreTrainedTokenizerBase,
     *,
     bits: Bits = 8,
@@ -40,7 +41,7 @@ def quantize(
 
     Args:
         model: the float model, in evaluation mode afterwards as before; it is not changed.
-        texts: some dozens to hundreds of texts like those that will be read.
+        texts: some dozens to hundreds of texts, or of pairs of texts, like those that will be read.
         tokenizer: the model's.
         bits: of the attention, 8 or 16.
         linears: whether the linear layers of all blocks get 8-bit weights and inputs.
@@ -72,7 +73,7 @@ def quantize(
 
 
 def as_batches(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_size: int = 16
+    texts: Texts, tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_size: int = 16
 ) -> list[Batch]:
     """Tokens of all texts, padded within each batch."""
     return [
@@ -92,12 +93,28 @@ def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
 
     with _watching({module: watch(name) for name, module in names.items()}, before=True) as read:
         _read(model, batches, read)
-    for name, linear in names.items():
+    for together in _by_input(names):
         try:
-            replace(model, name, Int8Linear.from_linear(linear, *ranges[name].best()))
+            sizes = None if together[0].endswith("lin2") else _sizes(together, names, ranges)
+            for name in together:
+                replace(model, name, Int8Linear.from_linear(names[name], *ranges[name].best(sizes), sizes))
         except ValueError as error:
-            raise ValueError(f"{name} cannot be quantised: {error}") from error
+            raise ValueError(f"{together[0]} cannot be quantised: {error}") from error
     join(model)
+
+
+def _by_input(names: Iterable[str]) -> list[list[str]]:
+    """Layers that read the same tensor: q, k and v of each block; every other one by itself."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        parent, _, last = name.rpartition(".")
+        groups.setdefault(parent if last in ("q_lin", "k_lin", "v_lin") else name, []).append(name)
+    return list(groups.values())
+
+
+def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str, InputRange]) -> Tensor:
+    """Sizes of the features that all of these layers read. (What `lin2` reads is written by oneDNN, with one step.)"""
+    return ranges[together[0]].sizes(torch.cat([linears[name].weight for name in together]))
 
 
 @torch.no_grad()

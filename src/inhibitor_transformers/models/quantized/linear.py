@@ -27,7 +27,7 @@ class SharedInput:
         self.readers = readers
         self._last: tuple[weakref.ref[Tensor], Tensor, set[int]] | None = None
 
-    def levels(self, reader: object, x: Tensor, inverse_step: float, zero_point: int) -> Tensor:
+    def levels(self, reader: object, x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
         if self.readers == 1 or torch.compiler.is_compiling():
             return levels(x, inverse_step, zero_point)
         last = self._last
@@ -43,9 +43,12 @@ class SharedInput:
 
 
 class Int8Linear(nn.Module):
-    """y = s·Σ(x̂ − zero)·ŵ + b with one scale per output, and one fixed scale and zero point for all inputs.
+    """y = s·Σ(x̂ − zero)·ŵ + b with one scale per output and one per input feature, which the weights take over.
 
-    The input's scale is fixed when the layer is made, so that a row's result depends on that row alone, to the bit: not
+    Features of very different sizes would share one step badly; so each has its own, x̂ = rint(x/step) + zero, and ŵ are
+    the levels of w·step (the idea of SmoothQuant, arXiv 2211.10438, without a layer before that has to be changed).
+
+    The inputs' steps are fixed when the layer is made, so that a row's result depends on that row alone, to the bit: not
     on padding, nor on the other rows of its batch. On an x86 processor sums run in integers (oneDNN); elsewhere the
     same levels are multiplied in float32.
 
@@ -55,7 +58,7 @@ class Int8Linear(nn.Module):
 
     weight: Tensor
     weight_scale: Tensor
-    input_scale: Tensor
+    input_step: Tensor
     input_zero_point: Tensor
     bias: Tensor | None
 
@@ -64,24 +67,27 @@ class Int8Linear(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.register_buffer("weight", torch.zeros((out_features, in_features), dtype=torch.int8))
         self.register_buffer("weight_scale", torch.ones(out_features))
-        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("input_step", torch.ones(in_features))
         self.register_buffer("input_zero_point", torch.zeros((), dtype=torch.int32))
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
         self.shared = SharedInput()
         self._packed: _Packed | None = None
 
     @classmethod
-    def from_linear(cls, linear: nn.Linear, low: float, high: float) -> Int8Linear:
-        """The layer for inputs in [low, high]; what lies outside is clipped. Raises ValueError for an empty range."""
+    def from_linear(cls, linear: nn.Linear, low: float, high: float, sizes: Tensor | None = None) -> Int8Linear:
+        """The layer for inputs in [low, high], or where `sizes` (in_features,) are given in [low, high] times these.
+
+        What lies outside is clipped. Raises ValueError for an empty range.
+        """
         low, high = min(low, 0.0), max(high, 0.0)  # zero is a level: padding and ReLU stay exact
         if not 0.0 < high - low < float("inf"):
             raise ValueError(f"a range of inputs must be finite and not empty, got [{low}, {high}]")
         layer = cls(linear.in_features, linear.out_features, linear.bias is not None)
-        weight = linear.weight.detach().float().cpu()
+        layer.input_step = (torch.ones(linear.in_features) if sizes is None else sizes.float()) * ((high - low) / TOP)
+        weight = linear.weight.detach().float().cpu() * layer.input_step
         layer.weight_scale = (weight.abs().amax(1) / _LARGEST_WEIGHT).clamp_min(torch.finfo(torch.float32).tiny)
         layer.weight = (weight / layer.weight_scale[:, None]).round().to(torch.int8)
-        layer.input_scale = torch.tensor((high - low) / TOP, dtype=torch.float32)
-        zero = round(-low / float(layer.input_scale))
+        zero = round(-low / (high - low) * TOP)
         layer.input_zero_point = torch.tensor(min(max(zero, 0), TOP), dtype=torch.int32)
         layer.bias = None if linear.bias is None else linear.bias.detach().float().cpu().clone()
         return layer
@@ -105,8 +111,8 @@ class Int8Linear(nn.Module):
     def product_for(self, x: Tensor, follower: Int8Linear) -> Tensor:
         """Levels to the follower's levels, with GELU between: what fits in a cache is not written as float32."""
         packed, after = self._pack(), follower._pack()
-        if packed.weight is None:
-            return follower.input_levels(F.gelu(packed.in_float(self, x)))
+        if packed.weight is None or after.step is None:
+            return follower.input_levels(F.gelu(self.product(x)))
         return packed.onednn(self, x, after.step, after.zero_point, torch.uint8, "gelu")
 
     def _pack(self) -> _Packed:
@@ -131,8 +137,9 @@ class _Packed:
 
     def __init__(self, layer: Int8Linear) -> None:
         self.source = layer.weight
-        self.step, self.zero_point = float(layer.input_scale), int(layer.input_zero_point)
-        self.inverse_step = float(1.0 / layer.input_scale)
+        self.inverse_step, self.zero_point = 1.0 / layer.input_step, int(layer.input_zero_point)
+        first = float(layer.input_step[0])
+        self.step = first if bool((layer.input_step == first).all()) else None  # what oneDNN can write for this layer
         self.zero_points = torch.zeros(layer.out_features, dtype=torch.int64)
         self.weight: Tensor | None = None
         if layer.weight.device.type == "cpu" and has_onednn():
@@ -140,14 +147,14 @@ class _Packed:
 
     def onednn(self, layer: Int8Linear, x: Tensor, step: float, zero: int, dtype: torch.dtype, post_op: str) -> Tensor:
         out: Tensor = torch.ops.onednn.qlinear_pointwise(
-            *(x, self.step, self.zero_point),
+            *(x, 1.0, self.zero_point),
             *(self.weight, layer.weight_scale, self.zero_points, layer.bias),
             *(step, zero, dtype, post_op, [], "none" if post_op == "gelu" else ""),
         )
         return out
 
     def in_float(self, layer: Int8Linear, x: Tensor) -> Tensor:
-        x = (x.float() - self.zero_point) * self.step
+        x = x.float() - self.zero_point
         return F.linear(x, layer.weight * layer.weight_scale[:, None], layer.bias)
 
 
