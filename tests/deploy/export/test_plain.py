@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention
@@ -75,10 +75,3 @@ def test_a_model_keeps_its_attention(padding: bool) -> None:
     assert same_outputs(outputs_of(model, **inputs), before)
     torch.testing.assert_close(outputs_of(made, **inputs), before)
     assert made.state_dict().keys() == model.state_dict().keys()
-
-
-def test_a_quantised_model_is_refused() -> None:
-    model = tiny_student()
-    model.transformer.layer[1].attention.inhibitor = nn.Identity()
-    with pytest.raises(ValueError, match="a quantised model cannot be exported; export the model that it was made"):
-        with_plain_attention(model, torch_sums)
