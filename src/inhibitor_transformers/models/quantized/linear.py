@@ -48,8 +48,8 @@ class Int8Linear(nn.Module):
     Features of very different sizes would share one step badly; so each has its own, x̂ = rint(x/step) + zero, and ŵ are
     the levels of w·step (the idea of SmoothQuant, arXiv 2211.10438, without a layer before that has to be changed).
 
-    The inputs' steps are fixed when the layer is made, so that a row's result depends on that row alone, to the bit: not
-    on padding, nor on the other rows of its batch. On an x86 processor sums run in integers (oneDNN); elsewhere the
+    The inputs' steps are fixed when the layer is made, so that a row's result depends on that row alone, to the bit,
+    and not on padding or the other rows of its batch. On an x86 processor sums run in integers (oneDNN); elsewhere the
     same levels are multiplied in float32.
 
     Args:
