@@ -62,13 +62,13 @@ def test_the_file_holds_title_and_rows(tmp_path):
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     file = tmp_path / "scores.json"
     write_scores(file, "old", {})
-    original = Path.write_text
+    original = Path.write_bytes
 
-    def torn(self, text, **kwargs):
-        original(self, text[: len(text) // 2], **kwargs)
+    def torn(self, data, **kwargs):
+        original(self, data[: len(data) // 2], **kwargs)
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Path, "write_text", torn)
+    monkeypatch.setattr(Path, "write_bytes", torn)
     with pytest.raises(OSError, match="no space left"):
         write_scores(file, "new", ROWS)
     monkeypatch.undo()
