@@ -122,6 +122,20 @@ def test_quantized_models(script: Script, tmp_path: Path) -> None:
     assert "not measured" in output.read_text()
 
 
+@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="this torch has no FBGEMM")
+def test_linear_layers(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    linears, output = script("linears"), tmp_path / "table.md"
+    monkeypatch.setattr(linears, "SIZES", ((32, 48),))
+    before = torch.backends.quantized.engine
+    try:
+        linears.main(["--rows", "3", "4", "--seconds", "0", "--output", str(output)])
+    finally:
+        torch.backends.quantized.engine = before
+    (table,) = tables(output)
+    assert [row[:3] for row in table[1:]] == [["32", "48", "3"], ["32", "48", "4"]]
+    assert all(NUMBER.match(cell) for row in table[1:] for cell in row)
+
+
 def test_stages(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stages, engines, output = script("stages"), [], tmp_path / "table.md"
 

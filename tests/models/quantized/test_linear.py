@@ -128,7 +128,6 @@ class TestSharedInput:
 
     def test_three_readers_quantise_once(self, counted):
         layers = [made(seed=i)[1] for i in range(3)]
-        expected = []
         x = torch.randn(4, 40)
         expected = [layer(x) for layer in layers]
         shared = SharedInput(readers=3)
@@ -140,6 +139,16 @@ class TestSharedInput:
                 y = x * 1  # a new tensor each time, as hidden states are
                 assert all(torch.equal(layer(y), e) for layer, e in zip(layers, expected, strict=True))
         assert len(counted) == 3
+
+    def test_other_steps_get_levels_of_their_own(self, counted):
+        _, first = made()
+        _, second = made(high=9.0)
+        x = torch.randn(4, 40)
+        expected = [layer(x) for layer in (first, second)]
+        first.shared = second.shared = SharedInput(readers=3)
+        counted.clear()
+        assert all(torch.equal(layer(x), e) for layer, e in zip((first, second), expected, strict=True))
+        assert len(counted) == 2
 
     def test_a_changed_tensor_is_read_anew(self, counted):
         _, layer = made()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,23 +20,37 @@ def has_onednn() -> bool:
     return "onednn" in torch.backends.quantized.supported_engines and platform.machine() in ("x86_64", "AMD64")
 
 
+class _Read(NamedTuple):
+    """Levels that were made of a tensor, and who has had them."""
+
+    source: weakref.ref[Tensor]
+    inverse_step: Tensor
+    zero_point: int
+    levels: Tensor
+    readers: set[int]
+
+    def serves(self, reader: object, x: Tensor, inverse_step: Tensor, zero_point: int) -> bool:
+        # A reader that comes back reads anew: the tensor may have been changed in place since.
+        same = self.source() is x and id(reader) not in self.readers and self.zero_point == zero_point
+        return same and torch.equal(self.inverse_step, inverse_step)
+
+
 class SharedInput:
     """The levels of one tensor for all layers that read it, each once: queries, keys and values."""
 
     def __init__(self, readers: int = 1) -> None:
         self.readers = readers
-        self._last: tuple[weakref.ref[Tensor], Tensor, set[int]] | None = None
+        self._last: _Read | None = None
 
     def levels(self, reader: object, x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
         if self.readers == 1 or torch.compiler.is_compiling():
             return levels(x, inverse_step, zero_point)
         last = self._last
-        # A reader that comes back reads anew: the tensor may have been changed in place since.
-        if last is None or last[0]() is not x or id(reader) in last[2]:
-            last = (weakref.ref(x), levels(x, inverse_step, zero_point), set())
-        last[2].add(id(reader))
-        self._last = last if len(last[2]) < self.readers else None
-        return last[1]
+        if last is None or not last.serves(reader, x, inverse_step, zero_point):
+            last = _Read(weakref.ref(x), inverse_step, zero_point, levels(x, inverse_step, zero_point), set())
+        last.readers.add(id(reader))
+        self._last = last if len(last.readers) < self.readers else None
+        return last.levels
 
     def __reduce__(self) -> tuple[type[SharedInput], tuple[int]]:
         return SharedInput, (self.readers,)
