@@ -70,11 +70,11 @@ def test_opcheck(masked):
     args = arguments()
     if not masked:
         args = (*args[:7], None, None, *args[9:])
-    library.opcheck(torch.ops.inhibitor.cpu_forward.default, args)
-    out = torch.ops.inhibitor.cpu_forward(*args).detach()
+    library.opcheck(torch.ops.inhibitor.attention.default, args)
+    out = torch.ops.inhibitor.attention(*args).detach()
     grad = torch.randn_like(out)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    library.opcheck(torch.ops.inhibitor.cpu_backward.default, (grad, out, *args), test_utils=tests)
+    library.opcheck(torch.ops.inhibitor.attention_backward.default, (grad, out, *args), test_utils=tests)
 
 
 def layer(q, k, v, gamma, mask):
@@ -153,7 +153,7 @@ def test_exports_with_dynamic_shapes(masked):
     dims, of_mask = {0: batch, 2: length}, {0: batch, 1: length} if masked else None
     module = Layer()
     exported = torch.export.export(module, tensors(2, 17), dynamic_shapes=(dims, dims, dims, of_mask))
-    assert any(node.target is torch.ops.inhibitor.cpu_forward.default for node in exported.graph.nodes)
+    assert any(node.target is torch.ops.inhibitor.attention.default for node in exported.graph.nodes)
     for size in ((3, 40), (1, 5)):
         args = tensors(*size)
         assert torch.equal(exported.module()(*args), module(*args))

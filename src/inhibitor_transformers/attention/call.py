@@ -39,6 +39,10 @@ class MaskedTensors:
         """Query heads that share one key/value head."""
         return self.query.shape[1] // max(self.key.shape[1], 1)
 
+    def masks(self) -> tuple[Tensor | None, Tensor | None]:
+        """Key padding mask and attention mask."""
+        return self.key_padding_mask, self.attn_mask
+
     def valid_pairs(self) -> Tensor | None:
         """All masks as one bool tensor broadcastable to (B, H, Nq, Nk); None when all pairs count."""
         masks = []
@@ -74,6 +78,10 @@ class AttentionCall(MaskedTensors):
     def tensors(self) -> tuple[Tensor, ...]:
         """Every tensor through which a gradient can flow."""
         return (self.query, self.key, self.value, self.gamma, self.eta, self.delta, self.length_exponent)
+
+    def options(self) -> tuple[float, bool, bool, bool]:
+        """Length reference; whether causal, signed, centred."""
+        return self.length_reference, self.is_causal, self.signed, self.center == "mean"
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -1,24 +1,14 @@
-"""Tensors as the kernels take them: the C structure of a call, and the layout of results."""
+"""Tensors as the C++ kernels take them: the C structure of a call."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from . import native
-
-Tensors = tuple[Tensor, ...]
-Masks = tuple[Tensor | None, Tensor | None]  # key padding, attention
-Options = tuple[float, bool, bool, bool]  # length reference, causal, signed, centred
+from .layout import Masks, Options, Tensors
 
 _NO_SCALARS = (0,) * 8
 _NO_GRADIENTS = (0,) * 17
-
-
-def heads_last(like: Tensor, features: int) -> Tensor:
-    """An empty (B, H, N, features) whose memory is (B, N, H, features): merging the heads is then free."""
-    batch, heads, rows, _ = like.shape
-    strides = (rows * heads * features, features, heads * features, 1)
-    return like.new_empty_strided((batch, heads, rows, features), strides)
 
 
 def unit_stride(t: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from torch import Tensor, library
 
 from .. import native
 from ..call import MaskedTensors
-from ..cpu import is_plain
-from ..native_call import heads_last, pack_call, unit_stride
+from ..custom_op import is_plain
+from ..layout import heads_last
+from ..native_call import pack_call, unit_stride
 from .heads import IntegerHeads
 
 _ARRAYS = ("offset", "inverse_step", "weight", "value_inverse_step", "sign", "delta", "multiplier", "shift")
@@ -48,8 +49,7 @@ def _arguments(call: MaskedTensors, heads: IntegerHeads) -> Arguments:
     tensors = (call.query, call.key, call.value)
     inputs = [t if t.dtype == torch.float32 else t.to(torch.float32) for t in tensors]
     levels = [*(getattr(heads, name) for name in _ARRAYS), heads.factors(call.key.shape[2])]
-    masks = (call.key_padding_mask, call.attn_mask)
-    return inputs, levels, heads.bits, *masks, call.is_causal, call.signed, call.center == "mean"
+    return inputs, levels, heads.bits, *call.masks(), call.is_causal, call.signed, call.center == "mean"
 
 
 @library.custom_op("inhibitor::cpu_integer_forward", mutates_args=(), device_types="cpu")

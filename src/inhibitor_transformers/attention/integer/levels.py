@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, uint8
 
 from .. import native
-from ..cpu import is_plain
+from ..custom_op import is_plain
 
 TOP = 255
 

@@ -1,0 +1,211 @@
+"""Grids, scratch memory and arguments of the kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.runtime.errors import OutOfResources
+
+from ..layout import Masks, Options, Tensors, heads_last
+from .backward import key_value_kernel, query_kernel
+from .blocks import Blocks, choose, dim_block
+from .forward import forward_kernel
+
+# What all programs together may keep in scratch memory to save the distances of their blocks to all keys, in bytes:
+# about the second-level cache of a data-centre GPU. Beyond it distances are computed twice, and memory stops growing.
+CACHE_BYTES = 64 << 20
+
+
+def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> tuple[Tensor, Tensor | None]:
+    """H in the dtype of the query, and what `backward` needs if `saving`: (3, B, H, Nq) float32."""
+    call = _Call(tensors, masks, options)
+    query, value = call.query, call.value
+    out = heads_last(query, value.shape[-1])
+    saved = query.new_zeros((3, *query.shape[:3]), dtype=torch.float32) if saving else None
+    if call.is_empty:
+        return out.zero_(), saved
+
+    def run(blocks: Blocks) -> None:
+        cached = call.is_centered and call.may_cache(blocks, call.dim_block)
+        call.launch(
+            forward_kernel,
+            blocks,
+            per_head=call.queries,
+            scratch=call.scratch(blocks, cached, call.dim_block),
+            arguments={
+                "length_exponent": call.length_exponent,
+                "out": out,
+                "saved": saved,
+                "out_strides": out.stride(),
+                "log_length_reference": call.log_length_reference,
+                "IS_CENTERED": call.is_centered,
+                "CACHED": cached,
+                "KEYS": blocks.columns,
+            },
+        )
+
+    call.run("forward", run)
+    return out, saved
+
+
+def backward(
+    grad: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value in their dtype, of the scalars as (4, H) float32."""
+    call = _Call(tensors, masks, options)
+    gq, gk, gv = (heads_last(t, t.shape[-1]) for t in tensors[:3])
+    if call.is_empty:
+        return gq.zero_(), gk.zero_(), gv.zero_(), call.gamma.new_zeros((4, call.heads))
+    means = torch.empty_like(saved[0])
+    both_dims = call.dim_block + call.value_block
+    shares: list[Tensor] = []
+
+    def of_queries(blocks: Blocks) -> None:
+        cached = call.may_cache(blocks, both_dims)
+        count = call.count(blocks, call.queries)
+        shares[:] = [saved.new_empty((4, count))]
+        call.launch(
+            query_kernel,
+            blocks,
+            per_head=call.queries,
+            scratch=call.scratch(blocks, cached, both_dims),
+            arguments={
+                "grad": grad,
+                "saved": saved,
+                "grad_query": gq,
+                "grad_means": means,
+                "grad_scalars": shares[0],
+                "grad_strides": grad.stride(),
+                "grad_query_strides": gq.stride(),
+                "log_length_reference": call.log_length_reference,
+                "IS_CENTERED": call.is_centered,
+                "CACHED": cached,
+                "KEYS": blocks.columns,
+            },
+        )
+
+    def of_keys(blocks: Blocks) -> None:
+        call.launch(
+            key_value_kernel,
+            blocks,
+            per_head=call.keys,
+            heads=call.kv_heads,
+            scratch=both_dims * (blocks.rows + blocks.columns) + 2 * blocks.rows * blocks.columns,
+            arguments={
+                "grad": grad,
+                "saved": saved,
+                "grad_means": means,
+                "grad_key": gk,
+                "grad_value": gv,
+                "grad_strides": grad.stride(),
+                "grad_key_strides": gk.stride(),
+                "grad_value_strides": gv.stride(),
+                "rows_of_all": call.batch * call.heads * call.queries,
+                "QUERIES": blocks.columns,
+            },
+        )
+
+    call.run("query", of_queries)
+    call.run("key_value", of_keys)
+    return gq, gk, gv, shares[0].view(4, call.batch, call.heads, -1).sum((1, 3))
+
+
+class _Call:
+    """The sizes of a call and the arguments that all kernels take."""
+
+    def __init__(self, tensors: Tensors, masks: Masks, options: Options) -> None:
+        self.query, self.key, self.value, *scalars = tensors
+        self.gamma, self.eta, self.delta, self.length_exponent = (s.contiguous() for s in scalars)
+        self.batch, self.heads, self.queries, self.dim = self.query.shape
+        self.kv_heads, self.keys, self.value_dim = self.value.shape[1:]
+        length_reference, self.is_causal, self.is_signed, self.is_centered = options
+        self.log_length_reference = math.log2(length_reference)
+        self.dim_block, self.value_block = dim_block(self.dim), dim_block(self.value_dim)
+        self.is_empty = 0 in (*self.query.shape, self.keys, self.value_dim)
+        self.masks = tuple(None if mask is None else mask.view(torch.uint8) for mask in masks)
+
+    def count(self, blocks: Blocks, per_head: int, heads: int | None = None) -> int:
+        """Blocks of rows of all heads together."""
+        return self.batch * (self.heads if heads is None else heads) * triton.cdiv(per_head, blocks.rows)
+
+    def scratch(self, blocks: Blocks, cached: bool, dims: int) -> int:
+        """Floats of scratch memory for a program that walks through blocks of queries and tiles of keys."""
+        keys = triton.cdiv(self.keys, blocks.columns) * blocks.columns if cached else blocks.columns
+        return dims * (blocks.rows + blocks.columns) + blocks.rows * keys
+
+    def may_cache(self, blocks: Blocks, dims: int) -> bool:
+        programs = min(self.count(blocks, self.queries), _resident(self.query.device, blocks.programs))
+        return 4 * programs * self.scratch(blocks, True, dims) <= CACHE_BYTES
+
+    def run(self, kernel: str, run: Callable[[Blocks], None]) -> None:
+        """Run with the block sizes that were chosen for this kernel."""
+
+        def time_with(blocks: Blocks) -> float:
+            try:
+                run(blocks)  # compiles
+                return float(triton.testing.do_bench(lambda: run(blocks)))
+            except OutOfResources:
+                return math.inf
+
+        with torch.cuda.device_of(self.query):
+            run(choose(kernel, self.dim, self.value_dim, self.query.dtype, time_with))
+
+    def launch(
+        self,
+        kernel: Any,
+        blocks: Blocks,
+        *,
+        per_head: int,
+        scratch: int,
+        arguments: dict[str, Any],
+        heads: int | None = None,
+    ) -> None:
+        """`per_head`: rows of a head; `scratch`: floats for each program."""
+        count = self.count(blocks, per_head, heads)
+        programs = min(count, _resident(self.query.device, blocks.programs))
+        kernel[(programs,)](
+            query=self.query,
+            key=self.key,
+            value=self.value,
+            gamma=self.gamma,
+            eta=self.eta,
+            delta=self.delta,
+            key_mask=self.masks[0],
+            pair_mask=self.masks[1],
+            query_strides=self.query.stride(),
+            key_strides=self.key.stride(),
+            value_strides=self.value.stride(),
+            key_mask_strides=None if self.masks[0] is None else self.masks[0].stride(),
+            pair_mask_strides=None if self.masks[1] is None else self.masks[1].stride(),
+            heads=self.heads,
+            groups=self.heads // self.kv_heads,
+            queries=self.queries,
+            keys=self.keys,
+            blocks=count,
+            scratch=self.query.new_empty(programs * scratch, dtype=torch.float32),
+            scratch_size=scratch,
+            DIM=self.dim,
+            VALUE_DIM=self.value_dim,
+            IS_CAUSAL=self.is_causal,
+            IS_SIGNED=self.is_signed,
+            ROWS=blocks.rows,
+            LANES=blocks.lanes,
+            DIM_BLOCK=self.dim_block,
+            VALUE_BLOCK=self.value_block,
+            num_warps=blocks.warps,
+            **arguments,
+        )
+
+
+@cache
+def _resident(device: torch.device, per_multiprocessor: int) -> int:
+    """Programs that a device runs at once; in the interpreter, few enough that each takes several blocks."""
+    if device.type != "cuda":
+        return 3
+    return torch.cuda.get_device_properties(device).multi_processor_count * per_multiprocessor

@@ -1,0 +1,223 @@
+"""Device functions that the kernels share: tiles of pairs, and the scratch memory that loops walk through.
+
+A tile of R rows and C columns has the shape (C / LANES, R, LANES); column c is [c // LANES, :, c % LANES]. Triton deals
+the last dimension to neighbouring threads and the middle one to the remaining threads and warps, and leaves the first
+within a thread. So every thread holds a rectangle of the tile and reads one number for each of its rows and columns
+where a plain (R, C) tile would give it a single column, and one number to read for every pair.
+
+Triton cannot take a column out of a tile that is in registers. What a loop walks through lies in scratch memory of the
+program's own, [step, row]: small enough for the first-level cache. Whoever writes there puts barriers around it.
+
+All arithmetic is float32, whatever the inputs are.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+UNROLL = tl.constexpr(4)  # steps of a loop whose loads are issued together
+_ALL = tl.constexpr(tl.PropagateNan.ALL)
+
+
+@triton.jit
+def columns(COLUMNS: tl.constexpr, LANES: tl.constexpr):
+    """Numbers of a tile's columns, (COLUMNS / LANES, LANES)."""
+    return tl.arange(0, COLUMNS // LANES)[:, None] * LANES + tl.arange(0, LANES)[None, :]
+
+
+@triton.jit
+def int64(number):
+    """An index that may grow beyond 31 bits once it is multiplied by a stride."""
+    return tl.full((), 0, tl.int64) + number
+
+
+@triton.jit
+def of_head(pointer, strides, batch, head):
+    """Where the rows of one head begin."""
+    return pointer + batch * strides[0] + head * strides[1]
+
+
+@triton.jit
+def store_transposed(
+    to, rows_at, strides, first, rows, factor, FEATURES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    """to[feature, row] = factor[row] · rows_at[first + row, feature]; zero beyond the `rows` that there are."""
+    row, feature = tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    inside = ((first + row) < rows)[:, None] & (feature < FEATURES)[None, :]
+    offsets = int64(first + row)[:, None] * strides[2] + int64(feature)[None, :] * strides[3]
+    x = tl.load(rows_at + offsets, mask=inside, other=0.0).to(tl.float32)
+    tl.store(to + feature[None, :] * ROWS + row[:, None], x * factor[:, None])
+
+
+@triton.jit
+def load_tile(
+    rows_at, strides, first, rows, FEATURES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr
+):
+    """Rows as a tile whose columns are the features: (BLOCK / LANES, ROWS, LANES) in float32, zero outside."""
+    row, column = int64(first + tl.arange(0, ROWS))[None, :, None], columns(BLOCK, LANES)[:, None, :]
+    inside = (row < rows) & (column < FEATURES)
+    return tl.load(rows_at + row * strides[2] + column * strides[3], mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def store_tile(
+    tile, to, strides, first, rows, FEATURES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr
+):
+    """The reverse of `load_tile`, in the dtype of `to`."""
+    row, column = int64(first + tl.arange(0, ROWS))[None, :, None], columns(BLOCK, LANES)[:, None, :]
+    inside = (row < rows) & (column < FEATURES)
+    tl.store(to + row * strides[2] + column * strides[3], tile.to(to.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def store_steps(tile, to, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr):
+    """to[column, row] = tile: a loop over columns then reads rows that lie side by side."""
+    tl.store(to + columns(COLUMNS, LANES)[:, None, :] * ROWS + tl.arange(0, ROWS)[None, :, None], tile)
+
+
+@triton.jit
+def load_steps(at, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr):
+    """The reverse of `store_steps`."""
+    return tl.load(at + columns(COLUMNS, LANES)[:, None, :] * ROWS + tl.arange(0, ROWS)[None, :, None])
+
+
+@triton.jit
+def sum_of_rows(tile):
+    """Σ over the columns of a tile, (R,)."""
+    return tl.sum(tl.sum(tile, axis=2), axis=0)
+
+
+@triton.jit
+def valid_pairs(
+    query, key, batch, head, key_mask, key_mask_strides, pair_mask, pair_mask_strides, queries, keys,
+    IS_CAUSAL: tl.constexpr,
+):  # fmt: skip
+    """Which pairs count, for `query` and `key` numbers that broadcast against each other."""
+    valid = (query < queries) & (key < keys)
+    if IS_CAUSAL:
+        valid = valid & (key <= query + (keys - queries))
+    if key_mask is not None:
+        at = key_mask + batch * key_mask_strides[0] + int64(key) * key_mask_strides[1]
+        valid = valid & (tl.load(at, mask=key < keys, other=0) != 0)
+    if pair_mask is not None:
+        at = of_head(pair_mask, pair_mask_strides, batch, head)
+        at += int64(query) * pair_mask_strides[2] + int64(key) * pair_mask_strides[3]
+        valid = valid & (tl.load(at, mask=valid, other=0) != 0)
+    return valid
+
+
+@triton.jit
+def distances(
+    rows_t, columns_t, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr
+):
+    """Σ_d |row_d − column_d| from transposed rows and columns: two additions for an element."""
+    row, column = tl.arange(0, ROWS), columns(COLUMNS, LANES)
+    total = tl.zeros((COLUMNS // LANES, ROWS, LANES), tl.float32)
+    for d in tl.range(0, DIM, loop_unroll_factor=UNROLL):
+        a = tl.load(rows_t + d * ROWS + row)[None, :, None]
+        b = tl.load(columns_t + d * COLUMNS + column)[:, None, :]
+        total += tl.abs(a - b)
+    return total
+
+
+@triton.jit
+def inhibition(distance, mean, scale, delta):
+    """(before relu, Z); NaN stays NaN."""
+    x = (distance - mean) * scale + delta
+    return x, tl.maximum(x, 0.0, propagate_nan=_ALL)
+
+
+@triton.jit
+def add_shrunk(
+    total, value_sum, z_t, values_at, strides, first, keys, batch, key_mask, key_mask_strides,
+    VALUE_DIM: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
+    IS_SIGNED: tl.constexpr, BY_PAIR: tl.constexpr,
+):  # fmt: skip
+    """Adds the values of a tile of keys, shrunk by z_t[key, row]; z of a pair that does not count is +inf (BY_PAIR)
+    or anything finite (otherwise: the key counts for no row, and its value is read as zero).
+
+    Signed sums of whole keys come as Σv − Σ sign(v)·min(|v|, z): `value_sum` and minus `total`, a minimum and a
+    multiply-add for an element, where max(|v| − z, 0) costs three instructions. Pairs have no sum of their own.
+    """
+    row, column = tl.arange(0, ROWS), columns(BLOCK, LANES)
+    for j in tl.range(0, tl.minimum(KEYS, keys - first), loop_unroll_factor=UNROLL):
+        key = int64(first + j)
+        counts = column < VALUE_DIM
+        if key_mask is not None:
+            counts = counts & (tl.load(key_mask + batch * key_mask_strides[0] + key * key_mask_strides[1]) != 0)
+        v = tl.load(values_at + key * strides[2] + column * strides[3], mask=counts, other=0.0).to(tl.float32)
+        z = tl.load(z_t + j * ROWS + row)[None, :, None]
+        size, sign = tl.abs(v)[:, None, :], tl.where(v < 0, -1.0, 1.0)[:, None, :]
+        if IS_SIGNED and not BY_PAIR:
+            value_sum += v
+            total -= sign * tl.minimum(size, z, propagate_nan=_ALL)
+        else:
+            if IS_SIGNED:
+                kept = sign * tl.maximum(size - z, 0.0, propagate_nan=_ALL)
+            else:
+                kept = tl.maximum(v[:, None, :] - z, 0.0, propagate_nan=_ALL)
+            # An invalid pair's value may be NaN, and counts for other rows.
+            total += tl.where(z != float("inf"), kept, 0.0) if BY_PAIR else kept
+    return total, value_sum
+
+
+@triton.jit
+def passed_gradients(
+    z, rows_t, columns_t, VALUE_DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr,
+    IS_SIGNED: tl.constexpr, VALUES_IN_ROWS: tl.constexpr, WITH_DOT: tl.constexpr,
+):  # fmt: skip
+    """For a tile z of pairs, from transposed values and gradients of the output: Σ_k g_k sign(v_k), minus the gradient
+    of Z, and (WITH_DOT) Σ_k g_k v_k, both over the k that pass: |v_k| > z signed, v_k > z unsigned."""
+    row, column = tl.arange(0, ROWS), columns(COLUMNS, LANES)
+    passed = tl.zeros((COLUMNS // LANES, ROWS, LANES), tl.float32)
+    dot = tl.zeros((COLUMNS // LANES, ROWS, LANES), tl.float32)
+    for k in tl.range(0, VALUE_DIM, loop_unroll_factor=UNROLL):
+        of_row = tl.load(rows_t + k * ROWS + row)[None, :, None]
+        of_column = tl.load(columns_t + k * COLUMNS + column)[:, None, :]
+        if VALUES_IN_ROWS:
+            v, g = of_row, of_column
+        else:
+            v, g = of_column, of_row
+        if IS_SIGNED:
+            passes = tl.abs(v) > z
+            passed = tl.where(passes, passed + g * tl.where(v < 0, -1.0, 1.0), passed)
+        else:
+            passes = v > z
+            passed = tl.where(passes, passed + g, passed)
+        if WITH_DOT:
+            dot = tl.where(passes, dot + g * v, dot)
+    return passed, dot
+
+
+@triton.jit
+def add_signed(
+    total, own, steps_t, others_at, strides, first, others, DIM: tl.constexpr, ROWS: tl.constexpr,
+    STEPS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """total += Σ_j steps_t[j, row] · sign(own − other_j); a tie adds nothing."""
+    row, column = tl.arange(0, ROWS), columns(BLOCK, LANES)
+    for j in tl.range(0, tl.minimum(STEPS, others - first), loop_unroll_factor=UNROLL):
+        at = others_at + int64(first + j) * strides[2] + column * strides[3]
+        other = tl.load(at, mask=column < DIM, other=0.0).to(tl.float32)[:, None, :]
+        step = tl.load(steps_t + j * ROWS + row)[None, :, None]
+        total = tl.where(own > other, total + step, total)
+        total = tl.where(own < other, total - step, total)
+    return total
+
+
+@triton.jit
+def add_value_gradients(
+    total, values, z_t, gradients_at, strides, factors_at, factor, first, queries, VALUE_DIM: tl.constexpr,
+    ROWS: tl.constexpr, QUERIES: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr, IS_SIGNED: tl.constexpr,
+):  # fmt: skip
+    """total += Σ_i factor · factors_at[i] · g_i where the value passes z_t[i, row]."""
+    row, column = tl.arange(0, ROWS), columns(BLOCK, LANES)
+    size = tl.abs(values) if IS_SIGNED else values
+    for i in tl.range(0, tl.minimum(QUERIES, queries - first), loop_unroll_factor=UNROLL):
+        at = gradients_at + int64(first + i) * strides[2] + column * strides[3]
+        g = tl.load(at, mask=column < VALUE_DIM, other=0.0).to(tl.float32)
+        g = (g * (factor * tl.load(factors_at + first + i)))[:, None, :]
+        z = tl.load(z_t + i * ROWS + row)[None, :, None]
+        total = tl.where(size > z, total + g, total)
+    return total
