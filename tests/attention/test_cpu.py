@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inhibitor_transformers.attention import inhibition_scores, inhibitor_attention, native
-from tests.attention.cpu_cases import Shape, compare, error, inputs, instruction_set, on_grid, outputs
+from tests.attention.engine_cases import Shape, compare, error, inputs, instruction_set, on_grid, outputs
 
 if native.unavailable():
     pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)

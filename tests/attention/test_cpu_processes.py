@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from inhibitor_transformers.attention import inhibitor_attention, native
-from tests.attention.cpu_cases import Shape, inputs, outputs
+from tests.attention.engine_cases import Shape, inputs, outputs
 from tests.attention.data_parallel import gradients, half_of_the_batch, whole_batch
 
 if native.unavailable():

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from inhibitor_transformers.attention import (
     native,
 )
 from inhibitor_transformers.attention.call import make_call
-from tests.attention.cpu_cases import Shape, inputs, on_grid
+from tests.attention.engine_cases import Shape, inputs, on_grid
 
 if native.unavailable():
     pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
@@ -39,7 +40,7 @@ def plain_call(dtype: torch.dtype = torch.float32):
 def arguments(requires_grad: bool = True) -> tuple:
     tensors = inputs(Shape(1, 2, 1, 5, 9, 8, 8))
     leaves = [t.requires_grad_(requires_grad) for t in tensors.values()]
-    return (*leaves, torch.rand(1, 9) < 0.7, torch.rand(1, 2, 5, 9) < 0.7, 64.0, False, True, True)
+    return (*leaves, torch.rand(1, 9) < 0.7, torch.rand(1, 2, 5, 9) < 0.7, 64.0, False, True, True, "cpu")
 
 
 def test_auto_prefers_the_engine_where_it_can_serve():
@@ -71,10 +72,10 @@ def test_opcheck(masked):
     if not masked:
         args = (*args[:7], None, None, *args[9:])
     library.opcheck(torch.ops.inhibitor.attention.default, args)
-    out = torch.ops.inhibitor.attention(*args).detach()
+    out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     grad = torch.randn_like(out)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    library.opcheck(torch.ops.inhibitor.attention_backward.default, (grad, out, *args), test_utils=tests)
+    library.opcheck(torch.ops.inhibitor.attention_backward.default, (grad, out, saved, *args), test_utils=tests)
 
 
 def layer(q, k, v, gamma, mask):
@@ -107,13 +108,14 @@ def test_compiles_as_one_graph_with_dynamic_shapes():
 
 
 def test_a_function_compiled_before_any_eager_call_is_compiled_once(monkeypatch):
-    monkeypatch.setattr(dispatch, "_missing_is_logged", False)
+    absent = replace(dispatch.CPU, name="absent", unavailable=lambda: "no such hardware")
+    monkeypatch.setattr(dispatch, "ENGINES", (absent, *dispatch.ENGINES))
     torch._dynamo.reset()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     args = layer_inputs(2, 9)
     compiled(*args)
     expected = layer(*args)  # logs, and remembers that it has
-    assert dispatch._missing_is_logged
+    assert "absent" in dispatch._logged
     with torch.compiler.set_stance("fail_on_recompile"):
         assert torch.equal(compiled(*args), expected)
 

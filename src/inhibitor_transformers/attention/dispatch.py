@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import cpu, reference
 from .call import AttentionCall, make_call
+from .triton import engine as triton
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class Engine:
 
     `describe()` says what runs here, for `inhibit env`. `unavailable()` says why this machine cannot run it (None: it
     can); `refuses(call)` why it cannot serve this call (None: it can). The last two run before every call: cheap.
+    "auto" takes it for tensors of the type `device` (None: any), and says so where it would and cannot.
     """
 
     name: str
@@ -29,6 +31,11 @@ class Engine:
     run: Callable[[AttentionCall], Tensor]
     unavailable: Callable[[], str | None]
     refuses: Callable[[AttentionCall], str | None]
+    device: str | None = None
+
+    def suits(self, call: AttentionCall) -> bool:
+        """Whether "auto" may take it."""
+        return self.device in (None, call.query.device.type)
 
 
 REFERENCE = Engine(
@@ -45,10 +52,20 @@ CPU = Engine(
     run=cpu.run,
     unavailable=cpu.unavailable,
     refuses=cpu.refuses,
+    device="cpu",
+)
+
+TRITON = Engine(
+    name="triton",
+    describe=triton.describe,
+    run=triton.run,
+    unavailable=triton.unavailable,
+    refuses=triton.refuses,
+    device="cuda",  # torch's name for ROCm devices too
 )
 
 # In order of preference: "auto" takes the first that can serve the call.
-ENGINES: tuple[Engine, ...] = (CPU, REFERENCE)
+ENGINES: tuple[Engine, ...] = (CPU, TRITON, REFERENCE)
 
 PREFERENCE_VARIABLE = "INHIBITOR_ENGINE"
 _preferred = os.environ.get(PREFERENCE_VARIABLE)
@@ -61,8 +78,9 @@ if _preferred is not None:
 def select(call: AttentionCall, engine: str) -> Engine:
     """The engine for this call. Raises ValueError when the one asked for does not exist or cannot serve it."""
     if engine == "auto":
-        _log_missing()
-        return next(e for e in ENGINES if e.unavailable() is None and e.refuses(call) is None)
+        suitable = [e for e in ENGINES if e.suits(call)]
+        _log_missing(suitable)
+        return next(e for e in suitable if e.unavailable() is None and e.refuses(call) is None)
     for candidate in ENGINES:
         if candidate.name == engine:
             reason = candidate.unavailable() or candidate.refuses(call)
@@ -72,18 +90,17 @@ def select(call: AttentionCall, engine: str) -> Engine:
     raise ValueError(f"unknown engine {engine!r}; known: {['auto', *(e.name for e in ENGINES)]}")
 
 
-_missing_is_logged = False
+_logged: set[str] = set()
 
 
-def _log_missing() -> None:
+def _log_missing(suitable: list[Engine]) -> None:
     """One line per process for an engine that `auto` would like to use and cannot."""
-    global _missing_is_logged
-    # First the compiler: a compiled function that had read the flag would be compiled again once it changes.
-    if torch.compiler.is_compiling() or _missing_is_logged:
+    # First the compiler: a compiled function that had read the set would be compiled again once it changes.
+    if torch.compiler.is_compiling():
         return
-    _missing_is_logged = True
-    for engine in ENGINES:
-        if reason := engine.unavailable():
+    for engine in suitable:
+        if engine.name not in _logged and (reason := engine.unavailable()):
+            _logged.add(engine.name)
             _log.warning("attention engine %r is not available: %s", engine.name, reason)
 
 

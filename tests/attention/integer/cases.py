@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from inhibitor_transformers.attention.integer.heads import MAX_DISTANCE, MAX_SUM, PRECISIONS, IntegerHeads
-from tests.attention.cpu_cases import Shape
+from tests.attention.engine_cases import Shape
 
 
 def random_heads(shape: Shape, bits: int, seed: int = 0) -> IntegerHeads:

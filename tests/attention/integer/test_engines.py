@@ -12,7 +12,7 @@ from inhibitor_transformers.attention.call import MaskedTensors, check_masked
 from inhibitor_transformers.attention.integer import IntegerHeads, cpu, specification
 from inhibitor_transformers.attention.integer.heads import PRECISIONS
 from tests.attention.cases import random_bools
-from tests.attention.cpu_cases import Shape, instruction_set
+from tests.attention.engine_cases import Shape, instruction_set
 from tests.attention.integer.cases import random_heads, tensors
 
 pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=f"no compiled kernels: {native.unavailable()}")

@@ -7,7 +7,7 @@ import torch
 
 from inhibitor_transformers.attention import native
 from inhibitor_transformers.attention.integer.levels import levels
-from tests.attention.cpu_cases import instruction_set
+from tests.attention.engine_cases import instruction_set
 from tests.attention.integer.cases import extreme
 
 ISAS = [] if native.unavailable() else native.kernels().isas

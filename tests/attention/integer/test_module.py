@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inhibitor_transformers.attention.integer import IntegerInhibitor
-from tests.attention.cpu_cases import Shape
+from tests.attention.engine_cases import Shape
 from tests.attention.integer.cases import random_heads
 
 SHAPE = Shape(batch=1, heads=4, kv_heads=2, queries=1, keys=1, dim=8, value_dim=8)

@@ -12,7 +12,7 @@ from inhibitor_transformers.attention import inhibitor_attention
 from inhibitor_transformers.attention.call import MaskedTensors, check_masked
 from inhibitor_transformers.attention.integer import IntegerHeads, integer_attention, specification
 from tests.attention.cases import random_bools
-from tests.attention.cpu_cases import Shape
+from tests.attention.engine_cases import Shape
 from tests.attention.integer.cases import random_heads, tensors
 
 SHAPE = Shape(batch=2, heads=4, kv_heads=2, queries=3, keys=5, dim=3, value_dim=4)

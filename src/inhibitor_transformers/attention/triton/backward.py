@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .forward import key_distances, keys_to_visit
+from .forward import key_distances
 from .tiles import (
     add_signed,
     add_value_gradients,
@@ -23,10 +23,14 @@ from .tiles import (
     distances,
     inhibition,
     int64,
+    keys_in_use,
+    keys_to_visit,
+    load_rows,
     load_steps,
     load_tile,
     of_head,
     passed_gradients,
+    store_rows,
     store_steps,
     store_tile,
     store_transposed,
@@ -65,7 +69,7 @@ def query_kernel(
         keys_at = of_head(key, key_strides, batch, head // groups)
         values_at = of_head(value, value_strides, batch, head // groups)
         scale, shift, factor = tl.load(gamma + head) / tl.sqrt(DIM * 1.0), tl.load(delta + head), tl.load(eta + head)
-        visited = keys_to_visit(first, queries, keys, ROWS, IS_CAUSAL)
+        visited = keys_to_visit(first, queries, keys, batch, key_mask, key_mask_strides, ROWS, IS_CAUSAL)
         saved_at, inside = saved + (batch * heads + head) * queries + row, row < queries
         mean = tl.load(saved_at, mask=inside, other=0.0)
         counts = tl.maximum(tl.load(saved_at + rows_of_all, mask=inside, other=1.0), 1.0)
@@ -94,7 +98,7 @@ def query_kernel(
             passed, dot = passed_gradients(
                 z, grads_t, values_t, VALUE_DIM, ROWS, KEYS, LANES, IS_SIGNED, VALUES_IN_ROWS=False, WITH_DOT=True
             )
-            dot_sum += sum_of_rows(dot - tl.where(valid, z * passed, 0.0))
+            dot_sum += sum_of_rows(dot - tl.where(valid, z, 0.0) * passed)
             b = tl.where(valid & (x > 0), passed, 0.0)
             passed_sum += sum_of_rows(b)
             distance_sum += sum_of_rows(tl.where(valid, b * (distance - mean[None, :, None]), 0.0))
@@ -157,7 +161,8 @@ def key_value_kernel(
     queries_t = keys_t + DIM_BLOCK * ROWS
     values_t = queries_t + DIM_BLOCK * QUERIES
     grads_t = values_t + VALUE_BLOCK * ROWS
-    z_t = grads_t + VALUE_BLOCK * QUERIES
+    values = grads_t + VALUE_BLOCK * QUERIES
+    z_t = values + VALUE_BLOCK * ROWS
     ds_t = z_t + ROWS * QUERIES
     per_head = tl.cdiv(keys, ROWS)
     kv_heads = heads // groups
@@ -173,9 +178,11 @@ def key_value_kernel(
         tl.debug_barrier()  # the last block has been read
         store_transposed(keys_t, key_at, key_strides, first, keys, ones, DIM, ROWS, DIM_BLOCK)
         store_transposed(values_t, value_at, value_strides, first, keys, ones, VALUE_DIM, ROWS, VALUE_BLOCK)
+        store_rows(values, value_at, value_strides, first, keys, ones, batch, None, None, VALUE_DIM, ROWS, VALUE_BLOCK)
         key_total = tl.zeros((DIM_BLOCK // LANES, ROWS, LANES), tl.float32)
         value_total = tl.zeros((VALUE_BLOCK // LANES, ROWS, LANES), tl.float32)
         first_query = tl.maximum(first - (keys - queries), 0) // QUERIES * QUERIES if IS_CAUSAL else 0
+        last_query = tl.where(first < keys_in_use(keys, batch, key_mask, key_mask_strides), queries, 0)
 
         for member in range(0, groups):
             head = kv_head * groups + member
@@ -185,7 +192,7 @@ def key_value_kernel(
             grad_at = of_head(grad, grad_strides, batch, head)
             of_queries = (batch * heads + head) * queries
             lengths_at = saved + 2 * rows_of_all + of_queries
-            for start in range(first_query, queries, QUERIES):
+            for start in range(first_query, last_query, QUERIES):
                 number = start + tl.arange(0, QUERIES)
                 length = tl.load(lengths_at + number, mask=number < queries, other=0.0)
                 tl.debug_barrier()  # the last tile has been read
@@ -208,11 +215,15 @@ def key_value_kernel(
                 ds = tl.where(valid, (tl.where(x > 0, b, 0.0) - b_mean) * (-factor * scale), 0.0)
                 store_steps(z, z_t, ROWS, QUERIES, LANES)
                 store_steps(ds, ds_t, ROWS, QUERIES, LANES)
+                tl.debug_barrier()  # the transposed gradients have been read: their place is free
+                store_rows(
+                    grads_t, grad_at, grad_strides, start, queries, length * factor, batch, None, None, VALUE_DIM,
+                    QUERIES, VALUE_BLOCK,
+                )  # fmt: skip
                 tl.debug_barrier()
-                values = load_tile(value_at, value_strides, first, keys, VALUE_DIM, ROWS, VALUE_BLOCK, LANES)
                 value_total = add_value_gradients(
-                    value_total, values, z_t, grad_at, grad_strides, lengths_at, factor, start, queries, VALUE_DIM,
-                    ROWS, QUERIES, LANES, VALUE_BLOCK, IS_SIGNED,
+                    value_total, load_rows(values, ROWS, VALUE_BLOCK, LANES), z_t, grads_t,
+                    tl.minimum(QUERIES, queries - start), ROWS, LANES, VALUE_BLOCK, IS_SIGNED,
                 )  # fmt: skip
                 own = load_tile(key_at, key_strides, first, keys, DIM, ROWS, DIM_BLOCK, LANES)
                 key_total = add_signed(

@@ -25,15 +25,15 @@ class Blocks:
     columns: int = 64
     lanes: int = 16
     warps: int = 4
-    programs: int = 6
+    programs: int = 4
 
 
-# (kernel, largest head dimension served). Chosen from the compiled code: no spills, and the fewest instructions for an
-# element among those (benchmarks/triton_code.py).
+# By kernel and the largest head dimension served. Chosen from the compiled code for compute capability 9.0: no spills,
+# as many resident programs as the registers allow (benchmarks/triton_code.py).
 DEFAULTS: dict[str, dict[int, Blocks]] = {
-    "forward": {64: Blocks(), 256: Blocks(programs=4)},
-    "query": {64: Blocks(programs=4), 128: Blocks(programs=3), 256: Blocks(rows=32, programs=3)},
-    "key_value": {64: Blocks(programs=3), 128: Blocks(rows=32, programs=3), 256: Blocks(rows=32, programs=2)},
+    "forward": {64: Blocks(programs=4), 128: Blocks(programs=3), 256: Blocks(programs=2)},
+    "query": {128: Blocks(programs=2), 256: Blocks(rows=32, programs=2)},
+    "key_value": {64: Blocks(programs=2), 128: Blocks(rows=32, programs=2), 256: Blocks(rows=32, warps=8, programs=1)},
 }
 CANDIDATES = tuple(
     Blocks(rows, columns, 16, warps, programs)

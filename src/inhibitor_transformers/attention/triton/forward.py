@@ -11,8 +11,10 @@ from .tiles import (
     distances,
     inhibition,
     int64,
+    keys_to_visit,
     load_steps,
     of_head,
+    store_rows,
     store_steps,
     store_tile,
     store_transposed,
@@ -34,14 +36,6 @@ def key_distances(
 
 
 @triton.jit
-def keys_to_visit(first_query, queries, keys, ROWS: tl.constexpr, IS_CAUSAL: tl.constexpr):
-    """Keys from this number on count for none of the ROWS queries."""
-    if IS_CAUSAL:
-        return tl.maximum(tl.minimum(keys, first_query + ROWS + keys - queries), 0)
-    return keys
-
-
-@triton.jit
 def forward_kernel(
     query, key, value, gamma, eta, delta, length_exponent, key_mask, pair_mask, out, saved, scratch,
     query_strides, key_strides, value_strides, key_mask_strides, pair_mask_strides, out_strides,
@@ -58,7 +52,7 @@ def forward_kernel(
     BY_PAIR: tl.constexpr = IS_CAUSAL or pair_mask is not None
     queries_t = scratch + int64(tl.program_id(0)) * scratch_size
     keys_t = queries_t + DIM_BLOCK * ROWS
-    steps = keys_t + DIM_BLOCK * KEYS
+    steps = keys_t + max(DIM_BLOCK, VALUE_BLOCK) * KEYS
     per_head = tl.cdiv(queries, ROWS)
     column = columns(KEYS, LANES)[:, None, :]
     ones = tl.full((ROWS,), 1.0, tl.float32)
@@ -68,8 +62,9 @@ def forward_kernel(
         first = block % per_head * ROWS
         row = first + tl.arange(0, ROWS)
         keys_at = of_head(key, key_strides, batch, head // groups)
+        values_at = of_head(value, value_strides, batch, head // groups)
         scale, shift = tl.load(gamma + head) / tl.sqrt(DIM * 1.0), tl.load(delta + head)
-        visited = keys_to_visit(first, queries, keys, ROWS, IS_CAUSAL)
+        visited = keys_to_visit(first, queries, keys, batch, key_mask, key_mask_strides, ROWS, IS_CAUSAL)
 
         tl.debug_barrier()  # the last block has been read
         query_at = of_head(query, query_strides, batch, head)
@@ -98,7 +93,7 @@ def forward_kernel(
             if CACHED and IS_CENTERED:
                 z_t = steps + start * ROWS
                 distance = load_steps(z_t, ROWS, KEYS, LANES)
-                tl.debug_barrier()  # all have read what is overwritten below
+                tl.debug_barrier()  # all have read what is overwritten below, and the last tile's values
             else:
                 z_t = steps
                 distance = key_distances(
@@ -112,10 +107,15 @@ def forward_kernel(
                 counts += sum_of_rows(tl.where(valid, 1.0, 0.0))
             _, z = inhibition(distance, mean[None, :, None], scale, shift)
             store_steps(tl.where(valid, z, float("inf") if BY_PAIR else 0.0), z_t, ROWS, KEYS, LANES)
+            tl.debug_barrier()  # the keys have been read: their place is free for their values
+            store_rows(
+                keys_t, values_at, value_strides, start, keys, tl.full((KEYS,), 1.0, tl.float32), batch, key_mask,
+                key_mask_strides, VALUE_DIM, KEYS, VALUE_BLOCK,
+            )  # fmt: skip
             tl.debug_barrier()
             total, value_sum = add_shrunk(
-                total, value_sum, z_t, of_head(value, value_strides, batch, head // groups), value_strides, start,
-                keys, batch, key_mask, key_mask_strides, VALUE_DIM, ROWS, KEYS, LANES, VALUE_BLOCK, IS_SIGNED, BY_PAIR,
+                total, value_sum, z_t, keys_t, tl.minimum(KEYS, visited - start), ROWS, LANES, VALUE_BLOCK, IS_SIGNED,
+                BY_PAIR,
             )  # fmt: skip
 
         rho = tl.load(length_exponent + head)

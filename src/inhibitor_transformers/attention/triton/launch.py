@@ -30,14 +30,15 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
     saved = query.new_zeros((3, *query.shape[:3]), dtype=torch.float32) if saving else None
     if call.is_empty:
         return out.zero_(), saved
+    dims = max(call.dim_block, call.value_block)
 
     def run(blocks: Blocks) -> None:
-        cached = call.is_centered and call.may_cache(blocks, call.dim_block)
+        cached = call.is_centered and call.may_cache(blocks, dims)
         call.launch(
             forward_kernel,
             blocks,
             per_head=call.queries,
-            scratch=call.scratch(blocks, cached, call.dim_block),
+            scratch=call.scratch(blocks, cached, dims),
             arguments={
                 "length_exponent": call.length_exponent,
                 "out": out,
@@ -96,7 +97,7 @@ def backward(
             blocks,
             per_head=call.keys,
             heads=call.kv_heads,
-            scratch=both_dims * (blocks.rows + blocks.columns) + 2 * blocks.rows * blocks.columns,
+            scratch=both_dims * (blocks.rows + blocks.columns) + blocks.rows * (call.value_block + 2 * blocks.columns),
             arguments={
                 "grad": grad,
                 "saved": saved,
@@ -135,12 +136,13 @@ class _Call:
         return self.batch * (self.heads if heads is None else heads) * triton.cdiv(per_head, blocks.rows)
 
     def scratch(self, blocks: Blocks, cached: bool, dims: int) -> int:
-        """Floats of scratch memory for a program that walks through blocks of queries and tiles of keys."""
+        """Floats of scratch memory for a program that walks through blocks of queries and tiles of keys; `dims`:
+        features of the rows that are kept."""
         keys = triton.cdiv(self.keys, blocks.columns) * blocks.columns if cached else blocks.columns
         return dims * (blocks.rows + blocks.columns) + blocks.rows * keys
 
     def may_cache(self, blocks: Blocks, dims: int) -> bool:
-        programs = min(self.count(blocks, self.queries), _resident(self.query.device, blocks.programs))
+        programs = min(self.count(blocks, self.queries), resident(self.query.device, blocks.programs))
         return 4 * programs * self.scratch(blocks, True, dims) <= CACHE_BYTES
 
     def run(self, kernel: str, run: Callable[[Blocks], None]) -> None:
@@ -168,7 +170,7 @@ class _Call:
     ) -> None:
         """`per_head`: rows of a head; `scratch`: floats for each program."""
         count = self.count(blocks, per_head, heads)
-        programs = min(count, _resident(self.query.device, blocks.programs))
+        programs = min(count, resident(self.query.device, blocks.programs))
         kernel[(programs,)](
             query=self.query,
             key=self.key,
@@ -204,7 +206,7 @@ class _Call:
 
 
 @cache
-def _resident(device: torch.device, per_multiprocessor: int) -> int:
+def resident(device: torch.device, per_multiprocessor: int) -> int:
     """Programs that a device runs at once; in the interpreter, few enough that each takes several blocks."""
     if device.type != "cuda":
         return 3

@@ -61,6 +61,12 @@ def load_tile(
 
 
 @triton.jit
+def load_rows(at, ROWS: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr):
+    """What `store_rows` stored, as a tile whose columns are the features."""
+    return tl.load(at + tl.arange(0, ROWS)[None, :, None] * BLOCK + columns(BLOCK, LANES)[:, None, :])
+
+
+@triton.jit
 def store_tile(
     tile, to, strides, first, rows, FEATURES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr
 ):
@@ -84,8 +90,8 @@ def load_steps(at, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexp
 
 @triton.jit
 def sum_of_rows(tile):
-    """Σ over the columns of a tile, (R,)."""
-    return tl.sum(tl.sum(tile, axis=2), axis=0)
+    """Σ over the columns of a tile, (R,): first within threads, then across them."""
+    return tl.sum(tl.sum(tile, axis=0), axis=1)
 
 
 @triton.jit
@@ -105,6 +111,30 @@ def valid_pairs(
         at += int64(query) * pair_mask_strides[2] + int64(key) * pair_mask_strides[3]
         valid = valid & (tl.load(at, mask=valid, other=0) != 0)
     return valid
+
+
+@triton.jit
+def keys_in_use(keys, batch, key_mask, key_mask_strides, BLOCK: tl.constexpr = 256):
+    """Keys from this number on are padding."""
+    if key_mask is None:
+        return keys
+    last = 0
+    for start in range(0, keys, BLOCK):
+        key = start + tl.arange(0, BLOCK)
+        at = key_mask + batch * key_mask_strides[0] + int64(key) * key_mask_strides[1]
+        last = tl.maximum(last, tl.max(tl.where(tl.load(at, mask=key < keys, other=0) != 0, key + 1, 0)))
+    return last
+
+
+@triton.jit
+def keys_to_visit(
+    first_query, queries, keys, batch, key_mask, key_mask_strides, ROWS: tl.constexpr, IS_CAUSAL: tl.constexpr
+):
+    """Keys from this number on count for none of the ROWS queries."""
+    last = keys_in_use(keys, batch, key_mask, key_mask_strides)
+    if IS_CAUSAL:
+        return tl.maximum(tl.minimum(last, first_query + ROWS + keys - queries), 0)
+    return last
 
 
 @triton.jit
@@ -129,24 +159,35 @@ def inhibition(distance, mean, scale, delta):
 
 
 @triton.jit
+def store_rows(
+    to, rows_at, strides, first, rows, factor, batch, mask, mask_strides, FEATURES: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """to[row, feature] = factor[row] · rows_at[first + row, feature]; zero beyond the `rows` and where masked."""
+    row, feature = tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    counts = (first + row) < rows
+    if mask is not None:
+        at = mask + batch * mask_strides[0] + int64(first + row) * mask_strides[1]
+        counts = counts & (tl.load(at, mask=counts, other=0) != 0)
+    offsets = int64(first + row)[:, None] * strides[2] + int64(feature)[None, :] * strides[3]
+    x = tl.load(rows_at + offsets, mask=counts[:, None] & (feature < FEATURES)[None, :], other=0.0)
+    tl.store(to + row[:, None] * BLOCK + feature[None, :], x.to(tl.float32) * factor[:, None])
+
+
+@triton.jit
 def add_shrunk(
-    total, value_sum, z_t, values_at, strides, first, keys, batch, key_mask, key_mask_strides,
-    VALUE_DIM: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
+    total, value_sum, z_t, values, keys, ROWS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
     IS_SIGNED: tl.constexpr, BY_PAIR: tl.constexpr,
 ):  # fmt: skip
-    """Adds the values of a tile of keys, shrunk by z_t[key, row]; z of a pair that does not count is +inf (BY_PAIR)
-    or anything finite (otherwise: the key counts for no row, and its value is read as zero).
+    """Adds values[key, feature] shrunk by z_t[key, row], over the first `keys` of both. z of a pair that does not count
+    is +inf (BY_PAIR) or anything finite (otherwise: the key counts for no row, and its value is zero).
 
-    Signed sums of whole keys come as Σv − Σ sign(v)·min(|v|, z): `value_sum` and minus `total`, a minimum and a
+    Signed sums of whole keys come as Σv − Σ sign(v)·min(|v|, z), `value_sum` and minus `total`: a minimum and a
     multiply-add for an element, where max(|v| − z, 0) costs three instructions. Pairs have no sum of their own.
     """
     row, column = tl.arange(0, ROWS), columns(BLOCK, LANES)
-    for j in tl.range(0, tl.minimum(KEYS, keys - first), loop_unroll_factor=UNROLL):
-        key = int64(first + j)
-        counts = column < VALUE_DIM
-        if key_mask is not None:
-            counts = counts & (tl.load(key_mask + batch * key_mask_strides[0] + key * key_mask_strides[1]) != 0)
-        v = tl.load(values_at + key * strides[2] + column * strides[3], mask=counts, other=0.0).to(tl.float32)
+    for j in tl.range(0, keys, loop_unroll_factor=UNROLL):
+        v = tl.load(values + j * BLOCK + column)
         z = tl.load(z_t + j * ROWS + row)[None, :, None]
         size, sign = tl.abs(v)[:, None, :], tl.where(v < 0, -1.0, 1.0)[:, None, :]
         if IS_SIGNED and not BY_PAIR:
@@ -208,16 +249,14 @@ def add_signed(
 
 @triton.jit
 def add_value_gradients(
-    total, values, z_t, gradients_at, strides, factors_at, factor, first, queries, VALUE_DIM: tl.constexpr,
-    ROWS: tl.constexpr, QUERIES: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr, IS_SIGNED: tl.constexpr,
+    total, values, z_t, gradients, queries, ROWS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
+    IS_SIGNED: tl.constexpr,
 ):  # fmt: skip
-    """total += Σ_i factor · factors_at[i] · g_i where the value passes z_t[i, row]."""
+    """total += Σ_i gradients[i, feature] where the value passes z_t[i, row], over the first `queries` of both."""
     row, column = tl.arange(0, ROWS), columns(BLOCK, LANES)
     size = tl.abs(values) if IS_SIGNED else values
-    for i in tl.range(0, tl.minimum(QUERIES, queries - first), loop_unroll_factor=UNROLL):
-        at = gradients_at + int64(first + i) * strides[2] + column * strides[3]
-        g = tl.load(at, mask=column < VALUE_DIM, other=0.0).to(tl.float32)
-        g = (g * (factor * tl.load(factors_at + first + i)))[:, None, :]
+    for i in tl.range(0, queries, loop_unroll_factor=UNROLL):
+        g = tl.load(gradients + i * BLOCK + column)[:, None, :]
         z = tl.load(z_t + i * ROWS + row)[None, :, None]
         total = tl.where(size > z, total + g, total)
     return total

@@ -1,4 +1,4 @@
-"""Inputs, and the comparison with the float64 reference, that the tests of the CPU engine share."""
+"""Inputs, and the comparison with the float64 reference, that the tests of compiled engines share."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def error(got: Tensor, expected: Tensor) -> float:
     return ((got.double() - expected.double()).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
 
 
-def compare(tensors: dict[str, Tensor], tolerance: float, **options) -> None:
-    """Assert that engine `cpu` agrees with the float64 reference in the output and all gradients."""
+def compare(tensors: dict[str, Tensor], tolerance: float, engine: str = "cpu", **options) -> None:
+    """Assert that `engine` agrees with the float64 reference in the output and all gradients."""
     grad = torch.randn(*tensors["query"].shape[:3], tensors["value"].shape[3])
-    got = outputs(tensors, grad, "cpu", torch.float32, **options)
+    got = outputs(tensors, grad, engine, torch.float32, **options)
     expected = outputs(tensors, grad, "reference", torch.float64, **options)
     wrong = {name: e for name in got if not (e := error(got[name], expected[name])) <= tolerance}
     assert not wrong, wrong

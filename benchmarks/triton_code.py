@@ -1,0 +1,166 @@
+"""Compiles the Triton kernels without a GPU and counts what the compiler made of them:
+
+    python benchmarks/triton_code.py [--capability 90] [--dims 32 64 128 256] [--dtype bf16] [--output FILE]
+
+For every kernel and head dimension: registers, bytes spilled, and for each innermost loop the instructions for an
+element (one feature of one query and key), of them arithmetic and loads, and the slots that they need at least: a
+scheduler issues one instruction of a warp per cycle, and comparisons, minima and maxima run on a pipe of half the width.
+Packed comparisons (HSETP2: two bfloat16 at once) count as they are, half an instruction for an element.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)  # interpreted kernels cannot be compiled
+
+import triton
+from report import Report
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from inhibitor_transformers.attention.triton.backward import key_value_kernel, query_kernel
+from inhibitor_transformers.attention.triton.blocks import Blocks, default, dim_block
+from inhibitor_transformers.attention.triton.forward import forward_kernel
+from inhibitor_transformers.attention.triton.tiles import UNROLL
+
+KERNELS = {"forward": forward_kernel, "query": query_kernel, "key_value": key_value_kernel}
+LOOPS = {
+    "forward": ("distances", "shrunk sums"),
+    "query": ("distances", "gradients of scores", "gradients of queries"),
+    "key_value": ("distances", "gradients of scores", "gradients of values", "gradients of keys"),
+}
+HALF_RATE = ("FMNMX", "FSETP", "HSETP2")
+FULL_RATE = ("FADD", "FFMA", "FMUL")
+POINTERS = {
+    **dict.fromkeys(("query", "key", "value", "out", "grad", "grad_query", "grad_key", "grad_value"), "input"),
+    **dict.fromkeys(("gamma", "eta", "delta", "length_exponent", "saved", "scratch"), "*fp32"),
+    **dict.fromkeys(("grad_means", "grad_scalars"), "*fp32"),
+}
+HEADER = ["kernel", "head", "tile", "warps", "registers", "spilled bytes"]
+HEADER += ["loop", "instructions", "arithmetic", "loads", "slots at least", "of all instructions"]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Instructions for an element in one innermost loop."""
+
+    all: float
+    full_rate: float
+    half_rate: float
+    loads: float
+
+    @property
+    def slots(self) -> float:
+        """Issue slots that the arithmetic needs: one each, but two for every one on the half-rate pipe."""
+        return max(self.full_rate + self.half_rate, 2 * self.half_rate)
+
+
+@dataclass(frozen=True)
+class Code:
+    registers: int
+    spilled: int
+    loops: list[Loop]
+
+
+def compiled(name: str, dim: int, dtype: str, blocks: Blocks, target: GPUTarget, **flags: bool) -> Any:
+    """The kernel for contiguous inputs with key padding and cached distances; `flags` override."""
+    kernel = KERNELS[name]
+    constants = {"DIM": dim, "VALUE_DIM": dim, "DIM_BLOCK": dim_block(dim), "VALUE_BLOCK": dim_block(dim)}
+    constants |= {"ROWS": blocks.rows, "KEYS": blocks.columns, "QUERIES": blocks.columns, "LANES": blocks.lanes}
+    constants |= {"IS_CAUSAL": False, "IS_SIGNED": True, "IS_CENTERED": True, "CACHED": True} | flags
+    signature: dict[str, Any] = {}
+    given: dict[tuple[int, ...], Any] = {}
+    aligned: dict[tuple[int, ...], Any] = {}
+    for i, argument in enumerate(kernel.arg_names):
+        if argument in constants or argument in ("pair_mask", "pair_mask_strides"):
+            signature[argument], given[i,] = "constexpr", constants.get(argument)
+        elif argument.endswith("strides"):
+            rank = 2 if argument == "key_mask_strides" else 4
+            signature[argument], given[i, rank - 1] = (*("i32",) * (rank - 1), "constexpr"), 1
+            aligned |= {(i, j): [["tt.divisibility", 16]] for j in range(rank - 1)}
+        elif argument in POINTERS or argument == "key_mask":
+            pointer = POINTERS.get(argument, "*u8")
+            signature[argument] = f"*{dtype}" if pointer == "input" else pointer
+            aligned[i,] = [["tt.divisibility", 16]]
+        else:
+            signature[argument] = "fp32" if argument == "log_length_reference" else "i32"
+    source = ASTSource(kernel, signature, given, aligned)
+    return triton.compile(source, target=target, options={"num_warps": blocks.warps})
+
+
+def examine(name: str, dim: int, dtype: str, blocks: Blocks, capability: int) -> Code:
+    """Registers, spills and loops of the machine code."""
+    kernel = compiled(name, dim, dtype, blocks, GPUTarget("cuda", capability, 32))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(kernel.asm["cubin"])
+        text, usage = (_cuobjdump(option, file) for option in ("-sass", "-res-usage"))
+    elements = blocks.rows * blocks.columns // (32 * blocks.warps)
+    return Code(
+        registers=int(re.findall(r"REG:(\d+)", usage)[0]),
+        spilled=int(re.findall(r"STACK:(\d+)", usage)[0]) + int(re.findall(r"LOCAL:(\d+)", usage)[0]),
+        loops=list(_loops(text, name, dim, blocks, elements)),
+    )
+
+
+def _loops(text: str, name: str, dim: int, blocks: Blocks, pairs: int) -> list[Loop]:
+    """The unrolled innermost loops that work on elements, in the order of the code."""
+    pattern = r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+\s+)?(\S+)(.*?);"
+    code = [(int(at, 16), name, rest) for at, name, rest in re.findall(pattern, text, re.M)]
+    ends = {at: int(to.group(1), 16) for at, op, rest in code if op == "BRA" and (to := re.search(r"0x([0-9a-f]+)", rest))}
+    backward = [(to, at) for at, to in ends.items() if to < at]
+    found = []
+    for first, last in sorted(backward):
+        if any(first <= a and b < last for a, b in backward if (a, b) != (first, last)):
+            continue  # not innermost
+        counts = Counter(op.split(".")[0] for at, op, _ in code if first <= at <= last)
+        full, half = (sum(counts[op] for op in ops) for ops in (FULL_RATE, HALF_RATE))
+        feature_tile = dim_block(dim) * blocks.rows // (32 * blocks.warps)
+        steps = pairs if len(found) in _PAIR_LOOPS[name] else feature_tile
+        steps *= UNROLL.value
+        if full + half >= 2 * steps:
+            found.append(Loop(sum(counts.values()) / steps, full / steps, half / steps, counts["LDG"] / steps))
+    return found
+
+
+_PAIR_LOOPS = {"forward": (0,), "query": (0, 1), "key_value": (0, 1)}  # those whose tile is of pairs, not of features
+
+
+def _cuobjdump(option: str, file: Path) -> str:
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    return subprocess.run([tool, option, file], check=True, capture_output=True, text=True).stdout
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--capability", type=int, default=90, help="of the NVIDIA GPU: 80, 90, …")
+    parser.add_argument("--dims", type=int, nargs="+", default=[32, 64, 128, 256])
+    parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], default="bf16")
+    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    options = parser.parse_args(arguments)
+    report = Report(options.output)
+    report.line(f"Triton {triton.__version__}, compute capability {options.capability / 10}, {options.dtype}.")
+    report.header(HEADER)
+    for name in KERNELS:
+        for dim in options.dims:
+            blocks = default(name, dim)
+            code = examine(name, dim, options.dtype, blocks, options.capability)
+            cells = [name, str(dim), f"{blocks.rows}×{blocks.columns}", str(blocks.warps)]
+            cells += [str(code.registers), str(code.spilled)]
+            for title, loop in zip(LOOPS[name], code.loops, strict=True):
+                numbers = (loop.all, loop.full_rate + loop.half_rate, loop.loads, loop.slots)
+                report.row([*cells, title, *(f"{n:.2f}" for n in numbers), f"{loop.slots / loop.all:.0%}"])
+                cells = [""] * len(cells)
+
+
+if __name__ == "__main__":
+    main()

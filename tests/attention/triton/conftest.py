@@ -1,0 +1,40 @@
+"""On a GPU the kernels themselves, elsewhere Triton's interpreter on CPU tensors."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are first imported, which is in the first test
+
+from inhibitor_transformers.attention.triton import blocks, engine
+
+SMALL = blocks.Blocks(rows=16, columns=32, lanes=16, warps=1, programs=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = os.path.dirname(__file__)
+    for item in items:
+        if not str(item.path).startswith(here):
+            continue
+        if importlib.util.find_spec("triton") is None:
+            item.add_marker(pytest.mark.skip(reason="Triton is not installed"))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="NO GPU HERE: the kernels ran in the interpreter only, on small shapes"))
+
+
+@pytest.fixture
+def device() -> torch.device:
+    return torch.device("cpu" if engine.interpreted() else "cuda")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiles so small that a few dozen rows make several: the interpreter takes time for each of their elements."""
+    monkeypatch.setattr(blocks, "DEFAULTS", dict.fromkeys(blocks.DEFAULTS, {engine.LARGEST_DIM: SMALL}))
+    yield
