@@ -2,6 +2,7 @@
 
     python benchmarks/attention.py [--threads 1 2] [--shape 8,12,128,64 …] [--seconds 3] [--quick] [--output FILE]
                                    [--student DIR --text FILE] [--lengths 64 128 256 512] [--isa avx2]
+    python benchmarks/attention.py --device cuda [--shape …] [--seconds 3] [--quick] [--output FILE]
 
 The sides take turns in one process. Times are CPU seconds of the calling thread with one thread, wall seconds with
 more. The tests of the operation run first: on red nothing is reported.
@@ -53,7 +54,11 @@ int8 and int16: integer attention, the quantisation of q, k and v included.
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    require_green_tests()
+    require_green_tests(gpu=options.device != "cpu")
+    if options.device != "cpu":
+        import gpu  # needs Triton
+
+        return gpu.main(options)
     library = native.kernels()
     if options.isa:
         library.use_isa(options.isa)
@@ -73,7 +78,7 @@ def measure_all(options: argparse.Namespace) -> list[tuple[str, Measurement]]:
     """(input, measurement) of every row."""
     effort = Effort(options.seconds, 2 if options.quick else 7, slow=not options.quick)
     rows = []
-    for shape in options.shape:
+    for shape in options.shape or SHAPES:
         progress(f"gaussian {shape}")
         rows.append(("gaussian", measure(gaussian(*shape), effort)))
     for length in options.lengths if options.student else ():
@@ -120,7 +125,7 @@ def instruction_set_tables(report: Report, options: argparse.Namespace) -> None:
     library = native.kernels()
     best, *lower = library.isas
     rows = []
-    for shape in options.shape:
+    for shape in options.shape or SHAPES:
         progress(f"instruction sets, {shape}")
         rows.append(measure_instruction_sets(gaussian(*shape), Effort(options.seconds)))
     library.use_isa(best)
@@ -176,9 +181,10 @@ def against_sdpa(times: Times, padding: str = "") -> list[str]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--isa", help="avx512, avx2 or portable; the best one when left out")
-    parser.add_argument("--shape", type=lambda s: tuple(map(int, s.split(","))), nargs="+", default=SHAPES)
+    parser.add_argument("--shape", type=lambda s: tuple(map(int, s.split(","))), nargs="+", help="B,H,N,D")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each row and direction, after 7 rounds")
     parser.add_argument("--quick", action="store_true", help="2 rounds, no cdist or naive form, one instruction set")
     parser.add_argument("--student", help="folder of an aligned student: its tensors are timed too")

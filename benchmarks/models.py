@@ -2,11 +2,12 @@
 
     python benchmarks/models.py [--threads 1 2] [--batches 1 8 32] [--lengths 64 128 256 512] [--seconds 20]
                                 [--student DIR --teacher DIR --text FILE] [--output FILE]
+                                [--device cuda --dtype bfloat16]
 
 Without a student: DistilBERT's default size with random weights, on random tokens; its share of dead pairs is then
 not that of an aligned model. With one: that student and its teacher on real text. The models take turns in one process,
 each on full batches and on batches of which half of each row is padding. One thread: CPU seconds of the thread; more:
-wall seconds. The tests of the operation run first: on red nothing is reported.
+wall seconds; on a GPU: between events of the device. The tests of the operation run first: on red nothing is reported.
 """
 
 from __future__ import annotations
@@ -38,20 +39,24 @@ Sequences per second at the fastest call, at the median call in brackets; above 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    require_green_tests()
+    device = torch.device(options.device)
+    require_green_tests(gpu=device.type != "cpu")
     models, tokens = aligned_pair(options) if options.student else random_pair(options.layers)
+    models = {name: model.to(device, getattr(torch, options.dtype)) for name, model in models.items()}
     report = Report(options.output)
-    for threads in options.threads:
+    for threads in options.threads if device.type == "cpu" else [1]:
         torch.set_num_threads(threads)
-        engine = serving_engine(torch.device("cpu"))
-        report.line(f"\n## Models, {threads} thread(s)\n\n{machine()}, engine {engine}, {clock_name()}.")
+        engine = serving_engine(device)
+        where = f"{threads} thread(s)" if device.type == "cpu" else torch.cuda.get_device_name(device)
+        counted = clock_name() if device.type == "cpu" else "events of the device"
+        report.line(f"\n## Models, {where}\n\n{machine()}, engine {engine}, {options.dtype}, {counted}.")
         report.line(" / ".join(f"{name}: {describe(model)}" for name, model in models.items()) + ".")
         report.line(LEGEND.rstrip())
         report.header(HEADER)
         for batch in options.batches:
             for length in options.lengths:
                 progress(f"batch {batch}, length {length}")
-                times = measure(models, tokens(batch, length), Budget(options.rounds, options.seconds))
+                times = measure(models, tokens(batch, length).to(device), Budget(options.rounds, options.seconds))
                 report.row(cells(times, batch, length))
 
 
@@ -74,14 +79,14 @@ def aligned_pair(options: argparse.Namespace) -> tuple[dict[str, PreTrainedModel
 
 def measure(models: dict[str, PreTrainedModel], ids: Tensor, budget: Budget) -> Times:
     """Sides `softmax`, `inhibitor`, and both with ` half`: padded."""
-    full, half = torch.ones_like(ids), half_valid(*ids.shape).long()
+    full, half = torch.ones_like(ids), half_valid(*ids.shape).long().to(ids.device)
     masks = {"": full, " half": half}
     sides = {
         name + padding: partial(torch.inference_mode()(model), input_ids=ids, attention_mask=mask)
         for padding, mask in masks.items()
         for name, model in models.items()
     }
-    return interleave(sides, budget)
+    return interleave(sides, budget, ids.device)
 
 
 def cells(times: Times, batch: int, length: int) -> list[str]:
@@ -108,6 +113,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--lengths", type=int, nargs="+", default=[64, 128, 256, 512])
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the weights")
     parser.add_argument("--layers", type=int, default=6, help="of the random models")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each row, after the rounds")
     parser.add_argument("--rounds", type=int, default=3, help="for each row at least")

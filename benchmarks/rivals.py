@@ -15,13 +15,18 @@ Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None, dict[str, Tensor]],
 
 
 def softmax(q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, scalars: dict[str, Tensor]) -> Tensor:
-    """torch's fused attention, float32."""
+    """torch's fused attention."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=None if valid is None else valid[:, None, None, :])
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, scalars: dict[str, Tensor]) -> Tensor:
     """Engine `cpu`."""
     return inhibitor_attention(q, k, v, **scalars, key_padding_mask=valid, engine="cpu")
+
+
+def fused_gpu(q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, scalars: dict[str, Tensor]) -> Tensor:
+    """Engine `triton`."""
+    return inhibitor_attention(q, k, v, **scalars, key_padding_mask=valid, engine="triton")
 
 
 def _scores(distance: Tensor, dim: int, scalars: dict[str, Tensor]) -> Tensor:

@@ -34,6 +34,9 @@ class Summary:
         rounds = min(self.rounds, other.rounds)
         return Summary(self.minimum + other.minimum, self.median + other.median, rounds)
 
+    def __truediv__(self, calls: int) -> Summary:
+        return Summary(self.minimum / calls, self.median / calls, self.rounds)
+
 
 Times = dict[str, Summary]
 
@@ -48,9 +51,35 @@ def clock_name() -> str:
     return "CPU seconds of the thread" if clock() is time.thread_time else "wall seconds"
 
 
-def interleave(sides: Sides, budget: Budget) -> Times:
+def stopwatch(device: torch.device) -> Callable[[Callable[[], object]], float]:
+    """Seconds of a call: between two events of the device on a GPU, else as `clock` counts."""
+    if device.type == "cuda":
+        return _between_events
+    now = clock()
+
+    def seconds(call: Callable[[], object]) -> float:
+        start = now()
+        call()
+        return now() - start
+
+    return seconds
+
+
+def _between_events(call: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+CPU = torch.device("cpu")
+
+
+def interleave(sides: Sides, budget: Budget, device: torch.device = CPU) -> Times:
     """Time every side in every round; each round starts with another side."""
-    now, names = clock(), list(sides)
+    time_of, names = stopwatch(device), list(sides)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     end, turn = time.perf_counter() + budget.seconds, 0
     if budget.warm_up:
@@ -58,8 +87,6 @@ def interleave(sides: Sides, budget: Budget) -> Times:
             side()
     while names and (turn < budget.rounds or (turn < budget.most and time.perf_counter() < end)):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = now()
-            sides[name]()
-            seconds[name].append(now() - start)
+            seconds[name].append(time_of(sides[name]))
         turn += 1
     return {name: Summary(min(s), statistics.median(s), turn) for name, s in seconds.items()}

@@ -1,10 +1,11 @@
 """Compiles the Triton kernels without a GPU and counts what the compiler made of them:
 
     python benchmarks/triton_code.py [--capability 90] [--dims 32 64 128 256] [--dtype bf16] [--output FILE]
+    python benchmarks/triton_code.py --targets      compile for every kind of GPU, and say how large the code is
 
 For every kernel and head dimension: registers, bytes spilled, and for each innermost loop the instructions for an
 element (one feature of one query and key), of them arithmetic and loads, and the slots that they need at least: a
-scheduler issues one instruction of a warp per cycle, and comparisons, minima and maxima run on a pipe of half the width.
+scheduler issues one instruction of a warp per cycle; comparisons, minima and maxima run on a pipe of half the width.
 Packed comparisons (HSETP2: two bfloat16 at once) count as they are, half an instruction for an element.
 """
 
@@ -116,7 +117,9 @@ def _loops(text: str, name: str, dim: int, blocks: Blocks, pairs: int) -> list[L
     """The unrolled innermost loops that work on elements, in the order of the code."""
     pattern = r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+\s+)?(\S+)(.*?);"
     code = [(int(at, 16), name, rest) for at, name, rest in re.findall(pattern, text, re.M)]
-    ends = {at: int(to.group(1), 16) for at, op, rest in code if op == "BRA" and (to := re.search(r"0x([0-9a-f]+)", rest))}
+    ends = {
+        at: int(to.group(1), 16) for at, op, rest in code if op == "BRA" and (to := re.search(r"0x([0-9a-f]+)", rest))
+    }
     backward = [(to, at) for at, to in ends.items() if to < at]
     found = []
     for first, last in sorted(backward):
@@ -140,26 +143,51 @@ def _cuobjdump(option: str, file: Path) -> str:
     return subprocess.run([tool, option, file], check=True, capture_output=True, text=True).stdout
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--capability", type=int, default=90, help="of the NVIDIA GPU: 80, 90, …")
-    parser.add_argument("--dims", type=int, nargs="+", default=[32, 64, 128, 256])
-    parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], default="bf16")
-    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
-    options = parser.parse_args(arguments)
-    report = Report(options.output)
-    report.line(f"Triton {triton.__version__}, compute capability {options.capability / 10}, {options.dtype}.")
+TARGETS = (
+    *(GPUTarget("cuda", capability, 32) for capability in (80, 90, 100)),
+    GPUTarget("hip", "gfx942", 64),
+    GPUTarget("hip", "gfx1100", 32),
+)
+
+
+def report_targets(report: Report, dtype: str) -> None:
+    report.header(["target", *(f"{name} bytes" for name in KERNELS)])
+    for target in TARGETS:
+        binary = "cubin" if target.backend == "cuda" else "hsaco"
+        sizes = [len(compiled(n, 64, dtype, default(n, 64), target).asm[binary]) for n in KERNELS]
+        arch = target.arch / 10 if target.backend == "cuda" else target.arch
+        report.row([f"{target.backend} {arch}", *map(str, sizes)])
+
+
+def report_loops(report: Report, dims: list[int], dtype: str, capability: int) -> None:
+    report.line(f"Compute capability {capability / 10}, {dtype}.")
     report.header(HEADER)
     for name in KERNELS:
-        for dim in options.dims:
+        for dim in dims:
             blocks = default(name, dim)
-            code = examine(name, dim, options.dtype, blocks, options.capability)
+            code = examine(name, dim, dtype, blocks, capability)
             cells = [name, str(dim), f"{blocks.rows}×{blocks.columns}", str(blocks.warps)]
             cells += [str(code.registers), str(code.spilled)]
             for title, loop in zip(LOOPS[name], code.loops, strict=True):
                 numbers = (loop.all, loop.full_rate + loop.half_rate, loop.loads, loop.slots)
                 report.row([*cells, title, *(f"{n:.2f}" for n in numbers), f"{loop.slots / loop.all:.0%}"])
                 cells = [""] * len(cells)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", action="store_true", help="compile for every kind of GPU instead")
+    parser.add_argument("--capability", type=int, default=90, help="of the NVIDIA GPU: 80, 90, …")
+    parser.add_argument("--dims", type=int, nargs="+", default=[32, 64, 128, 256])
+    parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], default="bf16")
+    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    options = parser.parse_args(arguments)
+    report = Report(options.output)
+    report.line(f"Triton {triton.__version__}.")
+    if options.targets:
+        report_targets(report, options.dtype)
+    else:
+        report_loops(report, options.dims, options.dtype, options.capability)
 
 
 if __name__ == "__main__":

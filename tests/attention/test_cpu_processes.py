@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from inhibitor_transformers.attention import inhibitor_attention, native
-from tests.attention.engine_cases import Shape, inputs, outputs
 from tests.attention.data_parallel import gradients, half_of_the_batch, whole_batch
+from tests.attention.engine_cases import Shape, inputs, outputs
 
 if native.unavailable():
     pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -25,7 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if importlib.util.find_spec("triton") is None:
             item.add_marker(pytest.mark.skip(reason="Triton is not installed"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="NO GPU HERE: the kernels ran in the interpreter only, on small shapes"))
+            item.add_marker(
+                pytest.mark.skip(reason="NO GPU HERE: the kernels ran in the interpreter only, on small shapes")
+            )
 
 
 @pytest.fixture
@@ -34,7 +35,6 @@ def device() -> torch.device:
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles so small that a few dozen rows make several: the interpreter takes time for each of their elements."""
-    monkeypatch.setattr(blocks, "DEFAULTS", dict.fromkeys(blocks.DEFAULTS, {engine.LARGEST_DIM: SMALL}))
-    yield
+    monkeypatch.setattr(blocks, "DEFAULTS", {kernel: {engine.LARGEST_DIM: SMALL} for kernel in blocks.DEFAULTS})

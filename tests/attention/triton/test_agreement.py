@@ -179,7 +179,8 @@ def test_rows_without_keys_give_zero_and_pass_no_gradient(device):
 
 
 @pytest.mark.parametrize(
-    "empty", [Shape(0, 2, 2, 5, 5, 4, 4), Shape(1, 2, 2, 0, 5, 4, 4), Shape(1, 2, 2, 5, 0, 4, 4), Shape(1, 2, 2, 5, 5, 4, 0)]
+    "empty",
+    [Shape(0, 2, 2, 5, 5, 4, 4), Shape(1, 2, 2, 0, 5, 4, 4), Shape(1, 2, 2, 5, 0, 4, 4), Shape(1, 2, 2, 5, 5, 4, 0)],
 )
 def test_empty_sizes(empty, device):
     tensors = on(device, inputs(empty))

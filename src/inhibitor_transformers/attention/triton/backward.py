@@ -1,4 +1,4 @@
-"""The backward kernels: gradients of queries and scalars by blocks of queries, those of keys and values by blocks of keys.
+"""The backward kernels: one for queries and scalars, by blocks of queries; one for keys and values, by blocks of keys.
 
 Nothing is added atomically: every number is written once, by one program, and equal calls give equal bits.
 
@@ -41,7 +41,8 @@ from .tiles import (
 
 @triton.jit
 def query_kernel(
-    query, key, value, gamma, eta, delta, key_mask, pair_mask, grad, saved, grad_query, grad_means, grad_scalars, scratch,
+    query, key, value, gamma, eta, delta, key_mask, pair_mask, grad, saved, grad_query, grad_means, grad_scalars,
+    scratch,
     query_strides, key_strides, value_strides, key_mask_strides, pair_mask_strides, grad_strides, grad_query_strides,
     heads, groups, queries, keys, blocks, log_length_reference, scratch_size,
     DIM: tl.constexpr, VALUE_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, IS_SIGNED: tl.constexpr,
@@ -123,7 +124,9 @@ def query_kernel(
                 distance = key_distances(
                     queries_t, keys_t, keys_at, key_strides, start, keys, DIM, ROWS, KEYS, LANES, DIM_BLOCK
                 )
-                store_transposed(values_t, values_at, value_strides, start, keys, key_ones, VALUE_DIM, KEYS, VALUE_BLOCK)
+                store_transposed(
+                    values_t, values_at, value_strides, start, keys, key_ones, VALUE_DIM, KEYS, VALUE_BLOCK
+                )
                 tl.debug_barrier()
                 x, z = inhibition(distance, mean[None, :, None], scale, shift)
                 z = tl.where(valid, z, float("inf"))
@@ -184,7 +187,7 @@ def key_value_kernel(
         first_query = tl.maximum(first - (keys - queries), 0) // QUERIES * QUERIES if IS_CAUSAL else 0
         last_query = tl.where(first < keys_in_use(keys, batch, key_mask, key_mask_strides), queries, 0)
 
-        for member in range(0, groups):
+        for member in range(groups):
             head = kv_head * groups + member
             scale, shift = tl.load(gamma + head) / tl.sqrt(DIM * 1.0), tl.load(delta + head)
             factor = tl.load(eta + head)
@@ -196,8 +199,12 @@ def key_value_kernel(
                 number = start + tl.arange(0, QUERIES)
                 length = tl.load(lengths_at + number, mask=number < queries, other=0.0)
                 tl.debug_barrier()  # the last tile has been read
-                store_transposed(queries_t, query_at, query_strides, start, queries, query_ones, DIM, QUERIES, DIM_BLOCK)
-                store_transposed(grads_t, grad_at, grad_strides, start, queries, length, VALUE_DIM, QUERIES, VALUE_BLOCK)
+                store_transposed(
+                    queries_t, query_at, query_strides, start, queries, query_ones, DIM, QUERIES, DIM_BLOCK
+                )
+                store_transposed(
+                    grads_t, grad_at, grad_strides, start, queries, length, VALUE_DIM, QUERIES, VALUE_BLOCK
+                )
                 tl.debug_barrier()
                 distance = distances(keys_t, queries_t, DIM, ROWS, QUERIES, LANES)
                 exists = start + column < queries
@@ -210,7 +217,16 @@ def key_value_kernel(
                 x, z = inhibition(distance, mean, scale, shift)
                 z = tl.where(valid, z, float("inf"))
                 b, _ = passed_gradients(
-                    z, values_t, grads_t, VALUE_DIM, ROWS, QUERIES, LANES, IS_SIGNED, VALUES_IN_ROWS=True, WITH_DOT=False
+                    z,
+                    values_t,
+                    grads_t,
+                    VALUE_DIM,
+                    ROWS,
+                    QUERIES,
+                    LANES,
+                    IS_SIGNED,
+                    VALUES_IN_ROWS=True,
+                    WITH_DOT=False,
                 )
                 ds = tl.where(valid, (tl.where(x > 0, b, 0.0) - b_mean) * (-factor * scale), 0.0)
                 store_steps(z, z_t, ROWS, QUERIES, LANES)

@@ -19,7 +19,7 @@ INTERPRETER_VARIABLE = "TRITON_INTERPRET"  # Triton's own: "1" before the kernel
 
 
 def interpreted() -> bool:
-    """Whether the kernels run in Triton's interpreter, on tensors of any device: for tests, hundreds of times slower."""
+    """Whether the kernels run in Triton's interpreter, on tensors of any device: for tests, and very slow."""
     return os.environ.get(INTERPRETER_VARIABLE) == "1"
 
 
@@ -86,6 +86,4 @@ def _backward(
 
 
 # Saved: the mean distance of each query, the number of its keys, (n0/n)^rho.
-custom_op.register(
-    "triton", custom_op.Kernels(_forward, _backward, saved_shape=lambda query: (3, *query.shape[:3]))
-)
+custom_op.register("triton", custom_op.Kernels(_forward, _backward, saved_shape=lambda query: (3, *query.shape[:3])))

@@ -1,4 +1,4 @@
-"""The forward kernel: for a block of queries, the mean distance over all keys, then inhibition and sums, tile by tile."""
+"""The forward kernel: for a block of queries the mean distance over all keys, then inhibition and sums by tiles."""
 
 from __future__ import annotations
 

@@ -24,21 +24,20 @@ CACHE_BYTES = 64 << 20
 
 def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> tuple[Tensor, Tensor | None]:
     """H in the dtype of the query, and what `backward` needs if `saving`: (3, B, H, Nq) float32."""
-    call = _Call(tensors, masks, options)
+    call = Call(tensors, masks, options)
     query, value = call.query, call.value
     out = heads_last(query, value.shape[-1])
     saved = query.new_zeros((3, *query.shape[:3]), dtype=torch.float32) if saving else None
     if call.is_empty:
         return out.zero_(), saved
-    dims = max(call.dim_block, call.value_block)
 
     def run(blocks: Blocks) -> None:
-        cached = call.is_centered and call.may_cache(blocks, dims)
+        cached = call.caches_distances(blocks)
         call.launch(
             forward_kernel,
             blocks,
             per_head=call.queries,
-            scratch=call.scratch(blocks, cached, dims),
+            scratch=call.scratch(blocks, cached, call.key_block),
             arguments={
                 "length_exponent": call.length_exponent,
                 "out": out,
@@ -59,7 +58,7 @@ def backward(
     grad: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key and value in their dtype, of the scalars as (4, H) float32."""
-    call = _Call(tensors, masks, options)
+    call = Call(tensors, masks, options)
     gq, gk, gv = (heads_last(t, t.shape[-1]) for t in tensors[:3])
     if call.is_empty:
         return gq.zero_(), gk.zero_(), gv.zero_(), call.gamma.new_zeros((4, call.heads))
@@ -68,7 +67,7 @@ def backward(
     shares: list[Tensor] = []
 
     def of_queries(blocks: Blocks) -> None:
-        cached = call.may_cache(blocks, both_dims)
+        cached = call.may_cache(blocks, both_dims)  # of the gradients of scores
         count = call.count(blocks, call.queries)
         shares[:] = [saved.new_empty((4, count))]
         call.launch(
@@ -117,7 +116,7 @@ def backward(
     return gq, gk, gv, shares[0].view(4, call.batch, call.heads, -1).sum((1, 3))
 
 
-class _Call:
+class Call:
     """The sizes of a call and the arguments that all kernels take."""
 
     def __init__(self, tensors: Tensors, masks: Masks, options: Options) -> None:
@@ -128,6 +127,7 @@ class _Call:
         length_reference, self.is_causal, self.is_signed, self.is_centered = options
         self.log_length_reference = math.log2(length_reference)
         self.dim_block, self.value_block = dim_block(self.dim), dim_block(self.value_dim)
+        self.key_block = max(self.dim_block, self.value_block)  # keys and their values take the same place in turn
         self.is_empty = 0 in (*self.query.shape, self.keys, self.value_dim)
         self.masks = tuple(None if mask is None else mask.view(torch.uint8) for mask in masks)
 
@@ -141,7 +141,12 @@ class _Call:
         keys = triton.cdiv(self.keys, blocks.columns) * blocks.columns if cached else blocks.columns
         return dims * (blocks.rows + blocks.columns) + blocks.rows * keys
 
+    def caches_distances(self, blocks: Blocks) -> bool:
+        """Whether the forward pass keeps the distances of a block to all keys between its two passes over them."""
+        return self.is_centered and self.may_cache(blocks, self.key_block)
+
     def may_cache(self, blocks: Blocks, dims: int) -> bool:
+        """Whether a number for every pair of a block and all keys may lie in scratch memory."""
         programs = min(self.count(blocks, self.queries), resident(self.query.device, blocks.programs))
         return 4 * programs * self.scratch(blocks, True, dims) <= CACHE_BYTES
 

@@ -138,9 +138,7 @@ def keys_to_visit(
 
 
 @triton.jit
-def distances(
-    rows_t, columns_t, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr
-):
+def distances(rows_t, columns_t, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr):
     """Σ_d |row_d − column_d| from transposed rows and columns: two additions for an element."""
     row, column = tl.arange(0, ROWS), columns(COLUMNS, LANES)
     total = tl.zeros((COLUMNS // LANES, ROWS, LANES), tl.float32)

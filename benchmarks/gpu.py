@@ -1,0 +1,126 @@
+"""The operation on a GPU: `python benchmarks/attention.py --device cuda`. See there for the options.
+
+Sides take turns; a time is what lies between two events of the device around one call for each of three sets of inputs,
+divided by three, the median of all rounds after one that warms up.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+import rivals
+import torch
+from gpu_floors import Limits, floors, limits, slots
+from report import Report, progress
+from tensors import Inputs, gaussian
+from timing import Budget, Sides, Times, interleave
+
+from inhibitor_transformers.attention.triton import launch
+from inhibitor_transformers.attention.triton.blocks import default
+
+SHAPES = ((32, 12, 128, 64), (8, 12, 512, 64), (4, 12, 1024, 64), (4, 12, 2048, 64), (4, 12, 4096, 64))
+SETS = 3
+NAIVE_ELEMENTS = 1 << 32
+SIDES = {
+    "ours bf16": (rivals.fused_gpu, torch.bfloat16),
+    "ours fp32": (rivals.fused_gpu, torch.float32),
+    "SDPA bf16": (rivals.softmax, torch.bfloat16),
+    "SDPA fp32": (rivals.softmax, torch.float32),
+    "cdist": (rivals.cdist, torch.float32),
+    "naive": (rivals.naive, torch.float32),
+}
+HEADER = ["shape", *(f"{side} ms" for side in SIDES), "cdist / ours bf16", "ours / SDPA bf16"]
+HEADER += ["floor: bytes ms", "floor: instructions ms", "of the latter", "MiB ours, SDPA, cdist"]
+
+
+def main(options: argparse.Namespace) -> None:
+    device = torch.device(options.device)
+    report = Report(options.output)
+    interpreter = "NO GPU: Triton's interpreter, its times mean nothing"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else interpreter
+    limit = limits(device) if device.type == "cuda" else limits(device, 1 << 20, 8)
+    report.line(f"## Attention on a GPU\n\n{name}, torch {torch.__version__}.")
+    report.line(f"Copy {limit.bytes / 1e12:.2f} TB/s, additions {limit.additions / 1e12:.1f} T/s (measured).")
+    budget = Budget(2 if options.quick else 7, options.seconds)
+    for training in (False, True):
+        report.line(f"\n### {'Forward + backward' if training else 'Forward'}")
+        report.header(HEADER)
+        for shape in options.shape or SHAPES:
+            progress(f"{shape}")
+            report.row(row(shape, device, limit, budget, training=training))
+
+
+def row(shape: tuple[int, ...], device: torch.device, limit: Limits, budget: Budget, *, training: bool) -> list[str]:
+    times, memory = measure(shape, device, budget, training=training)
+    median = {side: 1e3 * times[side].median for side in times}
+    q = torch.empty(shape, dtype=torch.bfloat16, device=device)
+    scalars = [torch.ones(shape[1], device=device)] * 4
+    call = launch.Call((q, q, q, *scalars), (None, None), (64.0, False, True, True))
+    major, minor = torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
+    cached = call.caches_distances(default("forward", shape[3]))
+    needed = slots(shape[3], q.dtype, 10 * major + minor, cached=cached, training=training)
+    of_bytes, of_instructions = (1e3 * seconds for seconds in floors(q, limit, needed, training=training))
+    return [
+        "×".join(map(str, shape)),
+        *(f"{median[side]:.3f}" if side in median else "-" for side in SIDES),
+        f"{median['cdist'] / median['ours bf16']:.1f}",
+        f"{median['ours bf16'] / median['SDPA bf16']:.2f}",
+        f"{of_bytes:.3f}",
+        f"{of_instructions:.3f}",
+        f"{of_instructions / median['ours bf16']:.0%}",
+        ", ".join(f"{memory[side] / 2**20:.1f}" for side in ("ours bf16", "SDPA bf16", "cdist")),
+    ]
+
+
+def measure(
+    shape: tuple[int, ...], device: torch.device, budget: Budget, *, training: bool
+) -> tuple[Times, dict[str, int]]:
+    """Times of every side that fits, and bytes at the peak above inputs and results."""
+    sets = [gaussian(*shape) for _ in range(SETS)]
+    sides: Sides = {}
+    memory: dict[str, int] = {}
+    for name, (side, dtype) in SIDES.items():
+        if name == "naive" and shape[0] * shape[1] * shape[2] ** 2 * shape[3] > NAIVE_ELEMENTS:
+            continue
+        calls = [call(side, inputs, dtype, device, training=training) for inputs in sets]
+        memory[name] = peak(calls[0], device)
+        sides[name] = partial(run_all, calls)
+    times = interleave(sides, budget, device)
+    return {name: t / SETS for name, t in times.items()}, memory
+
+
+def call(
+    side: rivals.Attention, inputs: Inputs, dtype: torch.dtype, device: torch.device, *, training: bool
+) -> Callable[[], object]:
+    q, k, v = (t.to(device, dtype).requires_grad_(training) for t in inputs[:3])
+    scalars = {name: t.to(device).requires_grad_(training) for name, t in inputs[3].items()}
+    leaves = [q, k, v] if side is rivals.softmax else [q, k, v, *scalars.values()]
+    grad = torch.ones_like(q)
+
+    def both() -> object:
+        out = side(q, k, v, None, scalars)
+        return torch.autograd.grad(out, leaves, grad.to(out.dtype))
+
+    return both if training else partial(torch.no_grad()(side), q, k, v, None, scalars)
+
+
+def run_all(calls: list[Callable[[], object]]) -> None:
+    for each in calls:
+        each()
+
+
+def peak(call: Callable[[], object], device: torch.device) -> int:
+    """Bytes allocated at the peak of a call above what was allocated before and what it returns."""
+    if device.type != "cuda":
+        return 0
+    call()  # compiles
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    result = call()
+    torch.cuda.synchronize(device)
+    kept = torch.cuda.memory_allocated(device) - before
+    del result
+    return torch.cuda.max_memory_allocated(device) - before - kept

@@ -1,0 +1,88 @@
+"""The GPU benchmark runs whole in Triton's interpreter; the kernels compile for every GPU that they are meant for."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("Triton is not installed", allow_module_level=True)
+
+
+def run(*command: str, **environment: str) -> str:
+    here = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=REPOSITORY, env=here | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rows(table: str) -> list[list[str]]:
+    return [
+        line[2:-2].split(" | ") for line in table.splitlines() if line.startswith("|") and "---" not in line
+    ]
+
+
+def test_the_whole_table_in_the_interpreter() -> None:
+    code = """
+import sys; sys.path.insert(0, "benchmarks")
+import attention, gpu
+from inhibitor_transformers.attention.triton import blocks
+attention.require_green_tests = lambda **_: None
+gpu.slots = lambda *_, **__: 4.25
+small = dict.fromkeys(("forward", "query", "key_value"), {256: blocks.Blocks(16, 16, 16, 1, 1)})
+blocks.DEFAULTS.update(small)
+attention.main(["--device", "cpu:0", "--shape", "1,1,8,8", "1,2,5,4", "--quick", "--seconds", "0"])
+"""
+    forward_and_both = run("-c", code, TRITON_INTERPRET="1")
+    assert "NO GPU" in forward_and_both
+    header, *measured = rows(forward_and_both)
+    assert [row[0] for row in measured if row != header] == ["1×1×8×8", "1×2×5×4"] * 2
+    assert all(re.match(r"\d", cell) for row in measured if row != header for cell in row[1:])
+
+
+def test_the_compiled_code(tmp_path: Path) -> None:
+    """Nothing spills in the loops, and an element costs what the floors are computed from."""
+    table = run("benchmarks/triton_code.py", "--dims", "64", TRITON_CACHE_DIR=str(tmp_path))
+    header, *loops = rows(table)
+    at = {name: header.index(name) for name in header}
+    arithmetic = {(i, row[at["loop"]]): float(row[at["arithmetic"]]) for i, row in enumerate(loops)}
+    assert [name for _, name in arithmetic] == [
+        *("distances", "shrunk sums"),
+        *("distances", "gradients of scores", "gradients of queries"),
+        *("distances", "gradients of scores", "gradients of values", "gradients of keys"),
+    ]
+    limits = {"distances": 2.0, "shrunk sums": 2.3, "gradients of values": 2.1}
+    for (_, name), count in arithmetic.items():
+        assert count <= limits.get(name, 4.0)
+    assert all(int(row[at["spilled bytes"]]) <= 16 for row in loops if row[at["spilled bytes"]])
+
+
+def test_compiles_for_every_kind_of_gpu(tmp_path: Path) -> None:
+    table = run("benchmarks/triton_code.py", "--targets", TRITON_CACHE_DIR=str(tmp_path))
+    compiled = {row[0] for row in rows(table)[1:]}
+    assert compiled == {"cuda 8.0", "cuda 9.0", "cuda 10.0", "hip gfx942", "hip gfx1100"}
+
+
+def test_gpu_tests_gate_the_gpu_benchmark(script, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def fail(command: list[str], **_: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(script("gate").subprocess, "run", fail)
+    with pytest.raises(SystemExit, match="the tests of the operation fail"):
+        script("attention").main(["--device", "cuda"])
+    assert any(part.endswith("attention/triton") for part in commands[0])
+    assert commands[0][commands[0].index("-m", 3) + 1] == ""  # those marked gpu as well
