@@ -12,15 +12,11 @@ from functools import partial
 
 import rivals
 import torch
-from gpu_floors import Limits, floors, limits, slots
+from gpu_floors import SHAPES, Limits, floors, limits, slots
 from report import Report, progress
 from tensors import Inputs, gaussian
 from timing import Budget, Sides, Times, interleave
 
-from inhibitor_transformers.attention.triton import launch
-from inhibitor_transformers.attention.triton.blocks import default
-
-SHAPES = ((32, 12, 128, 64), (8, 12, 512, 64), (4, 12, 1024, 64), (4, 12, 2048, 64), (4, 12, 4096, 64))
 SETS = 3
 NAIVE_ELEMENTS = 1 << 32
 SIDES = {
@@ -56,11 +52,8 @@ def row(shape: tuple[int, ...], device: torch.device, limit: Limits, budget: Bud
     times, memory = measure(shape, device, budget, training=training)
     median = {side: 1e3 * times[side].median for side in times}
     q = torch.empty(shape, dtype=torch.bfloat16, device=device)
-    scalars = [torch.ones(shape[1], device=device)] * 4
-    call = launch.Call((q, q, q, *scalars), (None, None), (64.0, False, True, True))
     major, minor = torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
-    cached = call.caches_distances(default("forward", shape[3]))
-    needed = slots(shape[3], q.dtype, 10 * major + minor, cached=cached, training=training)
+    needed = slots(q, 10 * major + minor, training=training)
     of_bytes, of_instructions = (1e3 * seconds for seconds in floors(q, limit, needed, training=training))
     return [
         "×".join(map(str, shape)),

@@ -1,17 +1,28 @@
-"""How fast a GPU can be at best: its copy bandwidth and its rate of additions, measured, and what the kernels need."""
+"""How fast a GPU can be at best: its copy bandwidth and its rate of additions, measured, and what the kernels need.
+
+    python benchmarks/gpu_floors.py [--multiprocessors 132] [--clock 1.98] [--bandwidth 4.8] [--output FILE]
+
+computes the floors on paper, without a GPU, from the vendor's numbers for a device (an H200 by default).
+"""
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import triton
 import triton.language as tl
+from report import Report
 from timing import stopwatch
 from torch import Tensor
 
+from inhibitor_transformers.attention.triton import launch
 from inhibitor_transformers.attention.triton.blocks import default
 
+SHAPES = ((32, 12, 128, 64), (8, 12, 512, 64), (4, 12, 1024, 64), (4, 12, 2048, 64), (4, 12, 4096, 64))
+LANES = 128  # float32 additions of a multiprocessor in one cycle
 COPIED = 1 << 30  # bytes
 ADDITIONS = 1 << 14  # for each of a thread's registers
 
@@ -55,20 +66,28 @@ def limits(device: torch.device, copied: int = COPIED, additions: int = ADDITION
     )
 
 
-def slots(dim: int, dtype: torch.dtype, capability: int, *, cached: bool, training: bool) -> float:
-    """Issue slots of the arithmetic for an element (one feature of one query and key), counted in the compiled code.
+def slots(q: Tensor, capability: int, *, training: bool) -> float:
+    """Issue slots of the arithmetic for an element (one feature of one query and key), counted in the compiled code
+    that serves self-attention of the shape, dtype and device of q.
 
     A slot is one instruction of a warp; an instruction on the half-rate pipe counts twice where that pipe is the
-    bottleneck (`triton_code.Loop.slots`).
+    bottleneck (`triton_code.Loop.slots`). Loops that run twice, because the device has no room to keep what they
+    computed, count twice.
     """
     from triton_code import examine  # needs kernels that are not interpreted
 
-    short = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[dtype]
+    heads, dim = q.shape[1], q.shape[3]
+    call = launch.Call((q, q, q, *[torch.ones(heads, device=q.device)] * 4), (None, None), (64.0, False, True, True))
+    short = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[q.dtype]
     total = 0.0
     for kernel in ("forward", "query", "key_value") if training else ("forward",):
-        loops = examine(kernel, dim, short, default(kernel, dim), capability).loops
-        again = loops[0].slots if kernel == "forward" and not cached else 0.0
-        total += again + sum(loop.slots for loop in loops)
+        blocks = default(kernel, dim)
+        of_loops = [loop.slots for loop in examine(kernel, dim, short, blocks, capability).loops]
+        total += sum(of_loops)
+        if kernel == "forward" and not call.caches_distances(blocks):
+            total += of_loops[0]
+        if kernel == "query" and not call.caches_gradients(blocks):
+            total += sum(of_loops[:2])
     return total
 
 
@@ -80,3 +99,28 @@ def floors(q: Tensor, limit: Limits, slots_of_element: float, *, training: bool)
         tensors * q.numel() * q.element_size() / limit.bytes,
         slots_of_element * batch * heads * length * length * dim / limit.additions,
     )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--multiprocessors", type=int, default=132)
+    parser.add_argument("--clock", type=float, default=1.98, help="GHz")
+    parser.add_argument("--bandwidth", type=float, default=4.8, help="of the memory, TB/s")
+    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    options = parser.parse_args(arguments)
+    limit = Limits(options.bandwidth * 1e12, options.multiprocessors * LANES * options.clock * 1e9)
+    report = Report(options.output)
+    report.line(f"On paper, bfloat16: {limit.additions / 1e12:.1f} T additions/s, {options.bandwidth} TB/s.")
+    report.header(["shape", "forward: bytes ms", "instructions ms", "forward + backward: bytes ms", "instructions ms"])
+    launch.resident = lambda _, programs: options.multiprocessors * programs  # of the device that is meant
+    for shape in SHAPES:
+        q = torch.empty(shape, dtype=torch.bfloat16, device="meta")
+        cells = ["×".join(map(str, shape))]
+        for training in (False, True):
+            needed = slots(q, 90, training=training)
+            cells += [f"{1e3 * seconds:.3f}" for seconds in floors(q, limit, needed, training=training)]
+        report.row(cells)
+
+
+if __name__ == "__main__":
+    main()

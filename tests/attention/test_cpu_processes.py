@@ -104,7 +104,7 @@ print(run(2048))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("backward", "limit"), [(False, 4.0), (True, 4.0)])
+@pytest.mark.parametrize(("backward", "limit"), [(False, 4.0), (True, 8.0)])  # freed memory stays resident: some slack
 def test_extra_memory_at_length_2048(backward, limit):
     """MiB above inputs and outputs. The scores alone would be 32 MiB, the differences 2 GiB."""
     tensor = 2 * 2048 * 64 * 4 / 2**20

@@ -28,9 +28,7 @@ def run(*command: str, **environment: str) -> str:
 
 
 def rows(table: str) -> list[list[str]]:
-    return [
-        line[2:-2].split(" | ") for line in table.splitlines() if line.startswith("|") and "---" not in line
-    ]
+    return [line[2:-2].split(" | ") for line in table.splitlines() if line.startswith("|") and "---" not in line]
 
 
 def test_the_whole_table_in_the_interpreter() -> None:

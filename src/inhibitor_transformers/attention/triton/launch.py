@@ -63,18 +63,17 @@ def backward(
     if call.is_empty:
         return gq.zero_(), gk.zero_(), gv.zero_(), call.gamma.new_zeros((4, call.heads))
     means = torch.empty_like(saved[0])
-    both_dims = call.dim_block + call.value_block
     shares: list[Tensor] = []
 
     def of_queries(blocks: Blocks) -> None:
-        cached = call.may_cache(blocks, both_dims)  # of the gradients of scores
+        cached = call.caches_gradients(blocks)
         count = call.count(blocks, call.queries)
         shares[:] = [saved.new_empty((4, count))]
         call.launch(
             query_kernel,
             blocks,
             per_head=call.queries,
-            scratch=call.scratch(blocks, cached, both_dims),
+            scratch=call.scratch(blocks, cached, call.both_blocks),
             arguments={
                 "grad": grad,
                 "saved": saved,
@@ -96,7 +95,8 @@ def backward(
             blocks,
             per_head=call.keys,
             heads=call.kv_heads,
-            scratch=both_dims * (blocks.rows + blocks.columns) + blocks.rows * (call.value_block + 2 * blocks.columns),
+            scratch=call.both_blocks * (blocks.rows + blocks.columns)
+            + blocks.rows * (call.value_block + 2 * blocks.columns),
             arguments={
                 "grad": grad,
                 "saved": saved,
@@ -128,6 +128,7 @@ class Call:
         self.log_length_reference = math.log2(length_reference)
         self.dim_block, self.value_block = dim_block(self.dim), dim_block(self.value_dim)
         self.key_block = max(self.dim_block, self.value_block)  # keys and their values take the same place in turn
+        self.both_blocks = self.dim_block + self.value_block
         self.is_empty = 0 in (*self.query.shape, self.keys, self.value_dim)
         self.masks = tuple(None if mask is None else mask.view(torch.uint8) for mask in masks)
 
@@ -143,9 +144,13 @@ class Call:
 
     def caches_distances(self, blocks: Blocks) -> bool:
         """Whether the forward pass keeps the distances of a block to all keys between its two passes over them."""
-        return self.is_centered and self.may_cache(blocks, self.key_block)
+        return self.is_centered and self._may_cache(blocks, self.key_block)
 
-    def may_cache(self, blocks: Blocks, dims: int) -> bool:
+    def caches_gradients(self, blocks: Blocks) -> bool:
+        """Whether the backward pass keeps the gradients of a block's scores between its two passes over all keys."""
+        return self._may_cache(blocks, self.both_blocks)
+
+    def _may_cache(self, blocks: Blocks, dims: int) -> bool:
         """Whether a number for every pair of a block and all keys may lie in scratch memory."""
         programs = min(self.count(blocks, self.queries), resident(self.query.device, blocks.programs))
         return 4 * programs * self.scratch(blocks, True, dims) <= CACHE_BYTES
