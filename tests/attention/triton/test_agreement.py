@@ -234,6 +234,20 @@ def test_result_is_the_same_for_any_number_of_programs(device, monkeypatch):
         assert all(torch.equal(other[name], results[0][name]) for name in other)
 
 
+def test_whatever_lies_in_fresh_memory_changes_nothing(device):
+    """Scratch memory and results begin as NaN."""
+    tensors = on(device, inputs(Shape(1, 2, 1, 17, 40, 4, 4), torch.randn))
+    grad, options = torch.randn(1, 2, 17, 4, device=device), masks("all", Shape(1, 2, 1, 17, 40, 4, 4), device)
+    clean = outputs(tensors, grad, "triton", torch.float32, **options)
+    torch.use_deterministic_algorithms(True)  # fills what is allocated
+    try:
+        assert torch.empty(1, device=device).isnan()
+        poisoned = outputs(tensors, grad, "triton", torch.float32, **options)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(clean[name], poisoned[name]) for name in clean)
+
+
 def test_dropout_takes_the_engine_too(device):
     tensors = on(device, inputs(Shape(1, 2, 1, 9, 33, 8, 8)))
     results = []
