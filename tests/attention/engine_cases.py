@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -85,3 +85,18 @@ def compare(tensors: dict[str, Tensor], tolerance: float, engine: str = "cpu", *
     expected = outputs(tensors, grad, "reference", torch.float64, **options)
     wrong = {name: e for name in got if not (e := error(got[name], expected[name])) <= tolerance}
     assert not wrong, wrong
+
+
+def assert_compiles_once_for_all_shapes(layer: Callable, compiled: Callable, inputs_of: Callable) -> None:
+    """Outputs and gradients (of the first four arguments) are those of eager mode, to the bit."""
+    stance = "default"
+    for batch, length in ((3, 17), (5, 40), (4, 7)):  # sizes that happen to be equal would be taken for one
+        args = inputs_of(batch, length)
+        expected = layer(*args)
+        with torch.compiler.set_stance(stance):
+            out = compiled(*args)
+            grads = torch.autograd.grad(out.sum(), args[:4])
+        assert torch.equal(out, expected)
+        for got, want in zip(grads, torch.autograd.grad(expected.sum(), args[:4]), strict=True):
+            assert torch.equal(got, want)
+        stance = "fail_on_recompile"

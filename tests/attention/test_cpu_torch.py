@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -21,7 +20,7 @@ from inhibitor_transformers.attention import (
     native,
 )
 from inhibitor_transformers.attention.call import make_call
-from tests.attention.engine_cases import Shape, inputs, on_grid
+from tests.attention.engine_cases import Shape, assert_compiles_once_for_all_shapes, inputs, on_grid
 
 if native.unavailable():
     pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
@@ -87,24 +86,10 @@ def layer_inputs(batch: int, length: int) -> list:
     return [q, k, v, torch.rand(2).requires_grad_(), torch.rand(batch, length) < 0.7]
 
 
-def assert_compiles_once_for_all_shapes(compiled: Callable) -> None:
-    """Outputs and gradients are those of eager mode, to the bit: the kernels are the same."""
-    stance = "default"
-    for batch, length in ((3, 17), (5, 40), (4, 7)):  # sizes that happen to be equal would be taken for one
-        args = layer_inputs(batch, length)
-        expected = layer(*args)
-        with torch.compiler.set_stance(stance):
-            out = compiled(*args)
-            grads = torch.autograd.grad(out.sum(), args[:4])
-        assert torch.equal(out, expected)
-        for got, want in zip(grads, torch.autograd.grad(expected.sum(), args[:4]), strict=True):
-            assert torch.equal(got, want)
-        stance = "fail_on_recompile"
-
-
 def test_compiles_as_one_graph_with_dynamic_shapes():
     torch._dynamo.reset()
-    assert_compiles_once_for_all_shapes(torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager"))
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    assert_compiles_once_for_all_shapes(layer, compiled, layer_inputs)
 
 
 def test_a_function_compiled_before_any_eager_call_is_compiled_once(monkeypatch):
@@ -124,7 +109,7 @@ def test_a_function_compiled_before_any_eager_call_is_compiled_once(monkeypatch)
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
 def test_inductor_compiles_as_one_graph_with_dynamic_shapes():
     torch._dynamo.reset()
-    assert_compiles_once_for_all_shapes(torch.compile(layer, fullgraph=True, dynamic=True))
+    assert_compiles_once_for_all_shapes(layer, torch.compile(layer, fullgraph=True, dynamic=True), layer_inputs)
 
 
 def test_compiles_before_the_library_was_ever_used():

@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import dispatch, engine_report, inhibitor_attention
 from inhibitor_transformers.attention.triton import blocks, engine
-from tests.attention.engine_cases import Shape, inputs, on_grid
+from tests.attention.engine_cases import Shape, assert_compiles_once_for_all_shapes, inputs, on_grid
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -142,17 +143,7 @@ def test_compiles_as_one_graph_with_dynamic_shapes(device):
     torch._dynamo.reset()
     backend = "inductor" if device.type == "cuda" else "aot_eager"
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=backend)
-    stance = "default"
-    for batch, length in ((3, 7), (4, 11), (5, 9)):
-        args = layer_inputs(device, batch, length)
-        expected = layer(*args)
-        with torch.compiler.set_stance(stance):
-            out = compiled(*args)
-            gradients = torch.autograd.grad(out.sum(), args[:4])
-        assert torch.equal(out, expected)
-        for got, want in zip(gradients, torch.autograd.grad(expected.sum(), args[:4]), strict=True):
-            assert torch.equal(got, want)
-        stance = "fail_on_recompile"
+    assert_compiles_once_for_all_shapes(layer, compiled, partial(layer_inputs, device))
 
 
 def test_activation_checkpointing(device):

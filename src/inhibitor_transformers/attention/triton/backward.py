@@ -40,6 +40,27 @@ from .tiles import (
 
 
 @triton.jit
+def tile_gradients(
+    queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys, valid, mean,
+    scale, shift, DIM: tl.constexpr, VALUE_DIM: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
+    LANES: tl.constexpr, DIM_BLOCK: tl.constexpr, VALUE_BLOCK: tl.constexpr, IS_SIGNED: tl.constexpr,
+    WITH_DOT: tl.constexpr,
+):  # fmt: skip
+    """For a tile of keys: the distance less its mean, b_ij, and this row's gradient of eta before it is summed."""
+    distance = key_distances(queries_t, keys_t, keys_at, key_strides, start, keys, DIM, ROWS, KEYS, LANES, DIM_BLOCK)
+    ones = tl.full((KEYS,), 1.0, tl.float32)
+    store_transposed(values_t, values_at, value_strides, start, keys, ones, VALUE_DIM, KEYS, VALUE_BLOCK)
+    tl.debug_barrier()
+    x, z = inhibition(distance, mean[None, :, None], scale, shift)
+    passed, dot = passed_gradients(
+        tl.where(valid, z, float("inf")), grads_t, values_t, VALUE_DIM, ROWS, KEYS, LANES, IS_SIGNED,
+        VALUES_IN_ROWS=False, WITH_DOT=WITH_DOT,
+    )  # fmt: skip
+    b = tl.where(valid & (x > 0), passed, 0.0)
+    return distance - mean[None, :, None], b, dot - tl.where(valid, z, 0.0) * passed
+
+
+@triton.jit
 def query_kernel(
     query, key, value, gamma, eta, delta, key_mask, pair_mask, grad, saved, grad_query, grad_means, grad_scalars,
     scratch,
@@ -61,7 +82,7 @@ def query_kernel(
     per_head = tl.cdiv(queries, ROWS)
     rows_of_all = int64(blocks // per_head) * queries
     column = columns(KEYS, LANES)[:, None, :]
-    ones, key_ones = tl.full((ROWS,), 1.0, tl.float32), tl.full((KEYS,), 1.0, tl.float32)
+    ones = tl.full((ROWS,), 1.0, tl.float32)
 
     for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
         batch, head = int64(block // per_head // heads), int64(block // per_head % heads)
@@ -85,24 +106,18 @@ def query_kernel(
         passed_sum, distance_sum = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
         dot_sum = tl.zeros((ROWS,), tl.float32)
         for start in range(0, visited, KEYS):
-            distance = key_distances(
-                queries_t, keys_t, keys_at, key_strides, start, keys, DIM, ROWS, KEYS, LANES, DIM_BLOCK
-            )
-            store_transposed(values_t, values_at, value_strides, start, keys, key_ones, VALUE_DIM, KEYS, VALUE_BLOCK)
-            tl.debug_barrier()
             valid = valid_pairs(
                 row[None, :, None], start + column, batch, head, key_mask, key_mask_strides, pair_mask,
                 pair_mask_strides, queries, keys, IS_CAUSAL,
             )  # fmt: skip
-            x, z = inhibition(distance, mean[None, :, None], scale, shift)
-            z = tl.where(valid, z, float("inf"))
-            passed, dot = passed_gradients(
-                z, grads_t, values_t, VALUE_DIM, ROWS, KEYS, LANES, IS_SIGNED, VALUES_IN_ROWS=False, WITH_DOT=True
-            )
-            dot_sum += sum_of_rows(dot - tl.where(valid, z, 0.0) * passed)
-            b = tl.where(valid & (x > 0), passed, 0.0)
+            centred, b, dot = tile_gradients(
+                queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys,
+                valid, mean, scale, shift, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK, VALUE_BLOCK, IS_SIGNED,
+                WITH_DOT=True,
+            )  # fmt: skip
+            dot_sum += sum_of_rows(dot)
             passed_sum += sum_of_rows(b)
-            distance_sum += sum_of_rows(tl.where(valid, b * (distance - mean[None, :, None]), 0.0))
+            distance_sum += sum_of_rows(tl.where(valid, b * centred, 0.0))
             if CACHED:
                 store_steps(b, steps + start * ROWS, ROWS, KEYS, LANES)
 
@@ -121,19 +136,11 @@ def query_kernel(
                 tl.debug_barrier()  # all have read what is overwritten below
             else:
                 steps_t = steps
-                distance = key_distances(
-                    queries_t, keys_t, keys_at, key_strides, start, keys, DIM, ROWS, KEYS, LANES, DIM_BLOCK
-                )
-                store_transposed(
-                    values_t, values_at, value_strides, start, keys, key_ones, VALUE_DIM, KEYS, VALUE_BLOCK
-                )
-                tl.debug_barrier()
-                x, z = inhibition(distance, mean[None, :, None], scale, shift)
-                z = tl.where(valid, z, float("inf"))
-                b, _ = passed_gradients(
-                    z, grads_t, values_t, VALUE_DIM, ROWS, KEYS, LANES, IS_SIGNED, VALUES_IN_ROWS=False, WITH_DOT=False
-                )
-                b = tl.where(x > 0, b, 0.0)
+                _, b, _ = tile_gradients(
+                    queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys,
+                    valid, mean, scale, shift, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK, VALUE_BLOCK, IS_SIGNED,
+                    WITH_DOT=False,
+                )  # fmt: skip
             ds = tl.where(valid, (b - b_mean[None, :, None]) * (-factor * scale), 0.0)
             store_steps(ds, steps_t, ROWS, KEYS, LANES)
             tl.debug_barrier()
