@@ -95,7 +95,7 @@ def compiled(name: str, dim: int, dtype: str, blocks: Blocks, target: GPUTarget,
         else:
             signature[argument] = "fp32" if argument == "log_length_reference" else "i32"
     source = ASTSource(kernel, signature, given, aligned)
-    return triton.compile(source, target=target, options={"num_warps": blocks.warps})
+    return triton.compile(source, target=target, options={"num_warps": blocks.warps, "enable_fp_fusion": True})
 
 
 def examine(name: str, dim: int, dtype: str, blocks: Blocks, capability: int) -> Code:

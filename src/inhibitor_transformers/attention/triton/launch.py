@@ -211,6 +211,7 @@ class Call:
             DIM_BLOCK=self.dim_block,
             VALUE_BLOCK=self.value_block,
             num_warps=blocks.warps,
+            enable_fp_fusion=True,  # multiply-adds are one instruction; the default is about to change
             **arguments,
         )
 
