@@ -104,19 +104,23 @@ class TestHiddenObjective:
     def test_by_hand(self, layers):
         student, teacher, plan = pair(layers=layers)
         batch = padded_batch(ROWS)
-        scales = HiddenScales([torch.rand(32) + 0.5 for _ in range(len(plan))], [3.0, 7.0][: len(plan)])
-        terms = HiddenObjective(student, teacher, plan, scales, first_token_weight=4.0)(student, batch, 20.0)
-        assert sorted(terms) == sorted(f"{kind}/layer_{i}" for kind in ("hidden", "first") for i in range(len(plan)))
+        scales = HiddenScales([torch.rand(32) + 0.5 for _ in range(len(plan))], [3.0, 7.0][: len(plan)], 5.0)
+        weights = {"first_token_weight": 4.0, "text_weight": 8.0}
+        terms = HiddenObjective(student, teacher, plan, scales, **weights)(student, batch, 20.0)
+        of_layers = [f"{kind}/layer_{i}" for kind in ("hidden", "first") for i in range(len(plan))]
+        assert sorted(terms) == sorted([*of_layers, "text"])
         for i, source in enumerate(plan.teacher_layers):
-            error = first = 0.0
+            error = first = text = 0.0
             for row in rows_of(batch):
                 with torch.no_grad():
                     ours = student(row["input_ids"], output_hidden_states=True).hidden_states[i + 1]
                     theirs = teacher.model(row["input_ids"], output_hidden_states=True).hidden_states[source + 1]
                 error += float(((ours.double() - theirs).square() / scales.tokens[i]).mean(-1).sum())
                 first += squared(ours[:, :1], theirs[:, :1])
+                text += squared(ours.mean(1, keepdim=True), theirs.mean(1, keepdim=True))
             assert terms[f"hidden/layer_{i}"].item() == pytest.approx(error / 20, rel=1e-4)
             assert terms[f"first/layer_{i}"].item() == pytest.approx(4 * first / 20 / scales.first[i], rel=1e-4)
+        assert terms["text"].item() == pytest.approx(8 * text / 20 / scales.text, rel=1e-4)  # of the last layer
 
     def test_without_the_first_token(self):
         student, teacher, plan = pair()
@@ -125,7 +129,8 @@ class TestHiddenObjective:
 
     def test_what_stands_in_padding_does_not_matter(self):
         student, teacher, plan = pair()
-        objective, batch = HiddenObjective(student, teacher, plan, equal_scales(plan)), padded_batch(ROWS)
+        objective = HiddenObjective(student, teacher, plan, equal_scales(plan), 2.0, 3.0)
+        batch = padded_batch(ROWS)
         first, second = objective(student, batch, 34.0), objective(student, with_other_padding(batch), 34.0)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -340,6 +345,8 @@ class TestScales:
         found = hidden_scales(teacher, plan, list(self.BATCHES))
         torch.testing.assert_close(found.tokens[0].double(), variance + 0.05 * variance.mean(), rtol=1e-4, atol=1e-6)
         assert found.first == pytest.approx([float(alone + 0.02 * every.square().mean())], rel=1e-4)
+        texts = torch.stack([s.mean(0) for s in states]).var(0, correction=0).mean()
+        assert found.text == pytest.approx(float(texts + 0.02 * every.square().mean()), rel=1e-4)
 
     def test_the_first_token_comes_after_padding_on_the_left(self):
         states = torch.arange(12.0).reshape(2, 3, 2)

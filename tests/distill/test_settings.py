@@ -240,6 +240,7 @@ class TestStages:
             ("calibrate", {"gammas": []}, "calibrate.gammas must be a list of numbers"),
             ("calibrate", {"length_exponents": 0.5}, "calibrate.length_exponents must be a list of numbers"),
             ("align_hidden", {"first_token_weight": -1.0}, "first_token_weight must not be negative"),
+            ("align_hidden", {"text_weight": -1.0}, "text_weight must not be negative"),
             ("align_contexts", {"pair_share": 1.5}, "pair_share must be from 0 to 1"),
             ("align_contexts", {"fixed_scalars": ["rho"]}, "fixed_scalars must be of gamma, .*, got rho"),
             ("calibrate", {"max_steps": 3}, "stage 'calibrate' has no setting 'max_steps'"),

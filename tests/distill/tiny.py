@@ -161,4 +161,4 @@ def assert_same_weights(a: Path | str, b: Path | str) -> None:
 
 def equal_scales(plan: LayerPlan) -> HiddenScales:
     """Every layer and dimension as large as any other."""
-    return HiddenScales([torch.ones(WIDTH) for _ in plan.teacher_layers], [1.0] * len(plan))
+    return HiddenScales([torch.ones(WIDTH) for _ in plan.teacher_layers], [1.0] * len(plan), 1.0)

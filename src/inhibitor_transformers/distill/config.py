@@ -95,17 +95,20 @@ class AlignContextsArguments(StageArguments):
 class AlignHiddenArguments(StageArguments):
     """Stage "align_hidden": all layers of the student together against the teacher's hidden states.
 
-    first_token_weight: how many tokens more the first one weighs, which classifiers read.
+    first_token_weight: how many tokens more the first one weighs, which classifiers read. text_weight: how many the
+    mean over a text's tokens weighs in the last layer, which sentence embeddings are.
     """
 
     name: ClassVar[str] = "align_hidden"
     max_steps: int = 600
     learning_rate: float = 3e-4
     first_token_weight: float = 64.0
+    text_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        weight = self.first_token_weight
-        require(weight >= 0, f"align_hidden.first_token_weight must not be negative, got {weight}")
+        for name in ("first_token_weight", "text_weight"):
+            weight = getattr(self, name)
+            require(weight >= 0, f"align_hidden.{name} must not be negative, got {weight}")
         super().__post_init__()
 
 

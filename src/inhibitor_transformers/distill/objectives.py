@@ -13,7 +13,7 @@ from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from ..models.contexts import output_projections, record_contexts
 from ..models.heads import masked_lm_logits
 from . import losses
-from .scales import HiddenScales, first_tokens
+from .scales import HiddenScales, first_tokens, text_means
 from .teacher import LOGITS, Teacher, model_inputs
 
 Terms = dict[str, Tensor]
@@ -66,7 +66,8 @@ class HiddenObjective(nn.Module):
     """Squared error of every layer's hidden states, and that of the first token once more, which classifiers read.
 
     Errors are divided by `scales`, the teacher's variances: what is the same in all texts is soon matched, and a mean
-    square, of which it makes the most, would hide what is left. The first token adds `first_token_weight` tokens.
+    square, of which it makes the most, would hide what is left. The first token adds `first_token_weight` tokens, and
+    the mean over a text's tokens in the last layer, which sentence embeddings are, `text_weight`.
 
     Where student and teacher differ in width, a linear projection of the student's states is trained along;
     it is not part of the student.
@@ -81,10 +82,12 @@ class HiddenObjective(nn.Module):
         plan: LayerPlan,
         scales: HiddenScales,
         first_token_weight: float = 0.0,
+        text_weight: float = 0.0,
     ) -> None:
         super().__init__()
         object.__setattr__(self, "teacher", teacher)  # not a part of this module: never trained, never saved
-        self.plan, self.scales, self.first_token_weight = plan, scales, first_token_weight
+        self.plan, self.scales = plan, scales
+        self.first_token_weight, self.text_weight = first_token_weight, text_weight
         width, teacher_width = student.config.hidden_size, teacher.model.config.hidden_size
         self.projections = nn.ModuleList(
             nn.Linear(width, teacher_width) if width != teacher_width else nn.Identity() for _ in plan.teacher_layers
@@ -105,10 +108,17 @@ class HiddenObjective(nn.Module):
             unit = self.scales.tokens[i].sqrt()
             terms[f"hidden/layer_{i}"] = losses.squared_error(ours / unit, theirs / unit, valid, count)
             if self.first_token_weight > 0:
-                ours, theirs = first_tokens(ours, valid), first_tokens(theirs, valid)
-                error = losses.squared_error(ours, theirs, torch.ones_like(valid[:, :1]), count)
+                error = _vector_error(first_tokens(ours, valid), first_tokens(theirs, valid), count)
                 terms[f"first/layer_{i}"] = error * (self.first_token_weight / self.scales.first[i])
+        if self.text_weight > 0:  # of the last layer
+            error = _vector_error(text_means(ours, valid), text_means(theirs, valid), count)
+            terms["text"] = error * (self.text_weight / self.scales.text)
         return terms
+
+
+def _vector_error(ours: Tensor, theirs: Tensor, count: Tensor | float) -> Tensor:
+    """Squared error of one vector for each text, (B, 1, dim)."""
+    return losses.squared_error(ours, theirs, torch.ones(ours.shape[:2], dtype=torch.bool, device=ours.device), count)
 
 
 class MaskedLMObjective:

@@ -11,9 +11,9 @@ from ..models import LayerPlan
 from . import losses
 from .teacher import Teacher
 
-# A dimension, or a first token, that hardly varies would weigh without bound.
+# A dimension, a first token or a mean that hardly varies would weigh without bound.
 _LEAST_DIMENSION = 0.05  # of the mean variance of the layer's dimensions
-_LEAST_FIRST = 0.02  # of the layer's mean square
+_LEAST_VECTOR = 0.02  # of the layer's mean square
 
 Batches = list[dict[str, Tensor]]
 
@@ -23,16 +23,24 @@ class HiddenScales:
     """Variances of the teacher's hidden states over texts, per student layer.
 
     tokens: (dim,) for each layer, over all valid tokens. first: of the first token alone, mean over dimensions.
+    text: of the mean over a text's tokens, in the last layer, mean over dimensions.
     """
 
     tokens: list[Tensor]
     first: list[float]
+    text: float
 
 
 def first_tokens(states: Tensor, valid: Tensor) -> Tensor:
     """(B, 1, dim): the state of each row's first valid token, wherever the padding is."""
     rows = torch.arange(len(states), device=states.device)
     return states[rows, valid.int().argmax(1)].unsqueeze(1)
+
+
+def text_means(states: Tensor, valid: Tensor) -> Tensor:
+    """(B, 1, dim): the mean over each row's valid tokens, which sentence embeddings are."""
+    mask = valid.unsqueeze(-1)
+    return states.float().masked_fill(~mask, 0.0).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
 
 
 @torch.no_grad()
@@ -54,16 +62,19 @@ def hidden_scales(teacher: Teacher, plan: LayerPlan, batches: Batches) -> Hidden
     """See `HiddenScales`; the smallest variances are raised to a few hundredths of the usual."""
     tokens: list[list[Tensor]] = [[] for _ in plan.teacher_layers]
     first: list[list[Tensor]] = [[] for _ in plan.teacher_layers]
+    texts: list[Tensor] = []
     for batch in batches:
         hidden = teacher(batch, hidden=True).hidden
         valid = batch["attention_mask"].bool()
         for i, source in enumerate(plan.teacher_layers):
             tokens[i].append(hidden[source + 1][valid].float())
             first[i].append(first_tokens(hidden[source + 1], valid)[:, 0].float())
+        texts.append(text_means(hidden[plan.teacher_layers[-1] + 1], valid)[:, 0])
     variances = [torch.cat(states).var(0, correction=0) for states in tokens]
     squares = [torch.cat(states).square().mean() for states in tokens]
     alone = [torch.cat(states).var(0, correction=0).mean() for states in first]
     return HiddenScales(
         [v + _LEAST_DIMENSION * v.mean() for v in variances],
-        [float(v + _LEAST_FIRST * s) for v, s in zip(alone, squares, strict=True)],
+        [float(v + _LEAST_VECTOR * s) for v, s in zip(alone, squares, strict=True)],
+        float(torch.cat(texts).var(0, correction=0).mean() + _LEAST_VECTOR * squares[-1]),
     )

@@ -166,7 +166,8 @@ def _objective(
     if isinstance(stage, AlignContextsArguments):
         return ContextObjective(student, teacher, plan, context_scales(teacher, plan, batches))
     assert isinstance(stage, AlignHiddenArguments)
-    return HiddenObjective(student, teacher, plan, hidden_scales(teacher, plan, batches), stage.first_token_weight)
+    scales = hidden_scales(teacher, plan, batches)
+    return HiddenObjective(student, teacher, plan, scales, stage.first_token_weight, stage.text_weight)
 
 
 @contextmanager
