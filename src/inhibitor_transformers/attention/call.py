@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .layout import Masks, Options, Tensors
+
 Center = Literal["mean", "none"]
 Scalar = float | Tensor
 
@@ -39,7 +41,7 @@ class MaskedTensors:
         """Query heads that share one key/value head."""
         return self.query.shape[1] // max(self.key.shape[1], 1)
 
-    def masks(self) -> tuple[Tensor | None, Tensor | None]:
+    def masks(self) -> Masks:
         """Key padding mask and attention mask."""
         return self.key_padding_mask, self.attn_mask
 
@@ -75,11 +77,11 @@ class AttentionCall(MaskedTensors):
         """float64 for float64 inputs, float32 for everything else."""
         return compute_dtype(self.query.dtype)
 
-    def tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> Tensors:
         """Every tensor through which a gradient can flow."""
         return (self.query, self.key, self.value, self.gamma, self.eta, self.delta, self.length_exponent)
 
-    def options(self) -> tuple[float, bool, bool, bool]:
+    def options(self) -> Options:
         """Length reference; whether causal, signed, centred."""
         return self.length_reference, self.is_causal, self.signed, self.center == "mean"
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .forward import key_distances
 from .tiles import (
     add_signed,
     add_value_gradients,
@@ -23,6 +22,7 @@ from .tiles import (
     distances,
     inhibition,
     int64,
+    key_distances,
     keys_in_use,
     keys_to_visit,
     load_rows,
@@ -81,6 +81,7 @@ def query_kernel(
     steps = values_t + VALUE_BLOCK * KEYS
     per_head = tl.cdiv(queries, ROWS)
     rows_of_all = int64(blocks // per_head) * queries
+    masks = (key_mask, pair_mask, key_mask_strides, pair_mask_strides)
     column = columns(KEYS, LANES)[:, None, :]
     ones = tl.full((ROWS,), 1.0, tl.float32)
 
@@ -106,10 +107,7 @@ def query_kernel(
         passed_sum, distance_sum = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
         dot_sum = tl.zeros((ROWS,), tl.float32)
         for start in range(0, visited, KEYS):
-            valid = valid_pairs(
-                row[None, :, None], start + column, batch, head, key_mask, key_mask_strides, pair_mask,
-                pair_mask_strides, queries, keys, IS_CAUSAL,
-            )  # fmt: skip
+            valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
             centred, b, dot = tile_gradients(
                 queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys,
                 valid, mean, scale, shift, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK, VALUE_BLOCK, IS_SIGNED,
@@ -126,10 +124,7 @@ def query_kernel(
         total = tl.zeros((DIM_BLOCK // LANES, ROWS, LANES), tl.float32)
         tl.debug_barrier()
         for start in range(0, visited, KEYS):
-            valid = valid_pairs(
-                row[None, :, None], start + column, batch, head, key_mask, key_mask_strides, pair_mask,
-                pair_mask_strides, queries, keys, IS_CAUSAL,
-            )  # fmt: skip
+            valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
             if CACHED:
                 steps_t = steps + start * ROWS
                 b = load_steps(steps_t, ROWS, KEYS, LANES)
@@ -176,6 +171,7 @@ def key_value_kernel(
     ds_t = z_t + ROWS * QUERIES
     per_head = tl.cdiv(keys, ROWS)
     kv_heads = heads // groups
+    masks = (key_mask, pair_mask, key_mask_strides, pair_mask_strides)
     column = columns(QUERIES, LANES)[:, None, :]
     ones, query_ones = tl.full((ROWS,), 1.0, tl.float32), tl.full((QUERIES,), 1.0, tl.float32)
 
@@ -217,24 +213,13 @@ def key_value_kernel(
                 exists = start + column < queries
                 mean = tl.load(saved + of_queries + start + column, mask=exists, other=0.0)
                 b_mean = tl.load(grad_means + of_queries + start + column, mask=exists, other=0.0)
-                valid = valid_pairs(
-                    start + column, row[None, :, None], batch, head, key_mask, key_mask_strides, pair_mask,
-                    pair_mask_strides, queries, keys, IS_CAUSAL,
-                )  # fmt: skip
+                valid = valid_pairs(start + column, row[None, :, None], batch, head, masks, queries, keys, IS_CAUSAL)
                 x, z = inhibition(distance, mean, scale, shift)
                 z = tl.where(valid, z, float("inf"))
                 b, _ = passed_gradients(
-                    z,
-                    values_t,
-                    grads_t,
-                    VALUE_DIM,
-                    ROWS,
-                    QUERIES,
-                    LANES,
-                    IS_SIGNED,
-                    VALUES_IN_ROWS=True,
+                    z, values_t, grads_t, VALUE_DIM, ROWS, QUERIES, LANES, IS_SIGNED, VALUES_IN_ROWS=True,
                     WITH_DOT=False,
-                )
+                )  # fmt: skip
                 ds = tl.where(valid, (tl.where(x > 0, b, 0.0) - b_mean) * (-factor * scale), 0.0)
                 store_steps(z, z_t, ROWS, QUERIES, LANES)
                 store_steps(ds, ds_t, ROWS, QUERIES, LANES)

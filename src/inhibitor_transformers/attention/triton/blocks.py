@@ -32,7 +32,7 @@ class Blocks:
 # spills, and as many programs as the registers of a multiprocessor hold at once (benchmarks/triton_code.py): with more,
 # a persistent grid would run in two waves.
 DEFAULTS: dict[str, dict[int, Blocks]] = {
-    "forward": {64: Blocks(programs=3), 256: Blocks(programs=2)},
+    "forward": {64: Blocks(), 256: Blocks(programs=2)},
     "query": {128: Blocks(programs=2), 256: Blocks(rows=32, programs=2)},
     "key_value": {64: Blocks(programs=2), 128: Blocks(rows=32, programs=2), 256: Blocks(rows=32, warps=8, programs=1)},
 }

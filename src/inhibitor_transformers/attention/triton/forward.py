@@ -8,9 +8,9 @@ import triton.language as tl
 from .tiles import (
     add_shrunk,
     columns,
-    distances,
     inhibition,
     int64,
+    key_distances,
     keys_to_visit,
     load_steps,
     of_head,
@@ -21,18 +21,6 @@ from .tiles import (
     sum_of_rows,
     valid_pairs,
 )
-
-
-@triton.jit
-def key_distances(
-    queries_t, keys_t, keys_at, strides, first, keys, DIM: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
-    LANES: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Distances of the queries that lie in `queries_t` to a tile of keys, which goes to `keys_t` first."""
-    tl.debug_barrier()  # the last tile has been read
-    store_transposed(keys_t, keys_at, strides, first, keys, tl.full((KEYS,), 1.0, tl.float32), DIM, KEYS, BLOCK)
-    tl.debug_barrier()
-    return distances(queries_t, keys_t, DIM, ROWS, KEYS, LANES)
 
 
 @triton.jit
@@ -54,6 +42,7 @@ def forward_kernel(
     keys_t = queries_t + DIM_BLOCK * ROWS
     steps = keys_t + max(DIM_BLOCK, VALUE_BLOCK) * KEYS
     per_head = tl.cdiv(queries, ROWS)
+    masks = (key_mask, pair_mask, key_mask_strides, pair_mask_strides)
     column = columns(KEYS, LANES)[:, None, :]
     ones = tl.full((ROWS,), 1.0, tl.float32)
 
@@ -76,10 +65,7 @@ def forward_kernel(
                 distance = key_distances(
                     queries_t, keys_t, keys_at, key_strides, start, keys, DIM, ROWS, KEYS, LANES, DIM_BLOCK
                 )
-                valid = valid_pairs(
-                    row[None, :, None], start + column, batch, head, key_mask, key_mask_strides, pair_mask,
-                    pair_mask_strides, queries, keys, IS_CAUSAL,
-                )  # fmt: skip
+                valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
                 if CACHED:
                     store_steps(distance, steps + start * ROWS, ROWS, KEYS, LANES)
                 sums += sum_of_rows(tl.where(valid, distance, 0.0))
@@ -99,10 +85,7 @@ def forward_kernel(
                 distance = key_distances(
                     queries_t, keys_t, keys_at, key_strides, start, keys, DIM, ROWS, KEYS, LANES, DIM_BLOCK
                 )
-            valid = valid_pairs(
-                row[None, :, None], start + column, batch, head, key_mask, key_mask_strides, pair_mask,
-                pair_mask_strides, queries, keys, IS_CAUSAL,
-            )  # fmt: skip
+            valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
             if not IS_CENTERED:
                 counts += sum_of_rows(tl.where(valid, 1.0, 0.0))
             _, z = inhibition(distance, mean[None, :, None], scale, shift)

@@ -27,8 +27,8 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
     call = Call(tensors, masks, options)
     query, value = call.query, call.value
     out = heads_last(query, value.shape[-1])
-    saved = query.new_zeros((3, *query.shape[:3]), dtype=torch.float32) if saving else None
-    if call.is_empty:
+    saved = query.new_empty((3, *query.shape[:3]), dtype=torch.float32) if saving else None
+    if call.is_empty:  # backward reads nothing then
         return out.zero_(), saved
 
     def run(blocks: Blocks) -> None:

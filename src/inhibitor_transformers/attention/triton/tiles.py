@@ -61,6 +61,22 @@ def load_tile(
 
 
 @triton.jit
+def store_rows(
+    to, rows_at, strides, first, rows, factor, batch, mask, mask_strides, FEATURES: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """to[row, feature] = factor[row] · rows_at[first + row, feature]; zero beyond the `rows` and where masked."""
+    row, feature = tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    counts = (first + row) < rows
+    if mask is not None:
+        at = mask + batch * mask_strides[0] + int64(first + row) * mask_strides[1]
+        counts = counts & (tl.load(at, mask=counts, other=0) != 0)
+    offsets = int64(first + row)[:, None] * strides[2] + int64(feature)[None, :] * strides[3]
+    x = tl.load(rows_at + offsets, mask=counts[:, None] & (feature < FEATURES)[None, :], other=0.0)
+    tl.store(to + row[:, None] * BLOCK + feature[None, :], x.to(tl.float32) * factor[:, None])
+
+
+@triton.jit
 def load_rows(at, ROWS: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr):
     """What `store_rows` stored, as a tile whose columns are the features."""
     return tl.load(at + tl.arange(0, ROWS)[None, :, None] * BLOCK + columns(BLOCK, LANES)[:, None, :])
@@ -95,11 +111,10 @@ def sum_of_rows(tile):
 
 
 @triton.jit
-def valid_pairs(
-    query, key, batch, head, key_mask, key_mask_strides, pair_mask, pair_mask_strides, queries, keys,
-    IS_CAUSAL: tl.constexpr,
-):  # fmt: skip
-    """Which pairs count, for `query` and `key` numbers that broadcast against each other."""
+def valid_pairs(query, key, batch, head, masks, queries, keys, IS_CAUSAL: tl.constexpr):
+    """Which pairs count, for `query` and `key` numbers that broadcast against each other; `masks`: the key mask, the
+    pair mask (or None) and the strides of both."""
+    key_mask, pair_mask, key_mask_strides, pair_mask_strides = masks
     valid = (query < queries) & (key < keys)
     if IS_CAUSAL:
         valid = valid & (key <= query + (keys - queries))
@@ -150,26 +165,22 @@ def distances(rows_t, columns_t, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS:
 
 
 @triton.jit
+def key_distances(
+    queries_t, keys_t, keys_at, strides, first, keys, DIM: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
+    LANES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Distances of the queries that lie in `queries_t` to a tile of keys, which goes to `keys_t` first."""
+    tl.debug_barrier()  # the last tile has been read
+    store_transposed(keys_t, keys_at, strides, first, keys, tl.full((KEYS,), 1.0, tl.float32), DIM, KEYS, BLOCK)
+    tl.debug_barrier()
+    return distances(queries_t, keys_t, DIM, ROWS, KEYS, LANES)
+
+
+@triton.jit
 def inhibition(distance, mean, scale, delta):
     """(before relu, Z); NaN stays NaN."""
     x = (distance - mean) * scale + delta
     return x, tl.maximum(x, 0.0, propagate_nan=_ALL)
-
-
-@triton.jit
-def store_rows(
-    to, rows_at, strides, first, rows, factor, batch, mask, mask_strides, FEATURES: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    """to[row, feature] = factor[row] · rows_at[first + row, feature]; zero beyond the `rows` and where masked."""
-    row, feature = tl.arange(0, ROWS), tl.arange(0, BLOCK)
-    counts = (first + row) < rows
-    if mask is not None:
-        at = mask + batch * mask_strides[0] + int64(first + row) * mask_strides[1]
-        counts = counts & (tl.load(at, mask=counts, other=0) != 0)
-    offsets = int64(first + row)[:, None] * strides[2] + int64(feature)[None, :] * strides[3]
-    x = tl.load(rows_at + offsets, mask=counts[:, None] & (feature < FEATURES)[None, :], other=0.0)
-    tl.store(to + row[:, None] * BLOCK + feature[None, :], x.to(tl.float32) * factor[:, None])
 
 
 @triton.jit
