@@ -1,7 +1,7 @@
 """Compiles the Triton kernels without a GPU and counts what the compiler made of them:
 
     python benchmarks/triton_code.py [--capability 90] [--dims 32 64 128 256] [--dtype bf16] [--output FILE]
-    python benchmarks/triton_code.py --targets      compile for every kind of GPU, and say how large the code is
+    python benchmarks/triton_code.py --targets      compile for every kind of GPU, and every variant
 
 For every kernel and head dimension: registers, bytes spilled, and for each innermost loop the instructions for an
 element (one feature of one query and key), of them arithmetic and loads, and the slots that they need at least: a
@@ -72,8 +72,16 @@ class Code:
     loops: list[Loop]
 
 
-def compiled(name: str, dim: int, dtype: str, blocks: Blocks, target: GPUTarget, **flags: bool) -> Any:
-    """The kernel for contiguous inputs with key padding and cached distances; `flags` override."""
+def compiled(
+    name: str,
+    dim: int,
+    dtype: str,
+    blocks: Blocks,
+    target: GPUTarget,
+    masks: tuple[str, ...] = ("key_mask",),
+    **flags: bool,
+) -> Any:
+    """The kernel for contiguous inputs with these masks, signed, centred, with cached distances; `flags` override."""
     kernel = KERNELS[name]
     constants = {"DIM": dim, "VALUE_DIM": dim, "DIM_BLOCK": dim_block(dim), "VALUE_BLOCK": dim_block(dim)}
     constants |= {"ROWS": blocks.rows, "KEYS": blocks.columns, "QUERIES": blocks.columns, "LANES": blocks.lanes}
@@ -82,13 +90,14 @@ def compiled(name: str, dim: int, dtype: str, blocks: Blocks, target: GPUTarget,
     given: dict[tuple[int, ...], Any] = {}
     aligned: dict[tuple[int, ...], Any] = {}
     for i, argument in enumerate(kernel.arg_names):
-        if argument in constants or argument in ("pair_mask", "pair_mask_strides"):
+        absent = "mask" in argument and argument.removesuffix("_strides") not in masks
+        if argument in constants or absent:
             signature[argument], given[i,] = "constexpr", constants.get(argument)
         elif argument.endswith("strides"):
             rank = 2 if argument == "key_mask_strides" else 4
             signature[argument], given[i, rank - 1] = (*("i32",) * (rank - 1), "constexpr"), 1
             aligned |= {(i, j): [["tt.divisibility", 16]] for j in range(rank - 1)}
-        elif argument in POINTERS or argument == "key_mask":
+        elif argument in POINTERS or argument in masks:
             pointer = POINTERS.get(argument, "*u8")
             signature[argument] = f"*{dtype}" if pointer == "input" else pointer
             aligned[i,] = [["tt.divisibility", 16]]
@@ -150,6 +159,25 @@ TARGETS = (
 )
 
 
+# What the other rows do not show: every branch of the kernels has to compile, which the interpreter does not see.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "unmasked": {"masks": ()},
+    "pair mask": {"masks": ("key_mask", "pair_mask")},
+    "causal, pair mask, unsigned": {"masks": ("pair_mask",), "IS_CAUSAL": True, "IS_SIGNED": False},
+    "causal, not cached": {"masks": (), "IS_CAUSAL": True, "CACHED": False},
+    "unsigned, not centred": {"IS_SIGNED": False, "IS_CENTERED": False},
+    "not cached": {"CACHED": False},
+}
+
+
+def report_variants(report: Report) -> None:
+    report.header(["variant, compute capability 9.0", *(f"{name} bytes" for name in KERNELS)])
+    for title, options in VARIANTS.items():
+        target = GPUTarget("cuda", 90, 32)
+        sizes = [len(compiled(n, 64, "fp32", default(n, 64), target, **options).asm["cubin"]) for n in KERNELS]
+        report.row([title, *map(str, sizes)])
+
+
 def report_targets(report: Report, dtype: str) -> None:
     report.header(["target", *(f"{name} bytes" for name in KERNELS)])
     for target in TARGETS:
@@ -176,7 +204,7 @@ def report_loops(report: Report, dims: list[int], dtype: str, capability: int) -
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--targets", action="store_true", help="compile for every kind of GPU instead")
+    parser.add_argument("--targets", action="store_true", help="compile for every kind of GPU, and variants, instead")
     parser.add_argument("--capability", type=int, default=90, help="of the NVIDIA GPU: 80, 90, …")
     parser.add_argument("--dims", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], default="bf16")
@@ -186,6 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     report.line(f"Triton {triton.__version__}.")
     if options.targets:
         report_targets(report, options.dtype)
+        report_variants(report)
     else:
         report_loops(report, options.dims, options.dtype, options.capability)
 

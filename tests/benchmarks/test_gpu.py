@@ -68,8 +68,9 @@ def test_the_compiled_code(tmp_path: Path) -> None:
 
 def test_compiles_for_every_kind_of_gpu(tmp_path: Path) -> None:
     table = run("benchmarks/triton_code.py", "--targets", TRITON_CACHE_DIR=str(tmp_path))
-    compiled = {row[0] for row in rows(table)[1:]}
-    assert compiled == {"cuda 8.0", "cuda 9.0", "cuda 10.0", "hip gfx942", "hip gfx1100"}
+    compiled = {row[0]: row[1:] for row in rows(table)}
+    assert compiled.keys() >= {"cuda 8.0", "cuda 9.0", "cuda 10.0", "hip gfx942", "hip gfx1100"}
+    assert compiled.keys() >= {"unmasked", "pair mask", "causal, not cached", "unsigned, not centred", "not cached"}
 
 
 def test_gpu_tests_gate_the_gpu_benchmark(script, monkeypatch: pytest.MonkeyPatch) -> None:

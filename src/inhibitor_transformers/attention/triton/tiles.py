@@ -131,13 +131,13 @@ def valid_pairs(query, key, batch, head, masks, queries, keys, IS_CAUSAL: tl.con
 @triton.jit
 def keys_in_use(keys, batch, key_mask, key_mask_strides, BLOCK: tl.constexpr = 256):
     """Keys from this number on are padding."""
-    if key_mask is None:
-        return keys
-    last = 0
-    for start in range(0, keys, BLOCK):
-        key = start + tl.arange(0, BLOCK)
-        at = key_mask + batch * key_mask_strides[0] + int64(key) * key_mask_strides[1]
-        last = tl.maximum(last, tl.max(tl.where(tl.load(at, mask=key < keys, other=0) != 0, key + 1, 0)))
+    last = keys
+    if key_mask is not None:
+        last = 0
+        for start in range(0, keys, BLOCK):
+            key = start + tl.arange(0, BLOCK)
+            at = key_mask + batch * key_mask_strides[0] + int64(key) * key_mask_strides[1]
+            last = tl.maximum(last, tl.max(tl.where(tl.load(at, mask=key < keys, other=0) != 0, key + 1, 0)))
     return last
 
 
@@ -148,7 +148,7 @@ def keys_to_visit(
     """Keys from this number on count for none of the ROWS queries."""
     last = keys_in_use(keys, batch, key_mask, key_mask_strides)
     if IS_CAUSAL:
-        return tl.maximum(tl.minimum(last, first_query + ROWS + keys - queries), 0)
+        last = tl.maximum(tl.minimum(last, first_query + ROWS + keys - queries), 0)
     return last
 
 
