@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from inhibitor_transformers.attention import dispatch, engine_report, inhibitor_attention
 from inhibitor_transformers.attention.triton import blocks, engine
 from tests.attention.engine_cases import Shape, assert_compiles_once_for_all_shapes, inputs, on_grid
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -98,10 +100,10 @@ import sys, warnings
 warnings.simplefilter("error")
 sys.modules["triton"] = None
 import torch
-from inhibitor_transformers.attention import available_engines, inhibitor_attention
+from inhibitor_transformers.attention import engine_report, inhibitor_attention
 q = torch.randn(1, 1, 3, 4)
 inhibitor_attention(q, q, q)
-assert "triton" not in available_engines()
+assert "not installed" in {name: state for name, _, state in engine_report()}["triton"]
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PATH": ""})
     assert run.returncode == 0, run.stderr
@@ -224,6 +226,17 @@ def test_offsets_beyond_31_bits(device):
     near = far.clone()
     expected = inhibitor_attention(near, near, near, engine="triton")
     assert torch.equal(inhibitor_attention(far, far, far, engine="triton"), expected)
+
+
+@pytest.mark.slow
+def test_calls_of_every_kind_compile(tmp_path):
+    """Through the launcher and Triton's own binding of arguments, for a GPU that is not there."""
+    environment = {k: v for k, v in os.environ.items() if k != engine.INTERPRETER_VARIABLE}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    command = [sys.executable, "-m", "tests.attention.triton.compile_calls"]
+    run = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert all(name in run.stdout for name in ("forward_kernel", "query_kernel", "key_value_kernel"))
 
 
 def test_tuning_happens_once_for_a_head_dimension_and_dtype(monkeypatch):

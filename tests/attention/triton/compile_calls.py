@@ -1,0 +1,76 @@
+"""Run as a script, without a GPU: calls of every kind go through the launcher and Triton's own binding of arguments, and
+are compiled for a GPU instead of run. The interpreter binds nothing and specialises nothing: a size of one, a stride of
+one or a missing mask is a constant to the compiler.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from inhibitor_transformers.attention.triton import launch
+from tests.attention.engine_cases import Shape, inputs
+
+SHAPES = {
+    "usual": Shape(2, 4, 4, 64, 64, 64, 64),
+    "one of each": Shape(1, 1, 1, 1, 1, 16, 16),
+    "decoding": Shape(2, 4, 2, 1, 33, 16, 32),
+    "one key": Shape(1, 2, 2, 5, 1, 16, 16),
+    "one feature": Shape(1, 2, 1, 5, 7, 1, 1),
+}
+MASKS = ("none", "padding", "pairs", "causal")
+
+
+def compile_instead_of_running() -> list[str]:
+    """From now on launches compile; returns the list that fills with the names of what was compiled."""
+    names: list[str] = []
+    run = JITFunction.run
+
+    def compiling(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        names.append(self.__name__)
+        return run(self, *args, grid=grid, warmup=True, **options)
+
+    JITFunction.run = compiling
+    target = GPUTarget("cuda", 90, 32)
+    driver.set_active(
+        SimpleNamespace(
+            get_current_target=lambda: target, get_current_device=lambda: 0, get_current_stream=lambda device: 0
+        )
+    )
+    return names
+
+
+def call(shape: Shape, mask: str, dtype: torch.dtype, *, signed: bool, centered: bool, training: bool) -> None:
+    tensors = [t.to(dtype) if name in ("query", "key", "value") else t for name, t in inputs(shape).items()]
+    padding = torch.ones(shape.batch, shape.keys, dtype=torch.bool) if mask == "padding" else None
+    pairs = torch.ones(shape.queries, shape.keys, dtype=torch.bool) if mask == "pairs" else None
+    whole = (shape.batch, shape.heads, shape.queries, shape.keys)
+    masks = (padding, None if pairs is None else pairs.expand(whole))
+    options = (64.0, mask == "causal", signed, centered)
+    out, saved = launch.forward(tuple(tensors), masks, options, training)
+    if training:
+        assert saved is not None
+        launch.backward(torch.ones_like(out), saved, tuple(tensors), masks, options)
+
+
+def main() -> None:
+    names = compile_instead_of_running()
+    for shape, mask in itertools.product(SHAPES.values(), MASKS):
+        call(shape, mask, torch.bfloat16, signed=True, centered=True, training=True)
+    for signed, centered, dtype in itertools.product((True, False), (True, False), (torch.float32, torch.float16)):
+        call(SHAPES["usual"], "padding", dtype, signed=signed, centered=centered, training=False)
+    launch.CACHE_BYTES = 0
+    call(SHAPES["usual"], "none", torch.bfloat16, signed=True, centered=True, training=True)
+    print(triton.__version__, {name: names.count(name) for name in sorted(set(names))})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
