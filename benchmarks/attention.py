@@ -194,6 +194,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if bool(options.student) != bool(options.text):
         parser.error("--student and --text go together")
+    if options.device != "cpu" and (options.student or options.isa):
+        parser.error("--student and --isa are for the processor: leave --device out")
     return options
 
 
