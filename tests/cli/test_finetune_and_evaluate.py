@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,16 @@ class TestEvaluateTask:
         flags = ["--data", tmp_path / "data.csv", "--text-column", "words", "--label-column", "mood"]
         done = inhibit("evaluate", classifiers["inhibitor"], "--task", "custom", *flags, "--max-length", "16")
         assert done.status == 0, done.err
+
+    def test_the_table_goes_into_the_card(self, inhibit, refused, classifiers, data, tmp_path):
+        model = shutil.copytree(classifiers["inhibitor"], tmp_path / "model")
+        flags = ["--task", "custom", "--data", data, "--max-length", "16", "--card"]
+        done = inhibit("evaluate", model, "--teacher", classifiers["softmax"], *flags, model)
+        assert done.status == 0, done.err
+        card = (model / "README.md").read_text()
+        assert all(f"| {name} |" in card.replace("\\", "") for name in (model, classifiers["softmax"]))
+        assert "sequences/s" in card
+        assert "none of the models" in refused("evaluate", model, *flags, classifiers["softmax"])
 
     def test_a_model_without_a_head(self, refused, student, data):
         message = refused("evaluate", student, "--task", "custom", "--data", data)

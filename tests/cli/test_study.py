@@ -51,7 +51,7 @@ def test_they_go_into_the_card_of_a_model_of_the_study(inhibit, refused, config,
     other = tmp_path / "other"
     other.mkdir()
     message = refused("study", config, "-o", tmp_path / "study", "--table-only", "--card", other)
-    assert "none of the study's models" in message
+    assert "none of the models" in message
 
 
 def test_what_is_refused(refused, config, tmp_path):

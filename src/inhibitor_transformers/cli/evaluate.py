@@ -49,13 +49,17 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="Also write the table as JSON to this file.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    card: Annotated[
+        Path | None, typer.Option(help="Also write the table into the model card (README.md) of this model.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of what was held out or drawn; as in training.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Print one table: models side by side, with their speed; the teacher, if given, first."""
     from ..measure import compare
-    from ..measure.score_table import print_scores, write_scores
+    from ..measure.report import require_own_card, write_card
+    from ..measure.score_table import print_scores, score_table, write_scores
     from ..tasks import load_task
 
     if output is not None and output.is_dir():
@@ -64,6 +68,8 @@ def evaluate(
         raise ValueError(f"{output} exists; add --overwrite to replace it")
     if task == AGREEMENT and teacher is None:
         raise ValueError("agreement is measured against a teacher; name it with --teacher")
+    if card is not None:
+        require_own_card(card, models)
     quiet(threads)
     sources = {name: resolve_model(name) for name in ([teacher] if teacher else []) + models}
     where = torch_device(device)
@@ -86,6 +92,8 @@ def evaluate(
     print_scores(task, rows, Console())
     if output is not None:
         write_scores(output, task, rows)
+    if card is not None:
+        print(f"table written to {write_card(card, [score_table(task, rows)], section=task)}")
 
 
 def _lengths(listed: str) -> list[int]:

@@ -28,7 +28,7 @@ def study(
     from ..distill.settings import build, load_yaml, override, require
     from ..distill.study import Study, StudyConfig, run_study
     from ..distill.study.table import drop_table, rate_table, score_table, speed_table
-    from ..measure.report import rich_table, write_card
+    from ..measure.report import require_own_card, rich_table, write_card
 
     quiet(threads)
     console = Console()
@@ -36,6 +36,8 @@ def study(
     built: StudyConfig = build(StudyConfig, settings, where="the study")
     resolved = {name: dataclasses.asdict(row) | {"model": resolve_model(row.model)} for name, row in built.rows.items()}
     built = dataclasses.replace(built, models=resolved)
+    if card is not None:
+        require_own_card(card, [row.model for row in built.rows.values()])
     if table_only:
         require(output.is_dir(), f"there is no study in {output}")
         finished = Study(built, output)
@@ -53,6 +55,4 @@ def study(
         if table.rows:
             console.print(rich_table(table), crop=False, overflow="ignore")
     if card is not None:
-        names = [name for name, row in finished.config.rows.items() if Path(row.model).resolve() == card.resolve()]
-        require(bool(names), f"none of the study's models is {card}, so its card would speak of another model")
         console.print(f"tables written to {write_card(card, tables)}", markup=False, highlight=False)

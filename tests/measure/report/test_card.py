@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import ModelCard
 
-from inhibitor_transformers.measure.report import Table, write_card
+from inhibitor_transformers.measure.report import Table, require_own_card, write_card
 
 TABLE = Table("Scores", ["", "sst2"], [["student", "81.0 ± 0.2"]])
 
@@ -42,7 +42,18 @@ def test_tables_without_rows_are_left_out(folder):
     assert "Nothing" not in write_card(folder, [TABLE, Table("Nothing", [""], [])]).read_text()
 
 
-def test_a_folder_without_a_model(tmp_path):
+def test_sections_are_replaced_one_by_one(folder):
+    for section, value in (("scores", "1.0"), ("agreement", "2.0"), ("scores", "3.0")):
+        write_card(folder, [Table(section, ["", "x"], [["student", value]])], section)
+    text = (folder / "README.md").read_text()
+    assert "2.0" in text
+    assert "3.0" in text
+    assert "1.0" not in text
+
+
+def test_a_card_of_another_model(folder, tmp_path):
+    require_own_card(folder, ["minilm", str(folder)])
+    with pytest.raises(ValueError, match=r"none of the models \(minilm\)"):
+        require_own_card(folder, ["minilm"])
     with pytest.raises(ValueError, match="holds no model"):
-        write_card(tmp_path, [TABLE])
-    assert list(tmp_path.iterdir()) == []
+        require_own_card(tmp_path / "new", [str(tmp_path / "new")])

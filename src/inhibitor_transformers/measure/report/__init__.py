@@ -1,6 +1,6 @@
 """The report of a distillation: what was measured, and the same facts in the terminal, as Markdown and as a page."""
 
-from .card import write_card
+from .card import require_own_card, write_card
 from .files import write_report
 from .markdown import markdown_table, render_markdown
 from .page import render_html
@@ -18,6 +18,7 @@ __all__ = [
     "print_summary",
     "render_html",
     "render_markdown",
+    "require_own_card",
     "rich_table",
     "write_card",
     "write_report",

@@ -11,7 +11,6 @@ from ..whole_file import write_whole
 from .markdown import markdown_table
 from .tables import Table
 
-_BEGIN, _END = "<!-- scores: begin -->", "<!-- scores: end -->"
 _METADATA = ModelCardData(library_name="transformers", tags=["inhibitor-attention"])
 _INTRODUCTION = (
     "An encoder with inhibitor attention (Manhattan distances, additions and ReLU; no softmax), made with "
@@ -19,20 +18,24 @@ _INTRODUCTION = (
 )
 
 
-def write_card(folder: Path, tables: Sequence[Table]) -> Path:
-    """Put the tables into the card in `folder`; what else an existing card says stays.
-
-    Raises ValueError if the folder holds no model.
-    """
+def require_own_card(folder: Path, models: Sequence[str]) -> None:
+    """Raise ValueError unless `folder` holds one of the models, given as folders or Hub ids."""
+    if folder.resolve() not in [Path(model).resolve() for model in models]:
+        raise ValueError(f"{folder} is none of the models ({', '.join(models)}), so its card is another's")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no model (no config.json), so a card has nothing to describe")
-    section = "\n\n".join([_BEGIN, *(markdown_table(table) for table in tables if table.rows), _END])
+
+
+def write_card(folder: Path, tables: Sequence[Table], section: str = "scores") -> Path:
+    """Put the tables into the card in `folder`, in place of those of the same section; all else in it stays."""
+    opening, closing = (f"<!-- {section}: {place} -->" for place in ("begin", "end"))
+    written = "\n\n".join([opening, *(markdown_table(table) for table in tables if table.rows), closing])
     file = folder / "README.md"
     if file.exists():
         card = ModelCard.load(file)
-        before, begin, rest = card.text.partition(_BEGIN)
-        text = before.rstrip() + "\n\n" + section + (rest.partition(_END)[2] if begin else "\n")
+        before, begin, rest = card.text.partition(opening)
+        text = before.rstrip() + "\n\n" + written + (rest.partition(closing)[2] if begin else "\n")
     else:
         card = ModelCard(f"---\n{_METADATA.to_yaml()}\n---\n")
-        text = f"# {folder.resolve().name}\n\n{_INTRODUCTION}\n\n{section}\n"
+        text = f"# {folder.resolve().name}\n\n{_INTRODUCTION}\n\n{written}\n"
     return write_whole(file, f"---\n{card.data.to_yaml()}\n---\n\n{text.lstrip()}")
