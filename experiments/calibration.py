@@ -12,7 +12,7 @@ from typing import Any
 
 import common
 import torch
-from common import split_heads
+from common import inner, split_heads
 from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
@@ -25,6 +25,7 @@ from inhibitor_transformers.models import InhibiDistilBertModel, plan_layers
 from inhibitor_transformers.tasks import load_task, load_texts, split_held_out
 
 LENGTHS = (16, 32, 64, 128, 256)
+SHARED = "the same for all heads of a layer"
 Batches = list[dict[str, Tensor]]
 ROWS: dict[str, Grid | None] = {
     "the paper's start (γ = 1, δ = ½, η = 1, ρ = 0)": None,
@@ -32,13 +33,8 @@ ROWS: dict[str, Grid | None] = {
     "each head its own, ρ = 0": Grid(length_exponent=(0.0,)),
     "each head its own, ρ = 1": Grid(length_exponent=(1.0,)),
     "each head its own, every other γ and δ": Grid(GAMMA_GRID[::2], DELTA_GRID[::2]),
-    "the same for all heads of a layer": Grid(),
+    SHARED: Grid(),
 }
-SHARED = "the same for all heads of a layer"
-
-
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=(0, 2, 3))
 
 
 def calibrate_layers(student: InhibiDistilBertModel, teacher: Teacher, batches: Batches) -> None:
@@ -54,7 +50,8 @@ def calibrate_layers(student: InhibiDistilBertModel, teacher: Teacher, batches: 
             getattr(attention.inhibitor, name).fill_(value)
 
 
-def best_of_layer(inputs: list[list[Tensor]], targets: list[Tensor], reference: int) -> dict[str, float]:
+def best_of_layer(inputs: list[list[Tensor]], targets: list[Tensor], reference: float) -> dict[str, float]:
+    """The scalars of a layer, from q, k, v and the teacher's contexts at each length: (B, H, N, D) each."""
     unit_v = torch.stack([v.abs().mean() for _, _, v in inputs]).mean()
     unit_s = torch.stack([deviation(q, k) for q, k, _ in inputs]).mean()
     best, found = float("inf"), {}
@@ -77,6 +74,7 @@ def best_of_layer(inputs: list[list[Tensor]], targets: list[Tensor], reference: 
 
 
 def deviation(query: Tensor, key: Tensor) -> Tensor:
+    """mean |S − row mean of S| at γ = 1, over all heads: the unit of γ."""
     scores = torch.cdist(query, key, p=1.0) / query.shape[-1] ** 0.5
     return (scores - scores.mean(-1, keepdim=True)).abs().mean()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import common
 import torch
-from common import split_heads
+from common import inner, split_heads
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -72,10 +72,6 @@ class Attention(nn.Module):
                 found = torch.where(better, torch.stack([self.gamma, self.delta, eta]), found)
         for parameter, value in zip((self.gamma, self.delta, self.eta), found, strict=True):
             parameter.copy_(value)
-
-
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((0, 2, 3))
 
 
 def signals(teacher: Teacher, tokenizer: Any, texts: list[str], count: int) -> Iterator[Signals]:

@@ -33,3 +33,8 @@ def minilm(threads: int | None) -> tuple[Any, Teacher]:
 def split_heads(x: Tensor, count: int) -> Tensor:
     """(B, N, H·D) to (B, H, N, D)."""
     return x.unflatten(-1, (count, -1)).transpose(1, 2)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product per head: two of (B, H, N, D) to (H,)."""
+    return (a * b).sum((0, 2, 3))
