@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from inhibitor_transformers.attention import native
 from tests.models.tiny import WORDS, save_tokenizer, tiny_student, tiny_teacher
+from tests.scripts import Script
 
 if native.unavailable():
     pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
 
-Script = Callable[[str], ModuleType]
 NUMBER = re.compile(r"-?\d[\d.]*")
 
 

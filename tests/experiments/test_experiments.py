@@ -1,0 +1,162 @@
+"""The experiments measure what they say; what they find is not asserted here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inhibitor_transformers.attention import inhibitor_attention
+from inhibitor_transformers.distill import DistillConfig
+from inhibitor_transformers.distill.calibrate import calibrate
+from inhibitor_transformers.distill.data import StepBatches, exact_windows, pad_windows, token_windows
+from inhibitor_transformers.distill.settings import build
+from tests.distill.tiny import bert_tokenizer, pair, sentences
+from tests.models.tiny import tiny_student
+from tests.scripts import Script
+
+
+def stages(settings: dict) -> list:
+    """The checked settings of every stage; bfloat16 is refused without `use_cpu` where there is no GPU."""
+    config = build(DistillConfig, settings, where="a row")
+    names = enumerate(config.stage_names)
+    return [config.build_stage(i, Path("out"), **({} if n == "calibrate" else {"use_cpu": True})) for i, n in names]
+
+
+def test_every_row_of_the_ablations_is_a_recipe_of_its_own(script: Script, minilm_path: Path) -> None:
+    ablations = script("ablations")
+    recipe = ablations.settings_of("recipe")
+    stages(recipe)
+    found = [recipe]
+    for row in ablations.SETTINGS["rows"]:
+        if row != "recipe":
+            settings = ablations.settings_of(row)
+            stages(settings)
+            assert settings not in found, row
+            found.append(settings)
+
+
+def test_table_of_the_ablations(script: Script, tmp_path: Path) -> None:
+    ablations = script("ablations")
+    near = dict.fromkeys(map(str, ablations.LENGTHS), 0.5)
+    for row, sts in (("rho 1/2", 0.25), ("recipe", 0.75)):
+        record = {"error": 0.1, "first error": 0.2, "sts": sts, "agreement": near, "processor seconds": 61}
+        (tmp_path / row.replace(" ", "-").replace("/", "-")).mkdir()
+        (tmp_path / row.replace(" ", "-").replace("/", "-") / "measured.json").write_text(json.dumps(record))
+    rows = ablations.table(tmp_path).rows
+    assert [row[0] for row in rows] == ["recipe", "rho 1/2"]
+    assert rows[1] == ["rho 1/2", "0.100", "0.200", "0.2500", *["0.500"] * 5, "1"]
+
+
+def test_relative_error_is_one_for_the_mean(script: Script) -> None:
+    theirs = torch.randn(20, 3, dtype=torch.float64) + 5
+    relative_error = script("ablations").relative_error
+    assert relative_error(theirs.mean(0).expand(20, 3), theirs) == pytest.approx(1)
+    assert relative_error(theirs, theirs) == 0
+
+
+def test_correlation_of_rows(script: Script) -> None:
+    a, b = torch.randn(2, 1, 1, 1, 9, dtype=torch.float64)
+    valid = torch.arange(9) < 6
+    ours = script("context_targets").correlation(a, b, valid)
+    assert ours.item() == pytest.approx(np.corrcoef(a.flatten()[:6], b.flatten()[:6])[0, 1])
+
+
+@pytest.mark.parametrize("target", ["context", "output", "pattern"])
+def test_targets_of_contexts(script: Script, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training lowers the error that is aimed at; the output projection is trained for the output alone."""
+    monkeypatch.chdir(tmp_path)
+    targets, tokenizer = script("context_targets"), bert_tokenizer()
+    student, teacher, plan = pair()
+    texts = sentences(40)
+    calibrate(student, teacher, plan, [pad_windows(exact_windows(texts, tokenizer, 16, 8), tokenizer)])
+    windows = token_windows(texts, tokenizer, [8, 16], max_tokens=4096)
+    batches = StepBatches(windows, tokenizer, steps=12, tokens_per_step=128, lengths=[8, 16])
+    out_lin = student.transformer.layer[0].attention.out_lin.weight.clone()
+    before = targets.held_out_errors(student, teacher, batches)
+    targets.align(student, target, teacher, batches, 12)
+    after = targets.held_out_errors(student.eval(), teacher, batches)
+    assert after[target == "output"] < before[target == "output"]
+    assert torch.equal(student.transformer.layer[0].attention.out_lin.weight, out_lin) == (target != "output")
+
+
+@pytest.mark.parametrize("centre", ["mean", "none"])
+def test_attention_with_a_centre_of_ones_own(script: Script, centre: str) -> None:
+    """With the centres that the library knows, it is the library's operation."""
+    experiment, (_, teacher, _) = script("centre"), pair()
+    attention = experiment.Attention(teacher.model.encoder.layer[0].attention.self, centre)
+    with torch.no_grad():
+        for scalar in (attention.gamma, attention.delta, attention.eta):
+            scalar.uniform_(0.1, 0.9)
+    hidden = torch.randn(2, 7, 32)
+    q, k, v = (experiment.split_heads(linear(hidden), attention.heads) for linear in attention.linears)
+    scalars = {name: getattr(attention, name) for name in ("gamma", "delta", "eta")}
+    theirs = inhibitor_attention(q, k, v, **scalars, signed=True, center=centre)
+    torch.testing.assert_close(attention(hidden), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_scalars_of_a_layer_are_those_of_its_only_head(script: Script) -> None:
+    tokenizer, texts = bert_tokenizer(), sentences(40)
+    batches = [pad_windows(exact_windows(texts, tokenizer, n, 4), tokenizer) for n in (8, 16)]
+    ours, teacher, plan = pair(num_attention_heads=1)
+    theirs, _, _ = pair(num_attention_heads=1)
+    with torch.no_grad():
+        script("calibration").calibrate_layers(ours, teacher, batches)
+    calibrate(theirs, teacher, plan, batches)
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, msg=name)
+
+
+def test_saturation_is_the_mean_of_the_last_steps(script: Script, tmp_path: Path) -> None:
+    stage = tmp_path / "2-align_contexts"
+    stage.mkdir()
+    log = [
+        {"step": s, "loss": 1.0, "loss/context/layer_0": s, "loss/context/layer_1": 2 * s} for s in range(10, 101, 10)
+    ]
+    (stage / "log.json").write_text(json.dumps([*log, {"step": 100, "train_runtime": 1.0}]))
+    rows = script("saturation").table(stage, 2048).rows
+    assert rows == [
+        ["0.02", "10", "15.000", "20.000"],
+        ["0.10", "50", "52.500", "70.000"],
+        ["0.20", "100", "127.500", "170.000"],
+    ]
+
+
+def test_scalars_by_layer_and_head(script: Script, tmp_path: Path) -> None:
+    scalars, student = script("scalars"), tiny_student()
+    inhibitor = student.transformer.layer[1].attention.inhibitor
+    with torch.no_grad():
+        inhibitor.gamma.copy_(torch.tensor([1.0, 3.0]))
+    values = scalars.scalars(student)
+    assert scalars.table(values).rows[1][:2] == ["layer 1", "2.00 (1.00 … 3.00)"]
+    scalars.plot(values, tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").stat().st_size > 0
+
+
+def test_parts_of_quantisation(script: Script) -> None:
+    """Every way gives another model than the others."""
+    experiment, tokenizer = script("quantization"), bert_tokenizer()
+    student, _, _ = pair()
+    texts = sentences(8, clauses=(2, 6))
+    tokens = tokenizer(texts[:1], return_tensors="pt")
+    inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+    outputs = {
+        name: model(**inputs).last_hidden_state.detach()
+        for name, model in experiment.variants(student, texts, tokenizer)
+    }
+    assert len(outputs) == 7
+    names = list(outputs)
+    for i, name in enumerate(names):
+        assert not any(torch.equal(outputs[name], outputs[other]) for other in names[:i]), name
+
+
+def test_unknown_rows_are_refused(
+    script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ablations.py", "rho 7"])
+    with pytest.raises(SystemExit):
+        script("ablations").main()
+    assert "unknown rows ['rho 7']" in capsys.readouterr().err
