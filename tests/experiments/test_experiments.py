@@ -15,7 +15,7 @@ from inhibitor_transformers.distill.calibrate import calibrate
 from inhibitor_transformers.distill.data import StepBatches, exact_windows, pad_windows, token_windows
 from inhibitor_transformers.distill.settings import build
 from tests.distill.tiny import bert_tokenizer, pair, sentences
-from tests.models.tiny import tiny_student
+from tests.models import tiny
 from tests.scripts import Script
 
 
@@ -126,7 +126,7 @@ def test_saturation_is_the_mean_of_the_last_steps(script: Script, tmp_path: Path
 
 
 def test_scalars_by_layer_and_head(script: Script, tmp_path: Path) -> None:
-    scalars, student = script("scalars"), tiny_student()
+    scalars, student = script("scalars"), tiny.tiny_student()
     inhibitor = student.transformer.layer[1].attention.inhibitor
     with torch.no_grad():
         inhibitor.gamma.copy_(torch.tensor([1.0, 3.0]))
@@ -151,6 +151,16 @@ def test_parts_of_quantisation(script: Script) -> None:
     names = list(outputs)
     for i, name in enumerate(names):
         assert not any(torch.equal(outputs[name], outputs[other]) for other in names[:i]), name
+
+
+@pytest.mark.parametrize("inhibitor", [False, True])
+def test_noise_of_dropout(script: Script, inhibitor: bool) -> None:
+    """It grows with the rate, and there is none at rate 0: nothing else than attention drops."""
+    model = tiny.tiny_student(dropout=0.5) if inhibitor else tiny.tiny_teacher("distilbert", dropout=0.5)
+    experiment, inputs = script("dropout"), tiny.texts()
+    small, large = (experiment.noise(model, inputs, rate, draws=200) for rate in (0.05, 0.3))
+    assert experiment.noise(model, inputs, 0.0, draws=1) == (0, 0)
+    assert all(0 < a < b for a, b in zip(small, large, strict=True))
 
 
 def test_unknown_rows_are_refused(

@@ -1,0 +1,74 @@
+"""How much noise attention dropout makes: a student drops keys, its softmax control drops probabilities.
+
+python experiments/dropout.py runs/control runs/minilm
+
+For texts of the tasks: the squared change of the last hidden states over their variance, of all tokens and of the
+first alone, mean over draws.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import common
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from inhibitor_transformers.cli.options import quiet
+from inhibitor_transformers.measure.report import Table, markdown_table
+from inhibitor_transformers.models.pretrained import load_pretrained, load_tokenizer
+from inhibitor_transformers.tasks import load_task
+
+TASKS, TEXTS, DRAWS = ("cola", "sst2", "mrpc", "stsb"), 32, 12
+
+
+def set_dropout(model: PreTrainedModel, rate: float) -> None:
+    """Dropout at this rate in every attention of a DistilBERT or InhibiDistilBERT, and nowhere else."""
+    model.eval()
+    for block in model.transformer.layer:
+        attention = block.attention.train()
+        if isinstance(attention.dropout, nn.Dropout):
+            attention.dropout.p = rate
+        else:
+            attention.dropout = rate
+
+
+@torch.no_grad()
+def noise(model: PreTrainedModel, inputs: dict[str, Tensor], rate: float, draws: int = DRAWS) -> tuple[float, float]:
+    """Of all tokens, and of the first alone."""
+    valid = inputs["attention_mask"].bool()
+    still = model.eval()(**inputs).last_hidden_state
+    set_dropout(model, rate)
+    changes = [(model(**inputs).last_hidden_state - still).square() for _ in range(draws)]
+    every, first = still[valid], still[:, 0]
+    return (
+        float(sum(c[valid].sum() for c in changes) / draws / (every - every.mean(0)).square().sum()),
+        float(sum(c[:, 0].sum() for c in changes) / draws / (first - first.mean(0)).square().sum()),
+    )
+
+
+def inputs_of(task: str, given: Any, tokenizer: Any) -> dict[str, Tensor]:
+    data = load_task(task, given.data)
+    columns = [data.evaluation["validation"][:TEXTS][name] for name in data.task.text_columns]
+    tokens = tokenizer(*columns, padding=True, truncation=True, max_length=128, return_tensors="pt")
+    return {name: tokens[name] for name in ("input_ids", "attention_mask")}
+
+
+def main() -> None:
+    parser = common.parser(__doc__)
+    parser.add_argument("models", nargs="+", help="folders")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.1])
+    given = parser.parse_args()
+    quiet(given.threads)
+    rows = []
+    for source in given.models:
+        model, tokenizer = load_pretrained(source).base_model, load_tokenizer(source)
+        for rate in given.rates:
+            found = [noise(model, inputs_of(task, given, tokenizer), rate) for task in TASKS]
+            rows.append([source, f"{rate:g}", *(f"{every:.3f} / {first:.3f}" for every, first in found)])
+    print(markdown_table(Table("All tokens / the first", ["", "rate", *TASKS], rows)))
+
+
+if __name__ == "__main__":
+    main()
