@@ -67,11 +67,7 @@ def hidden_errors(student: PreTrainedModel, teacher: PreTrainedModel, tokenizer:
         theirs.append(b[valid])
         first.append(torch.stack([first_tokens(a, valid)[:, 0], first_tokens(b, valid)[:, 0]]))
     every, alone = torch.stack([torch.cat(ours), torch.cat(theirs)]), torch.cat(first, dim=1)
-    return {"error": relative_error(*every), "first error": relative_error(*alone)}
-
-
-def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return float((ours - theirs).square().sum() / (theirs - theirs.mean(0)).square().sum())
+    return {"error": common.relative_error(*every), "first error": common.relative_error(*alone)}
 
 
 def run(row: str, output: Path, data: Path) -> None:

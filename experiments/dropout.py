@@ -8,8 +8,6 @@ first alone, mean over draws.
 
 from __future__ import annotations
 
-from typing import Any
-
 import common
 import torch
 from torch import Tensor, nn
@@ -18,9 +16,8 @@ from transformers import PreTrainedModel
 from inhibitor_transformers.cli.options import quiet
 from inhibitor_transformers.measure.report import Table, markdown_table
 from inhibitor_transformers.models.pretrained import load_pretrained, load_tokenizer
-from inhibitor_transformers.tasks import load_task
 
-TASKS, TEXTS, DRAWS = ("cola", "sst2", "mrpc", "stsb"), 32, 12
+TEXTS, DRAWS = 32, 12
 
 
 def set_dropout(model: PreTrainedModel, rate: float) -> None:
@@ -43,16 +40,9 @@ def noise(model: PreTrainedModel, inputs: dict[str, Tensor], rate: float, draws:
     changes = [(model(**inputs).last_hidden_state - still).square() for _ in range(draws)]
     every, first = still[valid], still[:, 0]
     return (
-        float(sum(c[valid].sum() for c in changes) / draws / (every - every.mean(0)).square().sum()),
-        float(sum(c[:, 0].sum() for c in changes) / draws / (first - first.mean(0)).square().sum()),
+        float(sum(c[valid].sum() for c in changes) / draws / common.variation(every)),
+        float(sum(c[:, 0].sum() for c in changes) / draws / common.variation(first)),
     )
-
-
-def inputs_of(task: str, given: Any, tokenizer: Any) -> dict[str, Tensor]:
-    data = load_task(task, given.data)
-    columns = [data.evaluation["validation"][:TEXTS][name] for name in data.task.text_columns]
-    tokens = tokenizer(*columns, padding=True, truncation=True, max_length=128, return_tensors="pt")
-    return {name: tokens[name] for name in ("input_ids", "attention_mask")}
 
 
 def main() -> None:
@@ -65,9 +55,11 @@ def main() -> None:
     for source in given.models:
         model, tokenizer = load_pretrained(source).base_model, load_tokenizer(source)
         for rate in given.rates:
-            found = [noise(model, inputs_of(task, given, tokenizer), rate) for task in TASKS]
+            found = [
+                noise(model, common.task_inputs(task, given.data, tokenizer, TEXTS), rate) for task in common.TASKS
+            ]
             rows.append([source, f"{rate:g}", *(f"{every:.3f} / {first:.3f}" for every, first in found)])
-    print(markdown_table(Table("All tokens / the first", ["", "rate", *TASKS], rows)))
+    print(markdown_table(Table("All tokens / the first", ["", "rate", *common.TASKS], rows)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def test_table_of_the_ablations(script: Script, tmp_path: Path) -> None:
 
 def test_relative_error_is_one_for_the_mean(script: Script) -> None:
     theirs = torch.randn(20, 3, dtype=torch.float64) + 5
-    relative_error = script("ablations").relative_error
+    relative_error = script("common").relative_error
     assert relative_error(theirs.mean(0).expand(20, 3), theirs) == pytest.approx(1)
     assert relative_error(theirs, theirs) == 0
 
@@ -161,6 +162,16 @@ def test_noise_of_dropout(script: Script, inhibitor: bool) -> None:
     small, large = (experiment.noise(model, inputs, rate, draws=200) for rate in (0.05, 0.3))
     assert experiment.noise(model, inputs, 0.0, draws=1) == (0, 0)
     assert all(0 < a < b for a, b in zip(small, large, strict=True))
+
+
+def test_errors_on_the_texts_of_tasks(script: Script) -> None:
+    """None of a model against itself, some where one word differs, also for the first token, which attends to it."""
+    errors, model, inputs = script("task_errors").errors, tiny.tiny_teacher("bert"), tiny.texts()
+    assert errors(model, model, inputs) == (0, 0)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.embeddings.word_embeddings.weight[int(inputs["input_ids"][0, 1])] += 1
+    assert min(errors(other, model, inputs)) > 0
 
 
 def test_unknown_rows_are_refused(
