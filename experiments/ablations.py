@@ -70,8 +70,12 @@ def hidden_errors(student: PreTrainedModel, teacher: PreTrainedModel, tokenizer:
     return {"error": common.relative_error(*every), "first error": common.relative_error(*alone)}
 
 
+def folder_of(row: str, output: Path) -> Path:
+    return output / row.replace(" ", "-").replace("/", "-")
+
+
 def run(row: str, output: Path, data: Path) -> None:
-    folder = output / row.replace(" ", "-").replace("/", "-")
+    folder = folder_of(row, output)
     settings, started = settings_of(row), time.process_time()
     config = build(DistillConfig, settings, where=row)
     student = Distillation(config, folder, resume=folder.exists(), runtime={"use_cpu": True}).run()
@@ -83,7 +87,7 @@ def table(output: Path) -> Table:
     header = ["", "error", "first token", "STS-B", *map(str, LENGTHS), "processor min"]
     rows = []
     for row in SETTINGS["rows"]:
-        file = output / row.replace(" ", "-").replace("/", "-") / "measured.json"
+        file = folder_of(row, output) / "measured.json"
         if file.exists():
             r = json.loads(file.read_text(encoding="utf-8"))
             near = [f"{r['agreement'][str(n)]:.3f}" for n in LENGTHS]

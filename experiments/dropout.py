@@ -54,10 +54,10 @@ def main() -> None:
     rows = []
     for source in given.models:
         model, tokenizer = load_pretrained(source).base_model, load_tokenizer(source)
+        inputs = [common.task_inputs(task, given.data, tokenizer, TEXTS) for task in common.TASKS]
         for rate in given.rates:
-            found = [
-                noise(model, common.task_inputs(task, given.data, tokenizer, TEXTS), rate) for task in common.TASKS
-            ]
+            torch.manual_seed(0)
+            found = [noise(model, batch, rate) for batch in inputs]
             rows.append([source, f"{rate:g}", *(f"{every:.3f} / {first:.3f}" for every, first in found)])
     print(markdown_table(Table("All tokens / the first", ["", "rate", *common.TASKS], rows)))
 

@@ -45,8 +45,9 @@ def test_table_of_the_ablations(script: Script, tmp_path: Path) -> None:
     near = dict.fromkeys(map(str, ablations.LENGTHS), 0.5)
     for row, sts in (("rho 1/2", 0.25), ("recipe", 0.75)):
         record = {"error": 0.1, "first error": 0.2, "sts": sts, "agreement": near, "processor seconds": 61}
-        (tmp_path / row.replace(" ", "-").replace("/", "-")).mkdir()
-        (tmp_path / row.replace(" ", "-").replace("/", "-") / "measured.json").write_text(json.dumps(record))
+        folder = ablations.folder_of(row, tmp_path)
+        folder.mkdir()
+        (folder / "measured.json").write_text(json.dumps(record))
     rows = ablations.table(tmp_path).rows
     assert [row[0] for row in rows] == ["recipe", "rho 1/2"]
     assert rows[1] == ["rho 1/2", "0.100", "0.200", "0.2500", *["0.500"] * 5, "1"]
@@ -172,6 +173,15 @@ def test_errors_on_the_texts_of_tasks(script: Script) -> None:
     with torch.no_grad():
         other.embeddings.word_embeddings.weight[int(inputs["input_ids"][0, 1])] += 1
     assert min(errors(other, model, inputs)) > 0
+
+
+def test_training_loss_is_the_mean_of_seeds_by_epoch(script: Script, tmp_path: Path) -> None:
+    line = "{{'loss': '{}', 'grad_norm': '1', 'epoch': '{}'}}\n"
+    for seed, shift in enumerate((0, 2)):
+        lines = [line.format(loss + shift, epoch) for loss, epoch in ((1, 0.5), (3, 1), (5, 1.5))]
+        other = "{'eval_selection_loss': '9', 'epoch': '1'}\n"
+        (tmp_path / f"seed-{seed}.log").write_text(other.join(lines))
+    assert script("training_loss").by_epoch(tmp_path) == {1: 3, 2: 6}
 
 
 def test_unknown_rows_are_refused(
