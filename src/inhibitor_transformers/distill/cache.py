@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ..tasks.text import Text
 from .cached_teacher import CachedTeacher
 from .config import TeacherCacheConfig
 from .data import pad_windows
@@ -39,14 +40,14 @@ class TeacherCache:
     """
 
     def __init__(
-        self, config: TeacherCacheConfig, teacher: Teacher, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+        self, config: TeacherCacheConfig, teacher: Teacher, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text]
     ) -> None:
         self.folder, self.dtype = Path(config.folder), np.dtype(config.dtype)
         self.teacher, self.tokenizer = teacher, tokenizer
         self.manifest = {
             "teacher": encoder_fingerprint(teacher.model),
             "tokenizer": tokenizer_fingerprint(tokenizer),
-            "collection of texts": fingerprint(sorted(texts)),
+            "collection of texts": fingerprint(sorted(texts, key=str)),
         }
         require_manifest(self.folder, self.manifest)
 

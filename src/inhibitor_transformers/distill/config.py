@@ -49,7 +49,7 @@ class StageArguments(TrainedArguments):
     """What the trained stages share: TrainingArguments with other defaults, and token-budget batches.
 
     tokens_per_step: tokens of one batch, padding included (times gradient accumulation and processes).
-    lengths: window lengths that texts are cut to.
+    lengths: window lengths that texts are cut to; one that is named twice is drawn twice as often.
     pair_share: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP].
     fixed_scalars: those that are not trained, of gamma, delta, eta, length_exponent.
     """
@@ -166,38 +166,39 @@ class DistillConfig:
 
     teacher: folder or Hub id. layers, segments: as `from_teacher`. student: fields of InhibiDistilBertConfig that do
     not come from the teacher. start: folder or Hub id of a student of this teacher to go on from, instead of the
-    teacher's weights; layers still says which teacher layers its layers stand for. text: files, folders, Hub ids, or
-    "this-machine"; one or a list. max_texts: how many to take from each source. held_out: share of the texts, chosen
-    by their hash, that no stage sees.
+    teacher's weights; layers still says which teacher layers its layers stand for.
+    text: files, folders, Hub ids, or "this-machine"; one or a list. max_texts: how many to take from each source; one
+    that is named as {source: number} has its own. row_pairs: also take the two texts of a row together, as tasks on
+    pairs have them (so many again at most). held_out: share of the texts, chosen by their hash, that no stage sees.
     teacher_cache: folder in which the teacher's signals are kept for other runs, or {folder: …, dtype: float16 or
     float32}; by default they are computed anew in every step.
     stages: one mapping each, {stage name: its settings}.
     """
 
     teacher: str
-    text: list[str]
+    text: list[Any]
     stages: list[dict[str, dict[str, Any]]]
     layers: str | list[int] = "all"
     segments: str = "auto"
     student: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
     max_texts: int | None = None
+    row_pairs: bool = False
     held_out: float = HELD_OUT
     teacher_cache: str | dict[str, Any] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         require(bool(self.teacher) and isinstance(self.teacher, str), f"teacher must be a name, got {self.teacher!r}")
-        self.text = [self.text] if isinstance(self.text, str) else self.text
-        require(
-            isinstance(self.text, list) and bool(self.text) and all(isinstance(t, str) and t for t in self.text),
-            f"text must name at least one source of texts, got {self.text!r}",
-        )
+        self.text = self.text if isinstance(self.text, list) else [self.text]
+        sources = bool(self.text) and all(_is_source(text) for text in self.text)
+        require(sources, f"text must name at least one source of texts, got {self.text!r}")
         require(isinstance(self.layers, str | list), f"layers must be a rule or a list, got {self.layers!r}")
         require(
             self.segments in ("auto", "keep", "fold"), f"segments must be auto, keep or fold, got {self.segments!r}"
         )
-        require(self.max_texts is None or self.max_texts > 0, f"max_texts must be positive, got {self.max_texts}")
+        for source, count in self.sources:
+            require(count is None or count > 0, f"max_texts must be positive, got {count} for {source}")
         # `inhibit evaluate` judges by that share of any source: with less, some of it would have been trained on.
         require(HELD_OUT <= self.held_out < 1, f"held_out must be from {HELD_OUT} to below 1, got {self.held_out}")
         require(isinstance(self.stages, list) and bool(self.stages), f"stages must be a list of {sorted(STAGES)}")
@@ -225,6 +226,12 @@ class DistillConfig:
         return build(TeacherCacheConfig, given if isinstance(given, dict) else {"folder": given}, where="teacher_cache")
 
     @property
+    def sources(self) -> list[tuple[str, int | None]]:
+        """Each source of texts, and how many to take from it; None takes all."""
+        own = [text if isinstance(text, dict) else {text: self.max_texts} for text in self.text]
+        return [source for entry in own for source in entry.items()]
+
+    @property
     def stage_names(self) -> list[str]:
         return [name for stage in self.stages for name in stage]
 
@@ -239,6 +246,11 @@ class DistillConfig:
         if STAGES[name] is not CalibrateConfig:
             given = {"seed": self.seed} | given | runtime | {"output_dir": str(output_dir)}
         return build(STAGES[name], given, where=f"stage {name!r}")
+
+
+def _is_source(text: Any) -> bool:
+    named = text if isinstance(text, dict) else {text: None}
+    return bool(named) and all(isinstance(s, str) and s and isinstance(n, int | None) for s, n in named.items())
 
 
 def _stage_mapping(stage: Any) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..tasks.text import Text
 from .losses import IGNORED
 
 _MIN_TOKENS = 8  # a shorter window, special tokens included, says little about attention
@@ -20,7 +22,7 @@ _KEPT = 0.8  # but for one token in five
 
 
 def token_windows(
-    texts: Iterable[str],
+    texts: Iterable[Text],
     tokenizer: PreTrainedTokenizerBase,
     lengths: Sequence[int],
     *,
@@ -31,8 +33,8 @@ def token_windows(
     """Cut texts into windows with special tokens; each window's greatest length is drawn from `lengths`.
 
     Args:
-        texts: any texts; long ones give several windows.
-        lengths: window lengths in tokens, special tokens included.
+        texts: any texts; long ones give several windows. A pair of texts is one, cut to the longest.
+        lengths: window lengths in tokens, special tokens included; one that is named twice is drawn twice as often.
         max_tokens: stop after about so many tokens.
         pair_share: share of the windows that are cut in two, as a pair of texts. In half of the pairs the second text
             repeats most of the first, as in paraphrases: attention from one to the other is what pairs are about.
@@ -40,21 +42,11 @@ def token_windows(
     Returns int32 arrays (n,), 8 ≤ n ≤ max(lengths). Raises ValueError if the texts give none.
     """
     random = np.random.default_rng(seed)
-    prefix, suffix = _special_tokens(tokenizer)
-    between = _between(tokenizer)
-    special = len(prefix) + len(suffix)
     windows: list[np.ndarray] = []
     total = 0
-    for ids in _token_ids(texts, tokenizer):
-        start = 0
-        while len(ids) - start + special >= _MIN_TOKENS and (max_tokens is None or total < max_tokens):
-            body = ids[start : start + int(random.choice(lengths)) - special]
-            start += len(body)
-            if pair_share > 0 and len(body) >= _MIN_PAIR + len(between) and random.random() < pair_share:
-                body = _as_pair(body, between, random)
-            if len(body) + special >= _MIN_TOKENS:
-                windows.append(np.asarray([*prefix, *body, *suffix], dtype=np.int32))
-                total += len(windows[-1])
+    for window in _windows(texts, tokenizer, lengths, random, pair_share):
+        windows.append(np.asarray(window, dtype=np.int32))
+        total += len(window)
         if max_tokens is not None and total >= max_tokens:
             break
     if not windows:
@@ -62,14 +54,40 @@ def token_windows(
     return windows
 
 
+def _windows(
+    texts: Iterable[Text],
+    tokenizer: PreTrainedTokenizerBase,
+    lengths: Sequence[int],
+    random: np.random.Generator,
+    pair_share: float,
+) -> Iterator[list[int]]:
+    prefix, suffix = _special_tokens(tokenizer)
+    between = _between(tokenizer)
+    special = len(prefix) + len(suffix)
+    for ids, whole in _encoded(texts, tokenizer, max(lengths)):
+        start = 0
+        while not whole and len(ids) - start + special >= _MIN_TOKENS:
+            body = ids[start : start + int(random.choice(lengths)) - special]
+            start += len(body)
+            if pair_share > 0 and len(body) >= _MIN_PAIR + len(between) and random.random() < pair_share:
+                body = _as_pair(body, between, random)
+            if len(body) + special >= _MIN_TOKENS:
+                yield [*prefix, *body, *suffix]
+        if whole and len(ids) >= _MIN_TOKENS:
+            yield ids
+
+
 def exact_windows(
-    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int, count: int
+    texts: Iterable[Text], tokenizer: PreTrainedTokenizerBase, length: int, count: int
 ) -> list[np.ndarray]:
-    """The first `count` windows of exactly `length` tokens, special tokens included; fewer where texts run out."""
+    """The first `count` windows of exactly `length` tokens, special tokens included; fewer where texts run out.
+
+    Pairs of texts are left out.
+    """
     prefix, suffix = _special_tokens(tokenizer)
     body = length - len(prefix) - len(suffix)
     windows: list[np.ndarray] = []
-    for ids in _token_ids(texts, tokenizer):
+    for ids, _ in _encoded((text for text in texts if isinstance(text, str)), tokenizer, length):
         for start in range(0, len(ids) - body + 1, body):
             if len(windows) == count:
                 return windows
@@ -101,10 +119,19 @@ def _as_pair(body: list[int], between: list[int], random: np.random.Generator) -
     return [*first, *between, *second]
 
 
-def _token_ids(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Iterable[list[int]]:
-    texts = list(texts)
-    for i in range(0, len(texts), _TEXTS_PER_CALL):
-        yield from tokenizer(texts[i : i + _TEXTS_PER_CALL], add_special_tokens=False, verbose=False)["input_ids"]
+def _encoded(
+    texts: Iterable[Text], tokenizer: PreTrainedTokenizerBase, longest: int
+) -> Iterator[tuple[list[int], bool]]:
+    """The bare tokens of each text, and False; of each pair a whole window of at most `longest` tokens, and True."""
+    rest = iter(texts)
+    while chunk := list(islice(rest, _TEXTS_PER_CALL)):
+        bare = [text for text in chunk if isinstance(text, str)]
+        pairs = [text for text in chunk if not isinstance(text, str)]
+        singles = iter(tokenizer(bare, add_special_tokens=False, verbose=False)["input_ids"] if bare else ())
+        columns = ([a for a, _ in pairs], [b for _, b in pairs])
+        doubles = iter(tokenizer(*columns, truncation=True, max_length=longest)["input_ids"] if pairs else ())
+        for text in chunk:
+            yield (next(singles), False) if isinstance(text, str) else (next(doubles), True)
 
 
 class StepBatches(Dataset[dict[str, Tensor]]):

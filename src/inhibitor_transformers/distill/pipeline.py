@@ -28,7 +28,7 @@ from ..models import (
 )
 from ..models.inhibidistilbert.from_teacher import teacher_depth
 from ..models.pretrained import load_pretrained, load_tokenizer
-from ..tasks.text import english_on_this_machine, load_texts, split_held_out
+from ..tasks.text import Text, english_on_this_machine, load_pairs, load_texts, split_held_out
 from .cache import TeacherCache
 from .config import DistillConfig, MaskedLMArguments, StageArguments
 from .folders import check_output, fingerprint, prepare_output, save_atomically, save_into
@@ -144,14 +144,17 @@ class Distillation:
             student = self.model_class.from_teacher(teacher, config.layers, segments=config.segments, **config.student)
         return student.to(device)
 
-    def _texts(self) -> list[str]:
-        texts: list[str] = []
-        for source in self.config.text:
+    def _texts(self) -> list[Text]:
+        texts: list[Text] = []
+        for source, count in self.config.sources:
+            limits: dict[str, Any] = {"max_texts": count, "seed": self.config.seed}
             if source == THIS_MACHINE:
-                texts += english_on_this_machine(max_texts=self.config.max_texts, seed=self.config.seed)
-            else:
-                unknown = self.tokenizer.unk_token or ""
-                texts += load_texts(source, max_texts=self.config.max_texts, seed=self.config.seed, unk_token=unknown)
+                texts += english_on_this_machine(**limits)
+                continue
+            limits["unk_token"] = self.tokenizer.unk_token or ""
+            texts += load_texts(source, **limits)
+            if self.config.row_pairs:
+                texts += load_pairs(source, **limits)
         kept, _ = split_held_out(texts, fraction=self.config.held_out)
         order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.config.seed)).tolist()
         return [kept[i] for i in order]

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from ..measure.positions import max_tokens
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
+from ..tasks.text import Text
 from .cache import TeacherCache
 from .calibrate import Grid, calibrate
 from .config import (
@@ -39,7 +40,7 @@ def run_stage(
     teacher: Teacher,
     plan: LayerPlan,
     tokenizer: PreTrainedTokenizerBase,
-    texts: list[str],
+    texts: list[Text],
     folder: Path,
     *,
     cache: TeacherCache | None = None,
@@ -61,7 +62,7 @@ def _calibrate(
     teacher: Teacher,
     plan: LayerPlan,
     tokenizer: PreTrainedTokenizerBase,
-    texts: list[str],
+    texts: list[Text],
     folder: Path,
     say: Say,
 ) -> None:
@@ -92,7 +93,7 @@ def _train(
     teacher: Teacher,
     plan: LayerPlan,
     tokenizer: PreTrainedTokenizerBase,
-    texts: list[str],
+    texts: list[Text],
     folder: Path,
     cache: TeacherCache | None,
     say: Say,

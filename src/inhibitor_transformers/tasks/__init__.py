@@ -7,7 +7,7 @@ from .data import TaskData, encode, load_task
 from .holdout import hold_out
 from .metrics import chance_level, compute_metrics
 from .registry import TASKS, Task, get_task
-from .text import english_on_this_machine, load_texts, split_held_out
+from .text import english_on_this_machine, load_pairs, load_texts, split_held_out
 
 __all__ = [
     "TASKS",
@@ -19,6 +19,7 @@ __all__ = [
     "english_on_this_machine",
     "get_task",
     "hold_out",
+    "load_pairs",
     "load_task",
     "load_texts",
     "split_held_out",

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .files import TABLE_SUFFIXES, Columns, read_table
 from .prose import english_on_this_machine
 
-__all__ = ["english_on_this_machine", "load_texts", "split_held_out"]
+__all__ = ["Text", "english_on_this_machine", "load_pairs", "load_texts", "split_held_out"]
 
 logger = logging.getLogger(__name__)
+
+Text = str | tuple[str, str]  # a text, or two that belong together
+TextT = TypeVar("TextT", bound=Text)
 
 HELD_OUT = 0.1  # share of any source of texts that no training sees
 _SALT = "0\n"  # never to be changed: it decides which texts those are
@@ -37,6 +40,15 @@ TEXT_COLUMNS = (
     "document",
     "article",
     "passage",
+)
+
+PAIR_COLUMNS = (
+    ("sentence1", "sentence2"),
+    ("text1", "text2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("question", "passage"),
 )
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -74,71 +86,106 @@ def load_texts(
     `unk_token`, its escaped " @-@ " becomes "-", its headings are dropped. Shuffled with `seed`
     before `max_texts` are taken. Raises ValueError, FileNotFoundError, ConnectionError.
     """
-    if max_texts is not None and max_texts < 1:
-        raise ValueError(f"max_texts must be at least 1, got {max_texts}")
-    listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    if not listed:
-        raise ValueError("no source of texts was given")
     texts: dict[str, None] = {}
-    for source in listed:
-        found = dict.fromkeys(_clean(_of_source(source), min_words, unk_token))
+    for source in _listed(sources, max_texts):
+        columns = (column for table in _tables(source) for column in table.values())
+        cleaned = (_clean(text, min_words, unk_token) for column in columns for text in column)
+        found = dict.fromkeys(text for text in cleaned if text)
         if not found:
             raise ValueError(f"{source}: no text of at least {min_words} words")
         texts |= found
     return _ordered(list(texts), max_texts, seed, shuffle)
 
 
-def split_held_out(texts: Sequence[str], fraction: float = HELD_OUT) -> tuple[list[str], list[str]]:
+def load_pairs(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    max_texts: int | None = None,
+    min_words: int = 5,
+    seed: int = 0,
+    unk_token: str = "[UNK]",
+) -> list[tuple[str, str]]:
+    """Distinct pairs of texts that stand in one row, in two columns of `PAIR_COLUMNS`; none where a source has none.
+
+    Sources, cleaning, order and errors are those of `load_texts`; both texts must have `min_words` words.
+    """
+    pairs: dict[tuple[str, str], None] = {}
+    for source in _listed(sources, max_texts):
+        for table in _tables(source):
+            for a, b in PAIR_COLUMNS:
+                for row in zip(table.get(a, ()), table.get(b, ()), strict=False):
+                    first, second = (_clean(text, min_words, unk_token) for text in row)
+                    if first and second:
+                        pairs[first, second] = None
+    return _ordered(list(pairs), max_texts, seed)
+
+
+def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT) -> tuple[list[TextT], list[TextT]]:
     """(train, held out) of about `fraction` of the texts, decided by a hash of each text.
 
-    A text's side depends on nothing but itself: no run, whatever its seed, trains on what another one holds out.
-    Raises ValueError for a fraction outside (0, 1) and when one side would be empty.
+    A text's side depends on nothing but itself: no run, whatever its seed, trains on what another one holds out. A pair
+    is held out with either of its texts. Raises ValueError for a fraction outside (0, 1) and when one side would be
+    empty.
     """
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
-    sides: tuple[list[str], list[str]] = ([], [])
+    sides: tuple[list[TextT], list[TextT]] = ([], [])
     for text in texts:
-        digest = hashlib.blake2b(f"{_SALT}{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        sides[int.from_bytes(digest, "big") < fraction * 2**64].append(text)
+        parts = (text,) if isinstance(text, str) else text
+        sides[any(_hash(part) < fraction * 2**64 for part in parts)].append(text)
     if not all(sides):
         raise ValueError(f"{len(texts)} text(s) are too few to hold out a fraction of {fraction:g}")
     return sides
 
 
-def _ordered(texts: list[str], max_texts: int | None, seed: int, shuffle: bool) -> list[str]:
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(f"{_SALT}{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _listed(sources: str | Path | Sequence[str | Path], max_texts: int | None) -> list[str | Path]:
+    if max_texts is not None and max_texts < 1:
+        raise ValueError(f"max_texts must be at least 1, got {max_texts}")
+    listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    if not listed:
+        raise ValueError("no source of texts was given")
+    return listed
+
+
+def _ordered(texts: list[TextT], max_texts: int | None, seed: int, shuffle: bool = True) -> list[TextT]:
     if shuffle:
         texts = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))[:max_texts]]
     return texts[:max_texts]
 
 
-def _clean(texts: Iterable[str], min_words: int, unk_token: str) -> Iterator[str]:
-    for text in texts:
-        stripped = text.strip()
-        if not stripped or _HEADING.fullmatch(stripped):
-            continue
-        stripped = re.sub(r" @([-,.])@ ", r"\1", stripped.replace("<unk>", unk_token))
-        if len(stripped.split()) >= min_words:
-            yield stripped
+def _clean(text: str | None, min_words: int, unk_token: str) -> str | None:
+    """The text without its escapes; None for a heading, and for one with too few words."""
+    stripped = (text or "").strip()
+    if _HEADING.fullmatch(stripped):
+        return None
+    stripped = re.sub(r" @([-,.])@ ", r"\1", stripped.replace("<unk>", unk_token))
+    return stripped if len(stripped.split()) >= min_words else None
 
 
-def _of_source(source: str | Path) -> Iterator[str]:
+def _tables(source: str | Path) -> Iterator[Columns]:
+    """The text columns of each file of a source; a text file has one column."""
     path = Path(source).expanduser()
     if path.is_dir():
         return _of_folder(path)
     if path.exists():
-        return _of_file(path)
+        return iter([_of_file(path)])
     name = str(source)
     if _HUB_ID.fullmatch(name) and not name.startswith(".") and not name.endswith((".txt", *TABLE_SUFFIXES)):
-        return _of_hub(name)
+        return iter([_of_hub(name)])
     raise FileNotFoundError(
         f"{name!r} is neither an existing file or folder nor a Hub id such as Salesforce/wikitext:wikitext-2-raw-v1"
     )
 
 
-def _of_file(path: Path) -> Iterator[str]:
+def _of_file(path: Path) -> Columns:
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return _of_columns(read_table(path), str(path))
-    return _of_text_file(path)
+        return _text_columns(read_table(path), str(path))
+    return {"text": list(_of_text_file(path))}
 
 
 def _of_text_file(path: Path) -> Iterator[str]:
@@ -154,20 +201,20 @@ def _of_text_file(path: Path) -> Iterator[str]:
         yield from lines
 
 
-def _of_columns(columns: Columns, source: str) -> Iterator[str]:
+def _text_columns(columns: Columns, source: str) -> Columns:
     names = [name for name in TEXT_COLUMNS if name in columns and _holds_text(columns[name])]
     if not names:
         raise _NoTextColumnError(
             f"{source}: no text column among {list(columns)}; known names: {', '.join(TEXT_COLUMNS)}"
         )
-    return (text for name in names for text in columns[name] if text is not None)
+    return {name: columns[name] for name in names}
 
 
 def _holds_text(values: list[Any]) -> bool:
     return all(value is None or isinstance(value, str) for value in values)
 
 
-def _of_folder(folder: Path) -> Iterator[str]:
+def _of_folder(folder: Path) -> Iterator[Columns]:
     files = _training_files(folder)
     if not files:
         raise FileNotFoundError(
@@ -176,12 +223,12 @@ def _of_folder(folder: Path) -> Iterator[str]:
     found = False
     for file in files:
         try:
-            texts = _of_file(file)
+            table = _of_file(file)
         except _NoTextColumnError as error:
             logger.warning("left out: %s", error)
             continue
         found = True
-        yield from texts
+        yield table
     if not found:
         raise ValueError(f"{folder}: none of the {len(files)} data files has a text column")
 
@@ -201,7 +248,7 @@ def _training_files(folder: Path) -> list[Path]:
     return chosen
 
 
-def _of_hub(name: str) -> Iterator[str]:
+def _of_hub(name: str) -> Columns:
     import datasets
 
     hub_id, _, config = name.partition(":")
@@ -213,4 +260,4 @@ def _of_hub(name: str) -> Iterator[str]:
             f"{name!r} is no existing path, and loading it from the Hub as a dataset failed: {reason}"
         ) from error
     names = [column for column in loaded.column_names if column in TEXT_COLUMNS]
-    return _of_columns(loaded.select_columns(names).to_dict(), name)
+    return _text_columns(loaded.select_columns(names).to_dict(), name)
