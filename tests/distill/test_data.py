@@ -110,6 +110,23 @@ class TestTokenWindows:
         pairs = [w for w in windows if (w == tokenizer.sep_token_id).sum() == 2]
         assert 0.3 < len(pairs) / len(windows) < 0.7
 
+    def test_two_texts_that_belong_together_are_one_window(self, tokenizer, texts):
+        pair = (texts[0], texts[1])
+        alone = token_windows([texts[2], texts[3]], tokenizer, [4000])
+        windows = token_windows([texts[2], pair, texts[3]], tokenizer, [4000])
+        assert [w.tolist() for w in windows] == [alone[0].tolist(), tokenizer(*pair)["input_ids"], alone[1].tolist()]
+
+    def test_pairs_are_cut_to_the_longest_window(self, tokenizer, texts):
+        pair = (" ".join(texts[:20]), texts[1])
+        (window,) = token_windows([pair], tokenizer, [16, 64])
+        assert window.tolist() == tokenizer(*pair, truncation=True, max_length=64)["input_ids"]
+        assert len(window) == 64
+
+    def test_a_length_named_twice_is_drawn_twice_as_often(self, texts):
+        long = [" ".join(texts * 20)]
+        sizes = [len(w) for w in token_windows(long, bert_tokenizer(), [16, 16, 32])]
+        assert 1.4 < sizes.count(16) / sizes.count(32) < 2.8
+
     def test_texts_that_are_too_short_are_an_error(self):
         with pytest.raises(ValueError, match="no window of at least 8 tokens"):
             token_windows(["the cat", ""], bert_tokenizer(), LENGTHS)
@@ -125,6 +142,10 @@ class TestExactWindows:
         assert [w[1:-1].tolist() for w in windows] == expected
         assert {len(w) for w in windows} == {16}
         assert {(int(w[0]), int(w[-1])) for w in windows} == {(tokenizer.cls_token_id, tokenizer.sep_token_id)}
+
+    def test_pairs_are_left_out(self, texts):
+        windows = exact_windows([(texts[0], texts[1]), *texts], bert_tokenizer(), 16, 5)
+        assert np.array_equal(windows, exact_windows(texts, bert_tokenizer(), 16, 5))
 
     def test_so_many_and_no_more(self, texts):
         assert len(exact_windows(texts, bert_tokenizer(), 16, 5)) == 5

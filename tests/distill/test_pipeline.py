@@ -389,6 +389,26 @@ def test_this_machine_is_a_source_of_texts(teacher_path, tmp_path, monkeypatch):
     assert asked == {"max_texts": 70, "seed": 3}
 
 
+def test_pairs_of_a_row_are_trained_on_where_they_are_asked_for(teacher_path, tmp_path):
+    from inhibitor_transformers.tasks import load_pairs, split_held_out
+    from tests.distill.tiny import sentences
+
+    texts = sentences(120)
+    path = tmp_path / "pairs.csv"
+    path.write_text(
+        "sentence1,sentence2\n" + "".join(f'"{a}","{b}"\n' for a, b in zip(texts[::2], texts[1::2], strict=True))
+    )
+    stages = [CALIBRATE, {"align_hidden": {"max_steps": 2, "lengths": [32], "tokens_per_step": 64}}]
+    config = DistillConfig(**settings(teacher_path, str(path), stages, row_pairs=True))
+    made = Distillation(config, tmp_path / "run", runtime=RUNTIME)
+    kept, _ = split_held_out(load_pairs(path))
+    assert kept
+    assert {text for text in made.texts if not isinstance(text, str)} == set(kept)
+    made.run()
+    config = DistillConfig(**settings(teacher_path, str(path), [CALIBRATE]))
+    assert all(isinstance(text, str) for text in Distillation(config, tmp_path / "b", runtime=RUNTIME).texts)
+
+
 def test_held_out_texts_reach_no_stage(teacher_path, text_path, tmp_path):
     from inhibitor_transformers.tasks import load_texts, split_held_out
 

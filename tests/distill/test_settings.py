@@ -151,6 +151,11 @@ class TestDistillConfig:
     def test_one_text_may_stand_alone(self):
         assert config(text="texts.txt").text == ["texts.txt"]
 
+    def test_a_source_may_have_a_number_of_its_own(self):
+        run = config(text=["a.txt", {"b.txt": 5}], max_texts=70)
+        assert run.sources == [("a.txt", 70), ("b.txt", 5)]
+        assert config(text={"b.txt": 5}).sources == [("b.txt", 5)]
+
     def test_stages_may_be_without_settings(self):
         assert config(stages=[{"calibrate": None}]).stages == [{"calibrate": {}}]
 
@@ -164,6 +169,9 @@ class TestDistillConfig:
             ({"teacher": 5}, "teacher must be a name, got 5"),
             ({"text": []}, "text must name at least one source"),
             ({"text": [5]}, "text must name at least one source"),
+            ({"text": [{}]}, "text must name at least one source"),
+            ({"text": [{"a.txt": "many"}]}, "text must name at least one source"),
+            ({"text": [{"a.txt": 0}]}, "max_texts must be positive, got 0 for a.txt"),
             ({"stages": []}, "stages must be a list of .*calibrate"),
             ({"stages": {"calibrate": {}}}, "stages must be a list"),
             ({"stages": ["calibrate"]}, "a stage is one mapping {name: settings}, got 'calibrate'"),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
-from inhibitor_transformers.tasks.text import load_texts, split_held_out
+from inhibitor_transformers.tasks.text import load_pairs, load_texts, split_held_out
 
 A, B, C = "this is the first text", "the second text is this", "and here comes a third one"
 
@@ -185,6 +185,50 @@ def test_a_text_keeps_its_side_when_others_come_or_go():
     assert set(fewer[0]) <= set(train)
     assert set(fewer[1]) <= set(held_out)
     assert set(held_out) < set(split_held_out(texts, 0.3)[1])
+
+
+def test_a_pair_is_held_out_with_either_of_its_texts():
+    texts = [f"text {i}" for i in range(2_000)]
+    held_out = set(split_held_out(texts)[1])
+    pairs = list(zip(texts, texts[1:] + texts[:1], strict=True))
+    kept = split_held_out(pairs)[0]
+    assert kept == [pair for pair in pairs if held_out.isdisjoint(pair)]
+
+
+class TestPairs:
+    def test_two_texts_of_one_row(self, tmp_path):
+        rows = {"idx": [0, 1, 2, 3], "premise": [A, A, None, B], "hypothesis": [B, B, C, "too short"]}
+        pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+        assert load_pairs(tmp_path / "a.parquet") == [(A, B)]
+
+    def test_cleaned_as_texts_are(self, tmp_path):
+        path = write(tmp_path / "a.csv", f"question,passage\n{A} <unk>,{B} @-@ long\n")
+        assert load_pairs(path, unk_token="<?>") == [(f"{A} <?>", f"{B.removesuffix('this')}this-long")]
+
+    def test_sources_without_any_have_none(self, tmp_path):
+        write(tmp_path / "a.txt", f"{A}\n{B}\n")
+        write(tmp_path / "b.csv", f"text,sentence2\n{A},{B}\n")
+        assert load_pairs(tmp_path) == []
+
+    def test_so_many_of_them_in_the_order_of_the_seed(self, tmp_path):
+        rows = "".join(f"{A} {i},{B} {i}\n" for i in range(100))
+        path = write(tmp_path / "a.csv", f"text1,text2\n{rows}")
+        shuffled = load_pairs(path, seed=1)
+        assert load_pairs(path, seed=1, max_texts=10) == shuffled[:10]
+        assert load_pairs(path, seed=2) != shuffled
+        assert len(shuffled) == 100
+        assert all(a.removeprefix(A) == b.removeprefix(B) for a, b in shuffled)
+        with pytest.raises(ValueError, match="max_texts must be at least 1"):
+            load_pairs(path, max_texts=0)
+
+    def test_real_tasks(self, shared_data: Path):
+        pairs = load_pairs(shared_data / "glue")
+        assert len(pairs) > 10_000
+        assert len(set(pairs)) == len(pairs)
+        for task in ("mrpc", "stsb"):
+            train = pq.read_table(shared_data / "glue" / task / "train.parquet").to_pydict()
+            rows = set(zip(train["sentence1"], train["sentence2"], strict=True))
+            assert len(rows & set(pairs)) > 0.7 * len(rows)
 
 
 def test_the_split_is_the_same_on_every_machine():
