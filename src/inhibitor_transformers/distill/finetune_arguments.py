@@ -35,7 +35,6 @@ class FinetuneArguments(TrainedArguments):
     save_strategy: str = "epoch"
     load_best_model_at_end: bool = True
     max_length: int = 128
-    scalar_learning_rate_factor: float = 10.0
     alpha_task: float = 0.5
     alpha_soft: float = 0.5
     alpha_hidden: float = 0.0
