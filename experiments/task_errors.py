@@ -1,6 +1,6 @@
 """How near a student's last hidden states are to its teacher's on the texts of tasks, before it is fine-tuned on them.
 
-python experiments/task_errors.py runs/minilm runs/minilm-sentences
+python experiments/task_errors.py runs/minilm
 
 Squared error over the teacher's variance, of all tokens and of the first alone, which classifiers read.
 """
