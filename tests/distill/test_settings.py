@@ -171,6 +171,7 @@ class TestDistillConfig:
             ({"text": [5]}, "text must name at least one source"),
             ({"text": [{}]}, "text must name at least one source"),
             ({"text": [{"a.txt": "many"}]}, "text must name at least one source"),
+            ({"text": [{"a.txt": True}]}, "text must name at least one source"),
             ({"text": [{"a.txt": 0}]}, "max_texts must be positive, got 0 for a.txt"),
             ({"stages": []}, "stages must be a list of .*calibrate"),
             ({"stages": {"calibrate": {}}}, "stages must be a list"),

@@ -250,7 +250,7 @@ class DistillConfig:
 
 def _is_source(text: Any) -> bool:
     named = text if isinstance(text, dict) else {text: None}
-    return bool(named) and all(isinstance(s, str) and s and isinstance(n, int | None) for s, n in named.items())
+    return bool(named) and all(isinstance(s, str) and s and (n is None or type(n) is int) for s, n in named.items())
 
 
 def _stage_mapping(stage: Any) -> dict[str, dict[str, Any]]:
