@@ -180,6 +180,14 @@ class TestStepBatches:
         masks = [batches[i]["attention_mask"] for i in range(len(batches))]
         assert sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks) > 0.8
 
+    def test_windows_of_all_lengths_are_padded_by_few_tokens(self):
+        sizes = np.random.default_rng(0).integers(8, 257, size=4000)
+        windows = [np.full(size, 5, dtype=np.int32) for size in sizes]
+        batches = StepBatches(windows, bert_tokenizer(), steps=250, tokens_per_step=2048, lengths=[32, 64, 128, 256])
+        masks = [batches[i]["attention_mask"] for i in range(len(batches))]
+        assert sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks) > 0.93
+        assert all(int(m.sum(1).max() - m.sum(1).min()) < max(4, m.shape[1] / 8) for m in masks)
+
     def test_every_window_once_an_epoch(self, texts):
         windows = len(self.make(texts).windows)
         batches = self.make(texts, steps=10_000).batches

@@ -124,6 +124,18 @@ def test_evaluation_mode_whoever_called_train():
     assert not model.training
 
 
+def test_under_autocast_it_computes_in_that_precision():
+    model, batch = bert(), padded_batch([9, 6])
+    exact = Teacher(model)(batch, hidden=True).hidden
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = Teacher(model)(batch, hidden=True).hidden
+        with torch.no_grad():
+            expected = model(**model_inputs(batch), output_hidden_states=True).hidden_states
+    assert all(torch.equal(a, b) for a, b in zip(hidden, expected, strict=True))
+    assert not torch.equal(hidden[-1], exact[-1])
+    torch.testing.assert_close(hidden[-1].float(), exact[-1], rtol=0.05, atol=0.05)
+
+
 def test_segment_ids_reach_the_teacher():
     model = bert(BertForSequenceClassification)
     batch = padded_batch([9, 9])

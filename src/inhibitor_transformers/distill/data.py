@@ -17,6 +17,7 @@ from .losses import IGNORED
 _MIN_TOKENS = 8  # a shorter window, special tokens included, says little about attention
 _TEXTS_PER_CALL = 1000
 _MIN_PAIR = 12  # tokens that are enough for two texts
+_LENGTH_STEP = 4  # tokens by which the windows of a batch may differ, and an eighth of long ones
 _REPEATED = 0.5  # share of the pairs whose second text repeats the first,
 _KEPT = 0.8  # but for one token in five
 
@@ -160,7 +161,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         self.batches: list[np.ndarray] = []
         epoch = 0
         while len(self.batches) < steps:
-            self.batches += _grouped(windows, sorted(lengths), tokens_per_step, np.random.default_rng([seed, epoch]))
+            self.batches += _grouped(windows, tokens_per_step, np.random.default_rng([seed, epoch]))
             epoch += 1
         self.batches = self.batches[:steps]
 
@@ -196,16 +197,17 @@ class MaskedStepBatches(StepBatches):
         return batch | {"input_ids": masked, "labels": ids.masked_fill(~chosen, IGNORED)}
 
 
-def _grouped(
-    windows: Sequence[np.ndarray], lengths: Sequence[int], tokens: int, random: np.random.Generator
-) -> list[np.ndarray]:
+def _grouped(windows: Sequence[np.ndarray], tokens: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Rows of windows in random order, each window once: of like length in a batch, at most `tokens` with padding."""
     order = random.permutation(len(windows))
-    bucket = np.searchsorted(lengths, [len(windows[i]) for i in order])
-    batches = []
-    for b, length in enumerate(lengths):
-        members = order[bucket == b]
-        size = tokens // length
+    sizes = np.array([len(windows[i]) for i in order])
+    batches, shortest = [], 0
+    while shortest < sizes.max():
+        longest = shortest + max(shortest // 8, _LENGTH_STEP)
+        members = order[(shortest < sizes) & (sizes <= longest)]
+        size = tokens // min(longest, int(sizes.max()))
         batches += [members[i : i + size] for i in range(0, len(members), size)]
+        shortest = longest
     return [batches[i] for i in random.permutation(len(batches))]
 
 
