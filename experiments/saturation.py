@@ -14,7 +14,7 @@ import yaml
 from inhibitor_transformers.measure.report import Table, markdown_table
 
 TERMS = {"align_contexts": "loss/context/", "align_hidden": "loss/hidden/"}
-STEPS = (10, 50, 100, 200, 300, 600, 1000, 1500, 2000, 3000, 4000)
+STEPS = (10, 50, 100, 200, 400, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 7600)
 WINDOW = 40  # steps that are averaged: batches of short and of long texts differ
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -117,13 +116,6 @@ def test_an_interruption_says_how_to_go_on(inhibit, monkeypatch):
     done = inhibit("env")
     assert done.status == 130
     assert done.err == "interrupted; distill and finetune go on with --resume\n"
-
-
-@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
-def test_torch_is_asked_for_huge_pages_unless_told_otherwise(given, expected, inhibit, monkeypatch):
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", given) if given else monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", False)
-    inhibit("env")
-    assert os.environ["THP_MEM_ALLOC_ENABLE"] == expected
 
 
 def test_env(inhibit):

@@ -191,3 +191,12 @@ def test_unknown_rows_are_refused(
     with pytest.raises(SystemExit):
         script("ablations").main()
     assert "unknown rows ['rho 7']" in capsys.readouterr().err
+
+
+def test_a_teacher_in_bfloat16_moves_a_little(script: Script) -> None:
+    _, teacher, _ = pair()
+    batch = pad_windows([np.arange(5, 5 + n, dtype=np.int32) for n in (9, 12)], bert_tokenizer())
+    moved, seconds = script("teacher_precision").compare(teacher, [batch])
+    assert len(moved) == teacher.model.config.num_hidden_layers
+    assert all(0 < x < 1e-2 for x in moved)
+    assert all(len(times) == 1 for times in seconds.values())

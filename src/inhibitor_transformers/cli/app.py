@@ -26,9 +26,6 @@ for command in (quickstart, convert, distill, finetune, study, evaluate, quantiz
 
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit status 2, an interruption 130."""
-    # Huge pages for torch's memory, which training takes and gives back in every step: a fifth less time on Linux
-    # (docs/results.md). Torch reads it once, with its first tensor.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app(prog_name="inhibit")
     except (ValueError, OSError, FloatingPointError) as error:
