@@ -200,3 +200,14 @@ def test_a_teacher_in_bfloat16_moves_a_little(script: Script) -> None:
     assert len(moved) == teacher.model.config.num_hidden_layers
     assert all(0 < x < 1e-2 for x in moved)
     assert all(len(times) == 1 for times in seconds.values())
+
+
+def test_probes_read_first_tokens_and_means_of_two_layers(script: Script) -> None:
+    _, teacher, _ = pair()
+    texts, tokenizer = sentences(5), bert_tokenizer()
+    found = script("probes").features(teacher.model, tokenizer, texts)
+    alone = tokenizer(texts[3], truncation=True, max_length=128, return_tensors="pt")
+    with torch.no_grad():
+        hidden = teacher.model(**alone, output_hidden_states=True).hidden_states
+    expected = torch.cat([v for h in (hidden[1], hidden[2]) for v in (h[0, 0], h[0].mean(0))])
+    np.testing.assert_allclose(found[3], expected.numpy(), atol=1e-5)
