@@ -260,6 +260,15 @@ def test_under_bf16_student_and_teacher_compute_in_it(kind, tmp_path):
     assert rounded[0] != exact[0]
 
 
+@pytest.mark.parametrize(("bf16", "lacks"), [(True, True), (True, False), (False, True)])
+def test_warns_of_bf16_only_where_the_processor_has_none(bf16, lacks, tmp_path, monkeypatch, recwarn):
+    monkeypatch.setattr("inhibitor_transformers.distill.trainer.lacks_bfloat16", lambda: lacks)
+    student, teacher, plan = pair()
+    trainer(student, ContextObjective(student, teacher, plan, [1.0] * len(plan)), tmp_path, BATCHES, bf16=bf16)
+    told = [str(w.message) for w in recwarn if "no instructions for bfloat16" in str(w.message)]
+    assert len(told) == int(bf16 and lacks)
+
+
 class FailsAt:
     """A context objective of which one term becomes NaN (or another value) at a step."""
 

@@ -43,3 +43,16 @@ def test_a_set_is_not_found_inside_the_name_of_another(cpuinfo):
 def test_without_cpuinfo_nothing_is_guessed(cpuinfo):
     assert processor.instruction_sets() == []
     assert processor.processor_name()
+
+
+@pytest.mark.parametrize(
+    ("flags", "lacks"),
+    [("avx avx2 fma", True), ("avx512f avx512_bf16", False), ("avx2 amx_bf16", False), ("asimd bf16", False)],
+)
+def test_bfloat16_is_one_of_the_sets_listed(flags, lacks, cpuinfo):
+    cpuinfo.write_text(f"flags : {flags}")
+    assert processor.lacks_bfloat16() == lacks
+
+
+def test_without_cpuinfo_bfloat16_is_not_said_to_be_lacking(cpuinfo):
+    assert not processor.lacks_bfloat16()

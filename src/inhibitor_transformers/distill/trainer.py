@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, ProgressCallback, Trainer
 
 from ..attention import InhibitorScalars
+from ..measure.processor import lacks_bfloat16
 from .losses import IGNORED
 from .objectives import Objective, Terms
 from .parts import parts_of_like_length
@@ -72,6 +74,7 @@ class DistillationTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.length_parts = length_parts
         self._require_counted_together()
+        self._warn_of_slow_bfloat16()
         if not self.args.disable_tqdm and self.pop_callback(ProgressCallback) is not None:
             self.add_callback(TermProgress)
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the accumulated batch
@@ -94,6 +97,14 @@ class DistillationTrainer(Trainer):
             raise ValueError("length_parts must be 1 with several processes: they would not have equally many")
         if self.args.world_size > 1 and self.args.train_sampling_strategy == "group_by_length":
             raise ValueError("processes would draw different orders of group_by_length; draw them at random")
+
+    def _warn_of_slow_bfloat16(self) -> None:
+        if self.args.bf16 and self.args.device.type == "cpu" and lacks_bfloat16():
+            warnings.warn(
+                "bf16: this processor has no instructions for bfloat16, so that its matrix products take many times "
+                "as long as those of float32; leave bf16 out",
+                stacklevel=3,
+            )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser that the arguments name, with the scalars in a group of their own, without weight decay."""

@@ -32,6 +32,7 @@ _VECTOR_SETS = {
     "sve": "SVE",
     "sve2": "SVE2",
 }
+_BFLOAT16_SETS = {"AVX-512-BF16", "AMX-BF16", "BF16"}
 
 
 def processor_name() -> str:
@@ -43,6 +44,12 @@ def instruction_sets() -> list[str]:
     """Vector instruction sets of this processor; empty where the system does not list them (only Linux does)."""
     flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
     return [name for flag, name in _VECTOR_SETS.items() if flag in flags]
+
+
+def lacks_bfloat16() -> bool:
+    """Whether this processor lists its instruction sets and none of them multiplies matrices of bfloat16."""
+    listed = set(instruction_sets())
+    return bool(listed) and not listed & _BFLOAT16_SETS
 
 
 def _cpuinfo(key: str) -> str:
