@@ -38,6 +38,10 @@ def finetune(
         str | None,
         typer.Option(help="Model fine-tuned on the same task, to distil from; without it, plain fine-tuning."),
     ] = None,
+    teacher_base: Annotated[
+        str | None,
+        typer.Option(help="What the teacher was fine-tuned from; the model starts with what that changed added to it."),
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training data.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the weights.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
@@ -89,10 +93,12 @@ def finetune(
         arguments,
         output,
         teacher_source=resolve_model(teacher) if teacher else None,
+        teacher_base=resolve_model(teacher_base) if teacher_base else None,
         resume=resume,
         overwrite=overwrite,
         say=lambda line: console.print(line, markup=False, highlight=False),
     )
-    rows = {"model": result.scores} | ({"teacher": result.teacher_scores} if result.teacher_scores else {})
+    others = {"before training": result.start_scores, "teacher": result.teacher_scores}
+    rows = {"model": result.scores} | {name: scores for name, scores in others.items() if scores}
     print_scores(f"{task}, {result.seconds:.0f} s", rows, console)
     console.print(f"saved in {output}", markup=False, highlight=False)

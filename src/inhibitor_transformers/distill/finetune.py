@@ -24,38 +24,34 @@ from transformers import (
 
 from ..measure.positions import require_positions
 from ..measure.task_score import score_task
-from ..measure.tokenizers import require_same_tokenizer
-from ..models.pretrained import SAFE_LOADING, load_pretrained, load_tokenizer
-from ..tasks import Task, TaskData, chance_level, compute_metrics, encode, hold_out
+from ..models.pretrained import SAFE_LOADING, load_tokenizer
+from ..tasks import Task, TaskData, compute_metrics, encode, hold_out
 from .finetune_arguments import FinetuneArguments
 from .folders import check_output, fingerprint, last_whole_checkpoint, prepare_output, save_into, write_json
 from .memory import estimate_memory
 from .objectives import TaskObjective
 from .processes import on_main_process
 from .settings import require
+from .task_teacher import Scores, TaskTeacher, load_task_teacher, start_from_task_vector
 from .teacher import Teacher
 from .teacher_logits import with_teacher_logits
 from .trainer import DistillationTrainer
 
-Scores = dict[str, dict[str, float]]
-
 SELECTION = "selection"  # name of the held-out part of the training examples
 _PARTS_ON_A_CPU = 4
-
-
-class TeacherAtChanceError(ValueError):
-    """The teacher knows nothing of the task, so that there is nothing to distil."""
 
 
 @dataclass(frozen=True)
 class FinetuneResult:
     """Scores of the best epoch on every evaluation split, those of the teacher, and the wall time in seconds.
 
+    start_scores: before training, of a model that starts from its teacher's task vector.
     selection_score: the main metric that the best epoch was chosen by.
     """
 
     scores: Scores
     teacher_scores: Scores | None
+    start_scores: Scores | None
     selection_score: float | None
     seconds: float
 
@@ -67,6 +63,7 @@ def finetune(
     output: Path,
     *,
     teacher_source: str | None = None,
+    teacher_base: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
@@ -74,39 +71,33 @@ def finetune(
     """Fine-tune a model (inhibitor or not) on a task and save the best epoch in `output`, with results.json.
 
     With `teacher_source`, a model fine-tuned on the same task, its soft targets join the loss. The teacher is first
-    scored through this very pipeline, and refused unless it beats chance. Checkpoints are in `output`/checkpoints,
-    whatever `arguments` say.
+    scored through this very pipeline, and refused unless it beats chance. With `teacher_base`, what that teacher was
+    fine-tuned from, the model starts from the teacher's task vector (`add_task_vector`), and is scored before it is
+    trained. Checkpoints are in `output`/checkpoints, whatever `arguments` say.
 
     Raises ValueError (ConfigError) before any work is done.
     """
     started, say = time.monotonic(), on_main_process(say)
     settings = {"model": source, "teacher": teacher_source, "task": data.task.name, "data": _fingerprints(data)}
-    settings |= _own_settings(arguments)
+    settings |= ({"teacher_base": teacher_base} if teacher_base else {}) | _own_settings(arguments)
+    require(teacher_base is None or teacher_source is not None, "a teacher's base needs the teacher: give both")
     arguments.output_dir = str(output / "checkpoints")
     check_output(output, settings, resume=resume, overwrite=overwrite)
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(source)
     model = load_for_task(source, data.task, arguments.attention_dropout)
     require_positions(model.config, arguments.max_length, "max_length")
-    teacher, teacher_tokenizer, teacher_scores = None, None, None
+    taught_by, start_scores = None, None
     if teacher_source is not None:
-        teacher_tokenizer = load_tokenizer(teacher_source)
-        require_same_tokenizer(tokenizer, teacher_tokenizer)
-        teacher, teacher_scores = _checked_teacher(teacher_source, teacher_tokenizer, data, arguments, say)
-        width, teacher_width = model.config.hidden_size, teacher.model.config.hidden_size
-        require(
-            arguments.alpha_hidden == 0 or width == teacher_width,
-            f"alpha_hidden compares hidden states of one width; the teacher has {teacher_width}, the model {width}",
-        )
+        taught_by = load_task_teacher(teacher_source, model, tokenizer, data, arguments, say)
+        if teacher_base is not None:
+            start_scores = start_from_task_vector(model, tokenizer, taught_by, teacher_base, data, arguments, say)
     prepare_output(output, settings, resume=resume, overwrite=overwrite)
     for note in data.notes:
         say(note)
-    # Both give the same ids; only the teacher's own tokenizer is sure to give the segments that it was trained with.
     train, selection = _training_examples(data, arguments)
-    encoded = encode(train, teacher_tokenizer or tokenizer, data.task, arguments.max_length)
-    if teacher is not None and teacher_tokenizer is not None:
-        cache = Path(arguments.teacher_cache) if arguments.teacher_cache else None
-        encoded = with_teacher_logits(encoded, teacher, teacher_tokenizer, cache, say)
+    encoded = _encoded(train, tokenizer, taught_by, data.task, arguments, say)
+    teacher = taught_by.teacher if taught_by else None
     trainer = _trainer(model, tokenizer, data.task, encoded, selection, arguments, teacher)
     tokens = arguments.per_device_train_batch_size * arguments.max_length
     say(f"{estimate_memory(model, teacher.model if teacher else None, model.config, tokens)}, at full length")
@@ -118,7 +109,8 @@ def finetune(
     _require_best_restored(trainer, scores[chosen_by], data.task)
     selection_score = scores[chosen_by][data.task.main_metric]
     scores = {split: scores[split] for split in data.evaluation}
-    result = FinetuneResult(scores, teacher_scores, selection_score, time.monotonic() - started)
+    teacher_scores = taught_by.scores if taught_by else None
+    result = FinetuneResult(scores, teacher_scores, start_scores, selection_score, time.monotonic() - started)
     save_into(output, model, tokenizer)
     record = dataclasses.asdict(result) | {"settings": settings, "notes": data.notes}
     write_json(output / "results.json", record)
@@ -152,34 +144,6 @@ def _dropout_field(source: str) -> str:
     return known[0]
 
 
-def _checked_teacher(
-    source: str,
-    tokenizer: PreTrainedTokenizerBase,
-    data: TaskData,
-    arguments: FinetuneArguments,
-    say: Callable[[str], None],
-) -> tuple[Teacher, Scores]:
-    model = load_pretrained(source, AutoModelForSequenceClassification)
-    require_positions(model.config, arguments.max_length, "max_length")
-    task = data.task
-    if model.config.num_labels != task.num_labels:
-        raise ValueError(f"teacher {source!r} has {model.config.num_labels} labels, {task.name} has {task.num_labels}")
-    theirs = [str(model.config.id2label[i]) for i in range(task.num_labels)]
-    lower, ours = [name.lower() for name in theirs], [name.lower() for name in task.label_names]
-    if sorted(lower) == sorted(ours) and lower != ours:
-        raise ValueError(f"teacher {source!r} orders its labels {theirs}, {task.name} has {list(task.label_names)}")
-    scores = score_task(model.to(arguments.device), tokenizer, data, max_length=arguments.max_length)
-    for split, values in scores.items():
-        score, chance = values[task.main_metric], chance_level(task, data.evaluation[split][task.label_column])
-        say(f"teacher on {task.name} {split}: {task.main_metric} {score:.4f} (chance {chance:.4f})")
-        if score <= chance:
-            raise TeacherAtChanceError(
-                f"teacher {source!r} is no better than chance on {task.name} {split}: {task.main_metric} {score:.4f} "
-                f"against {chance:.4f}; a model fine-tuned on {task.name} with this tokenizer is needed"
-            )
-    return Teacher(model), scores
-
-
 def _training_examples(data: TaskData, arguments: FinetuneArguments) -> tuple[Dataset, dict[str, Dataset]]:
     """What is trained on, and the one split that the best epoch is chosen by."""
     if arguments.selection_share == 0:
@@ -192,6 +156,23 @@ def _training_examples(data: TaskData, arguments: FinetuneArguments) -> tuple[Da
         fraction=arguments.selection_share,
     )
     return train, {SELECTION: held_out}
+
+
+def _encoded(
+    train: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    taught_by: TaskTeacher | None,
+    task: Task,
+    arguments: FinetuneArguments,
+    say: Callable[[str], None],
+) -> Dataset:
+    """The training examples as tokens, with the teacher's logits where there is a teacher."""
+    if taught_by is None:
+        return encode(train, tokenizer, task, arguments.max_length)
+    # Both give the same ids; only the teacher's own tokenizer is sure to give the segments that it was trained with.
+    encoded = encode(train, taught_by.tokenizer, task, arguments.max_length)
+    cache = Path(arguments.teacher_cache) if arguments.teacher_cache else None
+    return with_teacher_logits(encoded, taught_by.teacher, taught_by.tokenizer, cache, say)
 
 
 def _trainer(

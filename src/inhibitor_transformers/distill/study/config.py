@@ -23,11 +23,12 @@ _OF_THE_STUDY = {
 class StudyModel:
     """A row of the table. teacher: another row, whose fine-tuned models (same task, same seed) teach this one.
 
-    control: the row that this one is compared with.
+    task_vector: start from what fine-tuning changed in the teacher. control: the row that this one is compared with.
     """
 
     model: str
     teacher: str | None = None
+    task_vector: bool = False
     control: str | None = None
 
 
@@ -63,6 +64,7 @@ class StudyConfig:
                 require(other is None or other in self.rows, f"models: {name}: {role} {other!r} is none of the models")
             teacher = self.rows[row.teacher] if row.teacher else None
             require(teacher is None or teacher.teacher is None, f"models: {name}: its teacher has a teacher itself")
+            require(teacher is not None or not row.task_vector, f"models: {name}: task_vector needs a teacher")
         several = len(self.learning_rates) > 1
         for task in self.tasks:
             get_task(task)
@@ -71,6 +73,11 @@ class StudyConfig:
                 not several or arguments.selection_share > 0,
                 f"tasks: {task}: to choose among learning rates, training needs a selection_share above 0",
             )
+
+    def teacher_base(self, model: str) -> str | None:
+        """What the teacher of a row was fine-tuned from, if the row starts from the teacher's task vector."""
+        row = self.rows[model]
+        return self.rows[row.teacher].model if row.teacher and row.task_vector else None
 
     def arguments(self, task: str, learning_rate: float, seed: int, output: Path) -> FinetuneArguments:
         """The checked settings of one fine-tuning."""

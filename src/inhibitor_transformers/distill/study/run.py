@@ -24,9 +24,10 @@ from transformers.utils import logging
 from ...measure.whole_file import write_whole
 from ...models.pretrained import load_pretrained
 from ...tasks import load_task
-from ..finetune import TeacherAtChanceError, finetune
+from ..finetune import finetune
 from ..fingerprints import encoder_fingerprint
 from ..settings import ConfigError, load_yaml, require
+from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
 from .config import StudyConfig
 
@@ -99,6 +100,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
                 arguments,
                 folder,
                 teacher_source=str(teacher) if teacher else None,
+                teacher_base=config.teacher_base(cell.model),
                 resume=folder.exists(),
             )
     except TeacherAtChanceError as error:

@@ -107,7 +107,7 @@ def student_from_teacher(
     lost = [key for key in report.missing_keys if ".inhibitor." not in key and key != "embeddings.position_ids"]
     if lost or report.unexpected_keys:
         raise ValueError(f"teacher weights do not fit the student: missing {lost}, left over {report.unexpected_keys}")
-    new_heads = _copy_heads(teacher, student) if student is not encoder else []
+    new_heads = copy_heads(teacher, student) if student is not encoder else []
     if new_heads:
         logger.warning(f"task head of {model_class.__name__} starts anew: {', '.join(new_heads)}")
     return _in_dtype(student, teacher.dtype).eval()
@@ -201,7 +201,7 @@ def _check_overrides(overrides: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def _copy_heads(teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
+def copy_heads(teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
     """Copy each head module that both have, with equal shapes; return the names of those that start anew.
 
     Heads are copied between models for the same task only: another task's classifier may have the same shape.

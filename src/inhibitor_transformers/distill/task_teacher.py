@@ -1,0 +1,105 @@
+"""The fine-tuned teacher of a task: what it must be, what it scores, and a student that starts from its task vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..measure.positions import require_positions
+from ..measure.task_score import score_task
+from ..measure.tokenizers import require_same_tokenizer
+from ..models.inhibidistilbert.task_vector import add_task_vector
+from ..models.pretrained import load_pretrained, load_tokenizer
+from ..tasks import TaskData, chance_level
+from .finetune_arguments import FinetuneArguments
+from .settings import require
+from .teacher import Teacher
+
+Scores = dict[str, dict[str, float]]
+Say = Callable[[str], None]
+
+
+class TeacherAtChanceError(ValueError):
+    """The teacher knows nothing of the task, so that there is nothing to distil."""
+
+
+@dataclass(frozen=True)
+class TaskTeacher:
+    """A fine-tuned teacher with its tokenizer and its scores on every evaluation split."""
+
+    teacher: Teacher
+    tokenizer: PreTrainedTokenizerBase
+    scores: Scores
+
+
+def load_task_teacher(
+    source: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TaskData,
+    arguments: FinetuneArguments,
+    say: Say,
+) -> TaskTeacher:
+    """A teacher for `model`, scored through the student's own pipeline.
+
+    Raises ValueError for another tokenizer, other labels or sizes, TeacherAtChanceError for one that knows nothing.
+    """
+    its_tokenizer = load_tokenizer(source)
+    require_same_tokenizer(tokenizer, its_tokenizer)
+    teacher = load_pretrained(source, AutoModelForSequenceClassification)
+    require_positions(teacher.config, arguments.max_length, "max_length")
+    _require_same_labels(source, teacher, data)
+    width, teacher_width = model.config.hidden_size, teacher.config.hidden_size
+    require(
+        arguments.alpha_hidden == 0 or width == teacher_width,
+        f"alpha_hidden compares hidden states of one width; the teacher has {teacher_width}, the model {width}",
+    )
+    scores = score_task(teacher.to(arguments.device), its_tokenizer, data, max_length=arguments.max_length)
+    _require_above_chance(source, scores, data, say)
+    return TaskTeacher(Teacher(teacher), its_tokenizer, scores)
+
+
+def start_from_task_vector(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    taught_by: TaskTeacher,
+    base: str,
+    data: TaskData,
+    arguments: FinetuneArguments,
+    say: Say,
+) -> Scores:
+    """Add to the model what fine-tuning changed in its teacher since `base`; the scores that this gives at once.
+
+    Raises ValueError if the three do not fit together.
+    """
+    new = add_task_vector(model, taught_by.teacher.model, load_pretrained(base))
+    scores = score_task(model.to(arguments.device), tokenizer, data, max_length=arguments.max_length)
+    metric, head = data.task.main_metric, f"; its head starts anew ({', '.join(new)})" if new else ""
+    for split, values in scores.items():
+        say(f"with the teacher's task vector on {data.task.name} {split}: {metric} {values[metric]:.4f}{head}")
+    return scores
+
+
+def _require_same_labels(source: str, teacher: PreTrainedModel, data: TaskData) -> None:
+    task = data.task
+    if teacher.config.num_labels != task.num_labels:
+        count = teacher.config.num_labels
+        raise ValueError(f"teacher {source!r} has {count} labels, {task.name} has {task.num_labels}")
+    theirs = [str(teacher.config.id2label[i]) for i in range(task.num_labels)]
+    lower, ours = [name.lower() for name in theirs], [name.lower() for name in task.label_names]
+    if sorted(lower) == sorted(ours) and lower != ours:
+        raise ValueError(f"teacher {source!r} orders its labels {theirs}, {task.name} has {list(task.label_names)}")
+
+
+def _require_above_chance(source: str, scores: Scores, data: TaskData, say: Say) -> None:
+    task = data.task
+    for split, values in scores.items():
+        score, chance = values[task.main_metric], chance_level(task, data.evaluation[split][task.label_column])
+        say(f"teacher on {task.name} {split}: {task.main_metric} {score:.4f} (chance {chance:.4f})")
+        if score <= chance:
+            raise TeacherAtChanceError(
+                f"teacher {source!r} is no better than chance on {task.name} {split}: {task.main_metric} {score:.4f} "
+                f"against {chance:.4f}; a model fine-tuned on {task.name} with this tokenizer is needed"
+            )

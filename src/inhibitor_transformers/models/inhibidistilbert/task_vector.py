@@ -1,0 +1,45 @@
+"""Carries what a teacher's fine-tuning changed over to a student of the pretrained teacher."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from ..layers import plan_layers
+from .from_teacher import copy_heads, encoder_weights, teacher_depth
+
+
+@torch.no_grad()
+def add_task_vector(student: PreTrainedModel, fine_tuned: PreTrainedModel, pretrained: PreTrainedModel) -> list[str]:
+    """Add fine_tuned − pretrained to the student's encoder, and copy the head; returns the heads that were not copied.
+
+    A student that was aligned to the pretrained model lies near to it in every weight but those of the queries, the
+    keys and the scalars, so that it often knows the task at once (task arithmetic: Ilharco et al. 2023,
+    arXiv 2212.04089).
+
+    Args:
+        student: InhibiDistilBERT or DistilBERT with a head for the task; it is changed.
+        fine_tuned: a DistilBERT, BERT or RoBERTa with a head for the task, fine-tuned from
+        pretrained: the bare encoder, or one with any head. BERT's and RoBERTa's heads read what a student does not
+            have; they are not copied.
+
+    Raises ValueError, before anything is changed, for another architecture or for weights of other shapes.
+    """
+    encoder = student.base_model.state_dict()
+    keep = "embeddings.token_type_embeddings.weight" in encoder
+    plan = plan_layers("all", teacher_depth(fine_tuned.config))
+    if fine_tuned.config.model_type != pretrained.config.model_type or len(plan) != teacher_depth(pretrained.config):
+        raise ValueError(
+            f"a {fine_tuned.config.model_type} of {len(plan)} layers was not fine-tuned from a "
+            f"{pretrained.config.model_type} of {teacher_depth(pretrained.config)}"
+        )
+    after, before = (encoder_weights(m.base_model, plan, keep_segments=keep) for m in (fine_tuned, pretrained))
+    depth = int(student.config.num_hidden_layers)
+    if depth != len(plan):
+        raise ValueError(f"a task vector is added layer by layer; the teacher has {len(plan)}, the student {depth}")
+    odd = [name for name, tensor in after.items() if not tensor.shape == before[name].shape == encoder[name].shape]
+    if odd:
+        raise ValueError(f"teacher, its pretrained model and student differ in the shape of {', '.join(odd[:3])}")
+    for name, tensor in after.items():
+        encoder[name] += tensor - before[name]
+    return copy_heads(fine_tuned, student)
