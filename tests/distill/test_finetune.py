@@ -95,7 +95,8 @@ def ratings(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def run(source: str, data: TaskData, output: Path, **settings: Any) -> FinetuneResult:
-    flags = {name: settings.pop(name) for name in ("teacher_source", "resume", "overwrite", "say") if name in settings}
+    names = ("teacher_source", "teacher_base", "resume", "overwrite", "say")
+    flags = {name: settings.pop(name) for name in names if name in settings}
     arguments = FinetuneArguments(output_dir="unused", **(FAST | settings))
     return finetune(source, data, arguments, output, **({"say": lambda _: None} | flags))
 
@@ -281,6 +282,55 @@ class TestWithTeacher:
         result = run(student_path, data, tmp_path / "run", **settings)
         assert result.teacher_scores["validation"]["pearson"] > 0.8
         assert result.scores["validation"]["pearson"] > 0.8
+
+
+@pytest.fixture(scope="module")
+def started(student_path, teacher_path, teacher, data, tmp_path_factory) -> tuple[Path, FinetuneResult, str]:
+    """(folder, result, what was said) of a run that changes nothing any more."""
+    folder, said = tmp_path_factory.mktemp("vector") / "run", []
+    sources = {"teacher_source": teacher[0], "teacher_base": teacher_path}
+    settings = {"num_train_epochs": 1, "learning_rate": 0.0, "weight_decay": 0.0}
+    return folder, run(student_path, data, folder, say=said.append, **sources, **settings), "\n".join(said)
+
+
+class TestTaskVector:
+    """The student starts from what fine-tuning changed in its teacher; of BERT's head there is nothing to take."""
+
+    def test_the_weights_are_the_student_s_and_what_changed(self, started, student_path, teacher_path, teacher):
+        ours, before = weights_of(started[0]), weights_of(student_path)
+        base, tuned = weights_of(teacher_path), weights_of(teacher[0])
+        name, theirs = "transformer.layer.1.ffn.lin1.weight", "encoder.layer.1.intermediate.dense.weight"
+        moved = tuned[f"bert.{theirs}"] - base[theirs]
+        assert moved.abs().max() > 1e-3
+        torch.testing.assert_close(ours[f"distilbert.{name}"], before[name] + moved)
+
+    def test_it_is_scored_before_training(self, started):
+        folder, result, said = started
+        assert result.start_scores == result.scores
+        accuracy = result.scores["validation"]["accuracy"]
+        assert f"with the teacher's task vector on custom validation: accuracy {accuracy:.4f}; its head starts" in said
+        record = json.loads((folder / "results.json").read_text())
+        assert record["start_scores"] == result.scores
+
+    def test_the_base_is_recorded_and_a_run_with_another_start_is_not_resumed(
+        self, started, student_path, teacher, data
+    ):
+        folder, *_ = started
+        assert "teacher_base" in json.loads((folder / "results.json").read_text())["settings"]
+        settings = {"num_train_epochs": 1, "learning_rate": 0.0, "weight_decay": 0.0}
+        with pytest.raises(ConfigError, match="teacher_base"):
+            run(student_path, data, folder, teacher_source=teacher[0], resume=True, **settings)
+
+    def test_a_base_without_a_teacher(self, student_path, teacher_path, data, tmp_path):
+        with pytest.raises(ConfigError, match="a teacher's base needs the teacher"):
+            run(student_path, data, tmp_path / "run", teacher_base=teacher_path)
+        assert not (tmp_path / "run").exists()
+
+    def test_a_base_of_another_architecture(self, student_path, teacher, data, tmp_path):
+        base = saved(distilbert(), tmp_path / "base")
+        with pytest.raises(ValueError, match="was not fine-tuned from a distilbert"):
+            run(student_path, data, tmp_path / "run", teacher_source=teacher[0], teacher_base=base)
+        assert not (tmp_path / "run").exists()
 
 
 class TestRefusals:

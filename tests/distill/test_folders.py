@@ -47,6 +47,13 @@ class TestOutput:
         prepare_output(tmp_path / "run", SETTINGS, resume=True, overwrite=False)
         assert (tmp_path / "run" / "stages").is_dir()
 
+    def test_a_setting_that_is_not_given_any_more_differs_too(self, tmp_path):
+        """A rate that was given once and then forgotten would otherwise be the default from there on."""
+        prepare_output(tmp_path / "run", SETTINGS | {"learning_rate": 0.1}, resume=False, overwrite=False)
+        with pytest.raises(ConfigError, match=r"other settings than this run \(learning_rate\)"):
+            check_output(tmp_path / "run", SETTINGS, resume=True, overwrite=False)
+        check_output(tmp_path / "run", SETTINGS, resume=True, overwrite=False, more_to_come=True)
+
     def test_resuming_what_never_started_starts_it(self, tmp_path):
         prepare_output(tmp_path / "run", SETTINGS, resume=True, overwrite=False)
         assert (tmp_path / "run" / "run.yaml").exists()

@@ -77,6 +77,22 @@ class TestCells:
         assert list(study.pending()) == []
 
 
+class TestRows:
+    def test_a_row_s_own_training_comes_after_that_of_the_task_and_of_all(self):
+        models = MODELS | {"short": {"model": "s", "training": {"num_train_epochs": 1}}}
+        made = config(
+            models=models, training={"num_train_epochs": 3, "max_length": 64}, tasks={"sst2": {"num_train_epochs": 2}}
+        )
+        epochs = {row: made.arguments("sst2", row, 1e-4, 0, Path("out")).num_train_epochs for row in made.rows}
+        assert epochs == {"teacher": 2, "control": 2, "student": 2, "taught": 2, "short": 1}
+        assert made.arguments("sst2", "short", 1e-4, 0, Path("out")).max_length == 64
+
+    def test_a_row_with_a_task_vector_needs_what_its_teacher_was_made_from(self):
+        models = MODELS | {"moved": {"model": "s", "teacher": "teacher", "task_vector": True}}
+        made = config(models=models)
+        assert {row: made.teacher_base(row) for row in made.rows if made.teacher_base(row)} == {"moved": "t"}
+
+
 class TestTable:
     @pytest.fixture
     def study(self, tmp_path) -> Study:
@@ -132,6 +148,19 @@ class TestRefused:
     def test_settings(self, given, message):
         with pytest.raises(ValueError, match=message):
             config(**given)
+
+    @pytest.mark.parametrize(
+        ("own", "message"),
+        [
+            ({"task_vector": True}, "models: row: task_vector needs a teacher"),
+            ({"training": {"seed": 1}}, "seed cannot be set in training, tasks or models; give seeds"),
+            ({"training": {"epochs": 1}}, "training of row on sst2 has no setting 'epochs'"),
+            ({"training": 3}, "models: row: training must be a mapping"),
+        ],
+    )
+    def test_settings_of_a_row(self, own, message):
+        with pytest.raises(ConfigError, match=message):
+            config(models={"row": {"model": "x", **own}})
 
     def test_learning_rates_as_yaml_reads_them(self):
         assert config(learning_rates=["1e-4"]).learning_rates == [1e-4]

@@ -78,8 +78,8 @@ def finetune(
     Raises ValueError (ConfigError) before any work is done.
     """
     started, say = time.monotonic(), on_main_process(say)
-    settings = {"model": source, "teacher": teacher_source, "task": data.task.name, "data": _fingerprints(data)}
-    settings |= ({"teacher_base": teacher_base} if teacher_base else {}) | _own_settings(arguments)
+    settings = {"model": source, "teacher": teacher_source, "teacher_base": teacher_base, "task": data.task.name}
+    settings |= {"data": _fingerprints(data)} | _own_settings(arguments)
     require(teacher_base is None or teacher_source is not None, "a teacher's base needs the teacher: give both")
     arguments.output_dir = str(output / "checkpoints")
     check_output(output, settings, resume=resume, overwrite=overwrite)

@@ -22,10 +22,13 @@ from .settings import ConfigError
 RECORD = "run.yaml"
 
 
-def check_output(output: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+def check_output(
+    output: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool, more_to_come: bool = False
+) -> None:
     """Raise ConfigError unless a run with these settings may write to `output`; changes nothing.
 
     It may if the folder is empty or not there, to `overwrite` it, or to `resume` the same settings.
+    more_to_come: the record may hold settings that are not known yet.
     """
     if resume and overwrite:
         raise ConfigError("--resume goes on with what is in the folder, --overwrite deletes it: give one of them")
@@ -39,7 +42,8 @@ def check_output(output: Path, settings: dict[str, Any], *, resume: bool, overwr
     if not record.exists():
         raise ConfigError(f"{output} holds no run to resume (there is no {RECORD} in it)")
     before, now = yaml.safe_load(record.read_text(encoding="utf-8")), yaml.safe_load(_as_text(settings))
-    if differing := [key for key in now if before.get(key) != now[key]]:
+    names = now if more_to_come else now | before
+    if differing := [name for name in names if before.get(name) != now.get(name)]:
         raise ConfigError(
             f"{record} holds other settings than this run ({', '.join(differing)}): resume with those, or use another "
             "folder"

@@ -77,7 +77,7 @@ class Distillation:
             inside = output.resolve() in (folder, *folder.parents)
             require(not inside, f"start {config.start!r} lies in the output folder {output}; name another output")
         settings = dataclasses.asdict(config)
-        check_output(output, settings, resume=resume, overwrite=overwrite)
+        check_output(output, settings, resume=resume, overwrite=overwrite, more_to_come=True)
         self.tokenizer = load_tokenizer(config.teacher)
         wants_head = any(isinstance(stage, MaskedLMArguments) for stage in self.stages)
         self.model_class = InhibiDistilBertForMaskedLM if wants_head else InhibiDistilBertModel

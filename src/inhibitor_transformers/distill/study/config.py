@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ _OF_THE_STUDY = {
 class StudyModel:
     """A row of the table. teacher: another row, whose fine-tuned models (same task, same seed) teach this one.
 
-    task_vector: start from what fine-tuning changed in the teacher. control: the row that this one is compared with.
+    task_vector: start from what fine-tuning changed in the teacher. training: settings of this row's own.
+    control: the row that this one is compared with.
     """
 
     model: str
     teacher: str | None = None
     task_vector: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
     control: str | None = None
 
 
@@ -66,9 +69,9 @@ class StudyConfig:
             require(teacher is None or teacher.teacher is None, f"models: {name}: its teacher has a teacher itself")
             require(teacher is not None or not row.task_vector, f"models: {name}: task_vector needs a teacher")
         several = len(self.learning_rates) > 1
-        for task in self.tasks:
+        for task, model in product(self.tasks, self.rows):
             get_task(task)
-            arguments = self.arguments(task, self.learning_rates[0], self.seeds[0], Path("unused"))
+            arguments = self.arguments(task, model, self.learning_rates[0], self.seeds[0], Path("unused"))
             require(
                 not several or arguments.selection_share > 0,
                 f"tasks: {task}: to choose among learning rates, training needs a selection_share above 0",
@@ -79,14 +82,14 @@ class StudyConfig:
         row = self.rows[model]
         return self.rows[row.teacher].model if row.teacher and row.task_vector else None
 
-    def arguments(self, task: str, learning_rate: float, seed: int, output: Path) -> FinetuneArguments:
-        """The checked settings of one fine-tuning."""
+    def arguments(self, task: str, model: str, learning_rate: float, seed: int, output: Path) -> FinetuneArguments:
+        """The checked settings of one fine-tuning: those of all, then the task's, then the row's."""
+        of_task = {name: value for name, value in (self.tasks[task] or {}).items() if name not in _DATA_SETTINGS}
+        settings = self.training | of_task | self.rows[model].training
         for name, instead in _OF_THE_STUDY.items():
-            given = name in self.training or name in (self.tasks[task] or {})
-            require(not given, f"{name} cannot be set in training or tasks; {instead}")
-        own = {name: value for name, value in (self.tasks[task] or {}).items() if name not in _DATA_SETTINGS}
-        settings = self.training | own | {"learning_rate": learning_rate, "seed": seed, "output_dir": str(output)}
-        arguments: FinetuneArguments = build(FinetuneArguments, settings, where=f"tasks: {task}")
+            require(name not in settings, f"{name} cannot be set in training, tasks or models; {instead}")
+        settings |= {"learning_rate": learning_rate, "seed": seed, "output_dir": str(output)}
+        arguments: FinetuneArguments = build(FinetuneArguments, settings, where=f"training of {model} on {task}")
         return arguments
 
     def data_settings(self, task: str) -> dict[str, Any]:
@@ -99,4 +102,5 @@ def _row(name: Any, given: Any) -> StudyModel:
     require(plain, f"models: a name must be of letters, digits, blanks and _,.+ and not {name!r}")
     require(isinstance(given, str | dict), f"models: {name} must be a model or a mapping, got {given!r}")
     row: StudyModel = build(StudyModel, {"model": given} if isinstance(given, str) else given, where=f"models: {name}")
+    require(isinstance(row.training, dict), f"models: {name}: training must be a mapping, got {row.training!r}")
     return row

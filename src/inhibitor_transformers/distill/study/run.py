@@ -88,7 +88,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
     logging.set_verbosity_error()  # a new head for the task is what is wanted
     study, folder = Study(config, output), cell.folder(output)
     data = load_task(cell.task, config.data, seed=config.data_seed, **config.data_settings(cell.task))
-    arguments = config.arguments(cell.task, cell.learning_rate, cell.seed, folder)
+    arguments = config.arguments(cell.task, cell.model, cell.learning_rate, cell.seed, folder)
     arguments.disable_tqdm = True  # lines, not bars, in the log
     teacher = study.teacher_folder(cell)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from ..layers import plan_layers
 from .from_teacher import copy_heads, encoder_weights, teacher_depth
+
+_STUDENTS = ("inhibidistilbert", "distilbert")
 
 
 @torch.no_grad()
@@ -27,19 +29,25 @@ def add_task_vector(student: PreTrainedModel, fine_tuned: PreTrainedModel, pretr
     """
     encoder = student.base_model.state_dict()
     keep = "embeddings.token_type_embeddings.weight" in encoder
+    _require_alike(student.config, fine_tuned.config, pretrained.config)
     plan = plan_layers("all", teacher_depth(fine_tuned.config))
-    if fine_tuned.config.model_type != pretrained.config.model_type or len(plan) != teacher_depth(pretrained.config):
-        raise ValueError(
-            f"a {fine_tuned.config.model_type} of {len(plan)} layers was not fine-tuned from a "
-            f"{pretrained.config.model_type} of {teacher_depth(pretrained.config)}"
-        )
     after, before = (encoder_weights(m.base_model, plan, keep_segments=keep) for m in (fine_tuned, pretrained))
-    depth = int(student.config.num_hidden_layers)
-    if depth != len(plan):
-        raise ValueError(f"a task vector is added layer by layer; the teacher has {len(plan)}, the student {depth}")
     odd = [name for name, tensor in after.items() if not tensor.shape == before[name].shape == encoder[name].shape]
     if odd:
         raise ValueError(f"teacher, its pretrained model and student differ in the shape of {', '.join(odd[:3])}")
     for name, tensor in after.items():
         encoder[name] += tensor - before[name]
     return copy_heads(fine_tuned, student)
+
+
+def _require_alike(student: PretrainedConfig, fine_tuned: PretrainedConfig, pretrained: PretrainedConfig) -> None:
+    depth, base_depth = teacher_depth(fine_tuned), teacher_depth(pretrained)
+    if (fine_tuned.model_type, depth) != (pretrained.model_type, base_depth):
+        ours, theirs = f"{fine_tuned.model_type} of {depth} layers", f"{pretrained.model_type} of {base_depth}"
+        raise ValueError(f"a {ours} was not fine-tuned from a {theirs}")
+    if student.model_type not in _STUDENTS:
+        raise ValueError(f"a {student.model_type!r} cannot start from a task vector; {' and '.join(_STUDENTS)} can")
+    if student.num_hidden_layers != depth:
+        raise ValueError(
+            f"a task vector is added layer by layer; the teacher has {depth}, the student {student.num_hidden_layers}"
+        )
