@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 
@@ -15,9 +17,12 @@ from inhibitor_transformers.distill import DistillConfig
 from inhibitor_transformers.distill.calibrate import calibrate
 from inhibitor_transformers.distill.data import StepBatches, exact_windows, pad_windows, token_windows
 from inhibitor_transformers.distill.settings import build
+from inhibitor_transformers.tasks import get_task
 from tests.distill.tiny import bert_tokenizer, pair, sentences
 from tests.models import tiny
 from tests.scripts import Script
+
+SPLITS = ("train", "validation")
 
 
 def stages(settings: dict) -> list:
@@ -211,3 +216,41 @@ def test_probes_read_first_tokens_and_means_of_two_layers(script: Script) -> Non
         hidden = teacher.model(**alone, output_hidden_states=True).hidden_states
     expected = torch.cat([v for h in (hidden[1], hidden[2]) for v in (h[0, 0], h[0].mean(0))])
     np.testing.assert_allclose(found[3], expected.numpy(), atol=1e-5)
+
+
+def test_the_splits_with_more_to_be_judged_by_share_no_example(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    larger = script("larger_validation")
+    monkeypatch.setattr(larger, "SIZES", {"cola": (30, 60)})
+    source = tmp_path / "data" / "glue" / "cola"
+    source.mkdir(parents=True)
+    table = {"sentence": [f"text {i}" for i in range(100)], "label": [0] * 100, "idx": list(range(100))}
+    larger.parquet.write_table(pyarrow.table(table), source / "train.parquet")
+    larger.cut("cola", tmp_path / "data", tmp_path / "out")
+    folder = tmp_path / "out" / "cola"
+    trained, judged = (larger.parquet.read_table(folder / f"{s}.parquet")["idx"].to_pylist() for s in SPLITS)
+    assert (len(trained), len(judged)) == (30, 60)
+    assert not set(trained) & set(judged)
+    with pytest.raises(FileExistsError):
+        larger.cut("cola", tmp_path / "data", tmp_path / "out")
+
+
+def test_parts_of_a_task_vector(script: Script, tmp_path: Path) -> None:
+    experiment = script("task_vectors")
+    base = tiny.tiny_teacher("distilbert")
+    tuned = tiny.tiny_teacher("distilbert", "SequenceClassification")
+    student = tiny.tiny_student("ForSequenceClassification")
+    student.save_pretrained(tmp_path)
+    data = SimpleNamespace(task=get_task("sst2"))
+    before = student.base_model.state_dict()
+    changed = {}
+    for kept in experiment.KEPT:
+        made = experiment.started(str(tmp_path), data, tuned, base, kept)
+        assert torch.equal(made.classifier.weight, tuned.classifier.weight)
+        encoder = made.base_model.state_dict()
+        changed[kept] = {name for name in before if not torch.equal(encoder[name], before[name])}
+    weights = {name for name in before if ".inhibitor." not in name}
+    attention = {name for name in weights if ".attention." in name}
+    pairs = {name for name in weights if "q_lin" in name or "k_lin" in name}
+    assert list(changed.values()) == [weights, weights - pairs, weights - attention, set()]

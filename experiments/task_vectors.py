@@ -1,0 +1,62 @@
+"""What a student knows of a task before it is trained, by what it takes over of its teacher's fine-tuning.
+
+python experiments/task_vectors.py STUDENT --base runs/control --tuned FOLDER --task sst2 --data runs/larger-validation
+
+FOLDER holds `--base` fine-tuned on the task (`inhibit finetune`). Rows: the teacher; the student with its whole task
+vector; without that of queries and keys; without that of all attention; with the head alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import common
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from inhibitor_transformers.cli.options import quiet
+from inhibitor_transformers.distill.finetune import load_for_task
+from inhibitor_transformers.measure.report import Table, markdown_table
+from inhibitor_transformers.measure.task_score import score_task
+from inhibitor_transformers.models.inhibidistilbert.task_vector import add_task_vector
+from inhibitor_transformers.models.pretrained import load_pretrained, load_tokenizer
+from inhibitor_transformers.tasks import TaskData, load_task
+
+# Which of the encoder's weights stay as they were.
+KEPT: dict[str, Callable[[str], bool]] = {
+    "all of it": lambda name: False,
+    "but queries and keys": lambda name: "q_lin" in name or "k_lin" in name,
+    "but attention": lambda name: ".attention." in name,
+    "the head alone": lambda name: True,
+}
+
+
+def started(source: str, data: TaskData, tuned: PreTrainedModel, base: PreTrainedModel, kept: str) -> PreTrainedModel:
+    """The student with that part of the task vector."""
+    student = load_for_task(source, data.task)
+    before: dict[str, Tensor] = {name: tensor.clone() for name, tensor in student.base_model.state_dict().items()}
+    add_task_vector(student, tuned, base)
+    student.base_model.load_state_dict({n: t for n, t in before.items() if KEPT[kept](n)}, strict=False)
+    return student.eval()
+
+
+def main() -> None:
+    parser = common.parser(__doc__)
+    parser.add_argument("student", help="folder")
+    for name in ("--base", "--tuned", "--task"):
+        parser.add_argument(name, required=True)
+    given = parser.parse_args()
+    quiet(given.threads)
+    data = load_task(given.task, given.data)
+    base, tuned = load_pretrained(given.base), load_pretrained(given.tuned, AutoModelForSequenceClassification)
+    tokenizer = load_tokenizer(given.tuned)
+    models = {"teacher": tuned} | {kept: started(given.student, data, tuned, base, kept) for kept in KEPT}
+    rows = []
+    for name, model in models.items():
+        scores = score_task(model, tokenizer, data, max_length=128)["validation"]
+        rows.append([name, f"{scores[data.task.main_metric]:.4f}"])
+    print(markdown_table(Table(f"{given.task}, {data.task.main_metric}", ["", "score"], rows)))
+
+
+if __name__ == "__main__":
+    main()
