@@ -18,7 +18,7 @@ from inhibitor_transformers.cli.options import quiet
 from inhibitor_transformers.distill.finetune import load_for_task
 from inhibitor_transformers.measure.report import Table, markdown_table
 from inhibitor_transformers.measure.task_score import score_task
-from inhibitor_transformers.models.inhibidistilbert.task_vector import add_task_vector
+from inhibitor_transformers.models import add_task_vector
 from inhibitor_transformers.models.pretrained import load_pretrained, load_tokenizer
 from inhibitor_transformers.tasks import TaskData, load_task
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification
+from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, add_task_vector
 from inhibitor_transformers.models.control import dot_product_student
 from inhibitor_transformers.models.inhibidistilbert.from_teacher import encoder_weights
-from inhibitor_transformers.models.inhibidistilbert.task_vector import add_task_vector
 from inhibitor_transformers.models.layers import plan_layers
 from tests.models.tiny import ARCHITECTURES, tiny_teacher
 

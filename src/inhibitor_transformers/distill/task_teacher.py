@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from ..measure.positions import require_positions
 from ..measure.task_score import score_task
 from ..measure.tokenizers import require_same_tokenizer
-from ..models.inhibidistilbert.task_vector import add_task_vector
+from ..models import add_task_vector
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks import TaskData, chance_level
 from .finetune_arguments import FinetuneArguments

@@ -9,6 +9,7 @@ from .inhibidistilbert import (
     InhibiDistilBertForTokenClassification,
     InhibiDistilBertModel,
     InhibiDistilBertPreTrainedModel,
+    add_task_vector,
 )
 from .layers import LayerPlan, plan_layers
 from .quantized import InhibitorIntegersConfig
@@ -24,5 +25,6 @@ __all__ = [
     "InhibiDistilBertPreTrainedModel",
     "InhibitorIntegersConfig",
     "LayerPlan",
+    "add_task_vector",
     "plan_layers",
 ]

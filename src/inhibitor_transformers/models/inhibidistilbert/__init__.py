@@ -20,6 +20,7 @@ from .modeling_inhibidistilbert import (
     InhibiDistilBertModel,
     InhibiDistilBertPreTrainedModel,
 )
+from .task_vector import add_task_vector
 
 AutoConfig.register(InhibiDistilBertConfig.model_type, InhibiDistilBertConfig)
 for _auto, _model in (
@@ -41,4 +42,5 @@ __all__ = [
     "InhibiDistilBertForTokenClassification",
     "InhibiDistilBertModel",
     "InhibiDistilBertPreTrainedModel",
+    "add_task_vector",
 ]
