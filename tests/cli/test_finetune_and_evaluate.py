@@ -106,6 +106,14 @@ class TestFinetune:
         rows = [line.replace("│", "").split() for line in table.splitlines()]
         assert {"model", "teacher"} <= {row[0] for row in rows if row}
 
+    def test_from_the_teacher_s_task_vector(self, inhibit, student, classifiers, data, tmp_path):
+        sources = ["--teacher", classifiers["softmax"], "--teacher-base", classifiers["softmax"] + "-encoder"]
+        flags = ["--task", "custom", "--data", data, "--output", tmp_path / "run"]
+        done = inhibit("finetune", student, *flags, *sources, *QUICK)
+        assert done.status == 0, done.err
+        assert "with the teacher's task vector on custom validation: accuracy" in done.out
+        assert "before training" in done.out[done.out.index("custom, ") :]
+
     def test_columns_of_other_names(self, inhibit, student, tmp_path):
         rows = [{"words": row["text"], "mood": row["label"]} for row in reviews(120)]
         write(tmp_path / "data.csv", rows)
