@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import weakref
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -15,9 +16,21 @@ from ...attention.integer.levels import TOP, levels
 _LARGEST_WEIGHT = 127
 
 
+@cache
 def has_onednn() -> bool:
-    """Whether this build of torch has oneDNN's products of integers: on x86, but for the unusual build."""
-    return "onednn" in torch.backends.quantized.supported_engines and platform.machine() in ("x86_64", "AMD64")
+    """Whether oneDNN multiplies integers here, and exactly: on x86 with VNNI, but for the unusual build of torch."""
+    there = "onednn" in torch.backends.quantized.supported_engines and platform.machine() in ("x86_64", "AMD64")
+    return there and _sums_are_exact()
+
+
+def _sums_are_exact() -> bool:
+    """Without VNNI (AVX2 alone) two products are added in 16 bits, where large ones saturate: silently wrong."""
+    x, weight = torch.full((8, 64), TOP, dtype=torch.uint8), torch.full((16, 64), _LARGEST_WEIGHT, dtype=torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    scales, zeros = torch.ones(16), torch.zeros(16, dtype=torch.int64)
+    output: Any = (1.0, 0, torch.float32, "none", [], "")
+    found = torch.ops.onednn.qlinear_pointwise(x, 1.0, 0, packed, scales, zeros, None, *output)
+    return torch.equal(found, torch.full_like(found, 64 * TOP * _LARGEST_WEIGHT))
 
 
 class _Read(NamedTuple):
@@ -63,8 +76,8 @@ class Int8Linear(nn.Module):
     the levels of w·step (the idea of SmoothQuant, arXiv 2211.10438, without a layer before that has to be changed).
 
     The inputs' steps are fixed when the layer is made, so that a row's result depends on that row alone, to the bit,
-    and not on padding or the other rows of its batch. On an x86 processor sums run in integers (oneDNN); elsewhere the
-    same levels are multiplied in float32.
+    and not on padding or the other rows of its batch. On x86 with VNNI sums run in integers (oneDNN); on other
+    processors in float64, on a GPU in float32.
 
     Args:
         in_features, out_features, bias: as in nn.Linear; the buffers are empty until loaded or made by `from_linear`.
@@ -168,8 +181,10 @@ class _Packed:
         return out
 
     def in_float(self, layer: Int8Linear, x: Tensor) -> Tensor:
-        x = x.float() - self.zero_point
-        return F.linear(x, layer.weight * layer.weight_scale[:, None], layer.bias)
+        # On a CPU in float64: sums of integers are exact, and so the same in every batch. GPUs are slow at it.
+        kind = torch.float64 if x.device.type == "cpu" else torch.float32
+        y = F.linear(x.to(kind) - self.zero_point, layer.weight.to(kind)).float() * layer.weight_scale
+        return y if layer.bias is None else y + layer.bias
 
 
 class Int8FeedForward(nn.Module):
