@@ -240,6 +240,7 @@ def test_parts_of_a_task_vector(script: Script, tmp_path: Path) -> None:
     experiment = script("task_vectors")
     base = tiny.tiny_teacher("distilbert")
     tuned = tiny.tiny_teacher("distilbert", "SequenceClassification")
+    tuned.base_model.load_state_dict({name: 1.1 * weight for name, weight in base.state_dict().items()})
     student = tiny.tiny_student("ForSequenceClassification")
     student.save_pretrained(tmp_path)
     data = SimpleNamespace(task=get_task("sst2"))

@@ -14,6 +14,16 @@ from tests.models.tiny import ARCHITECTURES, tiny_teacher
 HEAD = "SequenceClassification"
 
 
+def tuned_from(pretrained):
+    """A classifier with the pretrained encoder, a little changed, and a head of its own."""
+    tuned = tiny_teacher(pretrained.config.model_type, HEAD)
+    tuned.base_model.load_state_dict(pretrained.state_dict(), strict=False)
+    with torch.no_grad():
+        for parameter in tuned.base_model.parameters():
+            parameter.mul_(1.1)
+    return tuned
+
+
 def student_of(pretrained, **fields):
     """A student that has moved away from its teacher, and its encoder's weights."""
     student = InhibiDistilBertForSequenceClassification.from_teacher(pretrained, **fields)
@@ -26,7 +36,8 @@ def student_of(pretrained, **fields):
 @pytest.mark.parametrize("segments", ["auto", "fold"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_weight_but_the_scalars_moves_by_what_fine_tuning_changed(architecture, segments):
-    pretrained, fine_tuned = tiny_teacher(architecture), tiny_teacher(architecture, HEAD)
+    pretrained = tiny_teacher(architecture)
+    fine_tuned = tuned_from(pretrained)
     student, before = student_of(pretrained, segments=segments)
     keep = student.config.type_vocab_size > 0
     add_task_vector(student, fine_tuned, pretrained)
@@ -40,7 +51,8 @@ def test_every_weight_but_the_scalars_moves_by_what_fine_tuning_changed(architec
 
 
 def test_the_pretrained_softmax_model_becomes_the_fine_tuned_one():
-    pretrained, fine_tuned = tiny_teacher("distilbert"), tiny_teacher("distilbert", HEAD)
+    pretrained = tiny_teacher("distilbert")
+    fine_tuned = tuned_from(pretrained)
     student = type(fine_tuned)(fine_tuned.config).eval()
     student.distilbert.load_state_dict(dot_product_student(pretrained).state_dict())
     assert add_task_vector(student, fine_tuned, pretrained) == []
@@ -50,7 +62,8 @@ def test_the_pretrained_softmax_model_becomes_the_fine_tuned_one():
 
 @pytest.mark.parametrize(("architecture", "new"), [("distilbert", []), ("bert", ["pre_classifier", "classifier"])])
 def test_the_head_comes_along_where_the_teacher_has_the_same(architecture, new):
-    pretrained, fine_tuned = tiny_teacher(architecture), tiny_teacher(architecture, HEAD)
+    pretrained = tiny_teacher(architecture)
+    fine_tuned = tuned_from(pretrained)
     student, _ = student_of(pretrained)
     assert add_task_vector(student, fine_tuned, pretrained) == new
     assert torch.equal(student.classifier.weight, fine_tuned.classifier.weight) == (not new)
@@ -63,6 +76,7 @@ def test_the_head_comes_along_where_the_teacher_has_the_same(architecture, new):
         ({"pretrained": ("bert", {"layers": 3})}, "a bert of 2 layers was not fine-tuned from a bert of 3"),
         ({"student": ("bert", {"layers": 3})}, "the teacher has 2, the student 3"),
         ({"student": ("bert", {"intermediate_size": 8})}, "differ in the shape of transformer.layer.0.ffn.lin1"),
+        ({}, "the teacher was not fine-tuned from this model: their weights differ by 1"),
         ({"pretrained": ("bert", {"intermediate_size": 8})}, "differ in the shape of transformer.layer.0.ffn.lin1"),
     ],
 )

@@ -32,7 +32,7 @@ from .memory import estimate_memory
 from .objectives import TaskObjective
 from .processes import on_main_process
 from .settings import require
-from .task_teacher import Scores, TaskTeacher, load_task_teacher, start_from_task_vector
+from .task_teacher import Scores, TaskTeacher, load_task_teacher
 from .teacher import Teacher
 from .teacher_logits import with_teacher_logits
 from .trainer import DistillationTrainer
@@ -87,11 +87,9 @@ def finetune(
     tokenizer = load_tokenizer(source)
     model = load_for_task(source, data.task, arguments.attention_dropout)
     require_positions(model.config, arguments.max_length, "max_length")
-    taught_by, start_scores = None, None
+    taught_by = None
     if teacher_source is not None:
-        taught_by = load_task_teacher(teacher_source, model, tokenizer, data, arguments, say)
-        if teacher_base is not None:
-            start_scores = start_from_task_vector(model, tokenizer, taught_by, teacher_base, data, arguments, say)
+        taught_by = load_task_teacher(teacher_source, teacher_base, model, tokenizer, data, arguments, say)
     prepare_output(output, settings, resume=resume, overwrite=overwrite)
     for note in data.notes:
         say(note)
@@ -110,6 +108,7 @@ def finetune(
     selection_score = scores[chosen_by][data.task.main_metric]
     scores = {split: scores[split] for split in data.evaluation}
     teacher_scores = taught_by.scores if taught_by else None
+    start_scores = taught_by.start_scores if taught_by else None
     result = FinetuneResult(scores, teacher_scores, start_scores, selection_score, time.monotonic() - started)
     save_into(output, model, tokenizer)
     record = dataclasses.asdict(result) | {"settings": settings, "notes": data.notes}

@@ -27,24 +27,32 @@ class TeacherAtChanceError(ValueError):
 
 @dataclass(frozen=True)
 class TaskTeacher:
-    """A fine-tuned teacher with its tokenizer and its scores on every evaluation split."""
+    """A fine-tuned teacher with its tokenizer and its scores on every evaluation split.
+
+    start_scores: of the model that it teaches, untrained, where that starts from the task vector.
+    """
 
     teacher: Teacher
     tokenizer: PreTrainedTokenizerBase
     scores: Scores
+    start_scores: Scores | None
 
 
 def load_task_teacher(
     source: str,
+    base: str | None,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     data: TaskData,
     arguments: FinetuneArguments,
     say: Say,
 ) -> TaskTeacher:
-    """A teacher for `model`, scored through the student's own pipeline.
+    """A teacher for `model`, scored through the model's own pipeline.
 
-    Raises ValueError for another tokenizer, other labels or sizes, TeacherAtChanceError for one that knows nothing.
+    With `base`, what the teacher was fine-tuned from, its task vector is added to `model`, which is scored as well.
+
+    Raises ValueError, before anything is scored, for another tokenizer, other labels or sizes, or a base that does not
+    fit; TeacherAtChanceError for a teacher that knows nothing.
     """
     its_tokenizer = load_tokenizer(source)
     require_same_tokenizer(tokenizer, its_tokenizer)
@@ -56,30 +64,20 @@ def load_task_teacher(
         arguments.alpha_hidden == 0 or width == teacher_width,
         f"alpha_hidden compares hidden states of one width; the teacher has {teacher_width}, the model {width}",
     )
+    new_heads = add_task_vector(model, teacher, load_pretrained(base)) if base else []
     scores = score_task(teacher.to(arguments.device), its_tokenizer, data, max_length=arguments.max_length)
     _require_above_chance(source, scores, data, say)
-    return TaskTeacher(Teacher(teacher), its_tokenizer, scores)
+    start_scores = None
+    if base:
+        start_scores = score_task(model.to(arguments.device), tokenizer, data, max_length=arguments.max_length)
+        _say_start(start_scores, new_heads, data, say)
+    return TaskTeacher(Teacher(teacher), its_tokenizer, scores, start_scores)
 
 
-def start_from_task_vector(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    taught_by: TaskTeacher,
-    base: str,
-    data: TaskData,
-    arguments: FinetuneArguments,
-    say: Say,
-) -> Scores:
-    """Add to the model what fine-tuning changed in its teacher since `base`; the scores that this gives at once.
-
-    Raises ValueError if the three do not fit together.
-    """
-    new = add_task_vector(model, taught_by.teacher.model, load_pretrained(base))
-    scores = score_task(model.to(arguments.device), tokenizer, data, max_length=arguments.max_length)
-    metric, head = data.task.main_metric, f"; its head starts anew ({', '.join(new)})" if new else ""
+def _say_start(scores: Scores, new_heads: list[str], data: TaskData, say: Say) -> None:
+    metric, head = data.task.main_metric, f"; its head starts anew ({', '.join(new_heads)})" if new_heads else ""
     for split, values in scores.items():
         say(f"with the teacher's task vector on {data.task.name} {split}: {metric} {values[metric]:.4f}{head}")
-    return scores
 
 
 def _require_same_labels(source: str, teacher: PreTrainedModel, data: TaskData) -> None:

@@ -162,12 +162,13 @@ class TestSharedInput:
         assert not torch.equal(before, after)
 
 
+@pytest.mark.parametrize("features", [64, 518, 3072])
 @pytest.mark.parametrize("onednn", [True, False])
-def test_the_largest_levels_do_not_saturate(onednn, monkeypatch):
+def test_the_largest_levels_do_not_saturate(onednn, features, monkeypatch):
     """AVX2 without VNNI adds two products in 16 bits: it once gave wrong sums without a word."""
     if not onednn:
         monkeypatch.setattr(linear_module, "has_onednn", lambda: False)
-    layer = Int8Linear(64, 16, bias=False)
+    layer = Int8Linear(features, 16, bias=False)
     layer.weight.fill_(127)
-    levels = torch.full((8, 64), 255, dtype=torch.uint8)
-    assert torch.equal(layer.product(levels), torch.full((8, 16), 64.0 * 255 * 127))
+    levels = torch.full((8, features), 255, dtype=torch.uint8)
+    assert torch.equal(layer.product(levels), torch.full((8, 16), features * 255.0 * 127))

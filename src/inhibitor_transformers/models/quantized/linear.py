@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ...attention.integer.levels import TOP, levels
 
 _LARGEST_WEIGHT = 127
+_EXACT_IN_FLOAT32 = 1 << 24  # whole numbers up to it
 
 
 @cache
@@ -77,7 +78,7 @@ class Int8Linear(nn.Module):
 
     The inputs' steps are fixed when the layer is made, so that a row's result depends on that row alone, to the bit,
     and not on padding or the other rows of its batch. On x86 with VNNI sums run in integers (oneDNN); on other
-    processors in float64, on a GPU in float32.
+    processors in float32 or, for more than 518 features, in float64, both exactly; on a GPU in float32.
 
     Args:
         in_features, out_features, bias: as in nn.Linear; the buffers are empty until loaded or made by `from_linear`.
@@ -181,8 +182,9 @@ class _Packed:
         return out
 
     def in_float(self, layer: Int8Linear, x: Tensor) -> Tensor:
-        # On a CPU in float64: sums of integers are exact, and so the same in every batch. GPUs are slow at it.
-        kind = torch.float64 if x.device.type == "cpu" else torch.float32
+        # Sums of integers that the type holds are exact, and so the same in every batch. GPUs are slow at float64.
+        fits = layer.in_features * TOP * _LARGEST_WEIGHT <= _EXACT_IN_FLOAT32
+        kind = torch.float32 if fits or x.device.type != "cpu" else torch.float64
         y = F.linear(x.to(kind) - self.zero_point, layer.weight.to(kind)).float() * layer.weight_scale
         return y if layer.bias is None else y + layer.bias
 
