@@ -3,7 +3,8 @@
 python experiments/task_vectors.py STUDENT --base runs/control --tuned FOLDER --task sst2 --data runs/larger-validation
 
 FOLDER holds `--base` fine-tuned on the task (`inhibit finetune`). Rows: the teacher; the student with its whole task
-vector; without that of queries and keys; without that of all attention; with the head alone.
+vector; without that of queries and keys; without that of all attention; with the head alone. Then how far alignment
+and fine-tuning have moved the weights of each kind, over their length in `--base`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,17 @@ def started(source: str, data: TaskData, tuned: PreTrainedModel, base: PreTraine
     return student.eval()
 
 
+KINDS = ("embeddings", "q_lin", "k_lin", "v_lin", "out_lin", "ffn", "layer_norm")
+
+
+def distance(model: PreTrainedModel, base: PreTrainedModel, kind: str) -> float:
+    """Length of the difference of all weights of a kind over that of the base's."""
+    ours, theirs = model.base_model.state_dict(), base.base_model.state_dict()
+    names = [name for name in theirs if kind in name]
+    moved = sum(float((ours[name] - theirs[name]).square().sum()) for name in names)
+    return (moved / sum(float(theirs[name].square().sum()) for name in names)) ** 0.5
+
+
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("student", help="folder")
@@ -56,6 +68,9 @@ def main() -> None:
         scores = score_task(model, tokenizer, data, max_length=128)["validation"]
         rows.append([name, f"{scores[data.task.main_metric]:.4f}"])
     print(markdown_table(Table(f"{given.task}, {data.task.main_metric}", ["", "score"], rows)))
+    moved = {"alignment": load_pretrained(given.student), "fine-tuning": tuned}
+    far = [[name, *(f"{distance(model, base, kind):.3f}" for kind in KINDS)] for name, model in moved.items()]
+    print(markdown_table(Table("Moved by", ["", *KINDS], far)))
 
 
 if __name__ == "__main__":

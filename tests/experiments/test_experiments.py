@@ -255,3 +255,4 @@ def test_parts_of_a_task_vector(script: Script, tmp_path: Path) -> None:
     attention = {name for name in weights if ".attention." in name}
     pairs = {name for name in weights if "q_lin" in name or "k_lin" in name}
     assert list(changed.values()) == [weights, weights - pairs, weights - attention, set()]
+    assert [experiment.distance(tuned, base, kind) for kind in experiment.KINDS] == pytest.approx([0.1] * 7, rel=1e-4)
