@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import yaml
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
     DistilBertForSequenceClassification,
@@ -20,14 +22,16 @@ from transformers import (
 )
 
 from inhibitor_transformers.distill import ConfigError
-from inhibitor_transformers.distill.finetune import FinetuneArguments, FinetuneResult, finetune
+from inhibitor_transformers.distill.finetune import FinetuneArguments, FinetuneResult, finetune, load_for_task
 from inhibitor_transformers.distill.objectives import TaskObjective
 from inhibitor_transformers.distill.teacher import Teacher
+from inhibitor_transformers.distill.trainer import DistillationTrainer
 from inhibitor_transformers.measure.task_score import score_task
 from inhibitor_transformers.models import (
     InhibiDistilBertForMaskedLM,
     InhibiDistilBertForSequenceClassification,
     InhibiDistilBertModel,
+    add_task_vector,
 )
 from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.tasks import TaskData, load_task
@@ -115,8 +119,6 @@ def data(tmp_path_factory) -> TaskData:
 
 @pytest.fixture(scope="module")
 def student_path(tmp_path_factory, teacher_path) -> str:
-    from transformers import AutoModel
-
     student = InhibiDistilBertModel.from_teacher(AutoModel.from_pretrained(teacher_path))
     return saved(student, tmp_path_factory.mktemp("student"))
 
@@ -133,6 +135,17 @@ def distilled(tmp_path_factory, student_path, teacher, data) -> tuple[Path, Fine
     """(folder, result, what was said) of a student fine-tuned with a teacher."""
     folder, said = tmp_path_factory.mktemp("distilled") / "student", []
     return folder, run(student_path, data, folder, teacher_source=teacher[0], say=said.append), said
+
+
+ALIGNED = {"alignment_epochs": 2, "alignment_learning_rate": 1e-3, "num_train_epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory, student_path, teacher_path, teacher, data) -> tuple[Path, FinetuneResult, list[str]]:
+    """(folder, result, what was said) of a student whose hidden states were aligned with its teacher's first."""
+    folder, said = tmp_path_factory.mktemp("aligned") / "student", []
+    given = ALIGNED | {"teacher_source": teacher[0], "teacher_base": teacher_path, "say": said.append}
+    return folder, run(student_path, data, folder, **given), said
 
 
 class TestPlain:
@@ -331,6 +344,87 @@ class TestTaskVector:
         with pytest.raises(ValueError, match="was not fine-tuned from a distilbert"):
             run(student_path, data, tmp_path / "run", teacher_source=teacher[0], teacher_base=base)
         assert not (tmp_path / "run").exists()
+
+
+def stop_at_step(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Interrupt before so many steps, whatever they train."""
+    original, calls = DistillationTrainer.training_step, 0
+
+    def counted(self, *args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise StoppedError
+        return original(self, *args, **kwargs)
+
+    patch.setattr(DistillationTrainer, "training_step", counted)
+
+
+class TestAlignment:
+    """Hidden states are aligned with the task's teacher before any label is seen."""
+
+    def test_the_hidden_states_are_nearer_to_the_teacher_s(self, aligned, teacher, data):
+        log = json.loads(next((aligned[0] / "checkpoints/alignment").glob("*/trainer_state.json")).read_text())
+        first, *_, last = [entry for entry in log["log_history"] if "loss" in entry]
+        assert last["loss"] < first["loss"]
+        assert {"loss/hidden/layer_0", "loss/first/layer_0"} <= last.keys()
+
+    def test_no_label_is_read(self, aligned, student_path, teacher_path, teacher, data, tmp_path):
+        """With the labels turned round, the aligned model is bit for bit the same."""
+        turned = data.train.map(lambda row: {data.task.label_column: 1 - row[data.task.label_column]})
+        given = ALIGNED | {"teacher_source": teacher[0], "teacher_base": teacher_path}
+        run(student_path, replace(data, train=turned), tmp_path / "turned", **given)
+        ours, theirs = (folder / "checkpoints/alignment/student" for folder in (aligned[0], tmp_path / "turned"))
+        assert_same_weights(ours, theirs)
+
+    def test_embeddings_and_head_stay_and_all_else_moves(self, aligned, student_path, teacher_path, teacher, data):
+        started = load_for_task(student_path, data.task)
+        tuned = AutoModelForSequenceClassification.from_pretrained(teacher[0])
+        add_task_vector(started, tuned, AutoModel.from_pretrained(teacher_path))
+        before, after = started.state_dict(), weights_of(aligned[0] / "checkpoints/alignment/student")
+        for name, tensor in after.items():
+            if "transformer.layer" in name:
+                assert not torch.equal(tensor, before[name]), name
+            elif "embeddings" in name:
+                assert torch.equal(tensor, before[name]), name
+
+    def test_it_is_scored_before_the_labels(self, aligned):
+        folder, result, said = aligned
+        assert result.aligned_scores is not None
+        assert result.aligned_scores.keys() == result.scores.keys()
+        assert json.loads((folder / "results.json").read_text())["aligned_scores"] == result.aligned_scores
+        assert any(line.startswith("aligned with the teacher on custom validation: ") for line in said)
+
+    def test_without_it_there_is_no_such_score(self, distilled):
+        assert distilled[1].aligned_scores is None
+
+    @pytest.mark.parametrize("step", [3, 20, 33])  # in its first epoch; in its second; while labels are learnt
+    def test_an_interrupted_run_resumes_exactly(
+        self, step, aligned, student_path, teacher_path, teacher, data, tmp_path, monkeypatch
+    ):
+        given = ALIGNED | {"teacher_source": teacher[0], "teacher_base": teacher_path}
+        with monkeypatch.context() as patch:
+            stop_at_step(step, patch)
+            with pytest.raises(StoppedError):
+                run(student_path, data, tmp_path / "run", **given)
+        result = run(student_path, data, tmp_path / "run", resume=True, **given)
+        assert_same_weights(tmp_path / "run", aligned[0])
+        assert result.scores == aligned[1].scores
+        assert result.aligned_scores == aligned[1].aligned_scores
+
+    def test_a_teacher_of_another_depth(self, student_path, data, tmp_path, teacher):
+        shallow = InhibiDistilBertModel.from_teacher(AutoModel.from_pretrained(teacher[0]), layers=[0])
+        source = saved(shallow, tmp_path / "shallow")
+        with pytest.raises(ConfigError, match="aligns layer by layer; the teacher has 2 layers, the model 1"):
+            run(source, data, tmp_path / "run", teacher_source=teacher[0], alignment_epochs=1)
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        "setting", [{"alignment_epochs": -1}, {"alignment_learning_rate": 0}, {"alignment_first_token_weight": -1}]
+    )
+    def test_settings_that_make_no_sense(self, setting):
+        with pytest.raises(ConfigError, match=next(iter(setting))):
+            FinetuneArguments(output_dir="unused", **(FAST | setting))
 
 
 class TestRefusals:

@@ -92,6 +92,12 @@ class TestRows:
         made = config(models=models)
         assert {row: made.teacher_base(row) for row in made.rows if made.teacher_base(row)} == {"moved": "t"}
 
+    def test_a_row_may_have_a_grid_of_its_own(self, tmp_path):
+        models = MODELS | {"slow": {"model": "s", "learning_rates": ["2e-5", 5e-5]}}
+        study = Study(config(models=models, training={"selection_share": 0.1}, seeds=[0]), tmp_path)
+        rates = {(cell.model, cell.learning_rate) for cell in study.pending()}
+        assert rates == {("teacher", 1e-4), ("control", 1e-4), ("student", 1e-4), ("slow", 2e-5), ("slow", 5e-5)}
+
 
 class TestTable:
     @pytest.fixture
@@ -156,6 +162,9 @@ class TestRefused:
             ({"training": {"seed": 1}}, "seed cannot be set in training, tasks or models; give seeds"),
             ({"training": {"epochs": 1}}, "training of row on sst2 has no setting 'epochs'"),
             ({"training": 3}, "models: row: training must be a mapping"),
+            ({"learning_rates": ["fast"]}, "learning_rates must be numbers"),
+            ({"learning_rates": []}, "learning_rates must be a list of at least one entry"),
+            ({"learning_rates": [1e-4, 1e-3]}, "selection_share above 0"),
         ],
     )
     def test_settings_of_a_row(self, own, message):
@@ -206,6 +215,15 @@ class TestRun:
         again: list[str] = []
         run_study(small, tmp_path / "study", resume=True, say=again.append)
         assert again == []
+
+    def test_a_study_of_an_earlier_version_goes_on(self, small, tmp_path):
+        """Its record lacks what rows could not yet say."""
+        run_study(small, tmp_path / "study", jobs=2, say=lambda _: None)
+        record = yaml.safe_load((tmp_path / "study" / "study.yaml").read_text())
+        for row in record["models"].values():
+            del row["learning_rates"], row["task_vector"], row["training"]
+        (tmp_path / "study" / "study.yaml").write_text(yaml.safe_dump(record))
+        run_study(small, tmp_path / "study", resume=True, say=pytest.fail)
 
     def test_an_existing_folder_and_other_settings(self, small, tmp_path):
         record = dataclasses.asdict(small) | {"weights": {}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,8 +31,9 @@ from .finetune_arguments import FinetuneArguments
 from .folders import check_output, fingerprint, last_whole_checkpoint, prepare_output, save_into, write_json
 from .memory import estimate_memory
 from .objectives import TaskObjective
-from .processes import on_main_process
+from .processes import on_main_process, wait_for_everyone
 from .settings import require
+from .task_alignment import align_with_task_teacher
 from .task_teacher import Scores, TaskTeacher, load_task_teacher
 from .teacher import Teacher
 from .teacher_logits import with_teacher_logits
@@ -46,12 +48,14 @@ class FinetuneResult:
     """Scores of the best epoch on every evaluation split, those of the teacher, and the wall time in seconds.
 
     start_scores: before training, of a model that starts from its teacher's task vector.
+    aligned_scores: after its hidden states were aligned, before it has seen a label.
     selection_score: the main metric that the best epoch was chosen by.
     """
 
     scores: Scores
     teacher_scores: Scores | None
     start_scores: Scores | None
+    aligned_scores: Scores | None
     selection_score: float | None
     seconds: float
 
@@ -73,7 +77,8 @@ def finetune(
     With `teacher_source`, a model fine-tuned on the same task, its soft targets join the loss. The teacher is first
     scored through this very pipeline, and refused unless it beats chance. With `teacher_base`, what that teacher was
     fine-tuned from, the model starts from the teacher's task vector (`add_task_vector`), and is scored before it is
-    trained. Checkpoints are in `output`/checkpoints, whatever `arguments` say.
+    trained. With `alignment_epochs`, its hidden states are aligned first (`align_with_task_teacher`). Checkpoints are
+    in `output`/checkpoints, whatever `arguments` say.
 
     Raises ValueError (ConfigError) before any work is done.
     """
@@ -96,20 +101,17 @@ def finetune(
     train, selection = _training_examples(data, arguments)
     encoded = _encoded(train, tokenizer, taught_by, data.task, arguments, say)
     teacher = taught_by.teacher if taught_by else None
+    checkpoint, aligned_scores = last_whole_checkpoint(output / "checkpoints"), None
+    if teacher is not None and arguments.alignment_epochs > 0:
+        aligned_scores = _aligned(model, teacher, tokenizer, encoded, data, arguments, checkpoint is not None, say)
     trainer = _trainer(model, tokenizer, data.task, encoded, selection, arguments, teacher)
     tokens = arguments.per_device_train_batch_size * arguments.max_length
     say(f"{estimate_memory(model, teacher.model if teacher else None, model.config, tokens)}, at full length")
-    checkpoint = last_whole_checkpoint(output / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    evaluation = data.evaluation | selection
-    scores = score_task(model, tokenizer, replace(data, evaluation=evaluation), max_length=arguments.max_length)
-    ((chosen_by, _),) = selection.items()
-    _require_best_restored(trainer, scores[chosen_by], data.task)
-    selection_score = scores[chosen_by][data.task.main_metric]
-    scores = {split: scores[split] for split in data.evaluation}
-    teacher_scores = taught_by.scores if taught_by else None
-    start_scores = taught_by.start_scores if taught_by else None
-    result = FinetuneResult(scores, teacher_scores, start_scores, selection_score, time.monotonic() - started)
+    scores, selection_score = _final_scores(trainer, model, tokenizer, data, selection, arguments)
+    teacher_scores, start_scores = (taught_by.scores, taught_by.start_scores) if taught_by else (None, None)
+    seconds = time.monotonic() - started
+    result = FinetuneResult(scores, teacher_scores, start_scores, aligned_scores, selection_score, seconds)
     save_into(output, model, tokenizer)
     record = dataclasses.asdict(result) | {"settings": settings, "notes": data.notes}
     write_json(output / "results.json", record)
@@ -215,6 +217,48 @@ def _trainer(
 
 def _default_parts(arguments: FinetuneArguments) -> int:
     return _PARTS_ON_A_CPU if arguments.device.type == "cpu" and arguments.world_size == 1 else 1
+
+
+def _aligned(
+    model: PreTrainedModel,
+    teacher: Teacher,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Dataset,
+    data: TaskData,
+    arguments: FinetuneArguments,
+    is_trained: bool,
+    say: Callable[[str], None],
+) -> Scores:
+    """Align the model, unless a checkpoint `is_trained` further already; returns what it scored before any label."""
+    folder = Path(str(arguments.output_dir)) / "alignment"
+    file = folder / "scores.json"
+    if not is_trained:
+        parts = arguments.length_parts or _default_parts(arguments)
+        align_with_task_teacher(model, teacher, tokenizer, encoded, arguments, folder, length_parts=parts, say=say)
+    if not file.exists():
+        write_json(file, score_task(model, tokenizer, data, max_length=arguments.max_length))
+        wait_for_everyone()
+    scores: Scores = json.loads(file.read_text(encoding="utf-8"))
+    for split, values in scores.items():
+        metric = data.task.main_metric
+        say(f"aligned with the teacher on {data.task.name} {split}: {metric} {values[metric]:.4f}")
+    return scores
+
+
+def _final_scores(
+    trainer: DistillationTrainer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TaskData,
+    selection: dict[str, Dataset],
+    arguments: FinetuneArguments,
+) -> tuple[Scores, float]:
+    """Of the best epoch: on the evaluation splits, and the main metric that it was chosen by."""
+    evaluation = data.evaluation | selection
+    scores = score_task(model, tokenizer, replace(data, evaluation=evaluation), max_length=arguments.max_length)
+    ((chosen_by, _),) = selection.items()
+    _require_best_restored(trainer, scores[chosen_by], data.task)
+    return {split: scores[split] for split in data.evaluation}, scores[chosen_by][data.task.main_metric]
 
 
 def _require_best_restored(trainer: DistillationTrainer, scores: dict[str, float], task: Task) -> None:

@@ -16,6 +16,8 @@ class FinetuneArguments(TrainedArguments):
     alpha_task, alpha_soft, alpha_hidden: weights of the task's own loss, of the teacher's soft targets and of the
         last hidden states; the last two count with a teacher only.
     temperature: of the soft targets (a regression compares logits instead).
+    alignment_epochs: before that, so many passes in which the hidden states of every layer learn to be the teacher's,
+        without labels (`align_with_task_teacher`); alignment_learning_rate and alignment_first_token_weight are theirs.
     selection_share: share of the training examples that is held out to choose the best epoch by; 0 chooses by the
         first evaluation split, which then says less about texts that were never looked at.
     attention_dropout: rate of attention dropout; None is that of the model's config.
@@ -39,6 +41,9 @@ class FinetuneArguments(TrainedArguments):
     alpha_soft: float = 0.5
     alpha_hidden: float = 0.0
     temperature: float = 2.0
+    alignment_epochs: float = 0.0
+    alignment_learning_rate: float = 2e-4
+    alignment_first_token_weight: float = 64.0
     selection_share: float = 0.0
     attention_dropout: float | None = None
     length_parts: int | None = None
@@ -50,6 +55,10 @@ class FinetuneArguments(TrainedArguments):
         require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
         weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
         require(all(w >= 0 for w in weights.values()), f"loss weights must not be negative, got {weights}")
+        for name in ("alignment_epochs", "alignment_first_token_weight"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+        alignment_rate = self.alignment_learning_rate
+        require(alignment_rate > 0, f"alignment_learning_rate must be positive, got {alignment_rate}")
         require(0 <= self.selection_share < 1, f"selection_share must be from 0 to below 1, got {self.selection_share}")
         rate = self.attention_dropout
         require(rate is None or 0 <= rate < 1, f"attention_dropout must be from 0 to below 1, got {rate}")

@@ -64,6 +64,7 @@ def load_task_teacher(
         arguments.alpha_hidden == 0 or width == teacher_width,
         f"alpha_hidden compares hidden states of one width; the teacher has {teacher_width}, the model {width}",
     )
+    _require_same_depth(teacher, model, arguments)
     new_heads = add_task_vector(model, teacher, load_pretrained(base)) if base else []
     scores = score_task(teacher.to(arguments.device), its_tokenizer, data, max_length=arguments.max_length)
     _require_above_chance(source, scores, data, say)
@@ -89,6 +90,14 @@ def _require_same_labels(source: str, teacher: PreTrainedModel, data: TaskData) 
     lower, ours = [name.lower() for name in theirs], [name.lower() for name in task.label_names]
     if sorted(lower) == sorted(ours) and lower != ours:
         raise ValueError(f"teacher {source!r} orders its labels {theirs}, {task.name} has {list(task.label_names)}")
+
+
+def _require_same_depth(teacher: PreTrainedModel, model: PreTrainedModel, arguments: FinetuneArguments) -> None:
+    depth, ours = teacher.config.num_hidden_layers, model.config.num_hidden_layers
+    require(
+        arguments.alignment_epochs == 0 or depth == ours,
+        f"alignment_epochs aligns layer by layer; the teacher has {depth} layers, the model {ours}",
+    )
 
 
 def _require_above_chance(source: str, scores: Scores, data: TaskData, say: Say) -> None:

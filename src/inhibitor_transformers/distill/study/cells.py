@@ -76,7 +76,7 @@ class Study:
         return any(row.teacher == model for row in self.config.rows.values())
 
     def _grid(self, task: str, model: str) -> list[Cell]:
-        return [Cell(task, model, rate, self.config.seeds[0]) for rate in self.config.learning_rates]
+        return [Cell(task, model, rate, self.config.seeds[0]) for rate in self.config.grid(model)]
 
     def _can_run(self, cell: Cell) -> bool:
         if self.result(cell) is not None or self.refused(cell):

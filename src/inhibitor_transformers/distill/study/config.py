@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ class StudyModel:
     """A row of the table. teacher: another row, whose fine-tuned models (same task, same seed) teach this one.
 
     task_vector: start from what fine-tuning changed in the teacher. training: settings of this row's own.
-    control: the row that this one is compared with.
+    learning_rates: a grid of its own. control: the row that this one is compared with.
     """
 
     model: str
     teacher: str | None = None
     task_vector: bool = False
     training: dict[str, Any] = field(default_factory=dict)
+    learning_rates: list[float] | None = None
     control: str | None = None
 
 
@@ -55,12 +56,9 @@ class StudyConfig:
         for name, kind in (("models", dict), ("tasks", dict), ("seeds", list), ("learning_rates", list)):
             value = getattr(self, name)
             require(isinstance(value, kind) and bool(value), f"{name} must be a {kind.__name__} of at least one entry")
-        try:  # YAML 1.1 reads 1e-4 as a string
-            self.learning_rates = [float(rate) for rate in self.learning_rates]
-        except (TypeError, ValueError):
-            raise ConfigError(f"learning_rates must be numbers, got {self.learning_rates}") from None
+        self.learning_rates = _rates(self.learning_rates)
         require(all(isinstance(s, int) for s in self.seeds), f"seeds must be whole numbers, got {self.seeds}")
-        self.rows = {name: _row(name, given) for name, given in self.models.items()}
+        self.rows = {name: study_model(name, given) for name, given in self.models.items()}
         for name, row in self.rows.items():
             for role in ("teacher", "control"):
                 other = getattr(row, role)
@@ -68,14 +66,18 @@ class StudyConfig:
             teacher = self.rows[row.teacher] if row.teacher else None
             require(teacher is None or teacher.teacher is None, f"models: {name}: its teacher has a teacher itself")
             require(teacher is not None or not row.task_vector, f"models: {name}: task_vector needs a teacher")
-        several = len(self.learning_rates) > 1
         for task, model in product(self.tasks, self.rows):
             get_task(task)
-            arguments = self.arguments(task, model, self.learning_rates[0], self.seeds[0], Path("unused"))
+            grid = self.grid(model)
+            arguments = self.arguments(task, model, grid[0], self.seeds[0], Path("unused"))
             require(
-                not several or arguments.selection_share > 0,
+                len(grid) == 1 or arguments.selection_share > 0,
                 f"tasks: {task}: to choose among learning rates, training needs a selection_share above 0",
             )
+
+    def grid(self, model: str) -> list[float]:
+        """The learning rates of a row: its own or those of the study."""
+        return self.rows[model].learning_rates or self.learning_rates
 
     def teacher_base(self, model: str) -> str | None:
         """What the teacher of a row was fine-tuned from, if the row starts from the teacher's task vector."""
@@ -97,10 +99,20 @@ class StudyConfig:
         return {name: value for name, value in (self.tasks[task] or {}).items() if name in _DATA_SETTINGS}
 
 
-def _row(name: Any, given: Any) -> StudyModel:
+def study_model(name: Any, given: Any) -> StudyModel:
+    """The checked row of a model that may be given by its name alone. Raises ConfigError."""
     plain = isinstance(name, str) and re.fullmatch(r"\w[\w ,.+]*", name) is not None  # they become folders
     require(plain, f"models: a name must be of letters, digits, blanks and _,.+ and not {name!r}")
     require(isinstance(given, str | dict), f"models: {name} must be a model or a mapping, got {given!r}")
     row: StudyModel = build(StudyModel, {"model": given} if isinstance(given, str) else given, where=f"models: {name}")
     require(isinstance(row.training, dict), f"models: {name}: training must be a mapping, got {row.training!r}")
-    return row
+    return row if row.learning_rates is None else replace(row, learning_rates=_rates(row.learning_rates))
+
+
+def _rates(given: Any) -> list[float]:
+    try:  # YAML 1.1 reads 1e-4 as a string
+        rates = [float(rate) for rate in given]
+    except (TypeError, ValueError):
+        raise ConfigError(f"learning_rates must be numbers, got {given}") from None
+    require(bool(rates), "learning_rates must be a list of at least one entry")
+    return rates

@@ -29,7 +29,7 @@ from ..fingerprints import encoder_fingerprint
 from ..settings import ConfigError, load_yaml, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
-from .config import StudyConfig
+from .config import StudyConfig, study_model
 
 RECORD = "study.yaml"
 Say = Callable[[str], None]
@@ -118,7 +118,8 @@ def _record(config: StudyConfig) -> dict[str, Any]:
     """The settings, and what the rows' weights are: a model that was trained anew is another model."""
     sources = {row.model for row in config.rows.values()}
     weights = {source: encoder_fingerprint(load_pretrained(source)) for source in sources}
-    return dataclasses.asdict(config) | {"weights": weights}
+    rows = {name: dataclasses.asdict(row) for name, row in config.rows.items()}
+    return dataclasses.asdict(config) | {"models": rows, "weights": weights}
 
 
 def _check_record(now: dict[str, Any], output: Path, *, resume: bool) -> None:
@@ -130,6 +131,8 @@ def _check_record(now: dict[str, Any], output: Path, *, resume: bool) -> None:
     if not record.exists():
         raise ConfigError(f"{output} holds no study to go on with (there is no {RECORD} in it)")
     before = load_yaml(record)
+    # a row of an earlier version lacks the settings that came later: they are at their defaults
+    before["models"] = {name: dataclasses.asdict(study_model(name, row)) for name, row in before["models"].items()}
     changed = [name for name in ("training", "data", "data_seed") if before[name] != now[name]]
     for name in ("models", "tasks", "weights"):
         both = before[name].keys() & now[name].keys()

@@ -1,0 +1,102 @@
+"""Before a task is trained: hidden states aligned with those of the task's fine-tuned teacher, without labels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from ..models import plan_layers
+from .finetune_arguments import FinetuneArguments
+from .folders import last_whole_checkpoint, save_atomically
+from .losses import IGNORED
+from .objectives import HiddenObjective
+from .scales import hidden_scales
+from .teacher import Teacher, model_inputs
+from .trainer import DistillationTrainer
+
+_SCALE_BATCHES = 16  # from which the variances of the teacher's hidden states are taken
+Say = Callable[[str], None]
+
+
+def align_with_task_teacher(
+    model: PreTrainedModel,
+    teacher: Teacher,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    arguments: FinetuneArguments,
+    folder: Path,
+    *,
+    length_parts: int = 1,
+    say: Say = print,
+) -> None:
+    """Train `model`, in place, to have the teacher's hidden states in every layer on the texts of a task.
+
+    What intermediate layers teach before labels do (TinyBERT: Jiao et al. 2020, arXiv 1909.10351), with the loss of the
+    stage align_hidden, and without dropout as there. Embeddings and head stay as they are: where both come from the
+    teacher's task vector, the model knows most of the task in the end, having seen no label of it.
+
+    Args:
+        train: encoded examples (`encode`) with the teacher's segment ids; labels are not read.
+        arguments: of the fine-tuning; alignment_epochs and alignment_learning_rate are this one's own.
+        folder: its checkpoints, and the aligned model, from which an interrupted run goes on.
+    """
+    finished = folder / "student"
+    if finished.is_dir():
+        say("hidden states were aligned before the interruption")
+        model.load_state_dict(load_file(finished / "model.safetensors", device=str(model.device)), strict=False)
+        return
+    collate = _unlabelled(tokenizer)
+    plan = plan_layers("all", teacher.model.config.num_hidden_layers)
+    size = arguments.per_device_train_batch_size
+    starts = range(0, min(_SCALE_BATCHES * size, len(train)), size)
+    batches = [collate([train[i] for i in range(s, min(s + size, len(train)))]) for s in starts]
+    scales = hidden_scales(
+        teacher, plan, [{name: t.to(arguments.device) for name, t in batch.items()} for batch in batches]
+    )
+    model.to(arguments.device).requires_grad_(False)
+    model.base_model.transformer.requires_grad_(True)
+    trainer = DistillationTrainer(
+        model=model,
+        args=_own_arguments(arguments, folder),
+        train_dataset=train,
+        data_collator=collate,
+        processing_class=tokenizer,
+        objective=HiddenObjective(model, teacher, plan, scales, arguments.alignment_first_token_weight),
+        scalar_learning_rate_factor=arguments.scalar_learning_rate_factor,
+        dropout=False,
+        length_parts=length_parts,
+    )
+    checkpoint = last_whole_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    model.requires_grad_(True)
+    save_atomically(finished, model, tokenizer)
+
+
+def _unlabelled(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:
+    """Pads what an encoder reads; `labels` says which tokens count, and nothing of the task's labels."""
+    pad = DataCollatorWithPadding(tokenizer)
+
+    def collate(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        batch = dict(pad([model_inputs(example) for example in examples]))
+        return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)}
+
+    return collate
+
+
+def _own_arguments(arguments: FinetuneArguments, folder: Path) -> FinetuneArguments:
+    """Those of the fine-tuning with another length and rate; nothing is evaluated, no best epoch chosen."""
+    own = copy.copy(arguments)
+    own.output_dir = str(folder)
+    own.num_train_epochs, own.max_steps = arguments.alignment_epochs, -1
+    own.learning_rate, own.weight_decay = arguments.alignment_learning_rate, 0.0
+    own.eval_strategy, own.save_strategy = IntervalStrategy.NO, SaveStrategy.EPOCH
+    own.load_best_model_at_end, own.save_total_limit = False, 1
+    return own
