@@ -4,14 +4,17 @@ python experiments/task_vectors.py STUDENT --base runs/control --tuned FOLDER --
 
 FOLDER holds `--base` fine-tuned on the task (`inhibit finetune`). Rows: the teacher; the student with its whole task
 vector; without that of queries and keys; without that of all attention; with the head alone. Then how far alignment
-and fine-tuning have moved the weights of each kind, over their length in `--base`.
+and fine-tuning have moved the weights of each kind, over their length in `--base`; and how far fine-tuning moves the
+teacher's last hidden states on the task's texts, and what the student makes of it (squared error over the variance).
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import common
+import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
@@ -41,6 +44,7 @@ def started(source: str, data: TaskData, tuned: PreTrainedModel, base: PreTraine
     return student.eval()
 
 
+TEXTS = 128
 KINDS = ("embeddings", "q_lin", "k_lin", "v_lin", "out_lin", "ffn", "layer_norm")
 
 
@@ -50,6 +54,20 @@ def distance(model: PreTrainedModel, base: PreTrainedModel, kind: str) -> float:
     names = [name for name in theirs if kind in name]
     moved = sum(float((ours[name] - theirs[name]).square().sum()) for name in names)
     return (moved / sum(float(theirs[name].square().sum()) for name in names)) ** 0.5
+
+
+@torch.no_grad()
+def followed(models: dict[str, PreTrainedModel], given: argparse.Namespace) -> list[list[str]]:
+    """Errors of pairs of encoders on the task's texts, of all tokens and of the first alone."""
+    inputs = common.task_inputs(given.task, given.data, load_tokenizer(given.tuned), TEXTS)
+    valid = inputs["attention_mask"].bool()
+    hidden = {name: model.base_model.eval()(**inputs).last_hidden_state for name, model in models.items()}
+    rows = []
+    for ours, theirs in (("tuned", "base"), ("student", "base"), ("student with the vector", "tuned")):
+        every = common.relative_error(hidden[ours][valid], hidden[theirs][valid])
+        first = common.relative_error(hidden[ours][:, 0], hidden[theirs][:, 0])
+        rows.append([f"{ours} from {theirs}", f"{every:.2f}", f"{first:.2f}"])
+    return rows
 
 
 def main() -> None:
@@ -68,9 +86,12 @@ def main() -> None:
         scores = score_task(model, tokenizer, data, max_length=128)["validation"]
         rows.append([name, f"{scores[data.task.main_metric]:.4f}"])
     print(markdown_table(Table(f"{given.task}, {data.task.main_metric}", ["", "score"], rows)))
-    moved = {"alignment": load_pretrained(given.student), "fine-tuning": tuned}
+    student = load_pretrained(given.student)
+    moved = {"alignment": student, "fine-tuning": tuned}
     far = [[name, *(f"{distance(model, base, kind):.3f}" for kind in KINDS)] for name, model in moved.items()]
     print(markdown_table(Table("Moved by", ["", *KINDS], far)))
+    encoders = {"base": base, "tuned": tuned, "student": student, "student with the vector": models["all of it"]}
+    print(markdown_table(Table("Last hidden states", ["", "all tokens", "first"], followed(encoders, given))))
 
 
 if __name__ == "__main__":

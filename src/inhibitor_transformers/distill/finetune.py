@@ -235,9 +235,11 @@ def _aligned(
     if not is_trained:
         parts = arguments.length_parts or _default_parts(arguments)
         align_with_task_teacher(model, teacher, tokenizer, encoded, arguments, folder, length_parts=parts, say=say)
-    if not file.exists():
+    there = file.exists()
+    wait_for_everyone()  # until all have looked
+    if not there:
         write_json(file, score_task(model, tokenizer, data, max_length=arguments.max_length))
-        wait_for_everyone()
+    wait_for_everyone()
     scores: Scores = json.loads(file.read_text(encoding="utf-8"))
     for split, values in scores.items():
         metric = data.task.main_metric

@@ -51,7 +51,7 @@ def align_with_task_teacher(
     finished = folder / "student"
     if finished.is_dir():
         say("hidden states were aligned before the interruption")
-        model.load_state_dict(load_file(finished / "model.safetensors", device=str(model.device)), strict=False)
+        model.load_state_dict(load_file(finished / "model.safetensors", device=str(model.device)))
         return
     collate = _unlabelled(tokenizer)
     plan = plan_layers("all", teacher.model.config.num_hidden_layers)
