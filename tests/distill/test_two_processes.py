@@ -102,9 +102,11 @@ def test_projections_are_trained_together(folders):
 
 def test_fine_tuning_with_a_teacher(folders):
     one, two = (folder / "finetuned" for folder in folders)
-    assert_close(one / "model.safetensors", two / "model.safetensors")
-    scores = [json.loads((folder / "results.json").read_text())["scores"] for folder in (one, two)]
-    assert scores[0] == scores[1]
+    for model in ("checkpoints/alignment/student/model.safetensors", "model.safetensors"):
+        assert_close(one / model, two / model)
+    records = [json.loads((folder / "results.json").read_text()) for folder in (one, two)]
+    assert records[0]["scores"] == records[1]["scores"]
+    assert records[0]["aligned_scores"] == records[1]["aligned_scores"] is not None
     states = [next(folder.glob("checkpoints/checkpoint-8/trainer_state.json")) for folder in (one, two)]
     logs = [json.loads(state.read_text())["log_history"] for state in states]
     terms = [[[e["loss"], e["loss/task"], e["loss/soft_targets"]] for e in log if "loss" in e] for log in logs]

@@ -86,10 +86,11 @@ def train_projections(output: Path, accumulation: int) -> None:
 
 
 def finetuned(sources: Path, output: Path, accumulation: int) -> None:
-    """A student fine-tuned on a task with a teacher's soft targets."""
+    """A student aligned with a task's teacher and fine-tuned with its soft targets."""
     arguments = FinetuneArguments(
         output_dir="unused",
         num_train_epochs=2,
+        alignment_epochs=1,
         per_device_train_batch_size=4,
         logging_steps=2,
         gradient_accumulation_steps=accumulation,
