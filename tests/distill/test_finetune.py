@@ -419,6 +419,24 @@ class TestAlignment:
             run(source, data, tmp_path / "run", teacher_source=teacher[0], alignment_epochs=1)
         assert not (tmp_path / "run").exists()
 
+    def test_without_a_teacher(self, student_path, data, tmp_path):
+        with pytest.raises(ConfigError, match="alignment_epochs needs a teacher to align with"):
+            run(student_path, data, tmp_path / "run", alignment_epochs=1)
+        assert not (tmp_path / "run").exists()
+
+    def test_any_model_that_can_be_fine_tuned_can_be_aligned(self, teacher_path, teacher, data, tmp_path):
+        """A BERT: its layers have another name."""
+        given = ALIGNED | {"teacher_source": teacher[0], "alignment_learning_rate": 1e-4}
+        run(teacher_path, data, tmp_path / "run", **given)
+        before, after = weights_of(teacher_path), weights_of(tmp_path / "run/checkpoints/alignment/student")
+        moved = {
+            name
+            for name, tensor in after.items()
+            if name.removeprefix("bert.") in before and not torch.equal(tensor, before[name.removeprefix("bert.")])
+        }
+        assert moved
+        assert all(name.startswith("bert.encoder.") for name in moved)
+
     @pytest.mark.parametrize(
         "setting", [{"alignment_epochs": -1}, {"alignment_learning_rate": 0}, {"alignment_first_token_weight": -1}]
     )

@@ -163,6 +163,7 @@ class TestRefused:
             ({"training": {"epochs": 1}}, "training of row on sst2 has no setting 'epochs'"),
             ({"training": 3}, "models: row: training must be a mapping"),
             ({"learning_rates": ["fast"]}, "learning_rates must be numbers"),
+            ({"training": {"alignment_epochs": 1}}, "models: row: alignment_epochs needs a teacher"),
             ({"learning_rates": []}, "learning_rates must be a list of at least one entry"),
             ({"learning_rates": [1e-4, 1e-3]}, "selection_share above 0"),
         ],

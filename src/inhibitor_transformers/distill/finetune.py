@@ -86,6 +86,8 @@ def finetune(
     settings = {"model": source, "teacher": teacher_source, "teacher_base": teacher_base, "task": data.task.name}
     settings |= {"data": _fingerprints(data)} | _own_settings(arguments)
     require(teacher_base is None or teacher_source is not None, "a teacher's base needs the teacher: give both")
+    aligns = arguments.alignment_epochs > 0
+    require(not aligns or teacher_source is not None, "alignment_epochs needs a teacher to align with: give one")
     arguments.output_dir = str(output / "checkpoints")
     check_output(output, settings, resume=resume, overwrite=overwrite)
     set_seed(arguments.seed)
@@ -102,7 +104,7 @@ def finetune(
     encoded = _encoded(train, tokenizer, taught_by, data.task, arguments, say)
     teacher = taught_by.teacher if taught_by else None
     checkpoint, aligned_scores = last_whole_checkpoint(output / "checkpoints"), None
-    if teacher is not None and arguments.alignment_epochs > 0:
+    if teacher is not None and aligns:
         aligned_scores = _aligned(model, teacher, tokenizer, encoded, data, arguments, checkpoint is not None, say)
     trainer = _trainer(model, tokenizer, data.task, encoded, selection, arguments, teacher)
     tokens = arguments.per_device_train_batch_size * arguments.max_length

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
@@ -62,7 +62,7 @@ def align_with_task_teacher(
         teacher, plan, [{name: t.to(arguments.device) for name, t in batch.items()} for batch in batches]
     )
     model.to(arguments.device).requires_grad_(False)
-    model.base_model.transformer.requires_grad_(True)
+    _layers(model).requires_grad_(True)
     trainer = DistillationTrainer(
         model=model,
         args=_own_arguments(arguments, folder),
@@ -78,6 +78,13 @@ def align_with_task_teacher(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.requires_grad_(True)
     save_atomically(finished, model, tokenizer)
+
+
+def _layers(model: PreTrainedModel) -> nn.Module:
+    """The layers between embeddings and head: DistilBERT's `transformer`, BERT's and RoBERTa's `encoder`."""
+    base = model.base_model
+    layers: nn.Module = base.transformer if hasattr(base, "transformer") else base.encoder
+    return layers
 
 
 def _unlabelled(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:

@@ -74,6 +74,10 @@ class StudyConfig:
                 len(grid) == 1 or arguments.selection_share > 0,
                 f"tasks: {task}: to choose among learning rates, training needs a selection_share above 0",
             )
+            require(
+                self.rows[model].teacher is not None or arguments.alignment_epochs == 0,
+                f"models: {model}: alignment_epochs needs a teacher; set it in the training of rows that have one",
+            )
 
     def grid(self, model: str) -> list[float]:
         """The learning rates of a row: its own or those of the study."""
