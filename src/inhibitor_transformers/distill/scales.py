@@ -15,6 +15,8 @@ from .teacher import Teacher
 _LEAST_DIMENSION = 0.05  # of the mean variance of the layer's dimensions
 _LEAST_VECTOR = 0.02  # of the layer's mean square
 
+SCALE_BATCHES = 16  # from which the sizes of the teacher's signals are taken
+
 Batches = list[dict[str, Tensor]]
 
 

@@ -26,11 +26,10 @@ from .data import MaskedStepBatches, StepBatches, exact_windows, pad_windows, to
 from .folders import last_whole_checkpoint, write_json
 from .memory import estimate_memory
 from .objectives import ContextObjective, HiddenObjective, MaskedLMObjective, Objective
-from .scales import context_scales, hidden_scales
+from .scales import SCALE_BATCHES, context_scales, hidden_scales
 from .teacher import Teacher
 from .trainer import DistillationTrainer
 
-_SCALE_BATCHES = 16  # from which the sizes of the teacher's signals are taken
 Say = Callable[[str], None]
 
 
@@ -162,7 +161,7 @@ def _objective(
             alpha_mlm=stage.alpha_mlm,
             alpha_cos=stage.alpha_cos,
         )
-    batches = [dataset[i] for i in range(min(_SCALE_BATCHES, len(dataset)))]
+    batches = [dataset[i] for i in range(min(SCALE_BATCHES, len(dataset)))]
     batches = [{name: t.to(student.device) for name, t in batch.items()} for batch in batches]
     if isinstance(stage, AlignContextsArguments):
         return ContextObjective(student, teacher, plan, context_scales(teacher, plan, batches))

@@ -18,11 +18,10 @@ from .finetune_arguments import FinetuneArguments
 from .folders import last_whole_checkpoint, save_atomically
 from .losses import IGNORED
 from .objectives import HiddenObjective
-from .scales import hidden_scales
+from .scales import SCALE_BATCHES, hidden_scales
 from .teacher import Teacher, model_inputs
 from .trainer import DistillationTrainer
 
-_SCALE_BATCHES = 16  # from which the variances of the teacher's hidden states are taken
 Say = Callable[[str], None]
 
 
@@ -56,7 +55,7 @@ def align_with_task_teacher(
     collate = _unlabelled(tokenizer)
     plan = plan_layers("all", teacher.model.config.num_hidden_layers)
     size = arguments.per_device_train_batch_size
-    starts = range(0, min(_SCALE_BATCHES * size, len(train)), size)
+    starts = range(0, min(SCALE_BATCHES * size, len(train)), size)
     batches = [collate([train[i] for i in range(s, min(s + size, len(train)))]) for s in starts]
     scales = hidden_scales(
         teacher, plan, [{name: t.to(arguments.device) for name, t in batch.items()} for batch in batches]
