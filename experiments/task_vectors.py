@@ -26,6 +26,8 @@ from inhibitor_transformers.models import add_task_vector
 from inhibitor_transformers.models.pretrained import load_pretrained, load_tokenizer
 from inhibitor_transformers.tasks import TaskData, load_task
 
+TEXTS = 128  # of the task's validation split, whose hidden states are compared
+
 # Which of the encoder's weights stay as they were.
 KEPT: dict[str, Callable[[str], bool]] = {
     "all of it": lambda name: False,
@@ -44,7 +46,6 @@ def started(source: str, data: TaskData, tuned: PreTrainedModel, base: PreTraine
     return student.eval()
 
 
-TEXTS = 128
 KINDS = ("embeddings", "q_lin", "k_lin", "v_lin", "out_lin", "ffn", "layer_norm")
 
 

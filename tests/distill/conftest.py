@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import BertForMaskedLM
+from transformers import AutoModel, BertForMaskedLM
 
+from inhibitor_transformers.distill.finetune import FinetuneResult
+from inhibitor_transformers.models import InhibiDistilBertModel
+from inhibitor_transformers.tasks import TaskData
 from tests.distill.chains import CALIBRATE, settings, trained
-from tests.distill.tiny import bert, saved, sentences, text_file
+from tests.distill.fine_tuning import custom, run
+from tests.distill.tiny import bert, reviews, saved, sentences, text_file
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +37,21 @@ def text_path(tmp_path_factory) -> str:
 @pytest.fixture
 def chain(teacher_path, text_path) -> dict[str, Any]:
     return settings(teacher_path, text_path, [CALIBRATE, trained("align_contexts"), trained("align_hidden")])
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> TaskData:
+    return custom(tmp_path_factory.mktemp("reviews"), reviews(240), reviews(60, seed=1))
+
+
+@pytest.fixture(scope="session")
+def student_path(tmp_path_factory, teacher_path) -> str:
+    student = InhibiDistilBertModel.from_teacher(AutoModel.from_pretrained(teacher_path))
+    return saved(student, tmp_path_factory.mktemp("student"))
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory, teacher_path, data) -> tuple[str, FinetuneResult]:
+    """A BERT fine-tuned on the reviews, by the very function under test, and what that returned."""
+    folder = tmp_path_factory.mktemp("fine-tuned") / "teacher"
+    return str(folder), run(teacher_path, data, folder, num_train_epochs=3)

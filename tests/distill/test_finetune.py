@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import torch
 import yaml
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
     DistilBertForSequenceClassification,
@@ -22,23 +19,19 @@ from transformers import (
 )
 
 from inhibitor_transformers.distill import ConfigError
-from inhibitor_transformers.distill.finetune import FinetuneArguments, FinetuneResult, finetune, load_for_task
+from inhibitor_transformers.distill.finetune import FinetuneArguments, FinetuneResult, finetune
 from inhibitor_transformers.distill.objectives import TaskObjective
 from inhibitor_transformers.distill.teacher import Teacher
-from inhibitor_transformers.distill.trainer import DistillationTrainer
 from inhibitor_transformers.measure.task_score import score_task
 from inhibitor_transformers.models import (
     InhibiDistilBertForMaskedLM,
     InhibiDistilBertForSequenceClassification,
     InhibiDistilBertModel,
-    add_task_vector,
 )
 from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.tasks import TaskData, load_task
+from tests.distill.fine_tuning import FAST, StoppedError, custom, pairs, ratings, run, write
 from tests.distill.tiny import (
-    BAD,
-    GOOD,
-    NOUNS,
     assert_same_weights,
     bert,
     bert_tokenizer,
@@ -51,59 +44,6 @@ from tests.distill.tiny import (
     weights_of,
 )
 
-FAST = {
-    "num_train_epochs": 2,
-    "learning_rate": 3e-3,
-    "per_device_train_batch_size": 16,
-    "max_length": 32,
-    "logging_steps": 2,
-    "use_cpu": True,
-    "disable_tqdm": True,
-}
-
-
-def write(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
-    folder.mkdir(exist_ok=True)
-    with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-
-
-def custom(folder: Path, train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> TaskData:
-    write(folder, "train", train)
-    write(folder, "validation", validation)
-    return load_task("custom", folder)
-
-
-def pairs(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Two texts and whether the second repeats the first: only the segments tell one text from the other."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for label in random.integers(0, 2, size=count):
-        first = random.choice(NOUNS, size=4, replace=False)
-        second = first if label else random.choice(NOUNS, size=4, replace=False)
-        rows.append({"text1": "the " + " ".join(first), "text2": "the " + " ".join(second), "label": int(label)})
-    return rows
-
-
-def ratings(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Texts with a score: the share of good among the good and bad words, from 0 to 5."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for _ in range(count):
-        good = int(random.integers(0, 5))
-        words = [*random.choice(GOOD, size=good), *random.choice(BAD, size=4 - good)]
-        rows.append({"text": "it " + " ".join(words), "label": f"{5 * good / 4:.2f}"})
-    return rows
-
-
-def run(source: str, data: TaskData, output: Path, **settings: Any) -> FinetuneResult:
-    names = ("teacher_source", "teacher_base", "resume", "overwrite", "say")
-    flags = {name: settings.pop(name) for name in names if name in settings}
-    arguments = FinetuneArguments(output_dir="unused", **(FAST | settings))
-    return finetune(source, data, arguments, output, **({"say": lambda _: None} | flags))
-
 
 def trainer_log(folder: Path) -> list[dict[str, float]]:
     """The log of the last checkpoint of a run."""
@@ -113,39 +53,10 @@ def trainer_log(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> TaskData:
-    return custom(tmp_path_factory.mktemp("reviews"), reviews(240), reviews(60, seed=1))
-
-
-@pytest.fixture(scope="module")
-def student_path(tmp_path_factory, teacher_path) -> str:
-    student = InhibiDistilBertModel.from_teacher(AutoModel.from_pretrained(teacher_path))
-    return saved(student, tmp_path_factory.mktemp("student"))
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory, teacher_path, data) -> tuple[str, FinetuneResult]:
-    """A BERT fine-tuned on the reviews, by the very function under test, and what that returned."""
-    folder = tmp_path_factory.mktemp("fine-tuned") / "teacher"
-    return str(folder), run(teacher_path, data, folder, num_train_epochs=3)
-
-
-@pytest.fixture(scope="module")
 def distilled(tmp_path_factory, student_path, teacher, data) -> tuple[Path, FinetuneResult, list[str]]:
     """(folder, result, what was said) of a student fine-tuned with a teacher."""
     folder, said = tmp_path_factory.mktemp("distilled") / "student", []
     return folder, run(student_path, data, folder, teacher_source=teacher[0], say=said.append), said
-
-
-ALIGNED = {"alignment_epochs": 2, "alignment_learning_rate": 1e-3, "num_train_epochs": 1}
-
-
-@pytest.fixture(scope="module")
-def aligned(tmp_path_factory, student_path, teacher_path, teacher, data) -> tuple[Path, FinetuneResult, list[str]]:
-    """(folder, result, what was said) of a student whose hidden states were aligned with its teacher's first."""
-    folder, said = tmp_path_factory.mktemp("aligned") / "student", []
-    given = ALIGNED | {"teacher_source": teacher[0], "teacher_base": teacher_path, "say": said.append}
-    return folder, run(student_path, data, folder, **given), said
 
 
 class TestPlain:
@@ -262,6 +173,11 @@ class TestWithTeacher:
         assert f"accuracy {accuracy:.4f} (chance 0." in said[scored]
         assert scored < next(i for i, line in enumerate(said) if line.startswith("memory, estimated"))
 
+    def test_nothing_is_aligned_unasked(self, distilled):
+        folder, result, _ = distilled
+        assert result.aligned_scores is None
+        assert not (folder / "checkpoints/alignment").exists()
+
     def test_both_terms_are_logged(self, distilled):
         folder, *_ = distilled
         states = list((folder / "checkpoints").glob("checkpoint-*/trainer_state.json"))
@@ -344,105 +260,6 @@ class TestTaskVector:
         with pytest.raises(ValueError, match="was not fine-tuned from a distilbert"):
             run(student_path, data, tmp_path / "run", teacher_source=teacher[0], teacher_base=base)
         assert not (tmp_path / "run").exists()
-
-
-def stop_at_step(step: int, patch: pytest.MonkeyPatch) -> None:
-    """Interrupt before so many steps, whatever they train."""
-    original, calls = DistillationTrainer.training_step, 0
-
-    def counted(self, *args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls == step:
-            raise StoppedError
-        return original(self, *args, **kwargs)
-
-    patch.setattr(DistillationTrainer, "training_step", counted)
-
-
-class TestAlignment:
-    """Hidden states are aligned with the task's teacher before any label is seen."""
-
-    def test_the_hidden_states_are_nearer_to_the_teacher_s(self, aligned, teacher, data):
-        log = json.loads(next((aligned[0] / "checkpoints/alignment").glob("*/trainer_state.json")).read_text())
-        first, *_, last = [entry for entry in log["log_history"] if "loss" in entry]
-        assert last["loss"] < first["loss"]
-        assert {"loss/hidden/layer_0", "loss/first/layer_0"} <= last.keys()
-
-    def test_no_label_is_read(self, aligned, student_path, teacher_path, teacher, data, tmp_path):
-        """With the labels turned round, the aligned model is bit for bit the same."""
-        turned = data.train.map(lambda row: {data.task.label_column: 1 - row[data.task.label_column]})
-        given = ALIGNED | {"teacher_source": teacher[0], "teacher_base": teacher_path}
-        run(student_path, replace(data, train=turned), tmp_path / "turned", **given)
-        ours, theirs = (folder / "checkpoints/alignment/student" for folder in (aligned[0], tmp_path / "turned"))
-        assert_same_weights(ours, theirs)
-
-    def test_embeddings_and_head_stay_and_all_else_moves(self, aligned, student_path, teacher_path, teacher, data):
-        started = load_for_task(student_path, data.task)
-        tuned = AutoModelForSequenceClassification.from_pretrained(teacher[0])
-        add_task_vector(started, tuned, AutoModel.from_pretrained(teacher_path))
-        before, after = started.state_dict(), weights_of(aligned[0] / "checkpoints/alignment/student")
-        for name, tensor in after.items():
-            if "transformer.layer" in name:
-                assert not torch.equal(tensor, before[name]), name
-            elif "embeddings" in name:
-                assert torch.equal(tensor, before[name]), name
-
-    def test_it_is_scored_before_the_labels(self, aligned):
-        folder, result, said = aligned
-        assert result.aligned_scores is not None
-        assert result.aligned_scores.keys() == result.scores.keys()
-        assert json.loads((folder / "results.json").read_text())["aligned_scores"] == result.aligned_scores
-        assert any(line.startswith("aligned with the teacher on custom validation: ") for line in said)
-
-    def test_without_it_there_is_no_such_score(self, distilled):
-        assert distilled[1].aligned_scores is None
-
-    @pytest.mark.parametrize("step", [3, 20, 33])  # in its first epoch; in its second; while labels are learnt
-    def test_an_interrupted_run_resumes_exactly(
-        self, step, aligned, student_path, teacher_path, teacher, data, tmp_path, monkeypatch
-    ):
-        given = ALIGNED | {"teacher_source": teacher[0], "teacher_base": teacher_path}
-        with monkeypatch.context() as patch:
-            stop_at_step(step, patch)
-            with pytest.raises(StoppedError):
-                run(student_path, data, tmp_path / "run", **given)
-        result = run(student_path, data, tmp_path / "run", resume=True, **given)
-        assert_same_weights(tmp_path / "run", aligned[0])
-        assert result.scores == aligned[1].scores
-        assert result.aligned_scores == aligned[1].aligned_scores
-
-    def test_a_teacher_of_another_depth(self, student_path, data, tmp_path, teacher):
-        shallow = InhibiDistilBertModel.from_teacher(AutoModel.from_pretrained(teacher[0]), layers=[0])
-        source = saved(shallow, tmp_path / "shallow")
-        with pytest.raises(ConfigError, match="aligns layer by layer; the teacher has 2 layers, the model 1"):
-            run(source, data, tmp_path / "run", teacher_source=teacher[0], alignment_epochs=1)
-        assert not (tmp_path / "run").exists()
-
-    def test_without_a_teacher(self, student_path, data, tmp_path):
-        with pytest.raises(ConfigError, match="alignment_epochs needs a teacher to align with"):
-            run(student_path, data, tmp_path / "run", alignment_epochs=1)
-        assert not (tmp_path / "run").exists()
-
-    def test_any_model_that_can_be_fine_tuned_can_be_aligned(self, teacher_path, teacher, data, tmp_path):
-        """A BERT: its layers have another name."""
-        given = ALIGNED | {"teacher_source": teacher[0], "alignment_learning_rate": 1e-4}
-        run(teacher_path, data, tmp_path / "run", **given)
-        before, after = weights_of(teacher_path), weights_of(tmp_path / "run/checkpoints/alignment/student")
-        moved = {
-            name
-            for name, tensor in after.items()
-            if name.removeprefix("bert.") in before and not torch.equal(tensor, before[name.removeprefix("bert.")])
-        }
-        assert moved
-        assert all(name.startswith("bert.encoder.") for name in moved)
-
-    @pytest.mark.parametrize(
-        "setting", [{"alignment_epochs": -1}, {"alignment_learning_rate": 0}, {"alignment_first_token_weight": -1}]
-    )
-    def test_settings_that_make_no_sense(self, setting):
-        with pytest.raises(ConfigError, match=next(iter(setting))):
-            FinetuneArguments(output_dir="unused", **(FAST | setting))
 
 
 class TestRefusals:
@@ -612,10 +429,6 @@ class TestSegments:
         model = AutoModelForSequenceClassification.from_pretrained(path)
         blind = score_task(model, distilbert_tokenizer(), data, max_length=32)["validation"]["accuracy"]
         assert blind < 1.0
-
-
-class StoppedError(Exception):
-    pass
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from inhibitor_transformers.distill.parts import parts_of_like_length
 from inhibitor_transformers.models import InhibiDistilBertModel
-from tests.distill.test_finetune import custom, pairs, run
+from tests.distill.fine_tuning import custom, pairs, run
 from tests.distill.tiny import bert, saved, weights_of
 
 LENGTHS = [9, 3, 7, 3, 8, 2, 5]

@@ -18,7 +18,8 @@ from inhibitor_transformers.distill import ConfigError
 from inhibitor_transformers.distill.study import Cell, Study, StudyConfig, run_study
 from inhibitor_transformers.distill.study.run import run_cell
 from inhibitor_transformers.distill.study.table import drop, drop_table, rate_table, score, score_table
-from tests.distill.tiny import bert, saved
+from tests.distill.fine_tuning import FAST, write
+from tests.distill.tiny import bert, reviews, saved
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "configs" / "studies").glob("*.yaml"))
 MODELS: dict[str, Any] = {
@@ -184,8 +185,6 @@ class TestRefused:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, teacher_path) -> StudyConfig:
     """Two rows of the same tiny model, one taught by the other, on a task of a few sentences."""
-    from tests.distill.test_finetune import FAST, reviews, write
-
     data = tmp_path_factory.mktemp("data")
     folder = data / "sst2"
     for split, rows in (("train", reviews(240)), ("validation", reviews(40, seed=1))):

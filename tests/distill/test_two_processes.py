@@ -17,8 +17,8 @@ from inhibitor_transformers.distill.processes import require_joined
 from inhibitor_transformers.distill.trainer import DistillationTrainer
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill import two_processes
-from tests.distill.test_finetune import custom
-from tests.distill.test_finetune import run as finetune_once
+from tests.distill.fine_tuning import custom
+from tests.distill.fine_tuning import run as finetune_once
 from tests.distill.tiny import bert, reviews, saved, sentences, text_file
 
 ROOT = Path(__file__).parents[2]

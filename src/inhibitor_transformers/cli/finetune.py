@@ -98,8 +98,11 @@ def finetune(
         overwrite=overwrite,
         say=lambda line: console.print(line, markup=False, highlight=False),
     )
-    others = {"before training": result.start_scores, "aligned": result.aligned_scores}
-    others |= {"teacher": result.teacher_scores}
+    others = {
+        "before training": result.start_scores,
+        "aligned": result.aligned_scores,
+        "teacher": result.teacher_scores,
+    }
     rows = {"model": result.scores} | {name: scores for name, scores in others.items() if scores}
     print_scores(f"{task}, {result.seconds:.0f} s", rows, console)
     console.print(f"saved in {output}", markup=False, highlight=False)

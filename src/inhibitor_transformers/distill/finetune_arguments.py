@@ -16,8 +16,8 @@ class FinetuneArguments(TrainedArguments):
     alpha_task, alpha_soft, alpha_hidden: weights of the task's own loss, of the teacher's soft targets and of the
         last hidden states; the last two count with a teacher only.
     temperature: of the soft targets (a regression compares logits instead).
-    alignment_epochs: passes over the training texts, before labels are seen, that match the hidden states of every layer
-        to the teacher's (`align_with_task_teacher`). alignment_learning_rate: their peak rate.
+    alignment_epochs: passes over the training texts, before labels are seen, that match the hidden states of every
+        layer to the teacher's (`align_with_task_teacher`). alignment_learning_rate: their peak rate.
         alignment_first_token_weight: how many tokens more the first one weighs there.
     selection_share: share of the training examples that is held out to choose the best epoch by; 0 chooses by the
         first evaluation split, which then says less about texts that were never looked at.

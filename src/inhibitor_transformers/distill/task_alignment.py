@@ -43,9 +43,11 @@ def align_with_task_teacher(
     teacher's task vector, the model knows most of the task in the end, having seen no label of it.
 
     Args:
-        train: encoded examples (`encode`) with the teacher's segment ids; labels are not read.
-        arguments: of the fine-tuning; alignment_epochs and alignment_learning_rate are this one's own.
+        train: encoded examples (`encode`): lists of N token ids, with the teacher's segment ids; labels are not read.
+        arguments: of the fine-tuning; those named alignment_… are of this.
         folder: its checkpoints, and the aligned model, from which an interrupted run goes on.
+
+    Raises NonFiniteLossError. Teacher and model must have equally many layers.
     """
     finished = folder / "student"
     if finished.is_dir():
