@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import common
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
+from transformers import PreTrainedModel
 
 from inhibitor_transformers.cli.options import quiet
 from inhibitor_transformers.measure.report import Table, markdown_table
@@ -27,10 +28,10 @@ PARTS = {
 }
 
 
-def kept(model: nn.Module, inputs: dict[str, Tensor], steps: list[float], seed: int) -> dict[str, list[float]]:
+def kept(model: PreTrainedModel, inputs: dict[str, Tensor], steps: list[float], seed: int) -> dict[str, list[float]]:
     """Per part: for each step the decrease of the loss over the one that the gradient promises."""
     generator = torch.Generator().manual_seed(seed)
-    direction = torch.randn(model.config.hidden_size, generator=generator)
+    direction = torch.randn(model.config.hidden_size, generator=generator).to(model.dtype)
     labels = torch.randint(0, 2, (len(inputs["input_ids"]),), generator=generator) * 2.0 - 1.0
     weights = dict(model.named_parameters())
 

@@ -170,6 +170,17 @@ def test_noise_of_dropout(script: Script, inhibitor: bool) -> None:
     assert all(0 < a < b for a, b in zip(small, large, strict=True))
 
 
+@pytest.mark.parametrize("inhibitor", [False, True])
+def test_what_a_step_keeps_of_its_gradient(script: Script, inhibitor: bool) -> None:
+    """All of it where the step is short, in every part, and not where it is long."""
+    model = (tiny.tiny_student() if inhibitor else tiny.tiny_teacher("distilbert")).double()
+    found = script("linearity").kept(model, tiny.texts(), [1e-8, 1.0], seed=0)
+    assert len(found) == 4
+    for short, long in found.values():
+        assert short == pytest.approx(1, abs=1e-3)
+        assert long < 0.9
+
+
 def test_errors_on_the_texts_of_tasks(script: Script) -> None:
     """None of a model against itself, some where one word differs, also for the first token, which attends to it."""
     errors, model, inputs = script("task_errors").errors, tiny.tiny_teacher("bert"), tiny.texts()
