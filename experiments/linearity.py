@@ -3,11 +3,14 @@
 python experiments/linearity.py runs/control runs/minilm
 
 Each step moves every weight of a part by `--steps` against the sign of its gradient, as Adam's first step does. The
-loss tells random labels apart by a random direction of the first token's last hidden state. Printed is the decrease
-over that of a linear function, in per cent, mean over batches: 100 where the gradient still holds at the step's end.
+loss tells random labels apart by a random direction of the first token's last hidden state. Printed are the slope (what
+the gradient of all layers promises for a step of one) and of each part the decrease over what its gradient promises, in
+per cent: 100 where that still holds at the step's end. Means over batches.
 """
 
 from __future__ import annotations
+
+from statistics import fmean
 
 import common
 import torch
@@ -28,8 +31,10 @@ PARTS = {
 }
 
 
-def kept(model: PreTrainedModel, inputs: dict[str, Tensor], steps: list[float], seed: int) -> dict[str, list[float]]:
-    """Per part: for each step the decrease of the loss over the one that the gradient promises."""
+def kept(
+    model: PreTrainedModel, inputs: dict[str, Tensor], steps: list[float], seed: int
+) -> dict[str, tuple[float, list[float]]]:
+    """Per part: the slope, and for each step the decrease of the loss over the one that the slope promises."""
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(model.config.hidden_size, generator=generator).to(model.dtype)
     labels = torch.randint(0, 2, (len(inputs["input_ids"]),), generator=generator) * 2.0 - 1.0
@@ -41,13 +46,14 @@ def kept(model: PreTrainedModel, inputs: dict[str, Tensor], steps: list[float], 
 
     before = loss({})
     gradients = dict(zip(weights, torch.autograd.grad(before, list(weights.values()), allow_unused=True), strict=True))
-    found: dict[str, list[float]] = {}
+    found: dict[str, tuple[float, list[float]]] = {}
     with torch.no_grad():
         for part, names in PARTS.items():
             moved = {n: g for n, g in gradients.items() if g is not None and any(name in n for name in names)}
             slope = float(sum(g.abs().sum() for g in moved.values()))
             after = (loss({n: weights[n] - step * g.sign() for n, g in moved.items()}) for step in steps)
-            found[part] = [float(before - a) / (step * slope) for step, a in zip(steps, after, strict=True)]
+            shares = [float(before - a) / (step * slope) for step, a in zip(steps, after, strict=True)]
+            found[part] = slope, shares
     return found
 
 
@@ -65,10 +71,11 @@ def main() -> None:
         parts = zip(*(tensor.split(TEXTS) for tensor in inputs.values()), strict=True)
         batches = [dict(zip(inputs, part, strict=True)) for part in parts]
         found = [kept(model, batch, given.steps, seed) for seed, batch in enumerate(batches)]
+        slope = fmean(f["all layers"][0] for f in found)
         for i, step in enumerate(given.steps):
-            shares = (100 * sum(f[part][i] for f in found) / len(found) for part in PARTS)
-            rows.append([source, f"{step:g}", *(f"{share:.1f}" for share in shares)])
-    print(markdown_table(Table("Decrease kept, %", ["", "step", *PARTS], rows)))
+            shares = (100 * fmean(f[part][1][i] for f in found) for part in PARTS)
+            rows.append([source, f"{slope:.0f}", f"{step:g}", *(f"{share:.1f}" for share in shares)])
+    print(markdown_table(Table("Decrease kept, %", ["", "slope", "step", *PARTS], rows)))
 
 
 if __name__ == "__main__":

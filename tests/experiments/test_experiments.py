@@ -176,7 +176,8 @@ def test_what_a_step_keeps_of_its_gradient(script: Script, inhibitor: bool) -> N
     model = (tiny.tiny_student() if inhibitor else tiny.tiny_teacher("distilbert")).double()
     found = script("linearity").kept(model, tiny.texts(), [1e-8, 1.0], seed=0)
     assert len(found) == 4
-    for short, long in found.values():
+    for slope, (short, long) in found.values():
+        assert slope > 0
         assert short == pytest.approx(1, abs=1e-3)
         assert long < 0.9
 
