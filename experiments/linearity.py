@@ -34,7 +34,10 @@ PARTS = {
 def kept(
     model: PreTrainedModel, inputs: dict[str, Tensor], steps: list[float], seed: int
 ) -> dict[str, tuple[float, list[float]]]:
-    """Per part: the slope, and for each step the decrease of the loss over the one that the slope promises."""
+    """Per part: the slope, and for each step the decrease of the loss over the one that the slope promises.
+
+    model: an encoder with DistilBERT's names. inputs: `input_ids` and `attention_mask`, (B, N).
+    """
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(model.config.hidden_size, generator=generator).to(model.dtype)
     labels = torch.randint(0, 2, (len(inputs["input_ids"]),), generator=generator) * 2.0 - 1.0
