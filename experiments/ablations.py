@@ -6,6 +6,7 @@ zero-shot, and agreement with the teacher by length, on texts that no stage saw.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from pathlib import Path
@@ -30,12 +31,13 @@ SETTINGS = yaml.safe_load((Path(__file__).parent / "ablations.yaml").read_text(e
 LENGTHS = (32, 64, 128, 256, 512)
 
 
-def settings_of(row: str) -> dict[str, Any]:
+def settings_of(row: str, *, bf16: bool) -> dict[str, Any]:
     """The recipe, shorter, with the row's one change."""
     change = SETTINGS["rows"][row]
     settings = load_yaml(SETTINGS["recipe"])
     settings["teacher"] = resolve_model(settings["teacher"])
-    settings = override(settings, SETTINGS["shorter"] + change.get("set", []))
+    precision = [f"{stage}.bf16={bf16}" for stage in ("align_contexts", "align_hidden")]
+    settings = override(settings, SETTINGS["shorter"] + precision + change.get("set", []))
     if only := change.get("only"):
         settings["stages"] = [stage for stage in settings["stages"] if set(stage) <= set(only)]
     return settings
@@ -74,9 +76,9 @@ def folder_of(row: str, output: Path) -> Path:
     return output / row.replace(" ", "-").replace("/", "-")
 
 
-def run(row: str, output: Path, data: Path) -> None:
+def run(row: str, output: Path, data: Path, *, bf16: bool) -> None:
     folder = folder_of(row, output)
-    settings, started = settings_of(row), time.process_time()
+    settings, started = settings_of(row, bf16=bf16), time.process_time()
     config = build(DistillConfig, settings, where=row)
     student = Distillation(config, folder, resume=folder.exists(), runtime={"use_cpu": True}).run()
     record = {"processor seconds": time.process_time() - started, **measure(student.eval(), settings["teacher"], data)}
@@ -100,13 +102,16 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("rows", nargs="*", help=f"of: {', '.join(SETTINGS['rows'])}")
     parser.add_argument("--table", action="store_true", help="print the table")
+    parser.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, default=True, help="or float32, in another --output"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"))
     given = parser.parse_args()
     if unknown := [row for row in given.rows if row not in SETTINGS["rows"]]:
         parser.error(f"unknown rows {unknown}; known: {list(SETTINGS['rows'])}")
     quiet(given.threads)
     for row in given.rows:
-        run(row, given.output, given.data)
+        run(row, given.output, given.data, bf16=given.bf16)
     if given.table:
         print(markdown_table(table(given.output)))
 
