@@ -45,7 +45,7 @@ demo: $(VENV)/.installed-quickstart ## install, then distil an inhibitor encoder
 install: $(VENV)/.installed-dev ## install the package for development, with what tests and checks need
 
 test: $(VENV)/.installed-dev ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.installed-dev ## run the slow tests, which guard the main claims
 	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1800 $(ARGS)
