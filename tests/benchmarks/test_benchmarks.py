@@ -111,6 +111,7 @@ def test_models_of_a_student_and_its_teacher(script: Script, student: Path, tmp_
     assert len(tables(output)) == 1
 
 
+@pytest.mark.slow
 def test_quantized_models(script: Script, tmp_path: Path) -> None:
     output = tmp_path / "table.md"
     quick = ["--layers", "1", "--threads", "1", "--seconds", "0", "--rounds", "1"]

@@ -66,6 +66,7 @@ def test_the_compiled_code(tmp_path: Path) -> None:
     assert all(int(row[at["spilled bytes"]]) <= 16 for row in loops if row[at["spilled bytes"]])
 
 
+@pytest.mark.slow
 def test_compiles_for_every_kind_of_gpu(tmp_path: Path) -> None:
     table = run("benchmarks/triton_code.py", "--targets", TRITON_CACHE_DIR=str(tmp_path))
     compiled = {row[0]: row[1:] for row in rows(table)}

@@ -141,6 +141,7 @@ def layer_inputs(device, batch: int, length: int) -> list:
     return [q, k, v, torch.rand(2, device=device).requires_grad_(), torch.rand(batch, length, device=device) < 0.7]
 
 
+@pytest.mark.slow
 def test_compiles_as_one_graph_with_dynamic_shapes(device):
     torch._dynamo.reset()
     backend = "inductor" if device.type == "cuda" else "aot_eager"
