@@ -8,6 +8,7 @@ error of the contexts and of the projected outputs on texts that were held out, 
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -150,27 +151,41 @@ def align(student: InhibiDistilBertModel, target: str, teacher: Teacher, batches
     return (time.process_time() - started) / 60
 
 
+class Trial:
+    """What is the same for all that are compared: teacher, texts, batches to train on and to be judged by."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.tokenizer, self.teacher = common.minilm(given.threads)
+        self.steps = given.steps
+        sources = [given.data / name for name in ("wikitext-2", "imdb")]
+        self.texts, held_out = split_held_out(load_texts(sources, max_texts=6000, seed=0))
+        windows = token_windows(self.texts, self.tokenizer, LENGTHS, max_tokens=self.steps * 2048)
+        unseen = token_windows(held_out, self.tokenizer, LENGTHS, max_tokens=16_384)
+        self.training, self.judged = self._batches(windows, self.steps), self._batches(unseen, 8)
+        self.pairs = load_task("stsb", given.data).evaluation["validation"][:]
+
+    def _batches(self, windows: Any, steps: int) -> StepBatches:
+        return StepBatches(windows, self.tokenizer, steps=steps, tokens_per_step=2048, lengths=LENGTHS)
+
+    def row(self, name: str, target: str = "context") -> list[str]:
+        """Calibrate a student, align it, measure."""
+        student = calibrated_student(self.teacher, self.tokenizer, self.texts)
+        minutes = align(student, target, self.teacher, self.training, self.steps)
+        errors = held_out_errors(student.eval(), self.teacher, self.judged)
+        sts = sts_spearman(student, self.tokenizer, self.pairs, max_length=128)
+        return [name, *(f"{error:.3f}" for error in errors), f"{sts:.4f}", f"{minutes:.1f}"]
+
+    def table(self, what: str, rows: list[list[str]]) -> str:
+        header = [what, "contexts' error", "outputs' error", "STS-B", "processor min"]
+        return markdown_table(Table(f"After {self.steps} steps", header, rows))
+
+
 def main() -> None:
     parser = common.parser(__doc__, steps=200)
     parser.add_argument("targets", nargs="+", choices=list(TARGETS))
     given = parser.parse_args()
-    tokenizer, teacher = common.minilm(given.threads)
-    sources = [given.data / name for name in ("wikitext-2", "imdb")]
-    texts, held_out = split_held_out(load_texts(sources, max_texts=6000, seed=0))
-    windows = token_windows(texts, tokenizer, LENGTHS, max_tokens=given.steps * 2048)
-    batches = StepBatches(windows, tokenizer, steps=given.steps, tokens_per_step=2048, lengths=LENGTHS)
-    unseen = token_windows(held_out, tokenizer, LENGTHS, max_tokens=16_384)
-    judged = StepBatches(unseen, tokenizer, steps=8, tokens_per_step=2048, lengths=LENGTHS)
-    pairs = load_task("stsb", given.data).evaluation["validation"][:]
-    rows = []
-    for target in given.targets:
-        student = calibrated_student(teacher, tokenizer, texts)
-        minutes = align(student, target, teacher, batches, given.steps)
-        errors = held_out_errors(student.eval(), teacher, judged)
-        sts = sts_spearman(student, tokenizer, pairs, max_length=128)
-        rows.append([target, *(f"{error:.3f}" for error in errors), f"{sts:.4f}", f"{minutes:.1f}"])
-    header = ["target", "contexts' error", "outputs' error", "STS-B", "processor min"]
-    print(markdown_table(Table(f"After {given.steps} steps", header, rows)))
+    trial = Trial(given)
+    print(trial.table("target", [trial.row(target, target) for target in given.targets]))
 
 
 if __name__ == "__main__":

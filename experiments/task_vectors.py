@@ -5,7 +5,8 @@ python experiments/task_vectors.py STUDENT --base runs/control --tuned FOLDER --
 FOLDER holds `--base` fine-tuned on the task (`inhibit finetune`). Rows: the teacher; the student with its whole task
 vector; without that of queries and keys; without that of all attention; with the head alone. Then how far alignment
 and fine-tuning have moved the weights of each kind, over their length in `--base`; and how far fine-tuning moves the
-teacher's last hidden states on the task's texts, and what the student makes of it (squared error over the variance).
+teacher's last hidden states on the task's texts, and what the student makes of it (squared error over the variance; of
+the change that the same weights make in the student, over the teacher's change).
 """
 
 from __future__ import annotations
@@ -67,8 +68,10 @@ def followed(models: dict[str, PreTrainedModel], given: argparse.Namespace) -> l
     for ours, theirs in (("tuned", "base"), ("student", "base"), ("student with the vector", "tuned")):
         every = common.relative_error(hidden[ours][valid], hidden[theirs][valid])
         first = common.relative_error(hidden[ours][:, 0], hidden[theirs][:, 0])
-        rows.append([f"{ours} from {theirs}", f"{every:.2f}", f"{first:.2f}"])
-    return rows
+        rows.append([f"{ours} from {theirs}", f"{every:.3f}", f"{first:.3f}"])
+    wanted, got = hidden["tuned"] - hidden["base"], hidden["student with the vector"] - hidden["student"]
+    missed = [(got - wanted)[part].square().sum() / wanted[part].square().sum() for part in (valid, (slice(None), 0))]
+    return [*rows, ["change of the student from that of the teacher", *(f"{share:.3f}" for share in missed)]]
 
 
 def main() -> None:
