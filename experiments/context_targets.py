@@ -1,6 +1,7 @@
 """What the alignment of contexts should aim at: the context, the projected output, or the attention pattern as well.
 
 python experiments/context_targets.py context output pattern --steps 200
+python experiments/context_targets.py context --steps 200 --student inhibitor_value_center=mean
 
 Every target starts from the same calibrated student of `minilm` and sees the same batches. Measured alike: the relative
 error of the contexts and of the projected outputs on texts that were held out, STS-B zero-shot, processor minutes.
@@ -118,8 +119,11 @@ def held_out_errors(student: Any, teacher: Teacher, batches: StepBatches) -> tup
     return contexts_error, outputs_error
 
 
-def calibrated_student(teacher: Teacher, tokenizer: Any, texts: list[str]) -> InhibiDistilBertModel:
-    student = InhibiDistilBertModel.from_teacher(teacher.model, segments="fold")
+def calibrated_student(
+    teacher: Teacher, tokenizer: Any, texts: list[str], fields: dict[str, Any]
+) -> InhibiDistilBertModel:
+    """fields: of InhibiDistilBertConfig."""
+    student = InhibiDistilBertModel.from_teacher(teacher.model, segments="fold", **fields)
     lengths = (16, *LENGTHS, 256)
     batches = [pad_windows(exact_windows(texts, tokenizer, n, 1024 // n), tokenizer) for n in lengths]
     calibrate(student, teacher, plan_layers("all", student.config.n_layers), batches)
@@ -152,11 +156,14 @@ def align(student: InhibiDistilBertModel, target: str, teacher: Teacher, batches
 
 
 class Trial:
-    """What is the same for all that are compared: teacher, texts, batches to train on and to be judged by."""
+    """What is the same for all that are compared: teacher, texts, batches to train on and to be judged by.
+
+    given: of the command line, with `student`, fields of InhibiDistilBertConfig as "name=value".
+    """
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.tokenizer, self.teacher = common.minilm(given.threads)
-        self.steps = given.steps
+        self.steps, self.fields = given.steps, dict(field.split("=", 1) for field in given.student)
         sources = [given.data / name for name in ("wikitext-2", "imdb")]
         self.texts, held_out = split_held_out(load_texts(sources, max_texts=6000, seed=0))
         windows = token_windows(self.texts, self.tokenizer, LENGTHS, max_tokens=self.steps * 2048)
@@ -167,25 +174,24 @@ class Trial:
     def _batches(self, windows: Any, steps: int) -> StepBatches:
         return StepBatches(windows, self.tokenizer, steps=steps, tokens_per_step=2048, lengths=LENGTHS)
 
-    def row(self, name: str, target: str = "context") -> list[str]:
+    def row(self, target: str) -> list[str]:
         """Calibrate a student, align it, measure."""
-        student = calibrated_student(self.teacher, self.tokenizer, self.texts)
+        student = calibrated_student(self.teacher, self.tokenizer, self.texts, self.fields)
         minutes = align(student, target, self.teacher, self.training, self.steps)
         errors = held_out_errors(student.eval(), self.teacher, self.judged)
         sts = sts_spearman(student, self.tokenizer, self.pairs, max_length=128)
-        return [name, *(f"{error:.3f}" for error in errors), f"{sts:.4f}", f"{minutes:.1f}"]
-
-    def table(self, what: str, rows: list[list[str]]) -> str:
-        header = [what, "contexts' error", "outputs' error", "STS-B", "processor min"]
-        return markdown_table(Table(f"After {self.steps} steps", header, rows))
+        return [target, *(f"{error:.3f}" for error in errors), f"{sts:.4f}", f"{minutes:.1f}"]
 
 
 def main() -> None:
     parser = common.parser(__doc__, steps=200)
     parser.add_argument("targets", nargs="+", choices=list(TARGETS))
+    parser.add_argument("--student", nargs="+", default=[], metavar="FIELD=VALUE")
     given = parser.parse_args()
     trial = Trial(given)
-    print(trial.table("target", [trial.row(target, target) for target in given.targets]))
+    header = ["target", "contexts' error", "outputs' error", "STS-B", "processor min"]
+    rows = [trial.row(target) for target in given.targets]
+    print(markdown_table(Table(f"After {given.steps} steps", header, rows)))
 
 
 if __name__ == "__main__":

@@ -184,7 +184,9 @@ def test_layers_are_matched_by_the_plan():
     assert scalars_of(alone, 0, 2) == scalars_of(both, 1, 2)
 
 
-@pytest.mark.parametrize("settings", [{"inhibitor_signed": False}, {"inhibitor_center": "none"}])
+@pytest.mark.parametrize(
+    "settings", [{"inhibitor_signed": False}, {"inhibitor_center": "none"}, {"inhibitor_value_center": "mean"}]
+)
 def test_the_student_s_own_variant_is_calibrated(settings):
     from inhibitor_transformers.distill.objectives import ContextObjective
 

@@ -23,6 +23,7 @@ FIELDS: dict[str, Any] = {
     "inhibitor_length_reference": 100,
     "inhibitor_signed": False,
     "inhibitor_center": "none",
+    "inhibitor_value_center": "mean",
     "type_vocab_size": 2,
     "layer_norm_eps": 1e-5,
 }
@@ -72,7 +73,13 @@ def test_a_value_out_of_range_is_refused(field: str, value: Any, message: str) -
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("inhibitor_signed", "yes"), ("inhibitor_gamma", "1"), ("inhibitor_center", "max"), ("type_vocab_size", 2.0)],
+    [
+        ("inhibitor_signed", "yes"),
+        ("inhibitor_gamma", "1"),
+        ("inhibitor_center", "max"),
+        ("inhibitor_value_center", "median"),
+        ("type_vocab_size", 2.0),
+    ],
 )
 def test_a_value_of_the_wrong_type_is_refused(field: str, value: Any) -> None:
     with pytest.raises(StrictDataclassFieldValidationError, match=f"'{field}'"):

@@ -167,7 +167,13 @@ def test_config_fields_change_what_is_computed() -> None:
     inputs = texts()
     model = tiny_student()
     plain = outputs_of(model, **inputs)["last_hidden_state"]
-    for fields in ({"inhibitor_signed": False}, {"inhibitor_center": "none"}, {"inhibitor_length_reference": 10}):
+    changes: list[dict[str, Any]] = [
+        {"inhibitor_signed": False},
+        {"inhibitor_center": "none"},
+        {"inhibitor_value_center": "mean"},
+        {"inhibitor_length_reference": 10},
+    ]
+    for fields in changes:
         other = student_class("Model")(tiny_config(**fields)).eval()
         other.load_state_dict(model.state_dict())
         assert not torch.allclose(outputs_of(other, **inputs)["last_hidden_state"], plain, atol=1e-3), fields

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..attention import inhibition_scores, inhibitor_attention
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from ..models.inhibidistilbert.modeling_inhibidistilbert import InhibiDistilBertSelfAttention
+from ..models.value_center import centre_values
 from .teacher import Teacher
 
 # γ in units of mean|v| / mean|S − mean S| (S: score at γ = 1) and δ in units of mean|v|.
@@ -45,12 +46,16 @@ class Calibration:
 
 @dataclass
 class _Layer:
-    """q, k, v and the teacher's context of one layer for one text length: (B, H, N, D) each."""
+    """q, k, v and the teacher's context of one layer for one text length: (B, H, N, D) each.
+
+    Where values are centred, so is the target, about the same mean. energy: (H,), Σ of the squared whole context.
+    """
 
     query: Tensor
     key: Tensor
     value: Tensor
     target: Tensor
+    energy: Tensor
 
     @property
     def length(self) -> int:
@@ -96,7 +101,12 @@ def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: 
 
     projections = (attention.q_lin, attention.k_lin, attention.v_lin)
     q, k, v = (heads(linear(hidden)) for linear in projections)
-    return _Layer(q, k, v, heads(context).float())
+    target = heads(context).float()
+    energy = _inner(target, target)
+    if attention.config.inhibitor_value_center == "mean":
+        v, mean = centre_values(v)
+        target = target - mean.float()
+    return _Layer(q, k, v, target, energy)
 
 
 def _calibrate_layer(
@@ -129,7 +139,8 @@ def _least_squares(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Best η and ρ per head for given γ and δ, and the relative error they leave; each (H,)."""
     config, n0 = attention.config, attention.inhibitor.length_reference
-    uu, ut = [], []  # per length: <U, U>/<T, T> and <U, T>/<T, T>, with U the context at η = 1, ρ = 0
+    # per length: <U, U>, <U, T> and <T, T> over the energy, with U the context at η = 1, ρ = 0 and T its target
+    uu, ut, tt = [], [], []
     for layer in layers:
         u = inhibitor_attention(
             layer.query,
@@ -140,16 +151,17 @@ def _least_squares(
             signed=config.inhibitor_signed,
             center=config.inhibitor_center,
         ).float()
-        energy = _inner(layer.target, layer.target)
-        uu.append(_inner(u, u) / energy)
-        ut.append(_inner(u, layer.target) / energy)
+        uu.append(_inner(u, u) / layer.energy)
+        ut.append(_inner(u, layer.target) / layer.energy)
+        tt.append(_inner(layer.target, layer.target) / layer.energy)
+    nothing = _mean(tt)  # the error without any context
     best = torch.full_like(gamma, math.inf)
     eta, exponent = torch.zeros_like(gamma), torch.zeros_like(gamma)
     for rho in exponents:
         factors = [(n0 / layer.length) ** rho for layer in layers]
         a = _mean([f * x for f, x in zip(factors, ut, strict=True)])
         b = _mean([f * f * x for f, x in zip(factors, uu, strict=True)])
-        error = torch.where(b > 0, 1 - a.square() / b, torch.ones_like(b))
+        error = torch.where(b > 0, nothing - a.square() / b, nothing)
         better = error < best
         best = torch.where(better, error, best)
         eta = torch.where(better, torch.where(b > 0, a / b, torch.ones_like(b)), eta)
@@ -171,7 +183,7 @@ def _current_error(attention: InhibiDistilBertSelfAttention, layers: list[_Layer
             center=config.inhibitor_center,
         ).float()
         difference = context - layer.target
-        errors.append(_inner(difference, difference) / _inner(layer.target, layer.target))
+        errors.append(_inner(difference, difference) / layer.energy)
     return _mean(errors)
 
 

@@ -11,6 +11,7 @@ from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
 from ..attention import InhibitorScalars, inhibition_scores, inhibitor_attention
 from ..attention.integer import IntegerInhibitor, integer_attention, integer_scores
+from .value_center import CentredValues, centre_values
 
 ATTENTION_NAME = "inhibitor"
 
@@ -31,14 +32,15 @@ def inhibitor_attention_forward(
         module: the attention module (nn.Module); carries its config and `inhibitor`: InhibitorScalars, or when it is
             quantised IntegerInhibitor.
         query, key, value: (B, H, N, D), heads of key and value unrepeated.
-        attention_mask: None, (B, Nk) bool or (B, 1 or H, Nq, Nk) bool; True = valid.
+        attention_mask: None, (B, Nk) bool or (B, 1 or H, Nq, Nk) bool; True = valid. Values about their mean take no
+            mask per query.
         scaling: ignored; the operation divides by √D itself and γ scales it.
         dropout: probability of dropping a key.
 
     Returns:
         (B, N, H, D), and the scores Z (B, H, Nq, Nk) if `output_attentions` was asked for.
     """
-    inhibitor = getattr(module, "inhibitor", None)
+    inhibitor, config = getattr(module, "inhibitor", None), module.config
     if not isinstance(inhibitor, InhibitorScalars | IntegerInhibitor):
         raise ValueError(
             f"{type(module).__name__} has no inhibitor scalars: attn_implementation={ATTENTION_NAME!r} is for "
@@ -47,7 +49,11 @@ def inhibitor_attention_forward(
     masks: dict[str, Any] = {}
     if attention_mask is not None:
         masks["key_padding_mask" if attention_mask.dim() == 2 else "attn_mask"] = attention_mask
-    center, signed = module.config.inhibitor_center, module.config.inhibitor_signed
+    center, signed = config.inhibitor_center, config.inhibitor_signed
+    centred: CentredValues | None = None
+    if config.inhibitor_value_center == "mean":
+        centred = centre_values(value, attention_mask)
+        value = centred.values
     wants_scores, z = kwargs.get("output_attentions"), None
     if isinstance(inhibitor, IntegerInhibitor):
         if dropout:
@@ -62,6 +68,8 @@ def inhibitor_attention_forward(
         )
         if wants_scores:
             z = inhibition_scores(query, key, gamma=inhibitor.gamma, delta=inhibitor.delta, **masks, center=center)
+    if centred is not None:
+        context = centred.restore(context)
     return context.transpose(1, 2), z
 
 

@@ -47,6 +47,16 @@ def test_near_the_float_model(student, settings, tolerance):
     assert relative_error(student, made) < tolerance
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_values_are_quantised_about_their_mean(bits):
+    model = InhibiDistilBertModel.from_teacher(bert(), inhibitor_value_center="mean").eval()
+    with torch.no_grad():
+        for block in model.transformer.layer:
+            block.attention.v_lin.bias += 100.0  # levels over the whole range would be too coarse
+    made = quantize(model, TEXTS[:20], bert_tokenizer(), max_length=60, bits=bits, linears=False)
+    assert relative_error(model, made) < {8: 0.05, 16: 5e-3}[bits]
+
+
 def test_the_float_model_stays_as_it_was(student):
     before = {name: t.clone() for name, t in student.state_dict().items()}
     made = quantize(student, TEXTS[:20], bert_tokenizer(), embeddings=True)

@@ -24,6 +24,8 @@ class InhibiDistilBertConfig(DistilBertConfig):
         softshrink(v, z) if true, max(v − z, 0) otherwise.
     inhibitor_center (`str`, defaults to `"mean"`):
         What is subtracted from a row of scores: its `"mean"` over the valid keys, or `"none"`.
+    inhibitor_value_center (`str`, defaults to `"none"`):
+        `"mean"` subtracts the mean over the valid keys from the values before they are shrunk and adds it to the sum.
     type_vocab_size (`int`, defaults to 0):
         Number of segments (`token_type_ids`) with an embedding of their own; 0 ignores `token_type_ids`, as
         DistilBERT does.
@@ -43,6 +45,7 @@ class InhibiDistilBertConfig(DistilBertConfig):
     inhibitor_length_reference: float | int = 64
     inhibitor_signed: bool = True
     inhibitor_center: Center = "mean"
+    inhibitor_value_center: Center = "none"
     type_vocab_size: int = 0
     layer_norm_eps: float = 1e-12
 
