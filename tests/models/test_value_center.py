@@ -63,12 +63,13 @@ def test_a_text_without_keys_is_zero() -> None:
     assert torch.equal(found[1], torch.zeros_like(found[1]))
 
 
-def test_gradients_reach_values_through_the_mean() -> None:
+@pytest.mark.parametrize("mask", [None, PADDING])
+def test_gradients_reach_values_through_the_mean(mask: Tensor | None) -> None:
     _, _, v = (x.double() for x in qkv())
     v.requires_grad_()
 
     def restored(values: Tensor) -> Tensor:
-        centred = centre_values(values)
+        centred = centre_values(values, mask)
         return centred.restore(centred.values.square())
 
     assert torch.autograd.gradcheck(restored, v)

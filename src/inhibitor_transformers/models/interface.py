@@ -40,7 +40,7 @@ def inhibitor_attention_forward(
     Returns:
         (B, N, H, D), and the scores Z (B, H, Nq, Nk) if `output_attentions` was asked for.
     """
-    inhibitor, config = getattr(module, "inhibitor", None), module.config
+    inhibitor = getattr(module, "inhibitor", None)
     if not isinstance(inhibitor, InhibitorScalars | IntegerInhibitor):
         raise ValueError(
             f"{type(module).__name__} has no inhibitor scalars: attn_implementation={ATTENTION_NAME!r} is for "
@@ -49,6 +49,7 @@ def inhibitor_attention_forward(
     masks: dict[str, Any] = {}
     if attention_mask is not None:
         masks["key_padding_mask" if attention_mask.dim() == 2 else "attn_mask"] = attention_mask
+    config = module.config
     center, signed = config.inhibitor_center, config.inhibitor_signed
     centred: CentredValues | None = None
     if config.inhibitor_value_center == "mean":

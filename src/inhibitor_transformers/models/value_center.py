@@ -43,5 +43,6 @@ def centre_values(values: Tensor, valid: Tensor | None = None) -> CentredValues:
         present = valid[:, None, :, None]
         values = values.masked_fill(~present, 0.0)  # NaN in padding must not reach the mean
         count = present.sum(-2, keepdim=True).clamp(min=1)
-        mean = (values.sum(-2, keepdim=True, dtype=torch.float32) / count).to(values.dtype)
+        total = values.sum(-2, keepdim=True, dtype=torch.promote_types(values.dtype, torch.float32))
+        mean = (total / count).to(values.dtype)
     return CentredValues(values - mean, mean)
