@@ -9,7 +9,6 @@ error of the contexts and of the projected outputs on texts that were held out, 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -155,42 +154,28 @@ def align(student: InhibiDistilBertModel, target: str, teacher: Teacher, batches
     return (time.process_time() - started) / 60
 
 
-class Trial:
-    """What is the same for all that are compared: teacher, texts, batches to train on and to be judged by.
-
-    given: of the command line, with `student`, fields of InhibiDistilBertConfig as "name=value".
-    """
-
-    def __init__(self, given: argparse.Namespace) -> None:
-        self.tokenizer, self.teacher = common.minilm(given.threads)
-        self.steps, self.fields = given.steps, dict(field.split("=", 1) for field in given.student)
-        sources = [given.data / name for name in ("wikitext-2", "imdb")]
-        self.texts, held_out = split_held_out(load_texts(sources, max_texts=6000, seed=0))
-        windows = token_windows(self.texts, self.tokenizer, LENGTHS, max_tokens=self.steps * 2048)
-        unseen = token_windows(held_out, self.tokenizer, LENGTHS, max_tokens=16_384)
-        self.training, self.judged = self._batches(windows, self.steps), self._batches(unseen, 8)
-        self.pairs = load_task("stsb", given.data).evaluation["validation"][:]
-
-    def _batches(self, windows: Any, steps: int) -> StepBatches:
-        return StepBatches(windows, self.tokenizer, steps=steps, tokens_per_step=2048, lengths=LENGTHS)
-
-    def row(self, target: str) -> list[str]:
-        """Calibrate a student, align it, measure."""
-        student = calibrated_student(self.teacher, self.tokenizer, self.texts, self.fields)
-        minutes = align(student, target, self.teacher, self.training, self.steps)
-        errors = held_out_errors(student.eval(), self.teacher, self.judged)
-        sts = sts_spearman(student, self.tokenizer, self.pairs, max_length=128)
-        return [target, *(f"{error:.3f}" for error in errors), f"{sts:.4f}", f"{minutes:.1f}"]
-
-
 def main() -> None:
     parser = common.parser(__doc__, steps=200)
     parser.add_argument("targets", nargs="+", choices=list(TARGETS))
-    parser.add_argument("--student", nargs="+", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--student", nargs="+", default=[], metavar="FIELD=VALUE", help="of InhibiDistilBertConfig")
     given = parser.parse_args()
-    trial = Trial(given)
+    fields = dict(field.split("=", 1) for field in given.student)
+    tokenizer, teacher = common.minilm(given.threads)
+    sources = [given.data / name for name in ("wikitext-2", "imdb")]
+    texts, held_out = split_held_out(load_texts(sources, max_texts=6000, seed=0))
+    windows = token_windows(texts, tokenizer, LENGTHS, max_tokens=given.steps * 2048)
+    batches = StepBatches(windows, tokenizer, steps=given.steps, tokens_per_step=2048, lengths=LENGTHS)
+    unseen = token_windows(held_out, tokenizer, LENGTHS, max_tokens=16_384)
+    judged = StepBatches(unseen, tokenizer, steps=8, tokens_per_step=2048, lengths=LENGTHS)
+    pairs = load_task("stsb", given.data).evaluation["validation"][:]
+    rows = []
+    for target in given.targets:
+        student = calibrated_student(teacher, tokenizer, texts, fields)
+        minutes = align(student, target, teacher, batches, given.steps)
+        errors = held_out_errors(student.eval(), teacher, judged)
+        sts = sts_spearman(student, tokenizer, pairs, max_length=128)
+        rows.append([target, *(f"{error:.3f}" for error in errors), f"{sts:.4f}", f"{minutes:.1f}"])
     header = ["target", "contexts' error", "outputs' error", "STS-B", "processor min"]
-    rows = [trial.row(target) for target in given.targets]
     print(markdown_table(Table(f"After {given.steps} steps", header, rows)))
 
 

@@ -54,8 +54,9 @@ def noise(
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("models", nargs="+", help="folders")
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.1])
-    parser.add_argument("--everywhere", action="store_true")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--rates", type=float, nargs="+", default=[0.1])
+    which.add_argument("--everywhere", action="store_true")
     given = parser.parse_args()
     rates: list[float | None] = [None] if given.everywhere else given.rates
     quiet(given.threads)
