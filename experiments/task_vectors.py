@@ -70,8 +70,13 @@ def followed(models: dict[str, PreTrainedModel], given: argparse.Namespace) -> l
         first = common.relative_error(hidden[ours][:, 0], hidden[theirs][:, 0])
         rows.append([f"{ours} from {theirs}", f"{every:.3f}", f"{first:.3f}"])
     wanted, got = hidden["tuned"] - hidden["base"], hidden["student with the vector"] - hidden["student"]
-    missed = [(got - wanted)[part].square().sum() / wanted[part].square().sum() for part in (valid, (slice(None), 0))]
+    missed = (missed_change(wanted[valid], got[valid]), missed_change(wanted[:, 0], got[:, 0]))
     return [*rows, ["change of the student from that of the teacher", *(f"{share:.3f}" for share in missed)]]
+
+
+def missed_change(wanted: Tensor, got: Tensor) -> float:
+    """Σ|got − wanted|² over Σ|wanted|², both (M, D): 0 where a change is followed, 1 where nothing changes."""
+    return float((got - wanted).square().sum() / wanted.square().sum())
 
 
 def main() -> None:

@@ -168,6 +168,9 @@ def test_noise_of_dropout(script: Script, inhibitor: bool) -> None:
     small, large = (experiment.noise(model, inputs, rate, draws=200) for rate in (0.05, 0.3))
     assert experiment.noise(model, inputs, 0.0, draws=1) == (0, 0)
     assert all(0 < a < b for a, b in zip(small, large, strict=True))
+    everywhere = experiment.noise(model, inputs, None, draws=200)
+    attention = experiment.noise(model, inputs, 0.1, draws=200)  # the rate that its attention has in training
+    assert all(a > b for a, b in zip(everywhere, attention, strict=True))
 
 
 @pytest.mark.parametrize("inhibitor", [False, True])
@@ -246,6 +249,12 @@ def test_the_splits_with_more_to_be_judged_by_share_no_example(
     assert not set(trained) & set(judged)
     with pytest.raises(FileExistsError):
         larger.cut("cola", tmp_path / "data", tmp_path / "out")
+
+
+def test_a_change_that_is_missed(script: Script) -> None:
+    missed, wanted = script("task_vectors").missed_change, torch.randn(5, 3)
+    found = [missed(wanted, share * wanted) for share in (1.0, 0.0, 0.5, -1.0)]
+    assert found == pytest.approx([0, 1, 0.25, 4])
 
 
 def test_parts_of_a_task_vector(script: Script, tmp_path: Path) -> None:

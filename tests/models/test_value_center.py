@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inhibitor_transformers import InhibitorScalars, inhibitor_attention
 from inhibitor_transformers.models.interface import inhibitor_attention_forward
-from inhibitor_transformers.models.value_center import centre_values
+from inhibitor_transformers.models.value_center import center_values
 from tests.models.tiny import tiny_config
 
 B, N, H, D = 2, 5, 4, 3
@@ -69,8 +69,8 @@ def test_gradients_reach_values_through_the_mean(mask: Tensor | None) -> None:
     v.requires_grad_()
 
     def restored(values: Tensor) -> Tensor:
-        centred = centre_values(values, mask)
-        return centred.restore(centred.values.square())
+        shrunk = center_values(values, mask, "mean")
+        return shrunk.restore(shrunk.values.square())
 
     assert torch.autograd.gradcheck(restored, v)
 

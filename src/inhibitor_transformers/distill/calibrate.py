@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from ..attention import inhibition_scores, inhibitor_attention
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from ..models.inhibidistilbert.modeling_inhibidistilbert import InhibiDistilBertSelfAttention
-from ..models.value_center import centre_values
+from ..models.value_center import center_values
 from .teacher import Teacher
 
 # γ in units of mean|v| / mean|S − mean S| (S: score at γ = 1) and δ in units of mean|v|.
@@ -48,7 +49,7 @@ class Calibration:
 class _Layer:
     """q, k, v and the teacher's context of one layer for one text length: (B, H, N, D) each.
 
-    Where values are centred, so is the target, about the same mean. energy: (H,), Σ of the squared whole context.
+    Where values are centred, so is the target, about the same mean. energy: (H,), the whole context squared, summed.
     """
 
     query: Tensor
@@ -56,6 +57,11 @@ class _Layer:
     value: Tensor
     target: Tensor
     energy: Tensor
+
+    @cached_property
+    def error_of_zero(self) -> Tensor:
+        """Relative error of contexts that are zero, per head (H,): 1 where values are not centred."""
+        return _inner(self.target, self.target) / self.energy
 
     @property
     def length(self) -> int:
@@ -103,10 +109,10 @@ def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: 
     q, k, v = (heads(linear(hidden)) for linear in projections)
     target = heads(context).float()
     energy = _inner(target, target)
-    if attention.config.inhibitor_value_center == "mean":
-        v, mean = centre_values(v)
+    values, mean = center_values(v, None, attention.config.inhibitor_value_center)
+    if mean is not None:
         target = target - mean.float()
-    return _Layer(q, k, v, target, energy)
+    return _Layer(q, k, values, target, energy)
 
 
 def _calibrate_layer(
@@ -139,8 +145,7 @@ def _least_squares(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Best η and ρ per head for given γ and δ, and the relative error they leave; each (H,)."""
     config, n0 = attention.config, attention.inhibitor.length_reference
-    # per length: <U, U>, <U, T> and <T, T> over the energy, with U the context at η = 1, ρ = 0 and T its target
-    uu, ut, tt = [], [], []
+    uu, ut = [], []  # per length: <U, U> and <U, T> over the energy, with U the context at η = 1, ρ = 0, T its target
     for layer in layers:
         u = inhibitor_attention(
             layer.query,
@@ -153,8 +158,7 @@ def _least_squares(
         ).float()
         uu.append(_inner(u, u) / layer.energy)
         ut.append(_inner(u, layer.target) / layer.energy)
-        tt.append(_inner(layer.target, layer.target) / layer.energy)
-    nothing = _mean(tt)  # the error without any context
+    nothing = _mean([layer.error_of_zero for layer in layers])
     best = torch.full_like(gamma, math.inf)
     eta, exponent = torch.zeros_like(gamma), torch.zeros_like(gamma)
     for rho in exponents:

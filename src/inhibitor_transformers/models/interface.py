@@ -11,7 +11,7 @@ from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
 from ..attention import InhibitorScalars, inhibition_scores, inhibitor_attention
 from ..attention.integer import IntegerInhibitor, integer_attention, integer_scores
-from .value_center import CentredValues, centre_values
+from .value_center import center_values
 
 ATTENTION_NAME = "inhibitor"
 
@@ -32,8 +32,8 @@ def inhibitor_attention_forward(
         module: the attention module (nn.Module); carries its config and `inhibitor`: InhibitorScalars, or when it is
             quantised IntegerInhibitor.
         query, key, value: (B, H, N, D), heads of key and value unrepeated.
-        attention_mask: None, (B, Nk) bool or (B, 1 or H, Nq, Nk) bool; True = valid. Values about their mean take no
-            mask per query.
+        attention_mask: None, (B, Nk) bool or (B, 1 or H, Nq, Nk) bool; True = valid; the latter not with
+            `inhibitor_value_center="mean"`.
         scaling: ignored; the operation divides by √D itself and γ scales it.
         dropout: probability of dropping a key.
 
@@ -51,27 +51,22 @@ def inhibitor_attention_forward(
         masks["key_padding_mask" if attention_mask.dim() == 2 else "attn_mask"] = attention_mask
     config = module.config
     center, signed = config.inhibitor_center, config.inhibitor_signed
-    centred: CentredValues | None = None
-    if config.inhibitor_value_center == "mean":
-        centred = centre_values(value, attention_mask)
-        value = centred.values
+    shrunk = center_values(value, attention_mask, config.inhibitor_value_center)
     wants_scores, z = kwargs.get("output_attentions"), None
     if isinstance(inhibitor, IntegerInhibitor):
         if dropout:
             raise ValueError("a quantised model cannot be trained: call model.eval()")
-        context = integer_attention(query, key, value, inhibitor.heads, **masks, signed=signed, center=center)
+        context = integer_attention(query, key, shrunk.values, inhibitor.heads, **masks, signed=signed, center=center)
         if wants_scores:
             z = integer_scores(query, key, inhibitor.heads, **masks, center=center)
     else:
         scalars = inhibitor.as_arguments()
         context = inhibitor_attention(
-            query, key, value, **scalars, **masks, signed=signed, center=center, dropout_p=dropout
+            query, key, shrunk.values, **scalars, **masks, signed=signed, center=center, dropout_p=dropout
         )
         if wants_scores:
             z = inhibition_scores(query, key, gamma=inhibitor.gamma, delta=inhibitor.delta, **masks, center=center)
-    if centred is not None:
-        context = centred.restore(context)
-    return context.transpose(1, 2), z
+    return shrunk.restore(context).transpose(1, 2), z
 
 
 def inhibitor_mask(

@@ -1,10 +1,9 @@
 """Values less their mean over the keys: an option beyond the paper.
 
-    H_i = v̄ + η (n₀/n)^ρ · Σ_j shrink(v_j − v̄, Z_ij),   v̄ = mean of v_j over the valid keys
+    H_i = v̄ + η (n₀/n)^ρ · Σ_j shrink(v_j − v̄, Z_ij),   v̄ = mean of v_j over the n valid keys
 
-The rows of a softmax sum to one, so what is common to all values passes whole. Shrinkage about zero passes η times the
-number of keys that are open of it, about half in trained students; shrinkage about the mean passes it whole again
-(docs/distillation.md).
+The rows of a softmax sum to one, so what is common to all values passes whole. Shrinkage about zero passes
+η (n₀/n)^ρ times the number of keys that are open of it; shrinkage about the mean passes it whole again.
 """
 
 from __future__ import annotations
@@ -14,35 +13,42 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..attention.call import Center
 
-class CentredValues(NamedTuple):
-    """values: (B, H, N, D) less their mean, which is (B, H, 1, D)."""
+
+class CenteredValues(NamedTuple):
+    """values: (B, H, N, D) less `mean`, (B, H, 1, D) of the same dtype; None where nothing is subtracted."""
 
     values: Tensor
-    mean: Tensor
+    mean: Tensor | None
 
     def restore(self, context: Tensor) -> Tensor:
-        """The mean added to contexts (B, H·groups, Nq, D)."""
+        """The mean added again to contexts (B, H·groups, Nq, D)."""
+        if self.mean is None:
+            return context
         groups = context.shape[1] // self.mean.shape[1]
         return context + (self.mean if groups == 1 else self.mean.repeat_interleave(groups, 1))
 
 
-def centre_values(values: Tensor, valid: Tensor | None = None) -> CentredValues:
-    """values: (B, H, N, D); valid: (B, N) bool, or None when all keys are. A text without valid keys has mean 0.
+def center_values(values: Tensor, valid: Tensor | None, center: Center) -> CenteredValues:
+    """What is shrunk under `center`, a config's `inhibitor_value_center`, and what is to be added again.
 
-    Raises ValueError for a mask per query, under which every query has a mean of its own.
+    values: (B, H, N, D), any floating dtype; valid: (B, N) bool, or None when all keys are. A text without valid keys
+    has mean 0. Raises ValueError for a mask per query, under which every query has a mean of its own.
     """
+    if center == "none":
+        return CenteredValues(values, None)
     if valid is None:
         mean = values.mean(-2, keepdim=True)
-    elif valid.dim() != 2:
+        return CenteredValues(values - mean, mean)
+    if valid.dim() != 2:
         raise ValueError(
             "inhibitor_value_center='mean' takes a key padding mask (batch, keys): under a mask per query, "
             f"{tuple(valid.shape)}, every query has a mean of its own; use inhibitor_value_center='none'"
         )
-    else:
-        present = valid[:, None, :, None]
-        values = values.masked_fill(~present, 0.0)  # NaN in padding must not reach the mean
-        count = present.sum(-2, keepdim=True).clamp(min=1)
-        total = values.sum(-2, keepdim=True, dtype=torch.promote_types(values.dtype, torch.float32))
-        mean = (total / count).to(values.dtype)
-    return CentredValues(values - mean, mean)
+    present = valid[:, None, :, None]
+    values = values.masked_fill(~present, 0.0)  # NaN in padding must not reach the mean
+    count = present.sum(-2, keepdim=True).clamp(min=1)
+    total = values.sum(-2, keepdim=True, dtype=torch.promote_types(values.dtype, torch.float32))
+    mean = (total / count).to(values.dtype)
+    return CenteredValues(values - mean, mean)

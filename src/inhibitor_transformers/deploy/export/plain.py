@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...attention import InhibitorScalars
 from ...attention.call import Center
 from ...models.inhibidistilbert import InhibiDistilBertPreTrainedModel
-from ...models.value_center import centre_values
+from ...models.value_center import center_values
 
 
 class ShrunkenSums(Protocol):
@@ -82,13 +82,9 @@ class PlainAttention(nn.Module):
         heads = (*hidden_states.shape[:-1], config.n_heads, config.dim // config.n_heads)
         q, k, v = (of(hidden_states).view(heads).transpose(1, 2) for of in (self.q_lin, self.k_lin, self.v_lin))
         options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
-        if config.inhibitor_value_center == "mean":
-            centred = centre_values(v, attention_mask)
-            around = plain_attention(self.sums, q, k, centred.values, attention_mask, self.inhibitor, **options)
-            context = centred.restore(around)
-        else:
-            context = plain_attention(self.sums, q, k, v, attention_mask, self.inhibitor, **options)
-        return self.out_lin(context.transpose(1, 2).reshape(hidden_states.shape)), None
+        shrunk = center_values(v, attention_mask, config.inhibitor_value_center)
+        context = plain_attention(self.sums, q, k, shrunk.values, attention_mask, self.inhibitor, **options)
+        return self.out_lin(shrunk.restore(context).transpose(1, 2).reshape(hidden_states.shape)), None
 
 
 def with_plain_attention(model: InhibiDistilBertPreTrainedModel, sums: ShrunkenSums) -> InhibiDistilBertPreTrainedModel:

@@ -18,7 +18,7 @@ from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Line
 from ...models.quantized.modules import attentions, blocks, join, replace, word_embeddings
 from ...models.quantized.modules import linears as linears_of
 from ...models.quantized.quantizer import mark_quantized
-from ...models.value_center import centre_values
+from ...models.value_center import center_values
 from .attention import HeadInputs
 from .ranges import InputRange
 
@@ -131,9 +131,7 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
             parts[name].append(output.unflatten(-1, (config.n_heads, -1)).transpose(1, 2))
             if len(parts[name]) == 3:  # q, k and v of one batch, in this order
                 q, k, v = parts[name]
-                if config.inhibitor_value_center == "mean":
-                    v = centre_values(v, valid).values
-                seen[name].add(q, k, v, valid)
+                seen[name].add(q, k, center_values(v, valid, config.inhibitor_value_center).values, valid)
                 parts[name].clear()
 
         return add
