@@ -58,7 +58,7 @@ def test_values_are_quantised_about_their_mean(bits):
     assert plain.keys() == shifted.keys()
     for name, levels in plain.items():
         torch.testing.assert_close(shifted[name], levels, rtol=1e-3, atol=0)
-    assert all(relative_error(m, q) < 0.05 for m, q in zip(models, made, strict=True))  # the mean is put back
+    assert all(relative_error(m, q) < 0.05 for m, q in zip(models, made, strict=True))
 
 
 def test_the_float_model_stays_as_it_was(student):
