@@ -16,6 +16,14 @@ from inhibitor_transformers.tasks import load_task
 
 TASKS = ("cola", "sst2", "mrpc", "stsb")
 
+# Weights of a DistilBERT's layers by parts of their names.
+PARTS = {
+    "queries, keys": ("q_lin", "k_lin"),
+    "values, outputs": ("v_lin", "out_lin"),
+    "feed-forward": ("ffn",),
+    "all layers": ("transformer",),
+}
+
 
 def parser(description: str | None, *, steps: int | None = None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description)

@@ -23,12 +23,6 @@ from inhibitor_transformers.measure.report import Table, markdown_table
 from inhibitor_transformers.models.pretrained import load_pretrained, load_tokenizer
 
 TEXTS, BATCHES = 32, 4
-PARTS = {
-    "queries, keys": ("q_lin", "k_lin"),
-    "values, outputs": ("v_lin", "out_lin"),
-    "feed-forward": ("ffn",),
-    "all layers": ("transformer",),
-}
 
 
 def kept(
@@ -51,7 +45,7 @@ def kept(
     gradients = dict(zip(weights, torch.autograd.grad(before, list(weights.values()), allow_unused=True), strict=True))
     found: dict[str, tuple[float, list[float]]] = {}
     with torch.no_grad():
-        for part, names in PARTS.items():
+        for part, names in common.PARTS.items():
             moved = {n: g for n, g in gradients.items() if g is not None and any(name in n for name in names)}
             slope = float(sum(g.abs().sum() for g in moved.values()))
             after = (loss({n: weights[n] - step * g.sign() for n, g in moved.items()}) for step in steps)
@@ -76,9 +70,9 @@ def main() -> None:
         found = [kept(model, batch, given.steps, seed) for seed, batch in enumerate(batches)]
         slope = fmean(f["all layers"][0] for f in found)
         for i, step in enumerate(given.steps):
-            shares = (100 * fmean(f[part][1][i] for f in found) for part in PARTS)
+            shares = (100 * fmean(f[part][1][i] for f in found) for part in common.PARTS)
             rows.append([source, f"{slope:.0f}", f"{step:g}", *(f"{share:.1f}" for share in shares)])
-    print(markdown_table(Table("Decrease kept, %", ["", "slope", "step", *PARTS], rows)))
+    print(markdown_table(Table("Decrease kept, %", ["", "slope", "step", *common.PARTS], rows)))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ python experiments/task_vectors.py STUDENT --base runs/control --tuned FOLDER --
 FOLDER holds `--base` fine-tuned on the task (`inhibit finetune`). Rows: the teacher; the student with its whole task
 vector; without that of queries and keys; without that of all attention; with the head alone. Then how far alignment
 and fine-tuning have moved the weights of each kind, over their length in `--base`; and how far fine-tuning moves the
-teacher's last hidden states on the task's texts, and what the student makes of it (squared error over the variance; of
-the change that the same weights make in the student, over the teacher's change).
+teacher's last hidden states on the task's texts, and the student's errors before and after (squared, over the variance;
+how the student follows, part by part: following.py).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def distance(model: PreTrainedModel, base: PreTrainedModel, kind: str) -> float:
 
 
 @torch.no_grad()
-def followed(models: dict[str, PreTrainedModel], given: argparse.Namespace) -> list[list[str]]:
+def errors(models: dict[str, PreTrainedModel], given: argparse.Namespace) -> list[list[str]]:
     """Errors of pairs of encoders on the task's texts, of all tokens and of the first alone."""
     inputs = common.task_inputs(given.task, given.data, load_tokenizer(given.tuned), TEXTS)
     valid = inputs["attention_mask"].bool()
@@ -69,14 +69,7 @@ def followed(models: dict[str, PreTrainedModel], given: argparse.Namespace) -> l
         every = common.relative_error(hidden[ours][valid], hidden[theirs][valid])
         first = common.relative_error(hidden[ours][:, 0], hidden[theirs][:, 0])
         rows.append([f"{ours} from {theirs}", f"{every:.3f}", f"{first:.3f}"])
-    wanted, got = hidden["tuned"] - hidden["base"], hidden["student with the vector"] - hidden["student"]
-    missed = (missed_change(wanted[valid], got[valid]), missed_change(wanted[:, 0], got[:, 0]))
-    return [*rows, ["change of the student from that of the teacher", *(f"{share:.3f}" for share in missed)]]
-
-
-def missed_change(wanted: Tensor, got: Tensor) -> float:
-    """Σ|got − wanted|² over Σ|wanted|², both (M, D): 0 where a change is followed, 1 where nothing changes."""
-    return float((got - wanted).square().sum() / wanted.square().sum())
+    return rows
 
 
 def main() -> None:
@@ -100,7 +93,7 @@ def main() -> None:
     far = [[name, *(f"{distance(model, base, kind):.3f}" for kind in KINDS)] for name, model in moved.items()]
     print(markdown_table(Table("Moved by", ["", *KINDS], far)))
     encoders = {"base": base, "tuned": tuned, "student": student, "student with the vector": models["all of it"]}
-    print(markdown_table(Table("Last hidden states", ["", "all tokens", "first"], followed(encoders, given))))
+    print(markdown_table(Table("Last hidden states", ["", "all tokens", "first"], errors(encoders, given))))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from inhibitor_transformers.attention import inhibitor_attention
 from inhibitor_transformers.distill import DistillConfig
 from inhibitor_transformers.distill.calibrate import calibrate
 from inhibitor_transformers.distill.data import StepBatches, exact_windows, pad_windows, token_windows
+from inhibitor_transformers.distill.scales import hidden_scales
 from inhibitor_transformers.distill.settings import build
+from inhibitor_transformers.models.contexts import output_projections, record_contexts
 from inhibitor_transformers.tasks import get_task
 from tests.distill.tiny import bert_tokenizer, pair, sentences
 from tests.models import tiny
@@ -88,6 +90,36 @@ def test_targets_of_contexts(script: Script, target: str, tmp_path: Path, monkey
     after = targets.held_out_errors(student.eval(), teacher, batches)
     assert after[target == "output"] < before[target == "output"]
     assert torch.equal(student.transformer.layer[0].attention.out_lin.weight, out_lin) == (target != "output")
+
+
+@pytest.mark.parametrize("choice", ["all", "last"])
+def test_matched_layers(script: Script, choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training lowers the last layer's error; what is matched are the terms of the chosen layers alone."""
+    monkeypatch.chdir(tmp_path)
+    experiment, tokenizer = script("hidden_layers"), bert_tokenizer()
+    monkeypatch.setattr(experiment.ablations, "LENGTHS", (8, 16))
+    student, teacher, plan = pair()
+    batches = StepBatches(
+        token_windows(sentences(40), tokenizer, [8, 16], max_tokens=4096),
+        tokenizer,
+        steps=12,
+        tokens_per_step=128,
+        lengths=[8, 16],
+    )
+    batch = batches[0]
+    objective = experiment.MatchedLayers(student, teacher, plan, hidden_scales(teacher, plan, [batch]), 64.0)
+    objective.layers = {1}
+    before = objective(student, batch, 1.0)
+    assert set(before) == {"hidden/layer_1", "first/layer_1"}
+    experiment.align(student, choice, teacher, batches, bf16=False)
+    after = objective(student, batch, 1.0)
+    assert after["hidden/layer_1"] < before["hidden/layer_1"]
+
+
+def test_which_layers_are_matched(script: Script) -> None:
+    matched = script("hidden_layers").matched
+    found = [matched(choice, 6) for choice in ("all", "last", "upper", "every second")]
+    assert found == [{0, 1, 2, 3, 4, 5}, {5}, {3, 4, 5}, {1, 3, 5}]
 
 
 @pytest.mark.parametrize("centre", ["mean", "none"])
@@ -252,9 +284,43 @@ def test_the_splits_with_more_to_be_judged_by_share_no_example(
 
 
 def test_a_change_that_is_missed(script: Script) -> None:
-    missed, wanted = script("task_vectors").missed_change, torch.randn(5, 3)
-    found = [missed(wanted, share * wanted) for share in (1.0, 0.0, 0.5, -1.0)]
-    assert found == pytest.approx([0, 1, 0.25, 4])
+    compared, wanted = script("following").compared, torch.randn(5, 3)
+    missed, moved = zip(*(compared(wanted, share * wanted) for share in (1.0, 0.0, 0.5, -1.0)), strict=True)
+    assert missed == pytest.approx([0, 1, 0.25, 4])
+    assert moved == pytest.approx([1, 0, 0.25, 1])
+
+
+@pytest.mark.parametrize("inhibitor", [False, True])
+def test_a_model_follows_itself(script: Script, inhibitor: bool) -> None:
+    """Wholly, in every part; and the base's own change is what its fine-tuning made of its states."""
+    experiment, inputs = script("following"), tiny.texts()
+    base = tiny.tiny_student() if inhibitor else tiny.tiny_teacher("distilbert")
+    tuned = copy.deepcopy(base)
+    with torch.no_grad():
+        for weight in tuned.transformer.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    changes = experiment.changes(base, tuned)
+    assert list(changes) == list(experiment.PARTS)
+    wanted = tuned(**inputs).last_hidden_state - base(**inputs).last_hidden_state
+    torch.testing.assert_close(experiment.response(base, changes["all layers"], inputs), wanted)
+    for amount in changes["all layers, at random"].values():
+        assert float(amount.std()) > 0
+    rows = experiment.of_hidden_states(base, tuned, {"itself": base}, inputs).rows
+    assert all(row[2:] == ["0.000 / 0.000", "1.00"] and float(row[1]) > 0 for row in rows)
+    rows = experiment.of_attention(base, tuned, {"itself": base}, inputs).rows
+    assert [row[1:] for row in rows[1:]] == [["0.000", "1.000"]] * (len(rows) - 1)
+
+
+@pytest.mark.parametrize("inhibitor", [False, True])
+def test_contexts_of_given_states(script: Script, inhibitor: bool) -> None:
+    """Fed its own states, every layer has the contexts that the model has."""
+    model, inputs = tiny.tiny_student() if inhibitor else tiny.tiny_teacher("distilbert"), tiny.texts()
+    valid = inputs["attention_mask"].bool()
+    with record_contexts(output_projections(model)) as own, torch.no_grad():
+        hidden = model(**inputs, output_hidden_states=True).hidden_states
+    found = script("following").contexts(model, hidden, valid)
+    for ours, theirs in zip(found, own, strict=True):
+        torch.testing.assert_close(ours, theirs[valid])
 
 
 def test_parts_of_a_task_vector(script: Script, tmp_path: Path) -> None:
