@@ -11,6 +11,8 @@ alone: each layer is fed the states of the base and those of the fine-tuned mode
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import common
 import torch
 from torch import Tensor
@@ -65,7 +67,7 @@ def response(model: PreTrainedModel, change: Weights, inputs: dict[str, Tensor])
 
 
 @torch.no_grad()
-def contexts(model: PreTrainedModel, hidden: tuple[Tensor, ...], valid: Tensor) -> list[Tensor]:
+def contexts(model: PreTrainedModel, hidden: Sequence[Tensor], valid: Tensor) -> list[Tensor]:
     """Each layer's context, (M, D) of the valid tokens, fed the states of `hidden`, one (B, N, D) for each layer."""
     mask = valid
     if not isinstance(model, InhibiDistilBertModel):
