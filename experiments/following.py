@@ -28,7 +28,6 @@ from inhibitor_transformers.models.pretrained import load_pretrained, load_token
 
 TEXTS = 128  # of the task's validation split
 RANDOM = 0.01  # standard deviation of a random change over that of the matrix's entries
-PARTS = common.PARTS | {"all layers, at random": common.PARTS["all layers"]}
 
 Weights = dict[str, Tensor]
 
@@ -40,20 +39,18 @@ def compared(wanted: Tensor, got: Tensor) -> tuple[float, float]:
 
 
 def changes(base: PreTrainedModel, tuned: PreTrainedModel) -> dict[str, Weights]:
-    """For each of PARTS, what is added to which weights of the encoder."""
-    before, after = base.base_model.state_dict(), tuned.base_model.state_dict()
+    """What is added to which of the encoders' weights: fine-tuning's change, part by part, and a random one."""
+    before, after = base.state_dict(), tuned.state_dict()
+    found = {
+        part: {name: after[name] - before[name] for name in before if any(kind in name for kind in kinds)}
+        for part, kinds in common.PARTS.items()
+    }
     generator = torch.Generator().manual_seed(0)
-    found: dict[str, Weights] = {}
-    for part, kinds in PARTS.items():
-        names = [name for name in before if any(kind in name for kind in kinds)]
-        if part.endswith("random"):
-            matrices = {name: before[name] for name in names if before[name].dim() == 2}
-            found[part] = {
-                name: RANDOM * weight.std() * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
-                for name, weight in matrices.items()
-            }
-        else:
-            found[part] = {name: after[name] - before[name] for name in names}
+    found["all layers, at random"] = {
+        name: RANDOM * before[name].std() * torch.randn(before[name].shape, generator=generator)
+        for name in found["all layers"]
+        if before[name].dim() == 2
+    }
     return found
 
 
@@ -78,24 +75,10 @@ def contexts(model: PreTrainedModel, hidden: Sequence[Tensor], valid: Tensor) ->
     return [context[valid] for context in found]
 
 
-def main() -> None:
-    parser = common.parser(__doc__)
-    parser.add_argument("students", nargs="+", help="folders")
-    for name in ("--base", "--tuned", "--task"):
-        parser.add_argument(name, required=True)
-    given = parser.parse_args()
-    quiet(given.threads)
-    inputs = common.task_inputs(given.task, given.data, load_tokenizer(given.tuned), TEXTS)
-    base = load_pretrained(given.base).base_model.eval()
-    tuned = load_pretrained(given.tuned, AutoModelForSequenceClassification).base_model.eval()
-    students = {source: load_pretrained(source).base_model.eval() for source in given.students}
-    print(markdown_table(of_hidden_states(base, tuned, students, inputs)))
-    print(markdown_table(of_attention(base, tuned, students, inputs)))
-
-
 def of_hidden_states(
     base: PreTrainedModel, tuned: PreTrainedModel, students: dict[str, PreTrainedModel], inputs: dict[str, Tensor]
 ) -> Table:
+    """How far the base moves under each change, and how the students follow."""
     valid, rows = inputs["attention_mask"].bool(), []
     variation = common.variation(Teacher(base)(inputs, hidden=True).hidden[-1][valid])
     for part, change in changes(base, tuned).items():
@@ -113,6 +96,7 @@ def of_hidden_states(
 def of_attention(
     base: PreTrainedModel, tuned: PreTrainedModel, students: dict[str, PreTrainedModel], inputs: dict[str, Tensor]
 ) -> Table:
+    """How the students' contexts follow when the states below are no longer the base's but the fine-tuned model's."""
     valid = inputs["attention_mask"].bool()
     states = [Teacher(model)(inputs, hidden=True).hidden for model in (base, tuned)]
     moved = {
@@ -125,6 +109,21 @@ def of_attention(
         rows.append([f"layer {layer}", *(f"{value:.3f}" for pair in found for value in pair)])
     columns = [column for source in students for column in (f"{source}: missed", "moved")]
     return Table("Contexts, fed the base's states and the fine-tuned model's", ["", *columns], rows)
+
+
+def main() -> None:
+    parser = common.parser(__doc__)
+    parser.add_argument("students", nargs="+", help="folders")
+    for name in ("--base", "--tuned", "--task"):
+        parser.add_argument(name, required=True)
+    given = parser.parse_args()
+    quiet(given.threads)
+    inputs = common.task_inputs(given.task, given.data, load_tokenizer(given.tuned), TEXTS)
+    base = load_pretrained(given.base).base_model.eval()
+    tuned = load_pretrained(given.tuned, AutoModelForSequenceClassification).base_model.eval()
+    students = {source: load_pretrained(source).base_model.eval() for source in given.students}
+    print(markdown_table(of_hidden_states(base, tuned, students, inputs)))
+    print(markdown_table(of_attention(base, tuned, students, inputs)))
 
 
 if __name__ == "__main__":

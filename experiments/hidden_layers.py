@@ -1,6 +1,6 @@
 """Which layers' hidden states the last stage should match: all, or fewer.
 
-python experiments/hidden_layers.py runs/ablations/recipe/stages/2-align_contexts/student all last upper "every second"
+python experiments/hidden_layers.py runs/ablations/recipe/stages/2-align_contexts/student all last upper
 
 Every row starts from the same student, whose contexts are aligned, and sees the same batches, 1,024 tokens a step.
 Measured alike: errors of the last hidden states, STS-B zero-shot, and agreement with the teacher by length, as in
@@ -34,9 +34,7 @@ SOURCES, TEXTS = ("wikitext-2", "imdb", "glue"), 6000  # of each
 
 def matched(choice: str, layers: int) -> set[int]:
     """Which of so many layers are matched."""
-    every = range(layers)
-    first, step = {"all": (0, 1), "last": (layers - 1, 1), "upper": (layers // 2, 1), "every second": (1, 2)}[choice]
-    return set(every[first::step])
+    return set(range({"all": 0, "upper": layers // 2, "last": layers - 1}[choice], layers))
 
 
 class MatchedLayers(HiddenObjective):
@@ -81,7 +79,7 @@ def align(
 def main() -> None:
     parser = common.parser(__doc__, steps=200)
     parser.add_argument("start", help="folder of a student")
-    parser.add_argument("choices", nargs="+", choices=["all", "last", "upper", "every second"])
+    parser.add_argument("choices", nargs="+", choices=["all", "last", "upper"])
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
     tokenizer, teacher = common.minilm(given.threads)

@@ -118,8 +118,8 @@ def test_matched_layers(script: Script, choice: str, tmp_path: Path, monkeypatch
 
 def test_which_layers_are_matched(script: Script) -> None:
     matched = script("hidden_layers").matched
-    found = [matched(choice, 6) for choice in ("all", "last", "upper", "every second")]
-    assert found == [{0, 1, 2, 3, 4, 5}, {5}, {3, 4, 5}, {1, 3, 5}]
+    found = [matched(choice, 6) for choice in ("all", "last", "upper")]
+    assert found == [{0, 1, 2, 3, 4, 5}, {5}, {3, 4, 5}]
 
 
 @pytest.mark.parametrize("centre", ["mean", "none"])
@@ -300,14 +300,15 @@ def test_a_model_follows_itself(script: Script, inhibitor: bool) -> None:
         for weight in tuned.transformer.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
     changes = experiment.changes(base, tuned)
-    assert list(changes) == list(experiment.PARTS)
     wanted = tuned(**inputs).last_hidden_state - base(**inputs).last_hidden_state
     torch.testing.assert_close(experiment.response(base, changes["all layers"], inputs), wanted)
-    for amount in changes["all layers, at random"].values():
-        assert float(amount.std()) > 0
+    weights = base.state_dict()
+    for name, amount in changes["all layers, at random"].items():
+        assert float(amount.std() / weights[name].std()) == pytest.approx(0.01, rel=0.1)
     rows = experiment.of_hidden_states(base, tuned, {"itself": base}, inputs).rows
     assert all(row[2:] == ["0.000 / 0.000", "1.00"] and float(row[1]) > 0 for row in rows)
     rows = experiment.of_attention(base, tuned, {"itself": base}, inputs).rows
+    # the first layer's input is the embeddings, which are the same in both
     assert [row[1:] for row in rows[1:]] == [["0.000", "1.000"]] * (len(rows) - 1)
 
 
