@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from inhibitor_transformers.distill import ConfigError
-from inhibitor_transformers.distill.finetune import FinetuneArguments, FinetuneResult, finetune
+from inhibitor_transformers.distill.finetune import FinetuneArguments, FinetuneResult, finetune, load_for_task
 from inhibitor_transformers.distill.objectives import TaskObjective
 from inhibitor_transformers.distill.teacher import Teacher
 from inhibitor_transformers.measure.task_score import score_task
@@ -110,6 +110,24 @@ class TestPlain:
         assert set(result.scores["validation"]) == {"pearson", "spearman"}
         assert result.scores["validation"]["pearson"] > 0.8
         assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config.problem_type == "regression"
+
+    def test_a_regression_begins_at_the_mean_of_its_labels(self, student_path, tmp_path):
+        data = custom(tmp_path / "data", ratings(40), ratings(20, seed=1))
+        run(student_path, data, tmp_path / "run", num_train_epochs=1, learning_rate=1e-9)
+        output = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").classifier
+        assert output.bias.item() == pytest.approx(np.mean(data.train["label"]), abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ("model", "classifier"),
+        [(bert, BertForSequenceClassification), (distilbert, DistilBertForSequenceClassification)],
+    )
+    def test_only_a_new_head_begins_there(self, model, classifier, tmp_path):
+        task = custom(tmp_path / "data", ratings(20), ratings(20, seed=1)).task
+        new = load_for_task(saved(model(), tmp_path / "encoder"), task, label_mean=2.5)
+        trained = model(classifier, num_labels=1)
+        torch.nn.init.constant_(trained.classifier.bias, 0.5)
+        kept = load_for_task(saved(trained, tmp_path / "classifier"), task, label_mean=2.5)
+        assert (new.classifier.bias.item(), kept.classifier.bias.item()) == (2.5, 0.5)
 
     def test_the_best_epoch_is_the_one_that_is_kept(self, teacher, student_path, tmp_path):
         """Labels of the training set are the other way round, so every epoch is worse than the one before."""

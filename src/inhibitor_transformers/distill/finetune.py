@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from transformers import (
     AutoConfig,
@@ -92,7 +93,8 @@ def finetune(
     check_output(output, settings, resume=resume, overwrite=overwrite)
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(source)
-    model = load_for_task(source, data.task, arguments.attention_dropout)
+    label_mean = float(np.mean(data.train[data.task.label_column])) if data.task.is_regression else None
+    model = load_for_task(source, data.task, arguments.attention_dropout, label_mean)
     require_positions(model.config, arguments.max_length, "max_length")
     taught_by = None
     if teacher_source is not None:
@@ -120,10 +122,13 @@ def finetune(
     return result
 
 
-def load_for_task(source: str, task: Task, attention_dropout: float | None = None) -> PreTrainedModel:
+def load_for_task(
+    source: str, task: Task, attention_dropout: float | None = None, label_mean: float | None = None
+) -> PreTrainedModel:
     """A model with a classification head for the task; the head may be new. Raises ValueError if it does not load.
 
-    attention_dropout: instead of the rate in its config.
+    attention_dropout: instead of the rate in its config. label_mean: where a new head of a regression begins; from 0 it
+    would get there by moving all hidden states, because a bias alone moves by a learning rate a step.
     """
     labels: dict[str, Any] = {"num_labels": task.num_labels, "problem_type": task.problem_type}
     if task.label_names:
@@ -132,11 +137,24 @@ def load_for_task(source: str, task: Task, attention_dropout: float | None = Non
     try:
         if attention_dropout is not None:
             labels[_dropout_field(source)] = attention_dropout
-        return AutoModelForSequenceClassification.from_pretrained(source, **labels, **SAFE_LOADING)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            source, **labels, output_loading_info=True, **SAFE_LOADING
+        )
     except RuntimeError:  # transformers has only a table of sizes to say
         raise ValueError(f"the head of {source!r} is not one of {task.num_labels} labels, as {task.name} has") from None
     except OSError as error:
         raise ValueError(f"cannot load {source!r} for {task.name}: {str(error).strip().splitlines()[0]}") from error
+    if label_mean is not None:
+        _start_new_output_at(label_mean, model, info["missing_keys"])
+    return model
+
+
+def _start_new_output_at(value: float, model: PreTrainedModel, new: Iterable[str]) -> None:
+    """Set the bias of a single output, if it is among the `new` parameters."""
+    for name in new:
+        parameter = model.get_parameter(name)
+        if name.endswith("bias") and parameter.shape == (1,):
+            torch.nn.init.constant_(parameter, value)
 
 
 def _dropout_field(source: str) -> str:
