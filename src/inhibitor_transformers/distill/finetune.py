@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -149,11 +149,10 @@ def load_for_task(
     return model
 
 
-def _start_new_output_at(value: float, model: PreTrainedModel, new: Iterable[str]) -> None:
-    """Set the bias of a single output, if it is among the `new` parameters."""
-    for name in new:
-        parameter = model.get_parameter(name)
-        if name.endswith("bias") and parameter.shape == (1,):
+def _start_new_output_at(value: float, model: PreTrainedModel, new: Collection[str]) -> None:
+    """Set the bias of a single output, if it is among the `new` entries of the model's state."""
+    for name, parameter in model.named_parameters():
+        if name in new and name.endswith("bias") and parameter.shape == (1,):
             torch.nn.init.constant_(parameter, value)
 
 
