@@ -128,7 +128,7 @@ def load_for_task(
     """A model with a classification head for the task; the head may be new. Raises ValueError if it does not load.
 
     attention_dropout: instead of the rate in its config. label_mean: in the labels' units, where a new head of a
-    regression begins; from 0 it would get there by moving all hidden states, for a bias moves by a learning rate a step.
+    regression begins; from 0 it would get there by moving all hidden states, for a bias moves a learning rate a step.
     """
     labels: dict[str, Any] = {"num_labels": task.num_labels, "problem_type": task.problem_type}
     if task.label_names:
