@@ -41,6 +41,8 @@ def finish(study: Study, cell: Cell, value: float, selection: float | None = Non
     metric = {"sst2": "accuracy", "cola": "matthews_correlation"}[cell.task]
     record = {"scores": {"validation": {metric: value}}, "selection_score": selection}
     (folder / "results.json").write_text(json.dumps(record))
+    if study.is_teacher(cell.model):
+        (folder / "model.safetensors").touch()
 
 
 class TestCells:
@@ -52,6 +54,20 @@ class TestCells:
         finish(study, Cell("sst2", "teacher", 1e-4, 1), 0.9)
         assert [c for c in study.pending() if c.model == "taught"] == [Cell("sst2", "taught", 1e-4, 1)]
         assert study.teacher_folder(Cell("sst2", "taught", 1e-4, 1)) == tmp_path / "sst2/teacher/lr-0.0001/seed-1"
+
+    def test_a_model_whose_weights_were_not_kept_is_trained_again_for_a_row_that_it_teaches(self, tmp_path):
+        alone = Study(config(models={"teacher": "t"}, tasks={"sst2": {}}, seeds=[0]), tmp_path)
+        teacher, taught = Cell("sst2", "teacher", 1e-4, 0), Cell("sst2", "taught", 1e-4, 0)
+        finish(alone, teacher, 0.9)
+        assert list(alone.pending()) == []
+        models = {"teacher": "t", "taught": {"model": "s", "teacher": "teacher"}}
+        study = Study(config(models=models, tasks={"sst2": {}}, seeds=[0]), tmp_path)
+        assert list(study.pending()) == [teacher]
+        finish(study, teacher, 0.9)
+        assert list(study.pending()) == [taught]
+        finish(study, taught, 0.9)
+        (teacher.folder(tmp_path) / "model.safetensors").unlink()  # not needed any more
+        assert list(study.pending()) == []
 
     def test_the_first_seed_comes_first(self, tmp_path):
         seeds = [cell.seed for cell in Study(config(), tmp_path).pending()]
@@ -215,6 +231,20 @@ class TestRun:
         again: list[str] = []
         run_study(small, tmp_path / "study", resume=True, say=again.append)
         assert again == []
+
+    def test_a_taught_row_that_is_added_later_gets_its_teacher(self, small, tmp_path):
+        alone = dataclasses.replace(small, models={"teacher": small.models["teacher"]}, learning_rates=[1e-3])
+        study = run_study(alone, tmp_path / "study", say=lambda _: None)
+        teacher = Cell("sst2", "teacher", 1e-3, 0)
+        before = study.result(teacher)
+        assert before is not None
+        assert not (teacher.folder(study.output) / "model.safetensors").exists()
+        both = dataclasses.replace(small, learning_rates=[1e-3])
+        study = run_study(both, tmp_path / "study", resume=True, say=lambda _: None)
+        again = study.result(teacher)
+        assert again is not None
+        assert again["scores"] == before["scores"]
+        assert study.result(dataclasses.replace(teacher, model="taught")) is not None
 
     def test_a_study_of_an_earlier_version_goes_on(self, small, tmp_path):
         """Its record lacks what rows could not yet say."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import SAFE_WEIGHTS_NAME
+
 from .config import StudyConfig
 
 RESULTS = "results.json"  # there when a fine-tuning is finished
@@ -79,8 +81,21 @@ class Study:
         return [Cell(task, model, rate, self.config.seeds[0]) for rate in self.config.grid(model)]
 
     def _can_run(self, cell: Cell) -> bool:
-        if self.result(cell) is not None or self.refused(cell):
+        if self.refused(cell):
             return False
+        if self.result(cell) is not None:
+            return self._must_run_again(cell)
         teacher = self.config.rows[cell.model].teacher
         needed = self.cells(cell.task, teacher) if teacher else []
-        return teacher is None or any(c.seed == cell.seed and self.result(c) is not None for c in needed)
+        return teacher is None or any(c.seed == cell.seed and self._can_teach(c) for c in needed)
+
+    def _can_teach(self, cell: Cell) -> bool:
+        return self.result(cell) is not None and (cell.folder(self.output) / SAFE_WEIGHTS_NAME).exists()
+
+    def _must_run_again(self, cell: Cell) -> bool:
+        """Whether its weights, deleted when no row was taught by it, are needed by one that was added since."""
+        if self._can_teach(cell) or cell not in self.cells(cell.task, cell.model):
+            return False
+        taught = [name for name, row in self.config.rows.items() if row.teacher == cell.model]
+        pupils = [c for name in taught for c in [*self._grid(cell.task, name), *self.cells(cell.task, name)]]
+        return any(c.seed == cell.seed and self.result(c) is None and not self.refused(c) for c in pupils)

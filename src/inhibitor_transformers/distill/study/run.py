@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import yaml
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ...measure.whole_file import write_whole
 from ...models.pretrained import load_pretrained
@@ -41,7 +41,8 @@ def run_study(
     """Run what is not finished yet; returns the study, from which a table can be made at any time.
 
     jobs: fine-tunings at a time, each in a process of its own with so many `threads`. `resume` goes on in a folder
-    that is there already; rows, tasks, seeds and learning rates may have been added since, nothing else changed.
+    that is there already; rows, tasks, seeds and learning rates may have been added since, nothing else changed. A
+    model whose weights were not kept is fine-tuned once more if an added row is taught by it.
 
     Raises ConfigError before any work is done, RuntimeError when fine-tunings failed (after all others have run).
     """
@@ -109,7 +110,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
         return str(error)
     shutil.rmtree(folder / "checkpoints")
     if not study.is_teacher(cell.model):
-        (folder / "model.safetensors").unlink()
+        (folder / SAFE_WEIGHTS_NAME).unlink()
     split, scores = next(iter(result.scores.items()))
     return f"{split} {', '.join(f'{name} {value:.4f}' for name, value in scores.items())} in {result.seconds:.0f} s"
 
