@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Study:
         for seed in self.config.seeds:
             for model in self.config.rows:
                 for task in self.config.tasks:
-                    for cell in dict.fromkeys([*self._grid(task, model), *self.cells(task, model)]):
+                    for cell in self._every(task, model):
                         if cell.seed == seed and self._can_run(cell):
                             yield cell
 
@@ -80,10 +80,15 @@ class Study:
     def _grid(self, task: str, model: str) -> list[Cell]:
         return [Cell(task, model, rate, self.config.seeds[0]) for rate in self.config.grid(model)]
 
+    def _every(self, task: str, model: str) -> Iterable[Cell]:
+        """The grid with the first seed, and with all seeds the rate that it has chosen."""
+        return dict.fromkeys([*self._grid(task, model), *self.cells(task, model)])
+
+    def _ended(self, cell: Cell) -> bool:
+        return self.result(cell) is not None or self.refused(cell)
+
     def _can_run(self, cell: Cell) -> bool:
-        if self.refused(cell):
-            return False
-        if self.result(cell) is not None:
+        if self._ended(cell):
             return self._must_run_again(cell)
         teacher = self.config.rows[cell.model].teacher
         needed = self.cells(cell.task, teacher) if teacher else []
@@ -97,5 +102,4 @@ class Study:
         if self._can_teach(cell) or cell not in self.cells(cell.task, cell.model):
             return False
         taught = [name for name, row in self.config.rows.items() if row.teacher == cell.model]
-        pupils = [c for name in taught for c in [*self._grid(cell.task, name), *self.cells(cell.task, name)]]
-        return any(c.seed == cell.seed and self.result(c) is None and not self.refused(c) for c in pupils)
+        return any(c.seed == cell.seed and not self._ended(c) for name in taught for c in self._every(cell.task, name))
