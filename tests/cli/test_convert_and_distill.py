@@ -72,10 +72,15 @@ class TestConvert:
 
     def test_an_existing_folder_is_kept_unless_asked(self, inhibit, refused, teacher, texts, tmp_path):
         (tmp_path / "mine.txt").write_text("mine")
-        assert "exists; add --overwrite" in refused("convert", teacher, tmp_path, "--text", texts)
-        assert (tmp_path / "mine.txt").exists()
-        assert inhibit("convert", teacher, tmp_path, "--text", texts, "--overwrite").status == 0
-        assert not (tmp_path / "mine.txt").exists()
+        for flags in ((), ("--overwrite",), ("--dot-product",), ("--dot-product", "--overwrite")):
+            text = () if "--dot-product" in flags else ("--text", texts)
+            assert "choose another folder" in refused("convert", teacher, tmp_path, *text, *flags)
+            assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+        assert inhibit("convert", teacher, tmp_path / "out", "--text", texts).status == 0
+        (tmp_path / "out" / "old.txt").write_text("old")
+        assert "exists; add --overwrite" in refused("convert", teacher, tmp_path / "out", "--text", texts)
+        assert inhibit("convert", teacher, tmp_path / "out", "--text", texts, "--overwrite").status == 0
+        assert not (tmp_path / "out" / "old.txt").exists()
 
     def test_a_teacher_that_is_not_there(self, refused, texts, tmp_path):
         message = refused("convert", tmp_path / "none", tmp_path / "student", "--text", texts)
@@ -159,10 +164,12 @@ class TestDistill:
         file = config(stages=[CALIBRATE])
         inhibit("distill", file, "--output", tmp_path / "run")
         message = refused("distill", file, "--output", tmp_path / "run", "--resume", "--seed", "3")
-        assert "holds other settings than this run (seed)" in message
+        assert "began with other settings than this one (seed)" in message
 
     def test_an_existing_folder(self, refused, config, tmp_path):
-        assert "exists; add --overwrite" in refused("distill", config(), "--output", tmp_path)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "mine.txt").write_text("mine")
+        assert "exists and holds no run" in refused("distill", config(), "--output", tmp_path / "run")
 
     @pytest.mark.parametrize(
         ("changes", "message"),

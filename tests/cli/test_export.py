@@ -25,6 +25,7 @@ def test_onnx_is_the_default(inhibit: Inhibit, student: str, tmp_path: Path) -> 
         pytest.importorskip(package, reason="needs the extra onnx: pip install 'inhibitor-transformers[onnx]'")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
+    (tmp_path / "out" / "run.yaml").write_text("inhibit: export")
     done = inhibit("export", student, tmp_path / "out", "--overwrite")
     assert done.status == 0, done.err
     assert done.err == ""
@@ -34,6 +35,6 @@ def test_onnx_is_the_default(inhibit: Inhibit, student: str, tmp_path: Path) -> 
 
 def test_refusals_are_one_line(refused: Callable[..., str], teacher: str, student: str, tmp_path: Path) -> None:
     assert "only InhibiDistilBERT can be exported" in refused("export", teacher, tmp_path / "out", "--format", "torch")
-    assert "exists; add --overwrite" in refused("export", student, student, "--format", "torch")
+    assert "is the model" in refused("export", student, student, "--format", "torch")
     assert "--format must be one of onnx, torch" in refused("export", student, tmp_path / "out", "--format", "gguf")
     assert not (tmp_path / "out").exists()

@@ -180,7 +180,7 @@ class TestFinetune:
     def test_an_existing_folder(self, refused, student, data, tmp_path):
         (tmp_path / "mine.txt").write_text("mine")
         message = refused("finetune", student, "--task", "custom", "--data", data, "--output", tmp_path, *QUICK)
-        assert "exists; add --overwrite" in message
+        assert "exists and holds no run" in message
         assert (tmp_path / "mine.txt").exists()
 
 
@@ -321,10 +321,14 @@ class TestEvaluateAgreement:
 class TestOutput:
     def test_an_existing_file_is_kept_unless_asked(self, inhibit, refused, student, stsb, tmp_path):
         file = tmp_path / "scores.json"
-        file.write_text("mine")
         arguments = ["evaluate", student, "--task", "sts-zero-shot", "--data", stsb, "--output", file]
+        for mine in ("mine", '{"title": "mine"}', "[]"):
+            file.write_text(mine)
+            for flags in ((), ("--overwrite",)):
+                assert f"{file} exists and holds no scores" in refused(*arguments, *flags)
+            assert file.read_text() == mine
+        file.write_text('{"title": "sts-zero-shot", "rows": {}}')
         assert f"{file} exists; add --overwrite to replace it" in refused(*arguments)
-        assert file.read_text() == "mine"
         assert inhibit(*arguments, "--overwrite").status == 0
         assert json.loads(file.read_text())["title"] == "sts-zero-shot"
 
@@ -344,5 +348,6 @@ def test_a_model_that_is_not_there(refused, data, tmp_path):
 
 def test_quickstart_keeps_an_existing_folder(refused, minilm_path, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    assert "exists; add --overwrite" in refused("quickstart", "--output", tmp_path)
+    for flags in ((), ("--overwrite",)):
+        assert "choose another folder" in refused("quickstart", "--output", tmp_path, *flags)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]

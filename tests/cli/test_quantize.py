@@ -41,9 +41,12 @@ def test_the_head_stays(inhibit, text, tmp_path):
 def test_nothing_is_overwritten_unasked(inhibit, student, text, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    done = inhibit("quantize", student, tmp_path / "out", "--text", text)
-    assert done.status == 2
-    assert "add --overwrite" in done.err
+    for flags in ((), ("--overwrite",)):
+        done = inhibit("quantize", student, tmp_path / "out", "--text", text, *flags)
+        assert (done.status, (tmp_path / "out" / "mine.txt").exists()) == (2, True)
+        assert "choose another folder" in done.err
+    (tmp_path / "out" / "run.yaml").write_text("inhibit: quantize")
+    assert "add --overwrite" in inhibit("quantize", student, tmp_path / "out", "--text", text).err
     assert inhibit("quantize", student, tmp_path / "out", "--text", text, "--overwrite").status == 0
     assert not (tmp_path / "out" / "mine.txt").exists()
 

@@ -361,14 +361,15 @@ class TestRefusals:
 
     def test_an_existing_folder(self, student_path, data, tmp_path):
         (tmp_path / "kept.txt").write_text("mine")
-        with pytest.raises(ConfigError, match="exists; add --overwrite"):
+        with pytest.raises(ConfigError, match="exists and holds no run"):
             run(student_path, data, tmp_path)
 
     def test_nothing_is_deleted_for_a_run_that_cannot_start(self, student_path, data, teacher_path, tmp_path):
-        (tmp_path / "kept.txt").write_text("mine")
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "run.yaml").write_text("inhibit: finetune")
         with pytest.raises(ValueError, match="would be random"):
-            run(student_path, data, tmp_path, teacher_source=teacher_path, overwrite=True)
-        assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
+            run(student_path, data, tmp_path / "run", teacher_source=teacher_path, overwrite=True)
+        assert [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*"))] == ["run", "run/run.yaml"]
 
 
 class Spy:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from transformers import AutoModel
 
 from inhibitor_transformers.distill.folders import (
-    check_output,
+    RunFolder,
     fingerprint,
     last_whole_checkpoint,
-    prepare_output,
     save_atomically,
     save_into,
 )
@@ -28,44 +28,47 @@ def checkpoint(folder: Path, step: int, state: str | None = '{"global_step": 1}'
         (folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
 
 
-class TestOutput:
+def begin(output: Path, settings: dict[str, Any], *, resume: bool = False) -> None:
+    with RunFolder(output, "distill", settings, resume=resume, overwrite=False) as folder:
+        folder.create(settings)
+        folder.finish()
+
+
+class TestRunFolder:
     def test_a_new_folder_gets_its_settings(self, tmp_path):
-        prepare_output(tmp_path / "a" / "run", SETTINGS, resume=False, overwrite=False)
-        assert yaml.safe_load((tmp_path / "a" / "run" / "run.yaml").read_text()) == SETTINGS
+        begin(tmp_path / "a" / "run", SETTINGS)
+        assert yaml.safe_load((tmp_path / "a" / "run" / "run.yaml").read_text()) == {"inhibit": "distill"} | SETTINGS
         assert [p.name for p in (tmp_path / "a" / "run").iterdir()] == ["run.yaml"]
 
-    def test_checking_changes_nothing(self, tmp_path):
-        check_output(tmp_path / "run", SETTINGS, resume=False, overwrite=False)
-        (tmp_path / "old").mkdir()
-        (tmp_path / "old" / "mine.txt").write_text("mine")
-        check_output(tmp_path / "old", SETTINGS, resume=False, overwrite=True)
-        assert sorted(p.name for p in tmp_path.rglob("*")) == ["mine.txt", "old"]
-
     def test_the_same_settings_resume_and_keep_what_is_there(self, tmp_path):
-        prepare_output(tmp_path / "run", SETTINGS, resume=False, overwrite=False)
+        begin(tmp_path / "run", SETTINGS)
         (tmp_path / "run" / "stages").mkdir()
-        prepare_output(tmp_path / "run", SETTINGS, resume=True, overwrite=False)
+        begin(tmp_path / "run", SETTINGS, resume=True)
         assert (tmp_path / "run" / "stages").is_dir()
 
     def test_a_setting_that_is_not_given_any_more_differs_too(self, tmp_path):
         """A rate that was given once and then forgotten would otherwise be the default from there on."""
-        prepare_output(tmp_path / "run", SETTINGS | {"learning_rate": 0.1}, resume=False, overwrite=False)
-        with pytest.raises(ConfigError, match=r"other settings than this run \(learning_rate\)"):
-            check_output(tmp_path / "run", SETTINGS, resume=True, overwrite=False)
-        check_output(tmp_path / "run", SETTINGS, resume=True, overwrite=False, more_to_come=True)
-
-    def test_resuming_what_never_started_starts_it(self, tmp_path):
-        prepare_output(tmp_path / "run", SETTINGS, resume=True, overwrite=False)
-        assert (tmp_path / "run" / "run.yaml").exists()
+        begin(tmp_path / "run", SETTINGS | {"learning_rate": 0.1})
+        again = {"resume": True, "overwrite": False}
+        with pytest.raises(ConfigError, match=r"other settings than this one \(learning_rate\)"):
+            RunFolder(tmp_path / "run", "distill", SETTINGS, **again)
+        RunFolder(tmp_path / "run", "distill", SETTINGS, **again, more_to_come=True)
 
     @pytest.mark.parametrize(
         ("changed", "named"),
         [({"seed": 1}, "seed"), ({"stages": []}, "stages"), ({"seed": 1, "new": 2}, "seed, new")],
     )
     def test_every_setting_that_differs_is_named(self, changed, named, tmp_path):
-        prepare_output(tmp_path / "run", SETTINGS, resume=False, overwrite=False)
-        with pytest.raises(ConfigError, match=rf"other settings than this run \({named}\): resume with those, or use"):
-            prepare_output(tmp_path / "run", SETTINGS | changed, resume=True, overwrite=False)
+        begin(tmp_path / "run", SETTINGS)
+        with pytest.raises(ConfigError, match=rf"other settings than this one \({named}\): resume with those, or use"):
+            begin(tmp_path / "run", SETTINGS | changed, resume=True)
+
+    def test_settings_that_were_to_come_are_compared_when_they_are_there(self, tmp_path):
+        begin(tmp_path / "run", SETTINGS | {"texts": "1"})
+        folder = RunFolder(tmp_path / "run", "distill", SETTINGS, resume=True, overwrite=False, more_to_come=True)
+        with folder, pytest.raises(ConfigError, match=r"other settings than this one \(texts\)"):
+            folder.create(SETTINGS | {"texts": "2"})
+        assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["texts"] == "1"
 
 
 class TestLastWholeCheckpoint:

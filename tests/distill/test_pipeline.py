@@ -12,6 +12,7 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer
 
+from inhibitor_transformers.common import lock
 from inhibitor_transformers.distill import ConfigError, Distillation, DistillConfig
 from inhibitor_transformers.distill import pipeline as pipeline_module
 from inhibitor_transformers.distill.pipeline import plan_of
@@ -167,7 +168,7 @@ def test_a_start_is_not_overwritten_by_its_own_run(within, teacher_path, text_pa
     config = settings(teacher_path, text_path, [CALIBRATE])
     distill(config, tmp_path / "run")
     before = weights_of(tmp_path / "run")
-    with pytest.raises(ConfigError, match="lies in the output folder"):
+    with pytest.raises(ConfigError, match=r"(is|contains) the start"):
         distill(config | {"start": str(tmp_path / "run" / within)}, tmp_path / "run", overwrite=True)
     assert weights_of(tmp_path / "run").keys() == before.keys()
 
@@ -247,7 +248,7 @@ def test_calibration_without_any_length_is_an_error(teacher_path, tmp_path):
 class TestRefusals:
     def test_an_existing_folder(self, chain, tmp_path):
         (tmp_path / "kept.txt").write_text("mine")
-        with pytest.raises(ConfigError, match="exists; add --overwrite to start anew, or choose another folder"):
+        with pytest.raises(ConfigError, match="exists and holds no run: choose another folder"):
             distill(chain, tmp_path)
         assert (tmp_path / "kept.txt").read_text() == "mine"
 
@@ -270,9 +271,45 @@ class TestRefusals:
         assert (tmp_path / "model.safetensors").exists()
 
     def test_overwrite_deletes_what_was_there(self, teacher_path, text_path, tmp_path):
-        (tmp_path / "old.txt").write_text("old")
-        distill(settings(teacher_path, text_path, [CALIBRATE]), tmp_path, overwrite=True)
-        assert not (tmp_path / "old.txt").exists()
+        config = settings(teacher_path, text_path, [CALIBRATE])
+        distill(config, tmp_path / "run")
+        (tmp_path / "run" / "old.txt").write_text("old")
+        with pytest.raises(ConfigError, match="exists; add --overwrite to replace the run in it"):
+            distill(config, tmp_path / "run")
+        distill(config | {"seed": 1}, tmp_path / "run", overwrite=True)
+        assert not (tmp_path / "run" / "old.txt").exists()
+        assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+    def test_a_run_that_fails_leaves_the_one_that_it_was_to_replace(
+        self, teacher_path, text_path, tmp_path, monkeypatch
+    ):
+        config = settings(teacher_path, text_path, [CALIBRATE])
+        distill(config, tmp_path / "run")
+        before = weights_of(tmp_path / "run")
+        other = config | {"student": {"inhibitor_signed": False}}
+
+        def fail(*_):
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(pipeline_module, "save_into", fail)
+        with pytest.raises(OSError, match="no space"):
+            distill(other, tmp_path / "run", overwrite=True)
+        after = weights_of(tmp_path / "run")
+        assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+        monkeypatch.undo()
+        distill(other, tmp_path / "run", resume=True)
+        assert InhibiDistilBertModel.from_pretrained(tmp_path / "run").config.inhibitor_signed is False
+        assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+    def test_a_folder_in_use(self, teacher_path, text_path, tmp_path, monkeypatch):
+        monkeypatch.setattr(lock, "PATIENCE", 0.0)
+        config = settings(teacher_path, text_path, [CALIBRATE])
+        first = Distillation(DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, say=lambda _: None)
+        for flags in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(ConfigError, match="in use by another process"):
+                distill(config, tmp_path / "run", **flags)
+        first.run()
+        distill(config, tmp_path / "run", resume=True)
 
     @pytest.mark.parametrize(
         ("change", "named"),
@@ -287,7 +324,7 @@ class TestRefusals:
         config = settings(teacher_path, text_path, [CALIBRATE])
         distill(config, tmp_path / "run")
         before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
-        with pytest.raises(ConfigError, match=rf"holds other settings than this run \({named.split(',')[0]}"):
+        with pytest.raises(ConfigError, match=rf"began with other settings than this one \({named.split(',')[0]}"):
             distill(config | change, tmp_path / "run", resume=True)
         assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
 
@@ -298,7 +335,7 @@ class TestRefusals:
         distill(config, tmp_path / "run")
         with texts.open("a") as file:
             file.write("\nthe cat sees a dog and the dog sees a cat and the cat likes it .")
-        with pytest.raises(ConfigError, match=r"other settings than this run \(texts\)"):
+        with pytest.raises(ConfigError, match=r"other settings than this one \(texts\)"):
             distill(config, tmp_path / "run", resume=True)
 
     @pytest.mark.parametrize(
@@ -317,11 +354,12 @@ class TestRefusals:
     )
     def test_nothing_is_deleted_or_made_for_a_run_that_cannot_start(self, change, message, chain, tmp_path):
         """--overwrite with a misspelt teacher once deleted the old run."""
-        (tmp_path / "old.txt").write_text("old")
-        for folder, flags in ((tmp_path, {"overwrite": True}), (tmp_path / "new", {})):
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old" / "run.yaml").write_text("inhibit: distill")
+        for folder, flags in ((tmp_path / "old", {"overwrite": True}), (tmp_path / "new", {})):
             with pytest.raises((ValueError, OSError), match=message):
                 distill(chain | change, folder, **flags)
-        assert [p.name for p in tmp_path.iterdir()] == ["old.txt"]
+        assert [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*"))] == ["old", "old/run.yaml"]
 
     def test_another_architecture(self, text_path, tmp_path):
         from transformers import ElectraConfig, ElectraModel

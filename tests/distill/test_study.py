@@ -269,7 +269,7 @@ class TestRun:
         other = tmp_path / "other"
         other.mkdir()
         (other / "file").touch()
-        with pytest.raises(ConfigError, match="no study to go on with"):
+        with pytest.raises(ConfigError, match="no study to resume"):
             run_study(small, other, resume=True)
 
     def test_a_teacher_at_chance_is_noted_and_not_distilled_from(self, small, tmp_path, monkeypatch):

@@ -47,14 +47,17 @@ def convert(
 
 
 def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: bool) -> None:
-    from ..distill.folders import prepare_output, save_into
+    from ..common.inputs import require_apart
+    from ..common.output_dir import OutputDir
     from ..models.control import dot_product_student
     from ..models.pretrained import load_pretrained, load_tokenizer
 
     quiet()
-    student, tokenizer = dot_product_student(load_pretrained(teacher), layers), load_tokenizer(teacher)
-    prepare_output(
-        output, {"teacher": teacher, "layers": layers, "dot_product": True}, resume=False, overwrite=overwrite
-    )
-    save_into(output, student, tokenizer)
+    require_apart(output, {"teacher": teacher})
+    with OutputDir(output, "convert", overwrite=overwrite, resumable=False) as folder:
+        student, tokenizer = dot_product_student(load_pretrained(teacher), layers), load_tokenizer(teacher)
+        folder.create({"teacher": teacher, "layers": layers, "dot_product": True})
+        student.save_pretrained(folder.path)
+        tokenizer.save_pretrained(folder.path)
+        folder.finish()
     Console().print(f"control saved in {output}", markup=False, highlight=False)

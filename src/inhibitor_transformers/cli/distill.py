@@ -28,8 +28,10 @@ def distill(
     threads: Threads = None,
 ) -> None:
     """Distil a student, task-agnostic: the stages of a YAML, one after the other."""
+    from ..common.inputs import require_apart
     from ..distill.settings import load_yaml, override
 
+    require_apart(output, {"config": config})
     settings = override(load_yaml(config), set_ or [])
     flags = {"teacher": teacher, "text": text, "layers": layers, "start": start, "seed": seed}
     settings |= {name: value for name, value in flags.items() if value is not None}

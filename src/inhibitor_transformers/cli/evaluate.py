@@ -48,7 +48,7 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the table as JSON to this file.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the scores that the file holds.")] = False,
     card: Annotated[
         Path | None, typer.Option(help="Also write the table into the model card (README.md) of this model.")
     ] = None,
@@ -57,15 +57,15 @@ def evaluate(
     threads: Threads = None,
 ) -> None:
     """Print one table: models side by side, with their speed; the teacher, if given, first."""
+    from ..common.inputs import require_apart
     from ..measure import compare
     from ..measure.report import require_own_card, write_card
-    from ..measure.score_table import print_scores, score_table, write_scores
+    from ..measure.score_table import print_scores, require_free_for_scores, score_table, write_scores
     from ..tasks import load_task
 
-    if output is not None and output.is_dir():
-        raise ValueError(f"{output} is a folder; name a file, such as {output / 'scores.json'}")
-    if output is not None and output.exists() and not overwrite:
-        raise ValueError(f"{output} exists; add --overwrite to replace it")
+    if output is not None:
+        require_apart(output, {"model": models, "teacher": teacher, "data": data, "text": text})
+        require_free_for_scores(output, overwrite=overwrite)
     if task == AGREEMENT and teacher is None:
         raise ValueError("agreement is measured against a teacher; name it with --teacher")
     if card is not None:

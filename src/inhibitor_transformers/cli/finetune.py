@@ -59,12 +59,16 @@ def finetune(
     threads: Threads = None,
 ) -> None:
     """Fine-tune on GLUE, IMDB or your own data, with or without a fine-tuned teacher."""
+    from ..common.inputs import require_apart
     from ..distill.finetune import finetune as run
     from ..distill.finetune_arguments import FinetuneArguments
     from ..distill.settings import build, load_yaml, override
     from ..measure.score_table import print_scores
     from ..tasks import load_task
 
+    # All of them, before the data is read: a name that two flags share shows here first.
+    named = {"model": model, "data": data, "teacher": teacher, "teacher's base": teacher_base, "config": config}
+    require_apart(output, named)
     runtime = choose_device(device)
     quiet(threads)
     flags: dict[str, Any] = {

@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; never overwritten unless asked.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the output folder first if it exists.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace the run that the output folder holds (run.yaml is in it): once the new one is finished, the old "
+        "one is deleted, with everything in the folder.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in the output folder.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 SeedOverYaml = Annotated[int | None, typer.Option("--seed", help="Seed of everything random; 0 by default.")]

@@ -29,31 +29,35 @@ def quantize(
 ) -> None:
     """Turn a trained model into one that computes in small integers."""
     from ..attention.integer.heads import PRECISIONS
-    from ..measure.whole_folder import require_free, whole_folder
+    from ..common.inputs import require_apart
+    from ..common.output_dir import OutputDir
 
     if bits not in PRECISIONS:
         raise ValueError(f"--bits must be one of {sorted(PRECISIONS)}, got {bits}")
-    require_free(output, overwrite=overwrite)
+    require_apart(output, {"model": model, "text": text})
+    folder = OutputDir(output, "quantize", overwrite=overwrite, resumable=False)
     from ..deploy.quantize import cost_table, quantize
     from ..measure.report import rich_table
     from ..models.pretrained import load_as_saved, load_tokenizer
     from ..tasks import load_texts, split_held_out
 
     quiet(threads)
-    loaded, tokenizer = load_as_saved(model), load_tokenizer(model)
-    texts, unseen = split_held_out(load_texts(text or ["this-machine"], max_texts=2 * max_texts, seed=seed), 0.5)
-    made = quantize(
-        loaded,
-        texts[:max_texts],
-        tokenizer,
-        bits=bits,  # type: ignore[arg-type]
-        linears=linears,
-        embeddings=embeddings,
-        max_length=max_length,
-    )
-    with whole_folder(output, overwrite=overwrite) as folder:
-        made.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    with folder:
+        loaded, tokenizer = load_as_saved(model), load_tokenizer(model)
+        texts, unseen = split_held_out(load_texts(text or ["this-machine"], max_texts=2 * max_texts, seed=seed), 0.5)
+        made = quantize(
+            loaded,
+            texts[:max_texts],
+            tokenizer,
+            bits=bits,  # type: ignore[arg-type]
+            linears=linears,
+            embeddings=embeddings,
+            max_length=max_length,
+        )
+        folder.create({"model": model, "bits": bits, "linears": linears, "embeddings": embeddings})
+        made.save_pretrained(folder.path)
+        tokenizer.save_pretrained(folder.path)
+        folder.finish()
     console = Console()
     console.print(rich_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length)))
     console.print(f"quantised model saved in {output}", markup=False, highlight=False)

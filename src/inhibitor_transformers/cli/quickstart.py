@@ -24,7 +24,7 @@ def quickstart(
     runtime = choose_device(device)
     quiet(threads)
     from ..distill.quickstart import run_quickstart
-    from ..measure.report import print_summary, write_report
+    from ..measure.report import print_summary
 
     console = Console()
 
@@ -32,6 +32,5 @@ def quickstart(
         console.print(line, markup=False, highlight=False)
 
     report = run_quickstart(teacher, output, steps=steps, seed=seed, overwrite=overwrite, runtime=runtime, say=say)
-    markdown, html = write_report(report, output)
     print_summary(report, console)
-    say(f"student saved in {output}; report: {markdown} and {html}")
+    say(f"student saved in {output}; report: {output / 'report.md'} and {output / 'report.html'}")

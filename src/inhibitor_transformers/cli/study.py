@@ -25,6 +25,7 @@ def study(
     resume: Resume = False,
 ) -> None:
     """Fine-tune several models on several tasks and seeds, and print the table; interrupted, it goes on."""
+    from ..common.inputs import require_apart
     from ..distill.settings import build, load_yaml, override, require
     from ..distill.study import Study, StudyConfig, run_study
     from ..distill.study.table import drop_table, rate_table, score_table, speed_table
@@ -32,6 +33,7 @@ def study(
 
     quiet(threads)
     console = Console()
+    require_apart(output, {"config": config})
     settings = override(load_yaml(config), set_ or [])
     built: StudyConfig = build(StudyConfig, settings, where="the study")
     resolved = {name: dataclasses.asdict(row) | {"model": resolve_model(row.model)} for name, row in built.rows.items()}

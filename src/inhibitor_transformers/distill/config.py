@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from huggingface_hub.errors import StrictDataclassError
 
 from ..attention.scalars import INITIAL
+from ..common.inputs import Sources
 from ..models import InhibiDistilBertConfig
 from ..tasks.text import HELD_OUT
 from .calibrate import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID
@@ -230,6 +231,14 @@ class DistillConfig:
         """Each source of texts, and how many to take from it; None takes all."""
         own = [text if isinstance(text, dict) else {text: self.max_texts} for text in self.text]
         return [source for entry in own for source in entry.items()]
+
+    @property
+    def inputs(self) -> Sources:
+        """What the run reads, by name, for `require_apart`."""
+        cache = self.build_cache()
+        texts = [source for source, _ in self.sources]
+        folder = Path(cache.folder) if cache else None
+        return {"teacher": self.teacher, "start": self.start, "text": texts, "teacher cache": folder}
 
     @property
     def stage_names(self) -> list[str]:

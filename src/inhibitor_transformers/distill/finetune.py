@@ -24,12 +24,13 @@ from transformers import (
     set_seed,
 )
 
+from ..common.inputs import require_apart
 from ..measure.positions import require_positions
 from ..measure.task_score import score_task
 from ..models.pretrained import SAFE_LOADING, load_tokenizer
 from ..tasks import Task, TaskData, compute_metrics, encode, hold_out
 from .finetune_arguments import FinetuneArguments
-from .folders import check_output, fingerprint, last_whole_checkpoint, prepare_output, save_into, write_json
+from .folders import RunFolder, fingerprint, last_whole_checkpoint, save_into, write_json
 from .memory import estimate_memory
 from .objectives import TaskObjective
 from .processes import on_main_process, wait_for_everyone
@@ -65,7 +66,7 @@ def finetune(
     source: str,
     data: TaskData,
     arguments: FinetuneArguments,
-    output: Path,
+    output: str | Path,
     *,
     teacher_source: str | None = None,
     teacher_base: str | None = None,
@@ -79,18 +80,38 @@ def finetune(
     scored through this very pipeline, and refused unless it beats chance. With `teacher_base`, what that teacher was
     fine-tuned from, the model starts from the teacher's task vector (`add_task_vector`), and is scored before it is
     trained. With `alignment_epochs`, its hidden states are aligned first (`align_with_task_teacher`). Checkpoints are
-    in `output`/checkpoints, whatever `arguments` say.
+    in `output`/checkpoints, whatever `arguments` say. A run that is to `overwrite` an older one is in `output`.partial
+    until it is finished.
 
-    Raises ValueError (ConfigError) before any work is done.
+    Raises ValueError (ConfigError) before any work is done: also if `output` is, contains or lies inside something that
+    is read, or if another process works in it.
     """
     started, say = time.monotonic(), on_main_process(say)
+    cache = Path(arguments.teacher_cache) if arguments.teacher_cache else None
+    inputs = {"model": source, "teacher": teacher_source, "teacher's base": teacher_base, "teacher cache": cache}
+    require_apart(output, inputs | {"data": data.source})
     settings = {"model": source, "teacher": teacher_source, "teacher_base": teacher_base, "task": data.task.name}
     settings |= {"data": _fingerprints(data)} | _own_settings(arguments)
     require(teacher_base is None or teacher_source is not None, "a teacher's base needs the teacher: give both")
     aligns = arguments.alignment_epochs > 0
     require(not aligns or teacher_source is not None, "alignment_epochs needs a teacher to align with: give one")
+    with RunFolder(output, "finetune", settings, resume=resume, overwrite=overwrite) as folder:
+        return _finetune(source, data, arguments, folder, settings, teacher_source, teacher_base, started, say)
+
+
+def _finetune(
+    source: str,
+    data: TaskData,
+    arguments: FinetuneArguments,
+    folder: RunFolder,
+    settings: dict[str, Any],
+    teacher_source: str | None,
+    teacher_base: str | None,
+    started: float,
+    say: Callable[[str], None],
+) -> FinetuneResult:
+    output = folder.path
     arguments.output_dir = str(output / "checkpoints")
-    check_output(output, settings, resume=resume, overwrite=overwrite)
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(source)
     label_mean = float(np.mean(data.train[data.task.label_column])) if data.task.is_regression else None
@@ -99,14 +120,14 @@ def finetune(
     taught_by = None
     if teacher_source is not None:
         taught_by = load_task_teacher(teacher_source, teacher_base, model, tokenizer, data, arguments, say)
-    prepare_output(output, settings, resume=resume, overwrite=overwrite)
+    folder.create(settings)
     for note in data.notes:
         say(note)
     train, selection = _training_examples(data, arguments)
     encoded = _encoded(train, tokenizer, taught_by, data.task, arguments, say)
     teacher = taught_by.teacher if taught_by else None
     checkpoint, aligned_scores = last_whole_checkpoint(output / "checkpoints"), None
-    if teacher is not None and aligns:
+    if teacher is not None and arguments.alignment_epochs > 0:
         aligned_scores = _aligned(model, teacher, tokenizer, encoded, data, arguments, checkpoint is not None, say)
     trainer = _trainer(model, tokenizer, data.task, encoded, selection, arguments, teacher)
     tokens = arguments.per_device_train_batch_size * arguments.max_length
@@ -119,6 +140,7 @@ def finetune(
     save_into(output, model, tokenizer)
     record = dataclasses.asdict(result) | {"settings": settings, "notes": data.notes}
     write_json(output / "results.json", record)
+    folder.finish()
     return result
 
 

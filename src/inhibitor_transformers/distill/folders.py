@@ -1,4 +1,4 @@
-"""Output folders: never overwritten unasked, never half-written, resumable only with the same settings.
+"""The folder of a run: resumed with the same settings only, its models never half-written.
 
 Of several processes the main one writes; the others come back once it is done.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,39 +16,60 @@ from typing import Any
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..measure.whole_file import write_whole
+from ..common.atomic import atomic_write
+from ..common.errors import ConfigError
+from ..common.output_dir import OutputDir
 from .processes import is_main_process, wait_for_everyone
-from .settings import ConfigError
-
-RECORD = "run.yaml"
 
 
-def check_output(
-    output: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool, more_to_come: bool = False
-) -> None:
-    """Raise ConfigError unless a run with these settings may write to `output`; changes nothing.
+class RunFolder(OutputDir):
+    """The output folder of a run that can be resumed, by one process or by several that train together.
 
-    It may if the folder is empty or not there, to `overwrite` it, or to `resume` the same settings.
-    more_to_come: the record may hold settings that are not known yet.
+    Args:
+        output, command, resume, overwrite: as for `OutputDir`.
+        settings: of the run; one that is resumed must have begun with the same.
+        more_to_come: that one may have settings beside these, to be told to `create`.
+
+    Raises ConfigError.
     """
-    if resume and overwrite:
-        raise ConfigError("--resume goes on with what is in the folder, --overwrite deletes it: give one of them")
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"{output} is a file; choose another output folder")
-    if not _is_used(output) or overwrite:
-        return
-    record = output / RECORD
-    if not resume:
-        raise ConfigError(f"{output} exists; add --overwrite to start anew, or choose another folder")
-    if not record.exists():
-        raise ConfigError(f"{output} holds no run to resume (there is no {RECORD} in it)")
-    before, now = yaml.safe_load(record.read_text(encoding="utf-8")), yaml.safe_load(_as_text(settings))
-    names = now if more_to_come else now | before
-    if differing := [name for name in names if before.get(name) != now.get(name)]:
-        raise ConfigError(
-            f"{record} holds other settings than this run ({', '.join(differing)}): resume with those, or use another "
-            "folder"
-        )
+
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        command: str,
+        settings: dict[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        more_to_come: bool = False,
+    ) -> None:
+        super().__init__(output, command, resume=resume, overwrite=overwrite)
+        if resume:
+            self._require_same(settings, more_to_come=more_to_come)
+
+    def is_writer(self) -> bool:
+        return is_main_process()
+
+    def create(self, settings: dict[str, Any]) -> None:
+        if self.resume:
+            self._require_same(settings)
+        wait_for_everyone()  # what one process writes, none must find while it checks
+        super().create(settings)
+        wait_for_everyone()
+
+    def finish(self) -> None:
+        wait_for_everyone()
+        super().finish()
+        wait_for_everyone()
+
+    def _require_same(self, settings: dict[str, Any], *, more_to_come: bool = False) -> None:
+        before, now = self.settings(), yaml.safe_load(yaml.safe_dump(settings, sort_keys=False))
+        names = now if more_to_come else now | before
+        if differing := [name for name in names if before.get(name) != now.get(name)]:
+            raise ConfigError(
+                f"the run in {self.path} began with other settings than this one ({', '.join(differing)}): resume "
+                "with those, or use another folder"
+            )
 
 
 def fingerprint(values: Iterable[Any]) -> str:
@@ -57,29 +79,6 @@ def fingerprint(values: Iterable[Any]) -> str:
         digest.update(f"{value!r}\n".encode("utf-8", "backslashreplace"))
         count += 1
     return f"{count}, {digest.hexdigest()}"
-
-
-def prepare_output(output: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Make `output` ready for a run with these settings and write them to run.yaml in it.
-
-    Deletes what `overwrite` allows: call it when nothing can go wrong any more. Raises as `check_output`.
-    """
-    check_output(output, settings, resume=resume, overwrite=overwrite)
-    wait_for_everyone()  # what one process writes, none must find while it checks
-    if is_main_process():
-        if overwrite and _is_used(output):
-            shutil.rmtree(output)
-        output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / RECORD, _as_text(settings))
-    wait_for_everyone()
-
-
-def _as_text(settings: dict[str, Any]) -> str:
-    return yaml.safe_dump(settings, sort_keys=False)
-
-
-def _is_used(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
@@ -118,7 +117,7 @@ def write_json(file: Path, value: Any) -> None:
     """Write `value` so that `file` either is complete or is not there; in the main process only."""
     if is_main_process():
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(value, indent=2, default=str))
+        atomic_write(file, json.dumps(value, indent=2, default=str))
 
 
 def _save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

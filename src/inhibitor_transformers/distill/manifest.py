@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..measure.whole_file import write_whole
+from ..common.atomic import atomic_write
 from .settings import ConfigError
 
 _MANIFEST = "made_with.json"
@@ -27,4 +27,4 @@ def require_manifest(folder: Path, manifest: dict[str, str]) -> None:
 def write_manifest(folder: Path, manifest: dict[str, str]) -> None:
     """Note in `folder` what its contents are made with; call it before anything else is written there."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / _MANIFEST, json.dumps(manifest, indent=2))
+    atomic_write(folder / _MANIFEST, json.dumps(manifest, indent=2))

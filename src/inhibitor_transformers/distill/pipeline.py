@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, TrainingArguments, set_seed
 
+from ..common.inputs import require_apart
 from ..measure.positions import require_positions
 from ..models import (
     InhibiDistilBertForMaskedLM,
@@ -31,9 +32,8 @@ from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks.text import Text, english_on_this_machine, load_pairs, load_texts, split_held_out
 from .cache import TeacherCache
 from .config import DistillConfig, MaskedLMArguments, StageArguments
-from .folders import check_output, fingerprint, prepare_output, save_atomically, save_into
+from .folders import RunFolder, fingerprint, save_atomically, save_into
 from .processes import on_main_process, require_joined, wait_for_everyone
-from .settings import require
 from .stages import run_stage
 from .start import load_start, student_from_start
 from .teacher import Teacher
@@ -41,6 +41,7 @@ from .teacher import Teacher
 THIS_MACHINE = "this-machine"  # text source: the English prose that every machine with Python has
 
 OnStage = Callable[[str, InhibiDistilBertPreTrainedModel], None]
+OnEnd = Callable[[InhibiDistilBertPreTrainedModel], None]
 
 
 class Distillation:
@@ -50,34 +51,43 @@ class Distillation:
         config: what to do.
         output: the run folder; must not exist unless `resume` or `overwrite`.
         resume: go on where an interrupted run with the same settings stopped.
-        overwrite: delete an existing folder first.
+        overwrite: replace the run that the folder holds, once this one is finished; until then it is in OUT.partial.
         runtime: further TrainingArguments of every trained stage, e.g. `use_cpu`, `report_to`.
         say: receives one-line progress messages, in the main process.
 
     Under torchrun or accelerate launch, every process makes and runs the same; stages are trained data-parallel.
-    Raises ConfigError or ValueError before any work is done.
+    Raises ConfigError or ValueError before any work is done: also if the folder is, contains or lies inside something
+    that is read, or if another process works in it.
     """
 
     def __init__(
         self,
         config: DistillConfig,
-        output: Path,
+        output: str | Path,
         *,
         resume: bool = False,
         overwrite: bool = False,
         runtime: dict[str, Any] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        self.config, self.output, self.runtime, self.say = config, output, runtime or {}, on_main_process(say)
+        self.config, self.runtime, self.say = config, runtime or {}, on_main_process(say)
+        require_apart(output, config.inputs)
+        settings = dataclasses.asdict(config)
+        self.folder = RunFolder(output, "distill", settings, resume=resume, overwrite=overwrite, more_to_come=True)
         self.stages = [config.build_stage(i, self._stage_folder(i), **self.runtime) for i in range(len(config.stages))]
         self.arguments = self._arguments()
         require_joined(self.arguments.world_size)
-        if config.start:
-            folder = Path(config.start).resolve()
-            inside = output.resolve() in (folder, *folder.parents)
-            require(not inside, f"start {config.start!r} lies in the output folder {output}; name another output")
-        settings = dataclasses.asdict(config)
-        check_output(output, settings, resume=resume, overwrite=overwrite, more_to_come=True)
+        self.folder.lock()
+        try:
+            self._load()
+            self.folder.create(settings | {"texts": fingerprint(self.texts)})
+        except BaseException:
+            self.folder.release()
+            raise
+
+    def _load(self) -> None:
+        """Read everything that the run needs, so that what is wrong with it shows before anything is written."""
+        config = self.config
         self.tokenizer = load_tokenizer(config.teacher)
         wants_head = any(isinstance(stage, MaskedLMArguments) for stage in self.stages)
         self.model_class = InhibiDistilBertForMaskedLM if wants_head else InhibiDistilBertModel
@@ -89,16 +99,30 @@ class Distillation:
         self.start = load_start(config.start, model.config, self.plan) if config.start else None
         self.teacher = Teacher(model.to(self.arguments.device))
         self.texts = self._texts()
-        settings["texts"] = fingerprint(self.texts)
         cache = config.build_cache()
         self.cache = TeacherCache(cache, self.teacher, self.tokenizer, self.texts) if cache else None
-        prepare_output(output, settings, resume=resume, overwrite=overwrite)
 
-    def run(self, on_stage: OnStage | None = None) -> InhibiDistilBertPreTrainedModel:
+    @property
+    def output(self) -> Path:
+        """Where the run lies: in the run folder or, until it is finished, beside an older run that it will replace."""
+        return self.folder.path
+
+    def run(self, on_stage: OnStage | None = None, on_end: OnEnd | None = None) -> InhibiDistilBertPreTrainedModel:
         """Run what is not finished yet; returns the student, which is also saved in the run folder.
 
         on_stage: called with the stage's name and the student as each stage of this call ends ("start" first).
+        on_end: called with the student when it is saved, before it replaces an older run.
         """
+        try:
+            student = self._run(on_stage)
+            if on_end:
+                on_end(student)
+            self.folder.finish()
+        finally:
+            self.folder.release()
+        return student
+
+    def _run(self, on_stage: OnStage | None) -> InhibiDistilBertPreTrainedModel:
         set_seed(self.config.seed)
         finished = self._finished()
         wait_for_everyone()  # until all have seen the same: the main process is about to finish more

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from ..attention.dispatch import serving_engine
-from ..measure.report import AttentionMaps, DistillationReport, StageResult, Throughput
+from ..measure.report import AttentionMaps, DistillationReport, StageResult, Throughput, write_report
 from ..measure.report.svg import drawing_style
 from ..measure.similarity import agreement, embed, pair_cosines, rank_correlation
 from ..measure.throughput import sequences_per_second
@@ -62,27 +62,35 @@ def run_quickstart(
     runtime: dict[str, Any] | None = None,
     say: Say = print,
 ) -> DistillationReport:
-    """Distil `teacher` into `output`, measuring on held-out text after every stage; returns the report."""
+    """Distil `teacher` into `output`, measuring on held-out text after every stage; writes and returns the report."""
     with drawing_style():  # without matplotlib there is no report: say so now, not after the training
         pass
     config = quickstart_config(teacher, steps, seed)
     run = Distillation(config, output, overwrite=overwrite, runtime=runtime, say=say)
     held_out = split_held_out(english_on_this_machine(seed=seed), fraction=config.held_out)[1]
     measure = _Measurements(run, held_out)
-    student = run.run(measure.stage)
-    say("measuring throughput")
-    return DistillationReport(
-        title="Quickstart: an inhibitor encoder distilled on this machine",
-        teacher="all-MiniLM-L6-v2" if "minilm" in teacher.lower() else teacher,
-        student_path=str(output),
-        facts=_facts(run, held_out, config),
-        stages=measure.stages,
-        curves=_curves(output / "stages" / "2-align_contexts" / "log.json"),
-        similarities=measure.similarities,
-        throughput=[_throughput(student, run, batch, length) for batch, length in ((1, 64), (8, 64), (8, 128))],
-        maps=_maps(student, run, teacher),
-        notes=_NOTES,
-    )
+    reports: list[DistillationReport] = []
+
+    def write(student: InhibiDistilBertPreTrainedModel) -> None:
+        say("measuring throughput")
+        reports.append(
+            DistillationReport(
+                title="Quickstart: an inhibitor encoder distilled on this machine",
+                teacher="all-MiniLM-L6-v2" if "minilm" in teacher.lower() else teacher,
+                student_path=str(output),
+                facts=_facts(run, held_out, config),
+                stages=measure.stages,
+                curves=_curves(run.output / "stages" / "2-align_contexts" / "log.json"),
+                similarities=measure.similarities,
+                throughput=[_throughput(student, run, batch, length) for batch, length in ((1, 64), (8, 64), (8, 128))],
+                maps=_maps(student, run, teacher),
+                notes=_NOTES,
+            )
+        )
+        write_report(reports[0], run.output)
+
+    run.run(measure.stage, write)
+    return reports[0]
 
 
 _NOTES = ["Trained for minutes on technical English; docs/results.md says what a longer run on better text reaches."]

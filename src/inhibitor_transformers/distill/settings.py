@@ -12,9 +12,7 @@ from typing import Any
 
 import yaml
 
-
-class ConfigError(ValueError):
-    """A setting that is unknown, missing or out of range."""
+from ..common.errors import ConfigError
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:

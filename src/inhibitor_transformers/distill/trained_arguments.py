@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformers import TrainingArguments
+import torch
+from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers.integrations import get_reporting_integration_callbacks
+
+from ..common.errors import ConfigError
+
+# What optimizers, schedules and reporters raise when they are made from settings that they cannot use.
+_REFUSALS = (ValueError, TypeError, RuntimeError, ImportError)
 
 
 @dataclass
@@ -12,6 +19,9 @@ class TrainedArguments(TrainingArguments):
     """TrainingArguments with other defaults.
 
     scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
+
+    Raises ConfigError for an optimizer, a schedule or a reporter that cannot be made of these settings: Trainer makes
+    them when the output folder is there already.
     """
 
     warmup_steps: float = 0.1
@@ -21,3 +31,30 @@ class TrainedArguments(TrainingArguments):
     disable_tqdm: bool | None = False  # None would hide the bar wherever logging is quiet
     dataloader_pin_memory: bool = False  # nothing to gain with batches this small, and a warning without a GPU
     scalar_learning_rate_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_optimizer()
+        self._require_reporters()
+
+    def _require_optimizer(self) -> None:
+        try:
+            optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(self)
+            optimizer = optimizer_class([torch.nn.Parameter(torch.zeros(1))], **options)
+        except _REFUSALS as error:
+            raise ConfigError(f"optim {self.optim.value}: {_one_line(error)}") from error
+        try:
+            get_scheduler(self.lr_scheduler_type, optimizer, 1, 10, scheduler_specific_kwargs=self.lr_scheduler_kwargs)
+        except _REFUSALS as error:
+            raise ConfigError(f"lr_scheduler_type {self.lr_scheduler_type.value}: {_one_line(error)}") from error
+
+    def _require_reporters(self) -> None:
+        try:
+            for callback in get_reporting_integration_callbacks(self.report_to):
+                callback()
+        except _REFUSALS as error:
+            raise ConfigError(f"report_to: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

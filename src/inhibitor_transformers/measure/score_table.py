@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ..common.atomic import atomic_write
+from ..common.errors import ConfigError
 from .compare import Rows
 from .report import Table
 from .report.formatting import MISSING
-from .whole_file import write_whole
 
 
 def score_table(title: str, rows: Rows) -> Table:
@@ -41,4 +42,24 @@ def print_scores(title: str, rows: Rows, console: Console) -> None:
 def write_scores(path: Path, title: str, rows: Rows) -> None:
     """The same as JSON, {"title", "rows"}; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"title": title, "rows": rows}, indent=2))
+    atomic_write(path, json.dumps({"title": title, "rows": rows}, indent=2))
+
+
+def require_free_for_scores(path: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError unless scores may be written to `path`: nothing is there, or older scores to be overwritten."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file, such as {path / 'scores.json'}")
+    if not path.exists():
+        return
+    if not _holds_scores(path):
+        raise ConfigError(f"{path} exists and holds no scores of this command: choose another file")
+    if not overwrite:
+        raise ConfigError(f"{path} exists; add --overwrite to replace it")
+
+
+def _holds_scores(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.keys() == {"title", "rows"}

@@ -28,12 +28,14 @@ class TaskData:
     Columns: `task.text_columns` (string) and `task.label_column` (int64 class ids, float32 scores).
     The keys of `evaluation` are `task.evaluation_splits`, the one for model selection first.
     `notes` says in plain sentences what was done to the data: splits held out, subsets taken.
+    `source` is the local file or folder that it was read from; None for the Hub.
     """
 
     task: Task
     train: Dataset
     evaluation: dict[str, Dataset]
     notes: list[str] = field(default_factory=list)
+    source: Path | None = None
 
 
 def load_task(
@@ -66,6 +68,7 @@ def load_task(
         loaded = _load_hub(get_task(name))
     else:
         loaded = _load_local(get_task(name), Path(data).expanduser())
+    loaded.source = None if data is None else Path(data).expanduser()
     if not loaded.evaluation:
         _hold_out(loaded, seed, data)
     return _subsets(loaded, seed, max_train_examples, max_eval_examples)

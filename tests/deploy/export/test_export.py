@@ -159,6 +159,7 @@ class TestRefused:
         source, _ = saved_student(tmp_path / "model")
         assert "the exported model returns" in self.refused(source, tmp_path / "out")
         (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "run.yaml").write_text("inhibit: export")
         (tmp_path / "out" / "precious").touch()
         self.refused(source, tmp_path / "out", overwrite=True)
 
@@ -175,15 +176,16 @@ class TestRefused:
 
     def test_a_folder_that_exists(self, tmp_path: Path) -> None:
         source, _ = saved_student(tmp_path / "model")
-        assert self.refused(source, tmp_path / "model").endswith(
-            "exists; add --overwrite to replace it, or choose another folder"
-        )
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "mine").touch()
+        for flags in ({}, {"overwrite": True}):
+            assert self.refused(source, tmp_path / "out", **flags).endswith("choose another folder")
 
-    @pytest.mark.parametrize("output", [".", ".."])
-    def test_the_folder_of_the_model_itself(self, output: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("output", "relation"), [(".", "is"), ("..", "contains"), ("new", "lies inside")])
+    def test_the_folder_of_the_model_itself(self, output: str, relation: str, tmp_path: Path) -> None:
         source, _ = saved_student(tmp_path / "in" / "model")
         message = self.refused(source, Path(source) / output, overwrite=True)
-        assert message.endswith("holds the model itself; choose another output folder")
+        assert message.endswith(f"{relation} the model {source}; choose another output")
 
     def test_another_architecture(self, tmp_path: Path) -> None:
         tiny_teacher("distilbert").save_pretrained(tmp_path / "model")
@@ -216,5 +218,6 @@ class TestRefused:
     def test_nothing_is_loaded_for_a_folder_that_exists(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(export, "load_as_saved", lambda _: pytest.fail("a model was loaded"))
         (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "run.yaml").write_text("inhibit: export")
         (tmp_path / "out" / "precious").touch()
         assert "exists" in self.refused("x", tmp_path / "out")

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
-from ...measure.whole_folder import require_free, whole_folder
+from ...common.inputs import require_apart
+from ...common.output_dir import OutputDir
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
 from .onnx_format import ONNX
@@ -25,7 +26,7 @@ class Exported(NamedTuple):
     difference: float
 
 
-def export_model(source: str, output: Path, format: str = "onnx", *, overwrite: bool = False) -> Exported:
+def export_model(source: str | Path, output: str | Path, format: str = "onnx", *, overwrite: bool = False) -> Exported:
     """Export the InhibiDistilBERT of a folder or Hub id, with any head, to the folder `output`.
 
     Args:
@@ -34,25 +35,27 @@ def export_model(source: str, output: Path, format: str = "onnx", *, overwrite: 
             model's positions) are dynamic. Inputs are input_ids and attention_mask, and token_type_ids if the model
             has segments, all int64 (batch, length); outputs are float32 and named as the model's.
         format: "onnx" or "torch" (a torch.export package).
-        overwrite: replace `output` if it exists.
+        overwrite: replace what an earlier command wrote to `output`.
 
-    Raises ValueError for a model of another architecture or without a tokenizer, an output folder that exists, a
-    missing package, or if the exported model's outputs are not the model's; `output` is untouched then.
+    Raises ValueError for a model of another architecture or without a tokenizer, an output folder that exists or
+    touches the model, a missing package, or if the exported model's outputs are not the model's; `output` is untouched
+    then.
     """
     if format not in FORMATS:
         raise ValueError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
     chosen = FORMATS[format]
     chosen.require_packages()
-    require_free(output, overwrite=overwrite)
-    if Path(source).is_dir() and Path(source).resolve().is_relative_to(output.resolve()):
-        raise ValueError(f"{output} holds the model itself; choose another output folder")
-    model, tokenizer = _load(source), load_tokenizer(source)
-    with whole_folder(output, overwrite=overwrite) as half:
-        chosen.write(model, half / chosen.file)
-        difference = largest_difference(model, chosen.load(half / chosen.file))
-        model.config.save_pretrained(half)
-        tokenizer.save_pretrained(half)
-    return Exported(output / chosen.file, type(model).__name__, difference)
+    source = str(source)
+    require_apart(output, {"model": source})
+    with OutputDir(output, "export", overwrite=overwrite, resumable=False) as folder:
+        model, tokenizer = _load(source), load_tokenizer(source)
+        folder.create({"model": source, "format": format})
+        chosen.write(model, folder.path / chosen.file)
+        difference = largest_difference(model, chosen.load(folder.path / chosen.file))
+        model.config.save_pretrained(folder.path)
+        tokenizer.save_pretrained(folder.path)
+        folder.finish()
+    return Exported(Path(output) / chosen.file, type(model).__name__, difference)
 
 
 def _load(source: str) -> PreTrainedModel:

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ...common.inputs import Sources
 from ...tasks import get_task
 from ..finetune_arguments import FinetuneArguments
 from ..settings import ConfigError, build, require
@@ -78,6 +79,19 @@ class StudyConfig:
                 self.rows[model].teacher is not None or arguments.alignment_epochs == 0,
                 f"models: {model}: alignment_epochs needs a teacher; set it in the training of rows that have one",
             )
+
+    @property
+    def inputs(self) -> Sources:
+        """What the study reads, by name, for `require_apart`."""
+        caches = {
+            self.training.get("teacher_cache"),
+            *(row.training.get("teacher_cache") for row in self.rows.values()),
+        }
+        return {
+            "model": [row.model for row in self.rows.values()],
+            "data": self.data,
+            "teacher cache": [Path(cache) for cache in caches if cache],
+        }
 
     def grid(self, model: str) -> list[float]:
         """The learning rates of a row: its own or those of the study."""

@@ -21,12 +21,16 @@ import torch
 import yaml
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
-from ...measure.whole_file import write_whole
+from ...common.atomic import atomic_write
+from ...common.errors import ConfigError
+from ...common.inputs import require_apart
+from ...common.lock import FolderLock
+from ...common.output_dir import RUN_FILE, is_used
 from ...models.pretrained import load_pretrained
 from ...tasks import load_task
 from ..finetune import finetune
 from ..fingerprints import encoder_fingerprint
-from ..settings import ConfigError, load_yaml, require
+from ..settings import load_yaml, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
 from .config import StudyConfig, study_model
@@ -36,7 +40,13 @@ Say = Callable[[str], None]
 
 
 def run_study(
-    config: StudyConfig, output: Path, *, jobs: int = 1, threads: int = 1, resume: bool = False, say: Say = print
+    config: StudyConfig,
+    output: str | Path,
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    resume: bool = False,
+    say: Say = print,
 ) -> Study:
     """Run what is not finished yet; returns the study, from which a table can be made at any time.
 
@@ -44,21 +54,31 @@ def run_study(
     that is there already; rows, tasks, seeds and learning rates may have been added since, nothing else changed. A
     model whose weights were not kept is fine-tuned once more if an added row is taught by it.
 
-    Raises ConfigError before any work is done, RuntimeError when fine-tunings failed (after all others have run).
+    Raises ConfigError before any work is done: also if `output` is, contains or lies inside a model or the data, or if
+    another process runs the study. Raises RuntimeError when fine-tunings failed (after all others have run).
     """
     require(jobs > 0, f"jobs must be positive, got {jobs}")
+    output = Path(output)
+    require_apart(output, config.inputs)
+    _require_free(output, resume=resume)
     record = _record(config)
-    _check_record(record, output, resume=resume)
+    if resume:
+        _check_record(record, output)
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / RECORD, yaml.safe_dump(record, sort_keys=False))
-    study = Study(config, output)
+    with FolderLock(output):
+        _require_free(output, resume=resume)  # another may have begun meanwhile
+        atomic_write(output / RECORD, yaml.safe_dump(record, sort_keys=False))
+        return _run_pending(Study(config, output), jobs, threads, say)
+
+
+def _run_pending(study: Study, jobs: int, threads: int, say: Say) -> Study:
     failed: dict[Cell, str] = {}
     running: dict[Future[str], Cell] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         while True:
             waiting = [c for c in study.pending() if c not in failed and c not in running.values()]
             for cell in waiting[: jobs - len(running)]:
-                running[pool.submit(run_cell, config, output, cell, threads)] = cell
+                running[pool.submit(run_cell, study.config, study.output, cell, threads)] = cell
             if not running:
                 break
             for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -102,11 +122,11 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
                 folder,
                 teacher_source=str(teacher) if teacher else None,
                 teacher_base=config.teacher_base(cell.model),
-                resume=folder.exists(),
+                resume=(folder / RUN_FILE).exists(),
             )
     except TeacherAtChanceError as error:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / REFUSED, str(error))
+        atomic_write(folder / REFUSED, str(error))
         return str(error)
     shutil.rmtree(folder / "checkpoints")
     if not study.is_teacher(cell.model):
@@ -123,14 +143,20 @@ def _record(config: StudyConfig) -> dict[str, Any]:
     return dataclasses.asdict(config) | {"models": rows, "weights": weights}
 
 
-def _check_record(now: dict[str, Any], output: Path, *, resume: bool) -> None:
-    if not output.exists() or not any(output.iterdir()):
-        return
-    if not resume:
-        raise ConfigError(f"{output} exists; add --resume to go on with the study in it, or choose another folder")
+def _require_free(output: Path, *, resume: bool) -> None:
+    """Raise ConfigError unless a study may begin in the folder, or go on in it."""
+    require(not output.exists() or output.is_dir(), f"{output} is a file; choose another output folder")
+    if resume:
+        require((output / RECORD).is_file(), f"{output} holds no study to resume (there is no {RECORD} in it)")
+    elif is_used(output):
+        is_study = (output / RECORD).is_file()
+        what = "add --resume to go on with the study in it, or" if is_study else "it holds no study:"
+        raise ConfigError(f"{output} exists; {what} choose another folder")
+
+
+def _check_record(now: dict[str, Any], output: Path) -> None:
+    """Raise ConfigError unless the study in the folder began with these settings, but for what may be added."""
     record = output / RECORD
-    if not record.exists():
-        raise ConfigError(f"{output} holds no study to go on with (there is no {RECORD} in it)")
     before = load_yaml(record)
     # a row of an earlier version lacks the settings that came later: they are at their defaults
     before["models"] = {name: dataclasses.asdict(study_model(name, row)) for name, row in before["models"].items()}

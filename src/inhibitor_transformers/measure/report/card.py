@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from ..whole_file import write_whole
+from ...common.atomic import atomic_write
 from .markdown import markdown_table
 from .tables import Table
 
@@ -38,4 +38,4 @@ def write_card(folder: Path, tables: Sequence[Table], section: str = "scores") -
     else:
         card = ModelCard(f"---\n{_METADATA.to_yaml()}\n---\n")
         text = f"# {folder.resolve().name}\n\n{_INTRODUCTION}\n\n{written}\n"
-    return write_whole(file, f"---\n{card.data.to_yaml()}\n---\n\n{text.lstrip()}")
+    return atomic_write(file, f"---\n{card.data.to_yaml()}\n---\n\n{text.lstrip()}")

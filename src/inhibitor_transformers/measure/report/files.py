@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..whole_file import write_whole
+from ...common.atomic import atomic_write
 from .markdown import render_markdown
 from .page import render_html
 from .results import DistillationReport
@@ -19,5 +19,5 @@ def write_report(report: DistillationReport, folder: Path) -> tuple[Path, Path]:
     Raises ValueError if matplotlib is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    markdown = write_whole(folder / "report.md", render_markdown(report))
-    return markdown, write_whole(folder / "report.html", render_html(report))
+    markdown = atomic_write(folder / "report.md", render_markdown(report))
+    return markdown, atomic_write(folder / "report.html", render_html(report))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> Path:
+def atomic_write(path: Path, text: str) -> Path:
     """Write `text` as UTF-8 under another name, then rename; an older file is replaced. Returns `path`."""
     half = path.with_name(f"{path.name}.half-{os.getpid()}")
     try:

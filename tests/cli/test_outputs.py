@@ -1,0 +1,148 @@
+"""No command writes over what it reads, whatever the flags: the worst that a command can do, with exit status 0."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from inhibitor_transformers.common import lock
+from tests.cli.conftest import Inhibit
+from tests.distill.tiny import reviews
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: every input of every command, each marked as a run, so that only the check protects it.
+
+    zoo/model/config.json, zoo/teacher/, zoo/base/, zoo/data/train.csv, zoo/text/lines.txt and zoo/{config,training,study}.yaml
+    """
+    zoo = tmp_path / "zoo"
+    for name in ("model", "teacher", "base", "data", "text"):
+        (zoo / name).mkdir(parents=True)
+        (zoo / name / "run.yaml").write_text("inhibit: distill")
+    (zoo / "model" / "config.json").write_text("{}")
+    (zoo / "text" / "lines.txt").write_text("the cat sees a dog\n" * 20)
+    rows = [f"{row['text']},{row['label']}" for row in reviews(20)]
+    (zoo / "data" / "train.csv").write_text("\n".join(["text,label", *rows]))
+    run = {"teacher": "zoo/teacher", "text": ["zoo/text"], "start": "zoo/model", "teacher_cache": "zoo/cache"}
+    (zoo / "config.yaml").write_text(yaml.safe_dump(run | {"stages": [{"calibrate": {}}]}))
+    (zoo / "training.yaml").write_text("max_length: 64")
+    study = {"models": {"one": "zoo/model"}, "tasks": {"sst2": None}, "data": "zoo/data"}
+    (zoo / "study.yaml").write_text(yaml.safe_dump(study))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+COMMANDS: dict[str, tuple[list[str], list[str]]] = {
+    "convert": (["convert", "zoo/teacher", "OUT", "--text", "zoo/text"], ["teacher", "text"]),
+    "convert --dot-product": (["convert", "zoo/teacher", "OUT", "--dot-product"], ["teacher"]),
+    "distill": (["distill", "zoo/config.yaml", "-o", "OUT"], ["teacher", "model", "text", "config.yaml", "cache"]),
+    "finetune": (
+        [
+            *(
+                "finetune",
+                "zoo/model",
+                "--task",
+                "custom",
+                "--data",
+                "zoo/data",
+                "-o",
+                "OUT",
+                "--teacher",
+                "zoo/teacher",
+            ),
+            *("--teacher-base", "zoo/base", "--config", "zoo/training.yaml"),
+        ],
+        ["model", "data", "teacher", "base", "training.yaml"],
+    ),
+    "quantize": (["quantize", "zoo/model", "OUT", "--text", "zoo/text"], ["model", "text"]),
+    "export": (["export", "zoo/model", "OUT"], ["model"]),
+    "study": (["study", "zoo/study.yaml", "-o", "OUT"], ["model", "data", "study.yaml"]),
+    "evaluate": (
+        [
+            *("evaluate", "zoo/model", "--teacher", "zoo/teacher", "--task", "agreement", "--data", "zoo/data"),
+            *("--text", "zoo/text", "-o", "OUT"),
+        ],
+        ["model", "teacher", "data", "text"],
+    ),
+}
+CASES = [(command, name) for command, (_, inputs) in COMMANDS.items() for name in inputs]
+
+
+@pytest.mark.parametrize(("command", "name"), CASES)
+def test_an_output_that_touches_an_input(command: str, name: str, refused: Refused, place: Path) -> None:
+    """`finetune --data D -o D --overwrite` deleted the training data and said "saved in D"."""
+    (place / "link").symlink_to("zoo")
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    overwrite = [] if command == "study" else ["--overwrite"]
+    for output in (f"zoo/{name}", f"link/{name}", "zoo", ".", f"zoo/{name}/new"):
+        arguments = [output if a == "OUT" else a for a in COMMANDS[command][0]]
+        for flags in ([], overwrite):
+            assert "choose another output" in refused(*arguments, *flags)
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+def test_the_caches_of_a_fine_tuning(refused: Refused, place: Path) -> None:
+    arguments = ["finetune", "minilm", "--task", "custom", "--data", "zoo/data", "--set", "teacher_cache=out/cache"]
+    assert "contains the teacher cache" in refused(*arguments, "-o", "out")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("command", ["convert", "distill", "finetune", "quantize", "export"])
+def test_overwrite_replaces_runs_only(command: str, refused: Refused, place: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("years of work")
+    arguments = ["mine" if a == "OUT" else a for a in COMMANDS[command][0]]
+    assert "choose another folder" in refused(*arguments, "--overwrite")
+    assert os.listdir("mine") == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("command", ["distill", "finetune", "study"])
+def test_resuming_what_is_not_there_is_no_new_run(command: str, refused: Refused, place: Path) -> None:
+    arguments = ["out" if a == "OUT" else a for a in COMMANDS[command][0]]
+    assert "to resume" in refused(*arguments, "--resume")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("command", ["convert", "distill", "finetune", "quantize", "export", "quickstart"])
+def test_the_help_says_what_is_deleted(command: str, inhibit: Inhibit) -> None:
+    assert "the old one is deleted, with everything in the folder" in " ".join(inhibit(command, "--help").out.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [("distill", "--resume"), ("finetune", "--overwrite"), ("study", "--resume")]
+)
+def test_a_folder_in_use(
+    command: str, flag: str, refused: Refused, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    Path("out").mkdir()
+    settings = {"distill": yaml.safe_load(Path("zoo/config.yaml").read_text())}.get(command, {})
+    Path("out/run.yaml").write_text(yaml.safe_dump({"inhibit": command} | settings))
+    Path("out/study.yaml").write_text(json.dumps({}))
+    monkeypatch.setattr("inhibitor_transformers.distill.study.run._record", lambda config: {})
+    monkeypatch.setattr("inhibitor_transformers.distill.study.run._check_record", lambda now, output: None)
+    monkeypatch.setattr("inhibitor_transformers.distill.folders.RunFolder._require_same", lambda *_, **__: None)
+    arguments = ["out" if a == "OUT" else a for a in COMMANDS[command][0]]
+    if command == "finetune":
+        arguments = ["finetune", "zoo/model", "--task", "custom", "--data", "zoo/data", "-o", "out"]
+    with lock.FolderLock(Path("out")):
+        assert "out is in use by another process" in refused(*arguments, flag)
+
+
+@pytest.mark.parametrize("command", ["distill", "finetune"])
+def test_a_late_error_comes_before_the_folder(command: str, refused: Refused, place: Path) -> None:
+    """Trainer looks at its reporters and its optimizer when the folder is there already."""
+    arguments = ["out" if a == "OUT" else a for a in COMMANDS[command][0]]
+    stages = ["--set", "stages=[{align_contexts: {}}]"] if command == "distill" else []
+    assert "report_to: nope is not supported" in refused(*arguments, *stages, "--report-to", "nope")
+    name = "align_contexts.adam_beta1" if command == "distill" else "adam_beta1"
+    assert "Invalid beta" in refused(*arguments, *stages, "--set", f"{name}=2")
+    assert not Path("out").exists()
