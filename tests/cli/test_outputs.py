@@ -21,7 +21,7 @@ Refused = Callable[..., str]
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: every input of every command, each marked as a run, so that only the check protects it.
 
-    zoo/model/config.json, zoo/teacher/, zoo/base/, zoo/data/train.csv, zoo/text/lines.txt and zoo/{config,training,study}.yaml
+    In zoo/: model/, teacher/, base/, data/train.csv, text/lines.txt, config.yaml, training.yaml and study.yaml.
     """
     zoo = tmp_path / "zoo"
     for name in ("model", "teacher", "base", "data", "text"):
