@@ -134,7 +134,7 @@ def test_a_folder_in_use(
     if command == "finetune":
         arguments = ["finetune", "zoo/model", "--task", "custom", "--data", "zoo/data", "-o", "out"]
     with lock.FolderLock(Path("out")):
-        assert "out is in use by another process" in refused(*arguments, flag)
+        assert "out is in use by another run" in refused(*arguments, flag)
 
 
 @pytest.mark.parametrize("command", ["distill", "finetune"])

@@ -132,6 +132,12 @@ class TestOverwriting:
             folder.finish()
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
+    def test_an_empty_folder_in_the_place_of_the_new_run(self, tmp_path: Path) -> None:
+        write(tmp_path / "out", "old")
+        (tmp_path / "out.partial").mkdir()
+        write(tmp_path / "out", "new", overwrite=True)
+        assert contents(tmp_path) == {"out/file": "new"}
+
     def test_a_failed_swap_gives_the_old_run_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(tmp_path / "out", "old")
         rename = Path.rename
@@ -184,6 +190,16 @@ class TestRefusals:
         self.refused(folder, "exists and holds no run: choose another folder")
         assert (folder / "thesis.txt").read_text() == "years of work"
 
+    def test_what_is_no_run_in_the_place_of_the_new_one(self, tmp_path: Path) -> None:
+        write(tmp_path / "out", "old")
+        (tmp_path / "out.partial").mkdir()
+        (tmp_path / "out.partial" / "mine").write_text("mine")
+        for output in ("out", "new"):
+            (tmp_path / "new.partial").mkdir(exist_ok=True)
+            (tmp_path / "new.partial" / "mine").write_text("mine")
+            self.refused(tmp_path / output, "partial, where .* may have to be made, is no run", overwrite=True)
+        self.refused(tmp_path / "new", "is no run")
+
     def test_a_run_in_which_others_lie(self, tmp_path: Path) -> None:
         write(tmp_path / "runs", "old")
         write(tmp_path / "runs" / "more" / "inner", "mine")
@@ -226,7 +242,7 @@ class TestLock:
     def test_a_folder_in_use_is_refused(self, flags: dict[str, bool], tmp_path: Path) -> None:
         with OutputDir(tmp_path / "out", "distill") as folder:
             folder.create({})
-            with pytest.raises(ConfigError, match="in use by another process"):
+            with pytest.raises(ConfigError, match="in use by another run"):
                 OutputDir(tmp_path / "out", "distill", **flags).lock()
         OutputDir(tmp_path / "out", "distill", **flags).lock()
 
@@ -235,7 +251,7 @@ class TestLock:
         with OutputDir(tmp_path / "out", "distill", overwrite=True) as folder:
             folder.create({})
             for flags in ({"resume": True}, {"overwrite": True}):
-                with pytest.raises(ConfigError, match="in use by another process"):
+                with pytest.raises(ConfigError, match="in use by another run"):
                     OutputDir(tmp_path / "out", "distill", **flags).lock()
 
     def test_two_that_start_at_once(self, tmp_path: Path) -> None:

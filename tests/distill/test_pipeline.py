@@ -306,7 +306,7 @@ class TestRefusals:
         config = settings(teacher_path, text_path, [CALIBRATE])
         first = Distillation(DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, say=lambda _: None)
         for flags in ({"resume": True}, {"overwrite": True}):
-            with pytest.raises(ConfigError, match="in use by another process"):
+            with pytest.raises(ConfigError, match="in use by another run"):
                 distill(config, tmp_path / "run", **flags)
         first.run()
         distill(config, tmp_path / "run", resume=True)

@@ -139,7 +139,7 @@ def test_resume_after_several_interruptions(chain, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             interrupt(patch, objective, step)
             with pytest.raises(StoppedError):
-                distill(chain, tmp_path / "run", resume=True)
+                distill(chain, tmp_path / "run", resume=(tmp_path / "run").exists())
     distill(chain, tmp_path / "run", resume=True)
     assert_same_weights(tmp_path / "run", tmp_path / "whole")
 

@@ -25,7 +25,7 @@ class FolderLock:
         try:
             self._lock.acquire()
         except Timeout:
-            raise ConfigError(f"{folder} is in use by another process: wait for it, or choose another folder") from None
+            raise ConfigError(f"{folder} is in use by another run: wait for it, or choose another folder") from None
 
     def moved(self, folder: Path) -> None:
         """The folder has another name now; it is held all the same."""

@@ -87,7 +87,7 @@ class OutputDir:
         """Begin: make the folder and write RUN_FILE; an unfinished attempt that is not resumed is deleted."""
         if not self.is_writer():
             return
-        if self.path == self._partial and self.path.exists() and not self.resume:
+        if self.path == self._partial and is_used(self.path) and not self.resume:
             self._locks.pop(self.path).release()
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,12 @@ class OutputDir:
 
     def _require_replaceable_attempt(self, overwrite: bool) -> None:
         """An unfinished attempt is deleted if that was asked for, or if its command is this one and cannot resume."""
-        command = read_run(self._partial)[COMMAND]
+        try:
+            command = read_run(self._partial)[COMMAND]
+        except ConfigError as error:
+            raise ConfigError(
+                f"{self._partial}, where {self.output} may have to be made, is no run ({error}); choose another folder"
+            ) from error
         if not overwrite and (self.resumable or command != self.command):
             raise ConfigError(
                 f"{self._partial} holds an unfinished run of {command!r} that was to become {self.output}: add "
