@@ -96,7 +96,7 @@ class TestPlain:
         assert record["teacher_scores"] is None
         assert record["seconds"] == result.seconds > 0
         assert record["notes"] == data.notes
-        assert record["settings"] == yaml.safe_load((Path(path) / "run.yaml").read_text())
+        assert {"inhibit": "finetune"} | record["settings"] == yaml.safe_load((Path(path) / "run.yaml").read_text())
         assert record["settings"]["learning_rate"] == 0.003
 
     def test_the_teacher_s_weight_does_not_matter_without_a_teacher(self, student_path, data, tmp_path):
@@ -488,7 +488,7 @@ class TestResume:
 
     def test_with_other_settings(self, student_path, data, tmp_path):
         run(student_path, data, tmp_path / "run", num_train_epochs=1)
-        with pytest.raises(ConfigError, match=r"other settings than this run \(learning_rate\)"):
+        with pytest.raises(ConfigError, match=r"other settings than this one \(learning_rate\)"):
             run(student_path, data, tmp_path / "run", num_train_epochs=1, resume=True, learning_rate=1e-5)
 
     def test_with_other_data(self, student_path, tmp_path):
@@ -497,7 +497,7 @@ class TestResume:
         custom(folder, reviews(100), reviews(40, seed=1))
         fewer = load_task("custom", folder, max_train_examples=60)
         run(student_path, fewer, tmp_path / "run", num_train_epochs=1)
-        with pytest.raises(ConfigError, match=r"other settings than this run \(data\)"):
+        with pytest.raises(ConfigError, match=r"other settings than this one \(data\)"):
             run(student_path, load_task("custom", folder), tmp_path / "run", num_train_epochs=1, resume=True)
 
     def test_other_kinds_of_settings_are_recorded(self, student_path, data, tmp_path):
