@@ -19,7 +19,7 @@ def config(tmp_path, teacher) -> Path:
         "models": {"control": teacher, "student": {"model": teacher, "control": "control"}},
         "tasks": {"sst2": {}},
         "seeds": [0, 1],
-        "data": str(tmp_path),
+        "data": str(tmp_path / "data"),
     }
     for model, scores in {"control": (0.80, 0.84), "student": (0.79, 0.83)}.items():
         for seed, score in enumerate(scores):
@@ -56,6 +56,6 @@ def test_they_go_into_the_card_of_a_model_of_the_study(inhibit, refused, config,
 
 def test_what_is_refused(refused, config, tmp_path):
     assert "there is no study" in refused("study", config, "-o", tmp_path / "nothing", "--table-only")
-    assert "add --resume" in refused("study", config, "-o", tmp_path / "study")
+    assert "exists; it holds no study: choose" in refused("study", config, "-o", tmp_path / "study")
     message = refused("study", config, "-o", tmp_path / "x", "--set", "seeds=[]")
     assert "seeds must be" in message

@@ -77,7 +77,7 @@ def test_every_class(format: str, name: str, fields: dict[str, Any], exports: Ex
     for shape in batches:
         assert_same(run, model, inputs_of(model, *shape))
     files = {path.name for path in folder.iterdir()}
-    assert files == {FORMATS[format].file, "config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert files == {FORMATS[format].file, "run.yaml", "config.json", "tokenizer.json", "tokenizer_config.json"}
     for file in ("config.json", "tokenizer.json"):
         assert (folder / file).read_bytes() == (folder.parent / "model" / file).read_bytes()
 
