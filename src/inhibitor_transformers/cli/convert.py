@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from .console import say
 from .distill import run_distillation
 from .options import Device, Overwrite, Seed, Threads, quiet, resolve_model
 
@@ -57,4 +57,4 @@ def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: b
         output, {"teacher": teacher, "layers": layers, "dot_product": True}, resume=False, overwrite=overwrite
     )
     save_into(output, student, tokenizer)
-    Console().print(f"control saved in {output}", markup=False, highlight=False)
+    say(f"control saved in {output}")

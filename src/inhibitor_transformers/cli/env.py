@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from itertools import groupby
+
+from .console import say
 
 
 def env() -> None:
     """Show what is available on this machine, and why the rest is not."""
     from ..measure.environment import environment
 
-    table = Table(show_header=False, box=None, pad_edge=False)
-    last = None
-    for section, name, value in environment():
-        table.add_row(section if section != last else "", name, str(value))
-        last = section
-    Console().print(table, markup=False, highlight=False)
+    facts = environment()
+    width = max(len(fact.name) for fact in facts)
+    for section, members in groupby(facts, key=lambda fact: fact.section):
+        say(section)
+        for fact in members:
+            say(f"  {fact.name:{width}}  {fact.value}")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from .console import output as stdout
+from .console import say
 from .options import Overwrite, Seed, Threads, quiet
 
 
@@ -35,7 +36,7 @@ def quantize(
         raise ValueError(f"--bits must be one of {sorted(PRECISIONS)}, got {bits}")
     require_free(output, overwrite=overwrite)
     from ..deploy.quantize import cost_table, quantize
-    from ..measure.report import rich_table
+    from ..measure.report import print_table
     from ..models.pretrained import load_as_saved, load_tokenizer
     from ..tasks import load_texts, split_held_out
 
@@ -54,6 +55,5 @@ def quantize(
     with whole_folder(output, overwrite=overwrite) as folder:
         made.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    console = Console()
-    console.print(rich_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length)))
-    console.print(f"quantised model saved in {output}", markup=False, highlight=False)
+    print_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length), stdout())
+    say(f"quantised model saved in {output}")

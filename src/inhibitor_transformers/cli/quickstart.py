@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from .console import output as stdout
+from .console import say
 from .options import MINILM, Device, Overwrite, Seed, Threads, choose_device, quiet, resolve_model
 
 
@@ -23,15 +24,12 @@ def quickstart(
     teacher = resolve_model(MINILM)
     runtime = choose_device(device)
     quiet(threads)
+    from ..common.progress import progress
     from ..distill.quickstart import run_quickstart
     from ..measure.report import print_summary, write_report
 
-    console = Console()
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False)
-
     report = run_quickstart(teacher, output, steps=steps, seed=seed, overwrite=overwrite, runtime=runtime, say=say)
-    markdown, html = write_report(report, output)
-    print_summary(report, console)
+    with progress("drawing the report"):
+        markdown, html = write_report(report, output)
+    print_summary(report, stdout())
     say(f"student saved in {output}; report: {markdown} and {html}")

@@ -24,6 +24,7 @@ from transformers import (
     set_seed,
 )
 
+from ..common.progress import progress
 from ..measure.positions import require_positions
 from ..measure.task_score import score_task
 from ..models.pretrained import SAFE_LOADING, load_tokenizer
@@ -122,6 +123,7 @@ def finetune(
     return result
 
 
+@progress("loading a model")
 def load_for_task(
     source: str, task: Task, attention_dropout: float | None = None, label_mean: float | None = None
 ) -> PreTrainedModel:

@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from ..common.progress import progress
 from .fingerprints import model_fingerprint, rows_fingerprint, tokenizer_fingerprint
 from .manifest import require_manifest, write_manifest
 from .processes import is_main_process, wait_for_everyone
@@ -71,9 +72,11 @@ def _logits(dataset: Dataset, teacher: Teacher, tokenizer: PreTrainedTokenizerBa
     collate = DataCollatorWithPadding(tokenizer)
     inputs = dataset.select_columns(list(model_inputs(dict.fromkeys(dataset.column_names))))
     found: list[Tensor] = []
-    for start in range(0, len(order), _BATCH):
-        batch = collate([inputs[i] for i in order[start : start + _BATCH]])
-        signals = teacher({name: t.to(teacher.model.device) for name, t in batch.items()})
-        assert signals.logits is not None
-        found.append(signals.logits.float().cpu())
+    with progress("asking the teacher", len(order), "rows") as advance:
+        for start in range(0, len(order), _BATCH):
+            batch = collate([inputs[i] for i in order[start : start + _BATCH]])
+            signals = teacher({name: t.to(teacher.model.device) for name, t in batch.items()})
+            assert signals.logits is not None
+            found.append(signals.logits.float().cpu())
+            advance(len(signals.logits))
     return torch.cat(found)[torch.tensor(order).argsort()]

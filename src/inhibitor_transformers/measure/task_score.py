@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..common.progress import progress
 from ..tasks import TaskData, compute_metrics, encode
 
 _ROWS_PER_BATCH = 64
@@ -19,10 +20,12 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded:
     inputs = encoded.remove_columns("labels")
     order = np.argsort([len(ids) for ids in inputs["input_ids"]], kind="stable")
     logits = np.empty((len(order), model.config.num_labels), dtype=np.float32)
-    for start in range(0, len(order), _ROWS_PER_BATCH):
-        rows = order[start : start + _ROWS_PER_BATCH]
-        batch = tokenizer.pad(inputs[rows], return_tensors="pt").to(model.device)
-        logits[rows] = model(**batch).logits.float().cpu().numpy()
+    with progress("predicting", len(order), "rows") as advance:
+        for start in range(0, len(order), _ROWS_PER_BATCH):
+            rows = order[start : start + _ROWS_PER_BATCH]
+            batch = tokenizer.pad(inputs[rows], return_tensors="pt").to(model.device)
+            logits[rows] = model(**batch).logits.float().cpu().numpy()
+            advance(len(rows))
     return logits
 
 

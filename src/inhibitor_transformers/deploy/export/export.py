@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
+from ...common.progress import progress
 from ...measure.whole_folder import require_free, whole_folder
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
@@ -48,8 +49,10 @@ def export_model(source: str, output: Path, format: str = "onnx", *, overwrite: 
         raise ValueError(f"{output} holds the model itself; choose another output folder")
     model, tokenizer = _load(source), load_tokenizer(source)
     with whole_folder(output, overwrite=overwrite) as half:
-        chosen.write(model, half / chosen.file)
-        difference = largest_difference(model, chosen.load(half / chosen.file))
+        with progress(f"exporting to {format}"):
+            chosen.write(model, half / chosen.file)
+        with progress("comparing with the model"):
+            difference = largest_difference(model, chosen.load(half / chosen.file))
         model.config.save_pretrained(half)
         tokenizer.save_pretrained(half)
     return Exported(output / chosen.file, type(model).__name__, difference)
