@@ -26,11 +26,10 @@ class TermProgress(ProgressCallback):
 
     def close(self) -> None:
         """End the bars of a training that did not come to its end."""
-        bars: list[Any] = [self.prediction_bar, self.training_bar]
-        for bar in bars:
-            if bar is not None:
+        for name in ("prediction_bar", "training_bar"):
+            if (bar := getattr(self, name)) is not None:
                 bar.close()
-        self.training_bar = self.prediction_bar = None
+            setattr(self, name, None)
 
 
 class TermLines(TrainerCallback):
