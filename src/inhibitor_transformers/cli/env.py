@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from operator import itemgetter
 
 from .console import say
 
@@ -12,8 +13,8 @@ def env() -> None:
     from ..measure.environment import environment
 
     facts = environment()
-    width = max(len(fact.name) for fact in facts)
-    for section, members in groupby(facts, key=lambda fact: fact.section):
+    width = max(len(name) for _, name, _ in facts)
+    for section, members in groupby(facts, key=itemgetter(0)):
         say(section)
-        for fact in members:
-            say(f"  {fact.name:{width}}  {fact.value}")
+        for _, name, value in members:
+            say(f"  {name:{width}}  {value}")

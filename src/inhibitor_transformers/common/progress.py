@@ -21,7 +21,7 @@ T = TypeVar("T")
 Advance = Callable[[int], Any]
 
 _TICK = 1.0  # seconds after which a bar's clock goes on, however long one step takes
-_FIRST_LINE = 2.0  # seconds after which a phase gets its first line; the next comes when twice the time has passed,
+_FIRST_LINE = 10.0  # seconds after which a phase gets its first line; the next comes when twice the time has passed,
 _LONGEST_PAUSE = 60.0  # or after so many seconds
 _LONGEST_NAME = 34
 # How torchrun, accelerate launch and MPI tell a process its number.
@@ -111,7 +111,7 @@ class _Bar:
 
 
 class _Lines:
-    """Lines that say how far a phase is, ever more rarely; a phase that soon ends says nothing."""
+    """Lines that say how far a phase is, ever more rarely; one that soon ends, or counts nothing, says nothing."""
 
     def __init__(self, what: str, total: int | None, unit: str) -> None:
         self._what, self._of = what, ("" if total is None else f" of {total:,}") + (f" {unit}" if unit else "")
@@ -122,7 +122,7 @@ class _Lines:
 
     def tick(self) -> None:
         seconds = time.monotonic() - self._since
-        if seconds >= self._due:
+        if self._count and seconds >= self._due:
             self._due = seconds + min(seconds, _LONGEST_PAUSE)
             print(f"{self._what}: {self._count:,}{self._of}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
