@@ -50,7 +50,8 @@ def showing_progress() -> Iterator[None]:
 def progress(what: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
     """`with progress("tokenizing", len(texts)) as advance: … advance(100)`.
 
-    what: the phase, in a few words. total: how often it will advance, None if that is unknown. unit: of what.
+    what: the phase, in a few words. total: how often it will advance, None if that is unknown. unit: of what; a phase
+    without total and unit is not counted.
     """
     if _asked_by != os.getpid():
         yield lambda _: None
@@ -97,7 +98,7 @@ class _Bar:
         unit = f" {unit}" if unit else ""
         # The count comes before the bar: a narrow terminal cuts the end.
         known = f"{{desc}} {{n_fmt}}/{{total_fmt}}{unit} |{{bar}}| {{elapsed}}<{{remaining}}"
-        unknown = f"{{desc}} {{n_fmt}}{unit}, {{elapsed}}"
+        unknown = f"{{desc}} {{n_fmt}}{unit}, {{elapsed}}" if unit else "{desc}, {elapsed}"
         self._bar = tqdm(
             desc=name,
             total=total,
@@ -106,7 +107,6 @@ class _Bar:
             dynamic_ncols=True,
             file=sys.stderr,
         )
-        self._bar.set_description_str(name)  # without the colon
         self.advance, self.tick, self.close = self._bar.update, self._bar.refresh, self._bar.close
 
 

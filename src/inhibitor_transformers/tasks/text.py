@@ -91,7 +91,7 @@ def load_texts(
     for source in _listed(sources, max_texts):
         columns = (column for table in _tables(source) for column in table.values())
         cleaned = (_clean(text, min_words, unk_token) for column in columns for text in column)
-        found = dict.fromkeys(text for text in counted(cleaned, f"reading {source}", unit="texts") if text)
+        found = dict.fromkeys(text for text in counted(cleaned, f"reading {Path(source).name}", unit="texts") if text)
         if not found:
             raise ValueError(f"{source}: no text of at least {min_words} words")
         texts |= found
@@ -115,7 +115,7 @@ def load_pairs(
         for table in _tables(source):
             for a, b in PAIR_COLUMNS:
                 rows = zip(table.get(a, ()), table.get(b, ()), strict=False)
-                for row in counted(rows, f"reading pairs of {source}", unit="pairs"):
+                for row in counted(rows, f"reading pairs of {Path(source).name}", unit="pairs"):
                     first, second = (_clean(text, min_words, unk_token) for text in row)
                     if first and second:
                         pairs[first, second] = None
