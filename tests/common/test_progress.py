@@ -116,11 +116,12 @@ class TestBar:
         assert not any(screen(written))
 
     def test_a_loop_that_an_error_leaves_has_no_bar_any_more(self, monkeypatch):
-        """The generator lives on in the traceback, and the error would be written into its bar."""
+        """The generator may live on in the traceback, and the error would be written into its bar."""
 
         def fail() -> None:
             with showing_progress():
-                for _ in counted(range(1000), "reading"):
+                rows = counted(range(1000), "reading")
+                for _ in rows:
                     raise ValueError("wrong")
 
         with terminal(monkeypatch, "stderr") as shown:

@@ -50,8 +50,9 @@ def test_a_terminal_has_a_bar_and_the_same_lines(tmp_path, monkeypatch):
 
 def test_an_error_is_not_written_into_the_bar(tmp_path, monkeypatch):
     with terminal(monkeypatch, "stdout", "stderr") as shown:
+        made = trainer(pair()[0], OneTerm(float("nan")), tmp_path, BATCHES[:2], disable_tqdm=False)
         with pytest.raises(NonFiniteLossError):
-            trainer(pair()[0], OneTerm(float("nan")), tmp_path, BATCHES[:2], disable_tqdm=False).train()
+            made.train()
         shown.stream.write("error: not finite\n")
     assert "error: not finite" in screen(shown.close())
 
