@@ -24,7 +24,7 @@ from transformers import (
     set_seed,
 )
 
-from ..common.progress import progress
+from ..common.progress import counted, progress
 from ..measure.positions import require_positions
 from ..measure.task_score import score_task
 from ..models.pretrained import SAFE_LOADING, load_tokenizer
@@ -302,4 +302,7 @@ def _own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
 
 def _fingerprints(data: TaskData) -> dict[str, str]:
     splits = {"train": data.train, **data.evaluation}
-    return {split: fingerprint(tuple(row.values()) for row in examples) for split, examples in splits.items()}
+    return {
+        split: fingerprint(tuple(row.values()) for row in counted(examples, "taking fingerprints", unit="rows"))
+        for split, examples in splits.items()
+    }

@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from ..common.progress import progress
+from ..common.progress import counted, progress
 from .fingerprints import model_fingerprint, rows_fingerprint, tokenizer_fingerprint
 from .manifest import require_manifest, write_manifest
 from .processes import is_main_process, wait_for_everyone
@@ -51,7 +51,12 @@ def cached_logits(
     manifest = {
         "teacher": model_fingerprint(teacher.model),
         "tokenizer": tokenizer_fingerprint(tokenizer),
-        "training set": rows_fingerprint([np.concatenate([row[name] for name in inputs]) for row in dataset]),
+        "training set": rows_fingerprint(
+            [
+                np.concatenate([row[name] for name in inputs])
+                for row in counted(dataset, "taking fingerprints", unit="rows")
+            ]
+        ),
     }
     require_manifest(folder, manifest)
     name = f"logits-{manifest['teacher']}-{manifest['training set']}"
@@ -68,11 +73,11 @@ def cached_logits(
 
 
 def _logits(dataset: Dataset, teacher: Teacher, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    order = sorted(range(len(dataset)), key=[len(ids) for ids in dataset["input_ids"]].__getitem__)
     collate = DataCollatorWithPadding(tokenizer)
     inputs = dataset.select_columns(list(model_inputs(dict.fromkeys(dataset.column_names))))
     found: list[Tensor] = []
-    with progress("asking the teacher", len(order), "rows") as advance:
+    with progress("asking the teacher", len(dataset), "rows") as advance:
+        order = sorted(range(len(dataset)), key=[len(ids) for ids in dataset["input_ids"]].__getitem__)
         for start in range(0, len(order), _BATCH):
             batch = collate([inputs[i] for i in order[start : start + _BATCH]])
             signals = teacher({name: t.to(teacher.model.device) for name, t in batch.items()})

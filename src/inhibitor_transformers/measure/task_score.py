@@ -18,9 +18,9 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded:
     """Logits (rows, labels) float32 of encoded examples, in their order; batches hold texts of similar length."""
     model.eval()
     inputs = encoded.remove_columns("labels")
-    order = np.argsort([len(ids) for ids in inputs["input_ids"]], kind="stable")
-    logits = np.empty((len(order), model.config.num_labels), dtype=np.float32)
-    with progress("predicting", len(order), "rows") as advance:
+    logits = np.empty((len(inputs), model.config.num_labels), dtype=np.float32)
+    with progress("predicting", len(inputs), "rows") as advance:
+        order = np.argsort([len(ids) for ids in inputs["input_ids"]], kind="stable")
         for start in range(0, len(order), _ROWS_PER_BATCH):
             rows = order[start : start + _ROWS_PER_BATCH]
             batch = tokenizer.pad(inputs[rows], return_tensors="pt").to(model.device)

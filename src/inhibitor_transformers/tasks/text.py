@@ -132,7 +132,7 @@ def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT) -> tuple[
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
     sides: tuple[list[TextT], list[TextT]] = ([], [])
-    for text in texts:
+    for text in counted(texts, "holding out", unit="texts"):
         parts = (text,) if isinstance(text, str) else text
         sides[any(_hash(part) < fraction * 2**64 for part in parts)].append(text)
     if not all(sides):
