@@ -151,6 +151,14 @@ def test_a_message_is_one_line_in_a_file(columns, monkeypatch, capsys):
     assert capsys.readouterr().out == f"{line}\n"
 
 
+@pytest.mark.parametrize("columns", ["0", "40"])
+def test_an_error_is_one_line_whatever_the_width(columns, refused, monkeypatch):
+    """At a width of 0 there was none."""
+    failing(monkeypatch, ValueError("a long reason " * 20))
+    monkeypatch.setenv("COLUMNS", columns)
+    assert refused("env") == f"error: {'a long reason ' * 20}".strip()
+
+
 @pytest.mark.parametrize("columns", ["0", "1", "-3", "many"])
 def test_a_width_that_is_none_is_not_taken(columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)

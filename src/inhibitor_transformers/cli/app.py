@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from rich.console import Console
 
 from ..common.progress import progress, showing_progress
 from . import convert, distill, env, evaluate, export, finetune, quantize, quickstart, study
+from .console import tell
 
 _SLOW = ("torch", "datasets", "transformers.modeling_utils")  # packages whose import takes seconds
 _INTERRUPTED = 130  # what typer exits with after Ctrl-C
@@ -58,13 +58,9 @@ def main() -> None:
         if os.environ.get("INHIBIT_TRACEBACK"):
             raise
         line = " ".join(str(error).split()) or type(error).__name__
-        _tell(f"error: {line}", style="bold red")
+        tell(f"error: {line}", style="bold red")
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == _INTERRUPTED:
-            _tell("interrupted; distill and finetune go on with --resume")
+            tell("interrupted; distill and finetune go on with --resume")
         raise
-
-
-def _tell(line: str, style: str | None = None) -> None:
-    Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)

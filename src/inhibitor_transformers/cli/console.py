@@ -1,9 +1,8 @@
-"""Where the commands write: results and messages to stdout, bars to stderr."""
+"""Where the commands write: results and messages to stdout, errors and bars to stderr."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 
 from rich.console import Console
 
@@ -20,9 +19,18 @@ def say(line: str) -> None:
         output().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def tell(line: str, style: str | None = None) -> None:
+    """Print a line as it is to stderr."""
+    _sized(Console(stderr=True)).print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def output() -> Console:
     """stdout, as wide as $COLUMNS or else the terminal says, and endless where there is no terminal."""
+    return _sized(Console())
+
+
+def _sized(console: Console) -> Console:
+    """Rich would take a width of 0 at its word, and write nothing."""
     columns = shutil.get_terminal_size((0, 0)).columns
-    console = Console()
-    console.width = max(columns, _LEAST) if columns else _USUAL if sys.stdout.isatty() else _ENDLESS
+    console.width = max(columns, _LEAST) if columns else _USUAL if console.file.isatty() else _ENDLESS
     return console
