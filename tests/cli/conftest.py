@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +13,10 @@ import pytest
 from transformers import AutoModel
 
 from inhibitor_transformers.cli import main
+from inhibitor_transformers.common import progress
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill.tiny import bert, saved, sentences, text_file
+from tests.terminal import screen, terminal
 
 
 class Done(NamedTuple):
@@ -28,8 +32,9 @@ Inhibit = Callable[..., Done]
 
 @pytest.fixture
 def inhibit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inhibit:
-    """`inhibit("convert", "minilm", …)` as on the command line, on a wide terminal."""
+    """`inhibit("convert", "minilm", …)` as on the command line, written to files that are 200 columns wide."""
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(progress, "_FIRST_LINE", math.inf)  # however slow the machine is
     monkeypatch.delenv("INHIBIT_TRACEBACK", raising=False)
 
     def run(*arguments: str | Path) -> Done:
@@ -39,7 +44,24 @@ def inhibit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             main()
         code = stopped.value.code
         captured = capsys.readouterr()
+        assert not set("\r\x1b") & set(captured.out + captured.err), "bars and colors are for terminals"
         return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def phases(inhibit: Inhibit, monkeypatch: pytest.MonkeyPatch) -> Callable[..., set[str]]:
+    """Runs a command with stderr on a terminal; returns what its bars counted, once none is left on the screen."""
+
+    def run(*arguments: str | Path) -> set[str]:
+        with terminal(monkeypatch, "stderr") as shown:
+            done = inhibit(*arguments)
+        written = shown.close()
+        assert done.status == 0, written
+        # Trainer's bar stays
+        assert not any(line for line in screen(written) if "it/s" not in line and "s/it" not in line), written
+        return set(re.findall(r"([a-z][a-z0-9.' ]*?) \d+[/, ]", written))
 
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 import typer
 
-from inhibitor_transformers.cli.app import app
+from inhibitor_transformers.cli.app import app, main
+from inhibitor_transformers.cli.console import output, say
 from inhibitor_transformers.cli.options import choose_device, resolve_model, torch_device
+from tests.terminal import screen, terminal
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -130,6 +133,58 @@ def test_env_shows_brackets_as_they_are(inhibit, monkeypatch):
     fact = ("extras", "quickstart", "missing matplotlib: pip install 'inhibitor-transformers[quickstart]'")
     monkeypatch.setattr("inhibitor_transformers.measure.environment.environment", lambda: [fact])
     assert fact[2] in inhibit("env").out
+
+
+def test_env_on_a_narrow_terminal_loses_nothing(inhibit, monkeypatch):
+    facts = [("packages", "torch", "2.13.0 (supported: >=2.13, <3)"), ("engines", "cpu", "/a/path/" + "long" * 30)]
+    monkeypatch.setattr("inhibitor_transformers.measure.environment.environment", lambda: facts)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert all(value in inhibit("env").out for fact in facts for value in fact)
+
+
+@pytest.mark.parametrize("columns", ["0", "40", None])
+def test_a_message_is_one_line_in_a_file(columns, monkeypatch, capsys):
+    """It was broken at 80 characters, in the middle of a path; at a width of 0 nothing was written at all."""
+    monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS", raising=False)
+    line = "saved in " + "/a-folder" * 30 + " [bold]"
+    say(line)
+    assert capsys.readouterr().out == f"{line}\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "40"])
+def test_an_error_is_one_line_whatever_the_width(columns, refused, monkeypatch):
+    """At a width of 0 there was none."""
+    failing(monkeypatch, ValueError("a long reason " * 20))
+    monkeypatch.setenv("COLUMNS", columns)
+    assert refused("env") == f"error: {'a long reason ' * 20}".strip()
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "-3", "many"])
+def test_a_width_that_is_none_is_not_taken(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert output().width >= 20
+
+
+def test_a_character_that_stdout_does_not_know_ends_no_command(monkeypatch):
+    """On a stdout in Latin-1 a minus sign in the last table was a UnicodeEncodeError after hours of work."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("inhibitor_transformers.measure.environment.environment", lambda: [("a", "−", "≥")])
+    monkeypatch.setattr(sys, "stdout", file)
+    monkeypatch.setattr(sys, "argv", ["inhibit", "env"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    file.flush()
+    assert file.buffer.getvalue() == b"a\n  \\u2212  \\u2265\n"
+
+
+@pytest.mark.parametrize("name", ["NO_COLOR", "TERM"])
+def test_an_error_without_colors(name, inhibit, monkeypatch):
+    failing(monkeypatch, ValueError("wrong"))
+    with terminal(monkeypatch, "stderr") as shown:
+        monkeypatch.setenv(name, "dumb")
+        inhibit("env")
+    assert screen(shown.close())[-2:] == ["error: wrong", ""]
 
 
 class TestDevice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer, DistilBertModel
 from inhibitor_transformers.distill.objectives import ContextObjective
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill.tiny import assert_same_weights
+from tests.terminal import screen, terminal
 
 CALIBRATE = {"calibrate": {"lengths": [16, 32], "tokens_per_length": 64}}
 ALIGN = {"align_contexts": {"max_steps": 4, "tokens_per_step": 64, "lengths": [16, 32], "save_steps": 2}}
@@ -41,6 +43,10 @@ class TestConvert:
         student = AutoModel.from_pretrained(tmp_path / "student")
         assert type(student) is InhibiDistilBertModel
         assert student.transformer.layer[0].attention.inhibitor.gamma.unique().numel() > 1
+
+    def test_its_progress(self, phases, teacher, texts, tmp_path):
+        found = phases("convert", teacher, tmp_path / "student", "--text", texts)
+        assert {"reading texts.txt", "windows of", "asking the teacher", "calibrating"} <= found
 
     def test_layers_by_rule(self, inhibit, teacher, texts, tmp_path):
         done = inhibit("convert", teacher, tmp_path / "student", "--text", texts, "--layers", "last 1")
@@ -103,6 +109,23 @@ class TestDistill:
         assert "stage 2 of 2: align_contexts" in done.out
         assert "memory, estimated: " in done.out
         assert type(AutoModel.from_pretrained(tmp_path / "run")) is InhibiDistilBertModel
+
+    def test_a_line_for_each_log_and_no_bar_in_a_file(self, inhibit, config, tmp_path):
+        done = inhibit("distill", config(), "--output", tmp_path / "run", "--set", "align_contexts.logging_steps=2")
+        lines = [line for line in done.out.splitlines() if line.startswith("step ")]
+        assert [line.split(": loss ")[0] for line in lines] == ["step 2 of 4", "step 4 of 4"]
+        assert done.err == ""
+
+    def test_its_progress_and_messages_on_a_terminal(self, inhibit, config, tmp_path, monkeypatch):
+        with terminal(monkeypatch, "stdout", "stderr", columns=100) as shown:
+            inhibit("distill", config(), "--output", tmp_path / "run", "--set", "align_contexts.logging_steps=2")
+        written = shown.close()
+        assert {"tokenizing", "sizing the teacher's signals"} <= set(re.findall(r"\r([a-z' ]+) \d+/", written))
+        lines = [line for line in screen(written) if line]
+        assert f"student saved in {tmp_path / 'run'}" in "".join(lines[-3:])
+        (bar,) = [line for line in lines if "4/4" in line]
+        assert bar.startswith("100%|")
+        assert [line[:11] for line in lines if "loss" in line and "step" in line] == ["step 2 of 4", "step 4 of 4"]
 
     def test_flags_and_set_override_the_yaml(self, inhibit, config, teacher, texts, tmp_path):
         moved = tmp_path / "texts.txt"

@@ -85,6 +85,7 @@ class TestFinetune:
         assert "accuracy" in done.out
         assert f"saved in {tmp_path / 'run'}" in done.out
         assert "memory, estimated: " in done.out
+        assert "accuracy 0." in done.out[: done.out.index("custom, ")]  # the log of an epoch, as a line
         model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run")
         assert type(model) is InhibiDistilBertForSequenceClassification
 
@@ -316,6 +317,57 @@ class TestEvaluateAgreement:
         other = saved(bert(hidden_size=16), tmp_path / "narrow", bert_tokenizer())
         flags = ["--teacher", teacher, "--task", "agreement", "--text", texts, "--lengths", "16"]
         assert "have 16 numbers, of" in refused("evaluate", other, *flags)
+
+
+class TestProgress:
+    """Every kind of evaluation shows how far it is, in all that takes long."""
+
+    def test_of_a_task(self, phases, classifiers, data):
+        found = phases("evaluate", *classifiers.values(), "--task", "custom", "--data", data)
+        assert {"reading train.csv", "checking validation.csv"} <= found
+        assert {"models", "tokenizing", "predicting", "measuring speed"} <= found
+
+    def test_of_similarities(self, phases, student, stsb):
+        found = phases("evaluate", student, "--task", "sts-zero-shot", "--data", stsb)
+        assert {"models", "tokenizing", "embedding", "measuring speed"} <= found
+
+    def test_of_agreement(self, phases, teacher, student, texts):
+        flags = ["--teacher", teacher, "--task", "agreement", "--text", texts, "--lengths", "16,64"]
+        assert {"models", "tokenizing", "embedding", "measuring speed"} <= phases("evaluate", student, *flags)
+
+    def test_of_fine_tuning_with_a_teacher(self, phases, student, classifiers, data, tmp_path):
+        sources = ["--teacher", classifiers["softmax"], "--data", data, "--output", tmp_path / "run"]
+        found = phases("finetune", student, "--task", "custom", *sources, *QUICK, "--max-train-examples", "32")
+        assert {"tokenizing", "predicting", "asking the teacher"} <= found
+
+
+class TestTable:
+    @pytest.fixture
+    def values(self, inhibit, teacher, student, texts, tmp_path, monkeypatch) -> Any:
+        """Runs agreement on a terminal of so many columns; returns the table and the numbers that must be in it."""
+
+        def run(columns: str | None) -> tuple[list[str], list[str]]:
+            monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS")
+            flags = ["--teacher", teacher, "--task", "agreement", "--text", texts, "--lengths", "16,32,64,128"]
+            done = inhibit("evaluate", student, *flags, "--output", tmp_path / "scores.json")
+            rows = json.loads((tmp_path / "scores.json").read_text())["rows"]
+            numbers = [f"{v:.4g}" for row in rows.values() for part in row.values() for v in part.values()]
+            assert len(numbers) == 10
+            return done.out.splitlines(), numbers
+
+        return run
+
+    @pytest.mark.parametrize("columns", ["40", "80"])
+    def test_a_narrow_terminal_loses_no_value(self, columns, values):
+        """At 80 columns the longest texts had no column."""
+        lines, numbers = values(columns)
+        assert max(map(len, lines)) <= int(columns)
+        assert set(numbers) <= set(" ".join(lines).split())
+
+    @pytest.mark.parametrize("columns", [None, "0"])
+    def test_a_file_has_rows_of_any_length(self, columns, values):
+        lines, numbers = values(columns)
+        assert numbers[:5] == next(line.split()[1:] for line in lines if line.startswith("/"))
 
 
 class TestOutput:

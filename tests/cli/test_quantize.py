@@ -29,6 +29,20 @@ def test_a_folder_that_loads(inhibit, student, text, tmp_path):
     assert {p.name for p in (tmp_path / "out").iterdir()} >= {"model.safetensors", "config.json", "tokenizer.json"}
 
 
+def test_its_progress(phases, student, text, tmp_path):
+    found = phases("quantize", student, tmp_path / "out", "--text", text)
+    assert {"tokenizing", "watching activations", "quantizing linear layers", "quantizing attention"} <= found
+    assert "embedding" in found
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80"])
+def test_the_costs_on_a_narrow_terminal(columns, inhibit, student, text, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    table = inhibit("quantize", student, tmp_path / "out", "--text", text).out.split("quantised model saved")[0]
+    assert max(map(len, table.splitlines())) <= int(columns)
+    assert {"float", "MB", "mean", "least"} <= set(table.split())
+
+
 def test_the_head_stays(inhibit, text, tmp_path):
     source = saved(InhibiDistilBertForSequenceClassification.from_teacher(bert(), num_labels=3), tmp_path / "student")
     done = inhibit("quantize", source, tmp_path / "out", "--text", text, "--bits", "16", "--no-linears")

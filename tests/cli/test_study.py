@@ -40,6 +40,14 @@ def test_the_tables_of_what_is_finished(inhibit, config, tmp_path):
     assert "sequences/s" in done.out
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_tables_on_a_narrow_terminal(columns, inhibit, config, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = inhibit("study", config, "-o", tmp_path / "study", "--table-only")
+    assert max(map(len, done.out.splitlines())) <= columns
+    assert {"82.0", "81.0", "2.8", "+1.0", "+1.00", "0.0001"} <= set(done.out.split())
+
+
 def test_they_go_into_the_card_of_a_model_of_the_study(inhibit, refused, config, teacher, tmp_path):
     done = inhibit("study", config, "-o", tmp_path / "study", "--table-only", "--card", teacher)
     assert done.status == 0, done.err

@@ -84,6 +84,17 @@ class TestCells:
         ours = [c for c in study.pending() if (c.task, c.model) == ("sst2", "student")]
         assert ours == [Cell("sst2", "student", 3e-4, 1)]
 
+    def test_how_many_are_left(self, tmp_path):
+        settings = {"models": {"teacher": "t"}, "tasks": {"sst2": {}}, "training": {"selection_share": 0.1}}
+        study = Study(config(**settings, learning_rates=[1e-4, 2e-4, 3e-4]), tmp_path)
+        counts = []
+        while cell := next(study.pending(), None):
+            counts.append(study.count_left())
+            finish(study, cell, 0.9, selection=0.5)
+        assert counts == [4, 3, 2, 1]  # the grid with the first seed, its best rate with the second
+        assert study.count_left() == 0
+        assert Study(config(), tmp_path / "other").count_left() == 2 * 4 * 2
+
     def test_nothing_is_left_when_all_is_finished_or_refused(self, tmp_path):
         study = Study(config(tasks={"sst2": {}}, seeds=[0]), tmp_path)
         for model in ("teacher", "control", "student"):

@@ -24,10 +24,9 @@ def printed(rows=ROWS, title: str = "mrpc", width: int = 200) -> str:
 
 
 def test_a_row_per_model_and_a_column_per_split_and_metric():
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed().splitlines() if "│" in line]
-    cells = {line[0]: line[1:] for line in lines}
-    assert cells["teacher"] == ["0.9123", "0.88", "1234", "–"]
-    assert cells["runs/[a] student"] == ["0.9", "–", "–", "0.5"]
+    rows = [line.rsplit(maxsplit=4) for line in printed().splitlines()]
+    assert ["teacher", "0.9123", "0.88", "1234", "–"] in rows
+    assert ["runs/[a] student", "0.9", "–", "–", "0.5"] in rows
 
 
 def test_headers_name_split_and_metric():
@@ -48,8 +47,8 @@ def test_no_models_is_an_empty_table():
 
 def test_a_long_name_is_folded_not_cut():
     name = "folder/" * 30
-    lines = [line for line in printed({name: {"validation": {"f1": 1.0}}}, width=80).splitlines() if "│" in line]
-    assert "".join(line.split("│")[1].strip() for line in lines) == name
+    lines = printed({name: {"validation": {"f1": 1.0}}}, width=80).splitlines()
+    assert "".join(line.split()[0] for line in lines if "/" in line) == name
 
 
 def test_the_file_holds_title_and_rows(tmp_path):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -285,6 +286,20 @@ def test_encoded_pairs_keep_their_segments():
     assert encoded["token_type_ids"][:] == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1, 1]]
     assert encoded["attention_mask"][:] == [[1] * 6, [1] * 7]
     assert encoded["labels"][:] == [1, 0]
+
+
+def test_encoding_is_silent_in_a_library(capsys, monkeypatch):
+    """The bar of `datasets` went into every log; and it stays on for what else the user does with `datasets`."""
+    monkeypatch.delenv("HF_DATASETS_DISABLE_PROGRESS_BARS", raising=False)
+    disabled = are_progress_bars_disabled()
+    enable_progress_bars()
+    try:
+        encode(PAIRS, tokenizer(segments=True), get_task("rte"), 16)
+        assert not are_progress_bars_disabled()
+        assert capsys.readouterr().err == ""
+    finally:
+        if disabled:
+            disable_progress_bars()
 
 
 def test_a_tokenizer_without_segments_gives_none():

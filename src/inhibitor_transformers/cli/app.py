@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from typing import Any
 
 import typer
-from rich.console import Console
 
+from ..common.progress import progress, showing_progress
 from . import convert, distill, env, evaluate, export, finetune, quantize, quickstart, study
+from .console import tell
 
+_SLOW = ("torch", "datasets", "transformers.modeling_utils")  # packages whose import takes seconds
 _INTERRUPTED = 130  # what typer exits with after Ctrl-C
 
 app = typer.Typer(
@@ -20,25 +27,40 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (quickstart, convert, distill, finetune, study, evaluate, quantize, export, env):
-    app.command()(getattr(command, command.__name__.rpartition(".")[2]))
+
+
+def _shown(command: Callable[..., None], packages: tuple[str, ...]) -> Callable[..., None]:
+    """The command, which shows from its first second on how far it is."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        with showing_progress():
+            with progress("loading"):
+                for name in packages:
+                    import_module(name)
+            command(*arguments, **options)
+
+    return run
+
+
+for module in (quickstart, convert, distill, finetune, study, evaluate, quantize, export, env):
+    command = getattr(module, module.__name__.rpartition(".")[2])
+    app.command()(_shown(command, ("torch",) if module is env else _SLOW))
 
 
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit status 2, an interruption 130."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a result is not lost to an encoding without, say, a minus sign
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="inhibit")
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("INHIBIT_TRACEBACK"):
             raise
         line = " ".join(str(error).split()) or type(error).__name__
-        _tell(f"error: {line}", style="bold red")
+        tell(f"error: {line}", style="bold red")
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == _INTERRUPTED:
-            _tell("interrupted; distill and finetune go on with --resume")
+            tell("interrupted; distill and finetune go on with --resume")
         raise
-
-
-def _tell(line: str, style: str | None = None) -> None:
-    Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from .console import say
 from .distill import run_distillation
 from .options import Device, Overwrite, Seed, Threads, quiet, resolve_model
 
@@ -60,4 +60,4 @@ def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: b
         student.save_pretrained(folder.path)
         tokenizer.save_pretrained(folder.path)
         folder.finish()
-    Console().print(f"control saved in {output}", markup=False, highlight=False)
+    say(f"control saved in {output}")

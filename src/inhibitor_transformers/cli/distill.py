@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from .console import say
 from .options import Device, Output, Overwrite, ReportTo, Resume, Set, Threads, choose_device, quiet, resolve_model
 
 
@@ -65,11 +65,6 @@ def run_distillation(
 
     runtime = choose_device(device) | ({"report_to": report_to} if report_to else {})
     quiet(threads)
-    console = Console()
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False)
-
     if "teacher" in settings:
         settings["teacher"] = resolve_model(settings["teacher"])
     config = build(DistillConfig, settings, where="the run")

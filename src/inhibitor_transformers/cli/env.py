@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from itertools import groupby
+from operator import itemgetter
+
+from .console import say
 
 
 def env() -> None:
     """Show what is available on this machine, and why the rest is not."""
     from ..measure.environment import environment
 
-    table = Table(show_header=False, box=None, pad_edge=False)
-    last = None
-    for section, name, value in environment():
-        table.add_row(section if section != last else "", name, str(value))
-        last = section
-    Console().print(table, markup=False, highlight=False)
+    facts = environment()
+    width = max(len(name) for _, name, _ in facts)
+    for section, members in groupby(facts, key=itemgetter(0)):
+        say(section)
+        for _, name, value in members:
+            say(f"  {name:{width}}  {value}")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from .console import output as stdout
+from .console import say
 from .options import (
     Data,
     Device,
@@ -89,11 +90,11 @@ def evaluate(
             label_column=label_column,
         )
         rows = compare.by_task(sources, loaded, where, max_length)
-    print_scores(task, rows, Console())
+    print_scores(task, rows, stdout())
     if output is not None:
         write_scores(output, task, rows)
     if card is not None:
-        print(f"table written to {write_card(card, [score_table(task, rows)], section=task)}")
+        say(f"table written to {write_card(card, [score_table(task, rows)], section=task)}")
 
 
 def _lengths(listed: str) -> list[int]:

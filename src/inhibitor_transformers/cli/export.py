@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from .console import say
 from .options import Overwrite, Threads, quiet
 
 
@@ -25,9 +25,5 @@ def export(
 
     quiet(threads)
     done = export_model(model, output, format, overwrite=overwrite)
-    Console().print(
-        f"{done.model_class} exported to {done.file} ({done.file.stat().st_size / 1e6:.1f} MB)\n"
-        f"largest difference from the model: {done.difference:.1e} of the largest output",
-        markup=False,
-        highlight=False,
-    )
+    say(f"{done.model_class} exported to {done.file} ({done.file.stat().st_size / 1e6:.1f} MB)")
+    say(f"largest difference from the model: {done.difference:.1e} of the largest output")

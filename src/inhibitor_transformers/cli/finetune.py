@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from .console import output as stdout
+from .console import say
 from .options import (
     Data,
     Device,
@@ -90,7 +91,6 @@ def finetune(
         text_columns=text_columns,
         label_column=label_column,
     )
-    console = Console()
     result = run(
         resolve_model(model),
         loaded,
@@ -100,7 +100,7 @@ def finetune(
         teacher_base=resolve_model(teacher_base) if teacher_base else None,
         resume=resume,
         overwrite=overwrite,
-        say=lambda line: console.print(line, markup=False, highlight=False),
+        say=say,
     )
     others = {
         "before training": result.start_scores,
@@ -108,5 +108,5 @@ def finetune(
         "teacher": result.teacher_scores,
     }
     rows = {"model": result.scores} | {name: scores for name, scores in others.items() if scores}
-    print_scores(f"{task}, {result.seconds:.0f} s", rows, console)
-    console.print(f"saved in {output}", markup=False, highlight=False)
+    print_scores(f"{task}, {result.seconds:.0f} s", rows, stdout())
+    say(f"saved in {output}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from ..common.progress import can_redraw
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; never overwritten unless asked.")]
 Overwrite = Annotated[
@@ -88,15 +91,20 @@ def torch_device(device: str) -> Any:
 def quiet(threads: int | None = None) -> None:
     """Set the number of threads, and keep libraries' loading bars and reports out of the way.
 
+    Bars of downloads stay, on a terminal.
+
     TRANSFORMERS_VERBOSITY, if set, has its way.
     """
     import datasets
     import torch
+    from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
     if threads is not None:
         torch.set_num_threads(threads)
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
+    if can_redraw(sys.stderr):
+        enable_progress_bars()  # of downloads, which may take minutes
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         logging.set_verbosity_error()

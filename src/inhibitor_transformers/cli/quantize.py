@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from .console import output as stdout
+from .console import say
 from .options import Overwrite, Seed, Threads, quiet
 
 
@@ -37,7 +38,7 @@ def quantize(
     require_apart(output, {"model": model, "text": text})
     folder = OutputDir(output, "quantize", overwrite=overwrite, resumable=False)
     from ..deploy.quantize import cost_table, quantize
-    from ..measure.report import rich_table
+    from ..measure.report import print_table
     from ..models.pretrained import load_as_saved, load_tokenizer
     from ..tasks import load_texts, split_held_out
 
@@ -58,6 +59,5 @@ def quantize(
         made.save_pretrained(folder.path)
         tokenizer.save_pretrained(folder.path)
         folder.finish()
-    console = Console()
-    console.print(rich_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length)))
-    console.print(f"quantised model saved in {output}", markup=False, highlight=False)
+    print_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length), stdout())
+    say(f"quantised model saved in {output}")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from .console import output as stdout
+from .console import say
 from .options import MINILM, Device, Overwrite, Seed, Threads, choose_device, quiet, resolve_model
 
 
@@ -26,11 +27,6 @@ def quickstart(
     from ..distill.quickstart import run_quickstart
     from ..measure.report import print_summary
 
-    console = Console()
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False)
-
     report = run_quickstart(teacher, output, steps=steps, seed=seed, overwrite=overwrite, runtime=runtime, say=say)
-    print_summary(report, console)
+    print_summary(report, stdout())
     say(f"student saved in {output}; report: {output / 'report.md'} and {output / 'report.html'}")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from .console import output as stdout
+from .console import say
 from .options import Output, Resume, Set, quiet, resolve_model
 
 
@@ -29,10 +30,9 @@ def study(
     from ..distill.settings import build, load_yaml, override, require
     from ..distill.study import Study, StudyConfig, run_study
     from ..distill.study.table import drop_table, rate_table, score_table, speed_table
-    from ..measure.report import require_own_card, rich_table, write_card
+    from ..measure.report import print_table, require_own_card, write_card
 
     quiet(threads)
-    console = Console()
     require_apart(output, {"config": config})
     settings = override(load_yaml(config), set_ or [])
     built: StudyConfig = build(StudyConfig, settings, where="the study")
@@ -50,11 +50,11 @@ def study(
             jobs=jobs,
             threads=threads,
             resume=resume,
-            say=lambda line: console.print(line, markup=False, highlight=False),
+            say=say,
         )
     tables = [score_table(finished), drop_table(finished), rate_table(finished), speed_table(finished)]
     for table in tables:
         if table.rows:
-            console.print(rich_table(table), crop=False, overflow="ignore")
+            print_table(table, stdout())
     if card is not None:
-        console.print(f"tables written to {write_card(card, tables)}", markup=False, highlight=False)
+        say(f"tables written to {write_card(card, tables)}")

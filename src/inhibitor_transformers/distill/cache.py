@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ..common.progress import Advance, progress
 from ..tasks.text import Text
 from .cached_teacher import CachedTeacher
 from .config import TeacherCacheConfig
@@ -77,11 +78,16 @@ class TeacherCache:
         size = len(names) * shape[0] * shape[1] * self.dtype.itemsize
         say(f"teacher's signals: {len(names)} arrays of {shape[0]} tokens, {in_gib(size)}, to {folder}")
         require_space(folder, size, "the teacher cache")
-        with writing_arrays(folder, names, shape, self.dtype) as files:
+        with (
+            writing_arrays(folder, names, shape, self.dtype) as files,
+            progress("asking the teacher", len(windows), "windows") as advance,
+        ):
             for start in range(0, len(windows), _ROWS_AT_ONCE):
-                self._write(windows[start : start + _ROWS_AT_ONCE], names, files)
+                self._write(windows[start : start + _ROWS_AT_ONCE], names, files, advance)
 
-    def _write(self, windows: Sequence[np.ndarray], names: list[str], files: Sequence[IO[bytes]]) -> None:
+    def _write(
+        self, windows: Sequence[np.ndarray], names: list[str], files: Sequence[IO[bytes]], advance: Advance
+    ) -> None:
         """Append all tokens of these windows to every file."""
         found: dict[int, list[np.ndarray]] = {}
         for members in _batches(_lengths(windows)):
@@ -91,6 +97,7 @@ class TeacherCache:
             arrays = [_named(signals, name).to(torch.float32).numpy(force=True) for name in names]
             for place, i in enumerate(members):
                 found[i] = [self._stored(a[place, : len(windows[i])], n) for n, a in zip(names, arrays, strict=True)]
+            advance(len(members))
         for i in range(len(windows)):
             for file, values in zip(files, found[i], strict=True):
                 file.write(values.tobytes())

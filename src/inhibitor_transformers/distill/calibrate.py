@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..attention import inhibition_scores, inhibitor_attention
+from ..common.progress import Advance, counted, progress
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from ..models.inhibidistilbert.modeling_inhibidistilbert import InhibiDistilBertSelfAttention
 from ..models.value_center import center_values
@@ -90,14 +91,15 @@ def calibrate(
     for batch in batches:
         if not batch["attention_mask"].all():
             raise ValueError("calibration takes batches without padding, one per text length")
-    signals = [teacher(batch, contexts=True, hidden=True) for batch in batches]
-    before, after = [], []
-    for block, source in zip(student.base_model.transformer.layer, plan.teacher_layers, strict=True):
-        attention = block.attention
-        layers = [_project(attention, s.hidden[source], s.contexts[source]) for s in signals]
-        start = _current_error(attention, layers)
-        before.append(start.tolist())
-        after.append(_calibrate_layer(attention, layers, start, grid or Grid()))
+    signals = [teacher(batch, contexts=True, hidden=True) for batch in counted(batches, "asking the teacher")]
+    before, after, grid = [], [], grid or Grid()
+    with progress("calibrating", len(plan) * len(grid.gamma) * len(grid.delta)) as advance:
+        for block, source in zip(student.base_model.transformer.layer, plan.teacher_layers, strict=True):
+            attention = block.attention
+            layers = [_project(attention, s.hidden[source], s.contexts[source]) for s in signals]
+            start = _current_error(attention, layers)
+            before.append(start.tolist())
+            after.append(_calibrate_layer(attention, layers, start, grid, advance))
     return Calibration(before, after)
 
 
@@ -116,7 +118,7 @@ def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: 
 
 
 def _calibrate_layer(
-    attention: InhibiDistilBertSelfAttention, layers: list[_Layer], start: Tensor, grid: Grid
+    attention: InhibiDistilBertSelfAttention, layers: list[_Layer], start: Tensor, grid: Grid, advance: Advance
 ) -> list[float]:
     """Set every head's scalars to the best of the grid, or leave them where none is better than `start`, its error."""
     unit_v = _mean([layer.value.abs().float().mean(dim=(0, 2, 3)) for layer in layers])  # (H,)
@@ -131,6 +133,7 @@ def _calibrate_layer(
             best = torch.where(better, error, best)
             for name, value in zip(found, (gamma, delta, eta, exponent), strict=True):
                 found[name] = torch.where(better, value, found[name])
+            advance(1)
     for name, value in found.items():
         getattr(attention.inhibitor, name).copy_(value)
     return best.tolist()

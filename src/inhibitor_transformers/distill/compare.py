@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..common.progress import counted
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from .objectives import ContextObjective
 from .scales import context_scales
@@ -24,7 +25,7 @@ def context_errors(
     objective = ContextObjective(student.eval(), teacher, plan, context_scales(teacher, plan, list(batches)))
     count = float(sum(batch["attention_mask"].sum() for batch in batches))
     totals = [0.0] * len(plan)
-    for batch in batches:
+    for batch in counted(batches, "comparing contexts"):
         for layer, term in enumerate(objective(student, batch, count).values()):
             totals[layer] += float(term)
     return totals

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..common.progress import progress
 from ..tasks.text import Text
 from .losses import IGNORED
 
@@ -45,11 +46,13 @@ def token_windows(
     random = np.random.default_rng(seed)
     windows: list[np.ndarray] = []
     total = 0
-    for window in _windows(texts, tokenizer, lengths, random, pair_share):
-        windows.append(np.asarray(window, dtype=np.int32))
-        total += len(window)
-        if max_tokens is not None and total >= max_tokens:
-            break
+    with progress("tokenizing", max_tokens, "tokens") as advance:
+        for window in _windows(texts, tokenizer, lengths, random, pair_share):
+            windows.append(np.asarray(window, dtype=np.int32))
+            advance(len(window))
+            total += len(window)
+            if max_tokens is not None and total >= max_tokens:
+                break
     if not windows:
         raise ValueError(f"the texts hold no window of at least {_MIN_TOKENS} tokens to learn from")
     return windows
@@ -88,11 +91,13 @@ def exact_windows(
     prefix, suffix = _special_tokens(tokenizer)
     body = length - len(prefix) - len(suffix)
     windows: list[np.ndarray] = []
-    for ids, _ in _encoded((text for text in texts if isinstance(text, str)), tokenizer, length):
-        for start in range(0, len(ids) - body + 1, body):
-            if len(windows) == count:
-                return windows
-            windows.append(np.asarray([*prefix, *ids[start : start + body], *suffix], dtype=np.int32))
+    with progress(f"windows of {length} tokens", count) as advance:
+        for ids, _ in _encoded((text for text in texts if isinstance(text, str)), tokenizer, length):
+            for start in range(0, len(ids) - body + 1, body):
+                if len(windows) == count:
+                    return windows
+                windows.append(np.asarray([*prefix, *ids[start : start + body], *suffix], dtype=np.int32))
+                advance(1)
     return windows
 
 

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from ..common.inputs import require_apart
+from ..common.progress import counted, progress
 from ..measure.positions import require_positions
 from ..measure.task_score import score_task
 from ..models.pretrained import SAFE_LOADING, load_tokenizer
@@ -144,6 +145,7 @@ def _finetune(
     return result
 
 
+@progress("loading a model")
 def load_for_task(
     source: str, task: Task, attention_dropout: float | None = None, label_mean: float | None = None
 ) -> PreTrainedModel:
@@ -322,4 +324,7 @@ def _own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
 
 def _fingerprints(data: TaskData) -> dict[str, str]:
     splits = {"train": data.train, **data.evaluation}
-    return {split: fingerprint(tuple(row.values()) for row in examples) for split, examples in splits.items()}
+    return {
+        split: fingerprint(tuple(row.values()) for row in counted(examples, "taking fingerprints", unit="rows"))
+        for split, examples in splits.items()
+    }

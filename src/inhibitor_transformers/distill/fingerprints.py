@@ -11,17 +11,21 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..common.progress import progress
+
 # What besides its weights decides what an encoder computes.
 _CONFIG_FIELDS = ("model_type", "num_attention_heads", "hidden_act", "activation", "layer_norm_eps", "pad_token_id")
 _POOLER = "pooler."  # transformers makes one up where the checkpoint has none, and no hidden state depends on it
 
 
+@progress("reading the weights")
 def encoder_fingerprint(model: PreTrainedModel) -> str:
     """Of the encoder, whatever head the model has on it: what hidden states and contexts depend on."""
     encoder = model.base_model
     return _of_weights(model, {n: t for n, t in encoder.state_dict().items() if not n.startswith(_POOLER)})
 
 
+@progress("reading the weights")
 def model_fingerprint(model: PreTrainedModel) -> str:
     """Of the whole model with its head: what logits depend on."""
     return _of_weights(model, model.state_dict())

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from ..attention.dispatch import serving_engine
+from ..common.progress import progress
 from ..measure.report import AttentionMaps, DistillationReport, StageResult, Throughput, write_report
 from ..measure.report.svg import drawing_style
 from ..measure.similarity import agreement, embed, pair_cosines, rank_correlation
@@ -87,7 +88,8 @@ def run_quickstart(
                 notes=_NOTES,
             )
         )
-        write_report(reports[0], run.output)
+        with progress("drawing the report"):
+            write_report(reports[0], run.output)
 
     run.run(measure.stage, write)
     return reports[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..common.progress import counted
 from ..models import LayerPlan
 from . import losses
 from .teacher import Teacher
@@ -50,7 +51,7 @@ def context_scales(teacher: Teacher, plan: LayerPlan, batches: Batches) -> list[
     """Mean square of the teacher's contexts over the valid tokens, per student layer."""
     total = torch.zeros(len(plan))
     count = 0.0
-    for batch in batches:
+    for batch in counted(batches, "sizing the teacher's signals"):
         contexts = teacher(batch, contexts=True).contexts
         valid = batch["attention_mask"].bool()
         count += float(valid.sum())
@@ -65,7 +66,7 @@ def hidden_scales(teacher: Teacher, plan: LayerPlan, batches: Batches) -> Hidden
     tokens: list[list[Tensor]] = [[] for _ in plan.teacher_layers]
     first: list[list[Tensor]] = [[] for _ in plan.teacher_layers]
     texts: list[Tensor] = []
-    for batch in batches:
+    for batch in counted(batches, "sizing the teacher's signals"):
         hidden = teacher(batch, hidden=True).hidden
         valid = batch["attention_mask"].bool()
         for i, source in enumerate(plan.teacher_layers):

@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from ..common.progress import counted, progress
 from .fingerprints import model_fingerprint, rows_fingerprint, tokenizer_fingerprint
 from .manifest import require_manifest, write_manifest
 from .processes import is_main_process, wait_for_everyone
@@ -50,7 +51,12 @@ def cached_logits(
     manifest = {
         "teacher": model_fingerprint(teacher.model),
         "tokenizer": tokenizer_fingerprint(tokenizer),
-        "training set": rows_fingerprint([np.concatenate([row[name] for name in inputs]) for row in dataset]),
+        "training set": rows_fingerprint(
+            [
+                np.concatenate([row[name] for name in inputs])
+                for row in counted(dataset, "taking fingerprints", unit="rows")
+            ]
+        ),
     }
     require_manifest(folder, manifest)
     name = f"logits-{manifest['teacher']}-{manifest['training set']}"
@@ -67,13 +73,15 @@ def cached_logits(
 
 
 def _logits(dataset: Dataset, teacher: Teacher, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    order = sorted(range(len(dataset)), key=[len(ids) for ids in dataset["input_ids"]].__getitem__)
     collate = DataCollatorWithPadding(tokenizer)
     inputs = dataset.select_columns(list(model_inputs(dict.fromkeys(dataset.column_names))))
     found: list[Tensor] = []
-    for start in range(0, len(order), _BATCH):
-        batch = collate([inputs[i] for i in order[start : start + _BATCH]])
-        signals = teacher({name: t.to(teacher.model.device) for name, t in batch.items()})
-        assert signals.logits is not None
-        found.append(signals.logits.float().cpu())
+    with progress("asking the teacher", len(dataset), "rows") as advance:
+        order = sorted(range(len(dataset)), key=[len(ids) for ids in dataset["input_ids"]].__getitem__)
+        for start in range(0, len(order), _BATCH):
+            batch = collate([inputs[i] for i in order[start : start + _BATCH]])
+            signals = teacher({name: t.to(teacher.model.device) for name, t in batch.items()})
+            assert signals.logits is not None
+            found.append(signals.logits.float().cpu())
+            advance(len(signals.logits))
     return torch.cat(found)[torch.tensor(order).argsort()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ProgressCallback, Trainer
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer
 
 from ..attention import InhibitorScalars
+from ..common.progress import can_redraw
 from ..measure.processor import lacks_bfloat16
 from .losses import IGNORED
 from .objectives import Objective, Terms
 from .parts import parts_of_like_length
 from .processes import require_joined
-from .progress import TermProgress
+from .progress import TermLines, TermProgress
 
 _OBJECTIVE_FILE = "objective.safetensors"
 
@@ -75,8 +77,7 @@ class DistillationTrainer(Trainer):
         self.length_parts = length_parts
         self._require_counted_together()
         self._warn_of_slow_bfloat16()
-        if not self.args.disable_tqdm and self.pop_callback(ProgressCallback) is not None:
-            self.add_callback(TermProgress)
+        self._show_terms()
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the accumulated batch
         self.objective = objective
         self.scalar_learning_rate_factor = scalar_learning_rate_factor
@@ -97,6 +98,13 @@ class DistillationTrainer(Trainer):
             raise ValueError("length_parts must be 1 with several processes: they would not have equally many")
         if self.args.world_size > 1 and self.args.train_sampling_strategy == "group_by_length":
             raise ValueError("processes would draw different orders of group_by_length; draw them at random")
+
+    def _show_terms(self) -> None:
+        """Put our own line per log in place of Trainer's, with a bar only where one can be drawn."""
+        for shown in (ProgressCallback, PrinterCallback):
+            self.pop_callback(shown)
+        bar = can_redraw(sys.stderr) and not self.args.disable_tqdm
+        self.add_callback(TermProgress() if bar else TermLines())
 
     def _warn_of_slow_bfloat16(self) -> None:
         if self.args.bf16 and self.args.device.type == "cpu" and lacks_bfloat16():
@@ -209,7 +217,12 @@ class DistillationTrainer(Trainer):
         if isinstance(self.objective, nn.Module) and file.exists():
             self.objective.load_state_dict(load_file(file))
         self.model_wrapped = self.accelerator.prepare_model(TrainingStep(self.model, self.objective))
-        return super().train(resume_from_checkpoint, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint, **kwargs)
+        finally:  # an error must not be written into a bar
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, TermProgress):
+                    callback.close()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of every term since the last log."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
+from ..common.progress import counted
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks import TaskData
 from .positions import max_tokens, require_positions
@@ -26,7 +27,7 @@ def by_task(sources: Mapping[str, str], data: TaskData, device: torch.device, ma
     models = _load(sources, AutoModelForSequenceClassification, device, max_length)
     rows = {
         name: score_task(model, load_tokenizer(sources[name]), data, max_length=max_length)
-        for name, model in models.items()
+        for name, model in counted(models.items(), "models")
     }
     return _with_speed(rows, models)
 
@@ -38,7 +39,7 @@ def by_zero_shot(
     models = _load(sources, AutoModel, device, max_length)
     rows: Rows = {
         name: {"zero-shot": {"spearman": sts_spearman(m, load_tokenizer(sources[name]), pairs, max_length=max_length)}}
-        for name, m in models.items()
+        for name, m in counted(models.items(), "models")
     }
     return _with_speed(rows, models)
 
@@ -54,7 +55,7 @@ def by_agreement(
     first = next(iter(sources))
     tokenizer, width = load_tokenizer(sources[first]), models[first].config.hidden_size
     rows: Rows = {}
-    for name, model in models.items():
+    for name, model in counted(models.items(), "models"):
         require_same_tokenizer(load_tokenizer(sources[name]), tokenizer)
         if model.config.hidden_size != width:
             raise ValueError(f"embeddings of {name!r} have {model.config.hidden_size} numbers, of {first!r} {width}")

@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from ..common.atomic import atomic_write
 from ..common.errors import ConfigError
 from .compare import Rows
-from .report import Table
+from .report import Table, print_table
 from .report.formatting import MISSING
 
 
@@ -28,15 +26,8 @@ def score_table(title: str, rows: Rows) -> Table:
 
 
 def print_scores(title: str, rows: Rows, console: Console) -> None:
-    """The table of `score_table`; long names are folded."""
-    scores = score_table(title, rows)
-    table = RichTable(title=Text(title))
-    table.add_column(scores.header[0], overflow="fold", min_width=28)
-    for name in scores.header[1:]:
-        table.add_column(Text(name), justify="right")
-    for row in scores.rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    """The table of `score_table`, whole in any width."""
+    print_table(score_table(title, rows), console)
 
 
 def write_scores(path: Path, title: str, rows: Rows) -> None:

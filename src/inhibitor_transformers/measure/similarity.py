@@ -10,7 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..common.progress import progress
+
 _TOKENS_PER_BATCH = 4096
+_TEXTS_PER_CALL = 1000
 
 
 @torch.no_grad()
@@ -22,21 +25,35 @@ def embed(
     Texts are cut at `max_length` tokens; batches hold texts of similar length.
     """
     model = model.base_model.eval()
-    ids = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    ids = _token_ids(tokenizer, texts, max_length)
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     embeddings: list[Tensor] = [torch.empty(0)] * len(ids)
     start = 0
-    while start < len(order):
-        size = max(_TOKENS_PER_BATCH // len(ids[order[min(start + 256, len(order) - 1)]]), 1)
-        rows = order[start : start + min(size, 256)]
-        start += len(rows)
-        batch = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(model.device)
-        mask = batch["attention_mask"].unsqueeze(-1)
-        hidden = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state.float()
-        pooled = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).cpu()
-        for row, vector in zip(rows, pooled, strict=True):
-            embeddings[row] = vector
+    with progress("embedding", len(order), "texts") as advance:
+        while start < len(order):
+            size = max(_TOKENS_PER_BATCH // len(ids[order[min(start + 256, len(order) - 1)]]), 1)
+            rows = order[start : start + min(size, 256)]
+            start += len(rows)
+            batch = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(model.device)
+            mask = batch["attention_mask"].unsqueeze(-1)
+            outputs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+            hidden = outputs.last_hidden_state.float()
+            pooled = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).cpu()
+            for row, vector in zip(rows, pooled, strict=True):
+                embeddings[row] = vector
+            advance(len(rows))
     return torch.stack(embeddings)
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Of each text, cut at `max_length` tokens."""
+    ids: list[list[int]] = []
+    with progress("tokenizing", len(texts), "texts") as advance:
+        for start in range(0, len(texts), _TEXTS_PER_CALL):
+            some = list(texts[start : start + _TEXTS_PER_CALL])
+            ids += tokenizer(some, truncation=True, max_length=max_length)["input_ids"]
+            advance(len(some))
+    return ids
 
 
 def sts_spearman(
@@ -64,7 +81,7 @@ def agreement(
     For each length, the first `texts_per_length` texts that have so many tokens are cut to it (special
     tokens included). A length that no text reaches is left out; ValueError if none is reached.
     """
-    sizes = [len(ids) for ids in tokenizer(list(texts), truncation=True, max_length=max(lengths))["input_ids"]]
+    sizes = [len(ids) for ids in _token_ids(tokenizer, texts, max(lengths))]
     result = {}
     for length in lengths:
         chosen = [t for t, size in zip(texts, sizes, strict=True) if size >= length][:texts_per_length]

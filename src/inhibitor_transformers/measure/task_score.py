@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..common.progress import progress
 from ..tasks import TaskData, compute_metrics, encode
 
 _ROWS_PER_BATCH = 64
@@ -17,12 +18,14 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded:
     """Logits (rows, labels) float32 of encoded examples, in their order; batches hold texts of similar length."""
     model.eval()
     inputs = encoded.remove_columns("labels")
-    order = np.argsort([len(ids) for ids in inputs["input_ids"]], kind="stable")
-    logits = np.empty((len(order), model.config.num_labels), dtype=np.float32)
-    for start in range(0, len(order), _ROWS_PER_BATCH):
-        rows = order[start : start + _ROWS_PER_BATCH]
-        batch = tokenizer.pad(inputs[rows], return_tensors="pt").to(model.device)
-        logits[rows] = model(**batch).logits.float().cpu().numpy()
+    logits = np.empty((len(inputs), model.config.num_labels), dtype=np.float32)
+    with progress("predicting", len(inputs), "rows") as advance:
+        order = np.argsort([len(ids) for ids in inputs["input_ids"]], kind="stable")
+        for start in range(0, len(order), _ROWS_PER_BATCH):
+            rows = order[start : start + _ROWS_PER_BATCH]
+            batch = tokenizer.pad(inputs[rows], return_tensors="pt").to(model.device)
+            logits[rows] = model(**batch).logits.float().cpu().numpy()
+            advance(len(rows))
     return logits
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import torch
 from transformers import PreTrainedModel
 
+from ..common.progress import counted
+
 
 @torch.no_grad()
 def sequences_per_second(
@@ -21,16 +23,17 @@ def sequences_per_second(
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, min(m.config.vocab_size for m in models.values()), (batch, length), generator=generator)
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(rounds + 1):
-        for name, model in models.items():
-            inputs = {"input_ids": ids.to(model.device), "attention_mask": torch.ones_like(ids).to(model.device)}
-            encoder = model.base_model.eval()
-            _wait(model.device)
-            start = time.perf_counter()
-            encoder(**inputs)
-            _wait(model.device)
-            if turn:  # the first turn warms up
-                seconds[name].append(time.perf_counter() - start)
+    turns = [(turn, name) for turn in range(rounds + 1) for name in models]
+    for turn, name in counted(turns, "measuring speed"):
+        model = models[name]
+        inputs = {"input_ids": ids.to(model.device), "attention_mask": torch.ones_like(ids).to(model.device)}
+        encoder = model.base_model.eval()
+        _wait(model.device)
+        start = time.perf_counter()
+        encoder(**inputs)
+        _wait(model.device)
+        if turn:  # the first turn warms up
+            seconds[name].append(time.perf_counter() - start)
     return {name: batch / statistics.median(times) for name, times in seconds.items()}
 
 

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..common.progress import progress
 from . import inhibidistilbert
 
 # Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
@@ -32,6 +33,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+@progress("loading a model")
 def load_pretrained(source: str, auto_class: type[Any] = AutoModel) -> PreTrainedModel:
     """A model in evaluation mode, from a folder or Hub id, by one of transformers' Auto classes.
 
@@ -49,6 +51,7 @@ def load_pretrained(source: str, auto_class: type[Any] = AutoModel) -> PreTraine
     return model.eval()
 
 
+@progress("loading a model")
 def load_as_saved(source: str) -> PreTrainedModel:
     """A model in evaluation mode with the head that it was saved with, from a folder or Hub id.
 

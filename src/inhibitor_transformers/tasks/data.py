@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+from ..common.progress import progress
 from .examples import hub_columns, to_dataset
 from .files import Columns, name_classes, read_table
 from .folders import split_files, task_folder
@@ -90,14 +93,33 @@ def encode(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, task: Task, max
 
     def tokenize(batch: dict[str, list[str]]) -> dict[str, Any]:
         texts = [batch[name] for name in task.text_columns]
+        advance(len(texts[0]))
         return dict(tokenizer(*texts, truncation=True, max_length=max_length))
 
     labelled = dataset.select_columns([*task.text_columns, task.label_column])
     if task.label_column != "labels":
         labelled = labelled.rename_column(task.label_column, "labels")
-    return labelled.map(
-        tokenize, batched=True, remove_columns=list(task.text_columns), keep_in_memory=True, desc="Tokenizing"
-    )
+    with progress("tokenizing", len(labelled), "rows") as advance, _without_bars_of_datasets():
+        return labelled.map(
+            tokenize,
+            batched=True,
+            remove_columns=list(task.text_columns),
+            keep_in_memory=True,
+            new_fingerprint=uuid4().hex,  # of no use in memory, and a bar cannot be hashed
+        )
+
+
+@contextmanager
+def _without_bars_of_datasets() -> Iterator[None]:
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not disabled:
+            enable_progress_bars()
 
 
 def _load_hub(task: Task) -> TaskData:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.progress import counted
+
 if TYPE_CHECKING:
     from datasets import Features
 
@@ -85,7 +87,7 @@ def _read_tsv(path: Path) -> Columns:
 
 
 def _columns_of_rows(path: Path, rows: Iterable[tuple[int, list[str]]]) -> Columns:
-    numbered = iter(rows)
+    numbered = counted(rows, f"reading {path.name}", unit="rows")
     _, header = next(numbered, (0, []))
     if not header:
         raise ValueError(f"{path}: the file is empty; expected a header and rows")
@@ -128,7 +130,7 @@ def _read_json(path: Path) -> Columns:
 
 
 def _columns_of_records(path: Path, records: Iterable[Any]) -> Columns:
-    rows = list(records)
+    rows = list(counted(records, f"reading {path.name}", unit="rows"))
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise ValueError(f"{path}, row {number}: expected an object with named fields, got {type(row).__name__}")

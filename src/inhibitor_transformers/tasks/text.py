@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..common.progress import counted
 from .files import TABLE_SUFFIXES, Columns, read_table
 from .prose import english_on_this_machine
 
@@ -90,7 +91,7 @@ def load_texts(
     for source in _listed(sources, max_texts):
         columns = (column for table in _tables(source) for column in table.values())
         cleaned = (_clean(text, min_words, unk_token) for column in columns for text in column)
-        found = dict.fromkeys(text for text in cleaned if text)
+        found = dict.fromkeys(text for text in counted(cleaned, f"reading {Path(source).name}", unit="texts") if text)
         if not found:
             raise ValueError(f"{source}: no text of at least {min_words} words")
         texts |= found
@@ -113,7 +114,8 @@ def load_pairs(
     for source in _listed(sources, max_texts):
         for table in _tables(source):
             for a, b in PAIR_COLUMNS:
-                for row in zip(table.get(a, ()), table.get(b, ()), strict=False):
+                rows = zip(table.get(a, ()), table.get(b, ()), strict=False)
+                for row in counted(rows, f"reading pairs of {Path(source).name}", unit="pairs"):
                     first, second = (_clean(text, min_words, unk_token) for text in row)
                     if first and second:
                         pairs[first, second] = None
@@ -130,7 +132,7 @@ def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT) -> tuple[
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
     sides: tuple[list[TextT], list[TextT]] = ([], [])
-    for text in texts:
+    for text in counted(texts, "holding out", unit="texts"):
         parts = (text,) if isinstance(text, str) else text
         sides[any(_hash(part) < fraction * 2**64 for part in parts)].append(text)
     if not all(sides):

@@ -28,6 +28,20 @@ def test_page_has_every_table():
     assert page.text_of("th", "td") == list(itertools.chain(*STAGE_ROWS, *LAYER_ROWS, *SPEED_ROWS))
 
 
+def test_a_wide_table_scrolls_and_shows_it():
+    """On a phone the first table ended at the edge, without a sign that it goes on."""
+    page = Page(render_html(make_report()))
+    boxes = [attributes for attributes in page.all("div") if attributes.get("class") == "scroll"]
+    assert len(boxes) == len(page.all("table")) == 3
+    assert all(box["tabindex"] == "0" and box["role"] == "region" and box["aria-label"] for box in boxes)
+    (style,) = page.text_of("style")
+    (rule,) = re.findall(r"\.scroll \{(.*?)\}", style, re.S)
+    assert "overflow-x: auto" in rule
+    assert "scrollbar-color" in rule
+    assert rule.count("100% local") == rule.count("100% scroll") == 2
+    assert len(re.findall(r"--shade: ", style)) == 2, "set for light and for dark"
+
+
 def test_page_has_a_plot_of_each_kind():
     labels = [svg["aria-label"] for svg in Page(render_html(make_report())).all("svg")]
     assert len(labels) == 5

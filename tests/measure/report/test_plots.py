@@ -37,6 +37,23 @@ def test_names_of_curves_do_not_overlap():
     assert min(b - a for a, b in itertools.pairwise(heights)) > 12
 
 
+@pytest.mark.parametrize("points", [5, 200])
+def test_curves_are_told_apart_without_their_colors(points):
+    """They differed in hue alone, of twelve layers by a shade: in dashes and markers, too, at curve and name."""
+    curves = {f"layer {i}": [(s, 0.2 + 0.1 * i) for s in range(1, points)] for i in range(12)}
+    svg = svg_of(make_report(curves=curves), "Lines")
+    styles = [(a.get("d"), a.get("style") or "") for a in svg.all("path")]
+    lines = [style for _, style in styles if "stroke-width: 1.5" in style]
+    shapes = {re.findall(r"#\w+", style)[0]: d for d, style in styles if style.startswith("stroke: #")}
+    looks = []
+    for style in lines:
+        color, dashes = re.findall(r"#\w+", style)[0], re.findall(r"dasharray: ([\d. ,]+)", style)
+        looks.append((shapes[color], *dashes))
+    assert len(looks) == 24
+    assert len(set(looks[:12])) == 12
+    assert sorted(looks[:12]) == sorted(looks[12:])
+
+
 def test_curves_skip_what_a_log_scale_cannot_show():
     curves = {"layer 0": [(1, NAN), (2, 0.5), (3, INF), (4, 0.0), (5, 0.25)], "layer 1": [(1, NAN)]}
     texts = svg_of(make_report(curves=curves), "Lines").text_of("text")

@@ -41,6 +41,24 @@ def test_a_single_large_value_does_not_set_the_scale():
     assert opacities(svg)[0] == opacities(svg)[8] == 1.0
 
 
+@pytest.mark.parametrize("largest", [1.0, 0.99999, 1.0000001])
+def test_weights_that_all_read_1_have_no_larger_ones(largest):
+    """ "≥ 1.00" was said of attention weights, of which none can be larger than 1."""
+    values = [[0.9996 if i == j else 0.0 for j in range(4)] for i in range(4)]
+    values[0][0] = largest
+    texts = svg_of(make_report(maps=AttentionMaps(["t"] * 4, 0, 0, values, values)), "Map of att").text_of("text")
+    assert "1.00" in texts
+    assert not any("≥" in text for text in texts)
+
+
+def test_what_is_written_is_where_the_scale_ends():
+    values = [[0.49996 if i else 0.0 for _ in range(8)] for i in range(8)]
+    values[0][0] = 0.7
+    svg = svg_of(make_report(maps=AttentionMaps(["t"] * 8, 0, 0, values, values)), "Map of att")
+    assert "≥ 0.500" in svg.text_of("text")
+    assert opacities(svg)[8] == pytest.approx(0.49996 / 0.5, abs=1e-6)
+
+
 def test_cells_tell_their_values():
     titles = svg_of(make_report(), "Map of inh").text_of("title")
     assert titles[1] == "[CLS] ← cold: inhibition Z 0.250"

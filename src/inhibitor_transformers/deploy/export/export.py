@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from ...common.inputs import require_apart
 from ...common.output_dir import OutputDir
+from ...common.progress import progress
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
 from .onnx_format import ONNX
@@ -50,8 +51,10 @@ def export_model(source: str | Path, output: str | Path, format: str = "onnx", *
     with OutputDir(output, "export", overwrite=overwrite, resumable=False) as folder:
         model, tokenizer = _load(source), load_tokenizer(source)
         folder.create({"model": source, "format": format})
-        chosen.write(model, folder.path / chosen.file)
-        difference = largest_difference(model, chosen.load(folder.path / chosen.file))
+        with progress(f"exporting to {format}"):
+            chosen.write(model, folder.path / chosen.file)
+        with progress("comparing with the model"):
+            difference = largest_difference(model, chosen.load(folder.path / chosen.file))
         model.config.save_pretrained(folder.path)
         tokenizer.save_pretrained(folder.path)
         folder.finish()

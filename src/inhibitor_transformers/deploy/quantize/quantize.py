@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...attention.integer import IntegerInhibitor
 from ...attention.integer.heads import Bits
+from ...common.progress import counted
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Linear
 from ...models.quantized.modules import attentions, blocks, join, replace, word_embeddings
@@ -79,7 +80,7 @@ def as_batches(
     """Tokens of all texts, padded within each batch."""
     return [
         dict(tokenizer(list(some), padding=True, truncation=True, max_length=max_length, return_tensors="pt"))
-        for some in (texts[i : i + batch_size] for i in range(0, len(texts), batch_size))
+        for some in counted([texts[i : i + batch_size] for i in range(0, len(texts), batch_size)], "tokenizing")
     ]
 
 
@@ -94,7 +95,7 @@ def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
 
     with _watching({module: watch(name) for name, module in names.items()}, before=True) as read:
         _read(model, batches, read)
-    for together in _by_input(names):
+    for together in counted(_by_input(names), "quantizing linear layers"):
         try:
             sizes = None if together[0].endswith("lin2") else _sizes(together, names, ranges)
             for name in together:
@@ -144,7 +145,7 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
     with _watching(watched, before=False) as read:
         _read(model, batches, read)
     options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
-    for name, layer in layers.items():
+    for name, layer in counted(layers.items(), "quantizing attention"):
         try:
             heads = seen[name].best_heads(layer.inhibitor, bits, options)
         except ValueError as error:
@@ -179,7 +180,7 @@ def _watching(watched: dict[nn.Module, Callable[..., None]], *, before: bool) ->
 
 def _read(model: PreTrainedModel, batches: Sequence[Batch], read: Read) -> None:
     encoder = model.base_model
-    for batch in batches:
+    for batch in counted(batches, "watching activations", unit="batches"):
         inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if model.config.to_dict().get("type_vocab_size") and "token_type_ids" in batch:
             inputs["token_type_ids"] = batch["token_type_ids"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ class Study:
                     for cell in self._every(task, model):
                         if cell.seed == seed and self._can_run(cell):
                             yield cell
+
+    def count_left(self) -> int:
+        """How many are to be run, none of them failing or refused; of an open grid, the best rate counts already."""
+        left = 0
+        for task, model in product(self.config.tasks, self.config.rows):
+            every = list(self._every(task, model))
+            more = 0 if self.learning_rate(task, model) is not None else len(self.config.seeds) - 1
+            left += sum(not self._ended(cell) or self._must_run_again(cell) for cell in every) + more
+        return left
 
     def teacher_folder(self, cell: Cell) -> Path | None:
         """The fine-tuned teacher of a cell, or None if it has none."""

@@ -26,6 +26,7 @@ from ...common.errors import ConfigError
 from ...common.inputs import require_apart
 from ...common.lock import FolderLock
 from ...common.output_dir import RUN_FILE, is_used
+from ...common.progress import counted, progress
 from ...models.pretrained import load_pretrained
 from ...tasks import load_task
 from ..finetune import finetune
@@ -74,7 +75,10 @@ def run_study(
 def _run_pending(study: Study, jobs: int, threads: int, say: Say) -> Study:
     failed: dict[Cell, str] = {}
     running: dict[Future[str], Cell] = {}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+    with (
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool,
+        progress("fine-tuning", study.count_left(), "models") as advance,
+    ):
         while True:
             waiting = [c for c in study.pending() if c not in failed and c not in running.values()]
             for cell in waiting[: jobs - len(running)]:
@@ -86,6 +90,7 @@ def _run_pending(study: Study, jobs: int, threads: int, say: Say) -> Study:
                 if error := done.exception():
                     failed[cell] = " ".join(str(error).split())
                 say(f"{cell.folder(Path())}: {failed[cell] if error else done.result()}")
+                advance(1)
     if failed:
         raise RuntimeError(f"{len(failed)} fine-tunings failed; the first, {next(iter(failed.items()))}")
     return study
@@ -138,7 +143,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
 def _record(config: StudyConfig) -> dict[str, Any]:
     """The settings, and what the rows' weights are: a model that was trained anew is another model."""
     sources = {row.model for row in config.rows.values()}
-    weights = {source: encoder_fingerprint(load_pretrained(source)) for source in sources}
+    weights = {source: encoder_fingerprint(load_pretrained(source)) for source in counted(sources, "models")}
     rows = {name: dataclasses.asdict(row) for name, row in config.rows.items()}
     return dataclasses.asdict(config) | {"models": rows, "weights": weights}
 

@@ -6,7 +6,7 @@ from .markdown import markdown_table, render_markdown
 from .page import render_html
 from .results import AttentionMaps, DistillationReport, StageResult, Throughput
 from .tables import Table
-from .terminal import print_summary, rich_table
+from .terminal import print_summary, print_table
 
 __all__ = [
     "AttentionMaps",
@@ -16,10 +16,10 @@ __all__ = [
     "Throughput",
     "markdown_table",
     "print_summary",
+    "print_table",
     "render_html",
     "render_markdown",
     "require_own_card",
-    "rich_table",
     "write_card",
     "write_report",
 ]

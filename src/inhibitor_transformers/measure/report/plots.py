@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .svg import MUTED, STUDENT, drawing_style, hide_frame, inline_svg, one_plot, printable
 
@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.ticker import Locator
 
 Points = Sequence[tuple[float, float]]
+Dashes = tuple[float, ...]
 
 # From the first layer to the last; all readable on white and on black.
 _DEPTH_COLORS = ("#159a86", "#3b82d6", "#8a63d2", "#cf4f8b")
+# Neighbours differ in both, and only every twentieth curve has the same two: hues alone are not enough to tell by.
+_DASHES: tuple[Dashes, ...] = ((), (6, 2), (2, 1.5), (8, 2, 1.5, 2))  # points on and off
+_MARKERS = ("o", "s", "^", "D", "v")
+_MARKED = 6  # points of a curve
 _MOST_POINTS = 120
 _FEW_POINTS = 30  # so few are marked, as they are all that was measured
 _MOST_LABELS = 18
@@ -32,19 +37,18 @@ def layer_errors(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     if not drawn:
         return ""
     with drawing_style():
-        figure, axes = one_plot(390, 310, left=40, right=66, top=30, bottom=40)
+        figure, axes = one_plot(390, 310, left=40, right=88, top=30, bottom=40)
         axes.set_yscale("log")
-        colors = _depth_colors(len(drawn))
-        for points, color in zip(drawn.values(), colors, strict=True):
-            marker = "o" if len(points) <= _FEW_POINTS else ""
-            axes.plot(*zip(*points, strict=True), color=color, linewidth=1.6, marker=marker, markersize=3.5)
+        looks = _looks(len(drawn))
+        for place, (points, look) in enumerate(zip(drawn.values(), looks, strict=True)):
+            axes.plot(*zip(*points, strict=True), **look, markevery=_marked(len(points), place, len(drawn)))
         _log_ticks(axes, [error for points in drawn.values() for _, error in points])
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(_plain_locator(5, integer=True))
         axes.set_title("relative error, log scale", loc="left", fontsize=10, color=MUTED, pad=12)
-        _name_ends(axes, drawn, colors, height=310 - 30 - 40)
+        _name_ends(axes, drawn, looks, width=390 - 40 - 88, height=310 - 30 - 40)
         return inline_svg(figure, "errors", "Lines: relative error of the contexts over training steps, per layer")
 
 
@@ -91,11 +95,29 @@ def _drawable(points: Points) -> list[tuple[float, float]]:
     return [(sum(s for s, _ in group) / len(group), sum(e for _, e in group) / len(group)) for group in groups]
 
 
-def _depth_colors(count: int) -> list[str]:
+def _looks(count: int) -> list[dict[str, Any]]:
+    """What tells each curve from the others, as matplotlib's keywords."""
     from matplotlib.colors import LinearSegmentedColormap, to_hex
 
     ramp = LinearSegmentedColormap.from_list("depth", _DEPTH_COLORS)
-    return [to_hex(ramp(i / max(count - 1, 1))) for i in range(count)]
+    return [
+        {
+            "color": to_hex(ramp(i / max(count - 1, 1))),
+            "dashes": _DASHES[i % len(_DASHES)],
+            "marker": _MARKERS[i % len(_MARKERS)],
+            "linewidth": 1.5,
+            "markersize": 4.5,
+        }
+        for i in range(count)
+    ]
+
+
+def _marked(points: int, place: int, curves: int) -> slice:
+    """Which points of a curve bear its marker: all where they are few, else some, not those of its neighbours."""
+    if points <= _FEW_POINTS:
+        return slice(None)
+    step = points // _MARKED
+    return slice(step * (place % curves + 1) // (curves + 1), None, step)
 
 
 def _log_ticks(axes: Axes, errors: Sequence[float]) -> None:
@@ -118,22 +140,36 @@ def _plain_locator(intervals: int, *, integer: bool = False) -> Locator:
     return MaxNLocator(intervals, steps=[1, 2, 2.5, 5, 10], integer=integer)
 
 
-def _name_ends(axes: Axes, drawn: Mapping[str, Points], colors: Sequence[str], height: float) -> None:
-    """Each curve's name beside its end, moved up or down where names would collide; height of the axes in points."""
+def _name_ends(
+    axes: Axes, drawn: Mapping[str, Points], looks: Sequence[dict[str, Any]], width: float, height: float
+) -> None:
+    """Each curve's name and look beside its end, moved up or down where they would collide.
+
+    width, height: of the axes, in points.
+    """
     low, high = (math.log(limit) for limit in axes.get_ylim())
-    ends = [(name, points[-1], color) for (name, points), color in zip(drawn.items(), colors, strict=True)]
+    ends = [(name, points[-1], look) for (name, points), look in zip(drawn.items(), looks, strict=True)]
     ends = sorted(ends[:: math.ceil(len(ends) / _MOST_LABELS)], key=lambda end: end[1][1])
     at = [(math.log(error) - low) / (high - low) * height for _, (_, error), _ in ends]
-    for (name, end, color), y in zip(ends, _spread(at, _LABEL_GAP, height), strict=True):
+    for (name, end, look), y in zip(ends, _spread(at, _LABEL_GAP, height), strict=True):
+        right = [1 + points / width for points in (10, 22, 34)]
+        at_side: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+        axes.plot(right, [y / height] * 3, **look, **at_side, markevery=[1])
+        axes.text(right[-1] + 5 / width, y / height, printable(name), va="center", fontsize=9.5, **at_side)
         axes.annotate(
-            printable(name),
+            "",
             xy=end,
-            xytext=(1.05, y / height),
+            xytext=(right[0], y / height),
             textcoords="axes fraction",
-            verticalalignment="center",
-            fontsize=9.5,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8, "alpha": 0.7, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": look["color"],
+                "linewidth": 0.7,
+                "alpha": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
         )
 
 

@@ -40,12 +40,15 @@ def attention_map(maps: AttentionMaps) -> str:
 def _scale_end(values: Sequence[Sequence[float]]) -> tuple[float, str]:
     """Where the colour scale ends, and what is written there.
 
-    The 98th percentile, so that a few large values do not wash out the rest.
+    The 98th percentile, so that a few large values do not wash out the rest; it is rounded as it is written, so that
+    "≥ 1.00" is not said of weights whose largest reads 1.00.
     """
     found = sorted(v for row in values for v in row if not math.isnan(v))
     finite = [v for v in found if math.isfinite(v)]
-    end = (finite[int(0.98 * (len(finite) - 1))] if finite else 0.0) or 1.0
-    return end, f"≥ {significant(end)}" if found and found[-1] > end else significant(end)
+    end = float(f"{finite[int(0.98 * (len(finite) - 1))] if finite else 0.0:.2e}") or 1.0
+    written = significant(end)
+    beyond = bool(found) and found[-1] > end and significant(found[-1]) != written
+    return end, f"≥ {written}" if beyond else written
 
 
 def _token_map(
