@@ -106,6 +106,27 @@ class TestFinetune:
         rows = [line.replace("│", "").split() for line in table.splitlines()]
         assert {"model", "teacher"} <= {row[0] for row in rows if row}
 
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--epochs", "0"], "--epochs must be positive, got 0.0"),
+            (["--epochs", "-1"], "--epochs must be positive, got -1.0"),
+            (["--epochs", "nan"], "--epochs must be positive, got nan"),
+            (["--learning-rate", "0"], "--learning-rate must be positive, got 0.0"),
+            (["--learning-rate", "inf"], "--learning-rate must be positive, got inf"),
+            (["--batch-size", "0"], "--batch-size must be positive, got 0"),
+            (["--seed", "-1"], "--seed must be from 0 to 4294967295, got -1"),
+            (["--set", "max_steps=0"], "max_steps must be positive (or -1: num_train_epochs decides), got 0"),
+            (["--max-train-examples", "0"], "max_train_examples must be at least 1, got 0"),
+            (["--epochs", "1", "--set", "num_train_epochs=2"], "'num_train_epochs' is given by --epochs and by --set"),
+        ],
+    )
+    def test_numbers_that_would_train_nothing(self, refused, student, data, tmp_path, flags, message):
+        """`--epochs 0` saved an untrained model, with exit status 0."""
+        line = refused("finetune", student, "--task", "custom", "--data", data, "-o", tmp_path / "run", *flags)
+        assert message in line
+        assert not (tmp_path / "run").exists()
+
     def test_from_the_teacher_s_task_vector(self, inhibit, student, classifiers, data, tmp_path):
         sources = ["--teacher", classifiers["softmax"], "--teacher-base", classifiers["softmax"] + "-encoder"]
         flags = ["--task", "custom", "--data", data, "--output", tmp_path / "run"]

@@ -66,6 +66,8 @@ def evaluate(
         raise ValueError(f"{output} is a folder; name a file, such as {output / 'scores.json'}")
     if output is not None and output.exists() and not overwrite:
         raise ValueError(f"{output} exists; add --overwrite to replace it")
+    if max_length < _SHORTEST:
+        raise ValueError(f"--max-length must be at least {_SHORTEST} tokens, got {max_length}")
     if task == AGREEMENT and teacher is None:
         raise ValueError("agreement is measured against a teacher; name it with --teacher")
     if card is not None:
