@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
@@ -125,6 +126,16 @@ class TestFinetune:
         """`--epochs 0` saved an untrained model, with exit status 0."""
         line = refused("finetune", student, "--task", "custom", "--data", data, "-o", tmp_path / "run", *flags)
         assert message in line
+        assert not (tmp_path / "run").exists()
+
+    def test_weights_that_are_nan(self, refused, student, data, tmp_path):
+        model = InhibiDistilBertModel.from_pretrained(student)
+        with torch.no_grad():
+            model.embeddings.word_embeddings.weight[7, 0] = float("inf")
+        broken = saved(model, tmp_path / "broken")
+        task = ["--task", "custom", "--data", data, "-o", tmp_path / "run"]
+        assert f"{broken!r} has weights that are NaN or infinite" in refused("finetune", broken, *task)
+        assert repr(broken) in refused("finetune", student, "--teacher", broken, *task)
         assert not (tmp_path / "run").exists()
 
     def test_from_the_teacher_s_task_vector(self, inhibit, student, classifiers, data, tmp_path):

@@ -7,6 +7,7 @@ import math
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ..finite_weights import require_finite
 from ..layers import plan_layers
 from .from_teacher import StateDict, copy_heads, encoder_weights, teacher_depth
 
@@ -29,9 +30,11 @@ def add_task_vector(student: PreTrainedModel, fine_tuned: PreTrainedModel, pretr
         pretrained: the bare encoder, or one with any head. BERT's and RoBERTa's heads read what a student does not
             have; they are not copied.
 
-    Raises ValueError, before anything is changed, for another architecture, weights of other shapes, or a pretrained
-    model so far from the fine-tuned one that it is another.
+    Raises ValueError, before anything is changed, for another architecture, weights of other shapes or not finite, or a
+    pretrained model so far from the fine-tuned one that it is another.
     """
+    for model, what in ((student, "the student"), (fine_tuned, "the fine-tuned model"), (pretrained, "its base")):
+        require_finite(model, what)
     encoder = student.base_model.state_dict()
     keep = "embeddings.token_type_embeddings.weight" in encoder
     _require_alike(student.config, fine_tuned.config, pretrained.config)
