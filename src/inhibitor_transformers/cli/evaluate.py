@@ -73,6 +73,11 @@ def evaluate(
     if card is not None:
         require_own_card(card, models)
     quiet(threads)
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False)
+
     sources = {name: resolve_model(name) for name in ([teacher] if teacher else []) + models}
     where = torch_device(device)
     if task == AGREEMENT:
@@ -90,8 +95,10 @@ def evaluate(
             text_columns=text_columns,
             label_column=label_column,
         )
-        rows = compare.by_task(sources, loaded, where, max_length)
-    print_scores(task, rows, Console())
+        for note in loaded.notes:
+            say(note)
+        rows = compare.by_task(sources, loaded, where, max_length, say)
+    print_scores(task, rows, console)
     if output is not None:
         write_scores(output, task, rows)
     if card is not None:

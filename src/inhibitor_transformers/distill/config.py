@@ -55,7 +55,7 @@ class StageArguments(TrainedArguments):
 
     tokens_per_step: tokens of one batch, padding included (times gradient accumulation and processes).
     lengths: window lengths that texts are cut to; one that is named twice is drawn twice as often.
-    pair_share: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP].
+    pair_share: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP], both in segment 0.
     fixed_scalars: those that are not trained, of gamma, delta, eta, length_exponent.
     """
 

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from ..measure.positions import require_positions
+from ..measure.segments import warn_of_lost_segments
 from ..measure.task_score import score_task
 from ..models.finite_weights import require_finite
 from ..models.pretrained import SAFE_LOADING, load_tokenizer
@@ -97,6 +98,8 @@ def finetune(
     label_mean = float(np.mean(data.train[data.task.label_column])) if data.task.is_regression else None
     model = load_for_task(source, data.task, arguments.attention_dropout, label_mean)
     require_positions(model.config, arguments.max_length, "max_length")
+    if data.task.is_pair:
+        warn_of_lost_segments(model.config, tokenizer, data.task.name)
     taught_by = None
     if teacher_source is not None:
         taught_by = load_task_teacher(teacher_source, teacher_base, model, tokenizer, data, arguments, say)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...attention.integer import IntegerInhibitor
 from ...attention.integer.heads import Bits
+from ...measure.segments import warn_of_lost_segments
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.finite_weights import require_finite
 from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Linear
@@ -62,6 +63,8 @@ def quantize(
         raise ValueError(
             f"the word embeddings of {type(model).__name__} project its output too: leave them as they are"
         )
+    if any(isinstance(text, tuple) for text in texts):
+        warn_of_lost_segments(model.config, tokenizer, "quantize")
     length = min(max_length, model.config.max_position_embeddings)
     batches = as_batches(texts, tokenizer, max_length=length, batch_size=batch_size)
     made = copy.deepcopy(model).cpu().float().eval()

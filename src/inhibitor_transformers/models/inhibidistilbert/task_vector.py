@@ -8,6 +8,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ..finite_weights import require_finite
+from ..labels import label_names
 from ..layers import plan_layers
 from .from_teacher import StateDict, copy_heads, encoder_weights, teacher_depth
 
@@ -30,8 +31,8 @@ def add_task_vector(student: PreTrainedModel, fine_tuned: PreTrainedModel, pretr
         pretrained: the bare encoder, or one with any head. BERT's and RoBERTa's heads read what a student does not
             have; they are not copied.
 
-    Raises ValueError, before anything is changed, for another architecture, weights of other shapes or not finite, or a
-    pretrained model so far from the fine-tuned one that it is another.
+    Raises ValueError, before anything is changed, for another architecture, weights of other shapes or not finite, a
+    pretrained model so far from the fine-tuned one that it is another, or a student with labels of other names.
     """
     for model, what in ((student, "the student"), (fine_tuned, "the fine-tuned model"), (pretrained, "its base")):
         require_finite(model, what)
@@ -44,6 +45,7 @@ def add_task_vector(student: PreTrainedModel, fine_tuned: PreTrainedModel, pretr
     if odd:
         raise ValueError(f"teacher, its pretrained model and student differ in the shape of {', '.join(odd[:3])}")
     _require_near(after, before)
+    _require_same_labels(student.config, fine_tuned.config)
     for name, tensor in after.items():
         encoder[name] += tensor - before[name]
     return copy_heads(fine_tuned, student)
@@ -59,6 +61,15 @@ def _require_alike(student: PretrainedConfig, fine_tuned: PretrainedConfig, pret
     if student.num_hidden_layers != depth:
         raise ValueError(
             f"a task vector is added layer by layer; the teacher has {depth}, the student {student.num_hidden_layers}"
+        )
+
+
+def _require_same_labels(student: PretrainedConfig, fine_tuned: PretrainedConfig) -> None:
+    """The head comes along as it is; where either has no names of its own, they are taken to be the same."""
+    ours, theirs = label_names(student), label_names(fine_tuned)
+    if None not in (ours, theirs) and [n.lower() for n in ours or ()] != [n.lower() for n in theirs or ()]:
+        raise ValueError(
+            f"the student's labels are {ours}, those of the fine-tuned model {theirs}: its head is another"
         )
 
 
