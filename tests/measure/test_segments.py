@@ -38,7 +38,7 @@ def test_where_nothing_is_lost_nothing_is_said(caplog):
     score_task(folded, distilbert_tokenizer(), data_of("mrpc", pairs(4)), max_length=64)
     single = pairs(4).rename_column("sentence1", "sentence")
     score_task(softmax, distilbert_tokenizer(), data_of("sst2", single), max_length=64)
-    assert [record for record in caplog.records if record.name.startswith("inhibitor")] == []
+    assert "token_type_ids" not in caplog.text
 
 
 def test_pairs_to_calibrate_on(caplog):

@@ -18,8 +18,8 @@ def warn_of_lost_segments(config: PretrainedConfig, tokenizer: PreTrainedTokeniz
     segments = getattr(config, "type_vocab_size", None) or 0
     if segments > 1 and "token_type_ids" not in tokenizer.model_input_names:
         _warn_once(
-            f"{what}: the tokenizer gives no token_type_ids, so this {config.model_type} with {segments} segments takes "
-            "both texts of a pair for segment 0; use the tokenizer that it was trained with"
+            f"{what}: the tokenizer gives no token_type_ids, so this {config.model_type} with {segments} segments "
+            "takes both texts of a pair for segment 0; use the tokenizer that it was trained with"
         )
 
 

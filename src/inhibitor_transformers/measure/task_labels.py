@@ -26,8 +26,8 @@ def label_order(config: PretrainedConfig, task: Task, source: str) -> list[int]:
     order = order_of(task.label_names, names)
     if order is None:
         raise ValueError(
-            f"{source} tells {', '.join(names)} apart, {task.name} {', '.join(task.label_names)}: it was made for other "
-            "labels, or calls them otherwise (then give its config.json the task's names, as id2label)"
+            f"{source} tells {', '.join(names)} apart, {task.name} {', '.join(task.label_names)}: it was made for "
+            "other labels, or calls them otherwise (then give its config.json the task's names, as id2label)"
         )
     return order
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ..finite_weights import require_finite
-from ..labels import label_names
+from ..labels import label_names, order_of
 from ..layers import plan_layers
 from .from_teacher import StateDict, copy_heads, encoder_weights, teacher_depth
 
@@ -67,10 +67,8 @@ def _require_alike(student: PretrainedConfig, fine_tuned: PretrainedConfig, pret
 def _require_same_labels(student: PretrainedConfig, fine_tuned: PretrainedConfig) -> None:
     """The head comes along as it is; where either has no names of its own, they are taken to be the same."""
     ours, theirs = label_names(student), label_names(fine_tuned)
-    if None not in (ours, theirs) and [n.lower() for n in ours or ()] != [n.lower() for n in theirs or ()]:
-        raise ValueError(
-            f"the student's labels are {ours}, those of the fine-tuned model {theirs}: its head is another"
-        )
+    if ours and theirs and len(ours) == len(theirs) and order_of(ours, theirs) != list(range(len(ours))):
+        raise ValueError(f"the student's labels are {ours}, the fine-tuned model's {theirs}: its head is another")
 
 
 def _require_near(after: StateDict, before: StateDict) -> None:
