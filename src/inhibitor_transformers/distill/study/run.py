@@ -23,9 +23,10 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ...measure.whole_file import write_whole
 from ...models.pretrained import load_pretrained
-from ...tasks import load_task
+from ...tasks import TaskData
 from ..finetune import finetune
 from ..fingerprints import encoder_fingerprint
+from ..folders import fingerprint
 from ..settings import ConfigError, load_yaml, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
@@ -47,8 +48,10 @@ def run_study(
     Raises ConfigError before any work is done, RuntimeError when fine-tunings failed (after all others have run).
     """
     require(jobs > 0, f"jobs must be positive, got {jobs}")
+    goes_on = _goes_on(output, resume=resume)
     record = _record(config)
-    _check_record(record, output, resume=resume)
+    if goes_on:
+        _check_record(record, output / RECORD)
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / RECORD, yaml.safe_dump(record, sort_keys=False))
     study = Study(config, output)
@@ -88,7 +91,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
     torch.set_num_threads(threads)
     logging.set_verbosity_error()  # a new head for the task is what is wanted
     study, folder = Study(config, output), cell.folder(output)
-    data = load_task(cell.task, config.data, seed=config.data_seed, **config.data_settings(cell.task))
+    data = config.parts[cell.task].load(config.data_seed)
     arguments = config.arguments(cell.task, cell.model, cell.learning_rate, cell.seed, folder)
     arguments.disable_tqdm = True  # lines, not bars, in the log
     teacher = study.teacher_folder(cell)
@@ -116,26 +119,41 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
 
 
 def _record(config: StudyConfig) -> dict[str, Any]:
-    """The settings, and what the rows' weights are: a model that was trained anew is another model."""
+    """The settings, what the rows' weights are, for a model that was trained anew is another one, and the examples."""
     sources = {row.model for row in config.rows.values()}
     weights = {source: encoder_fingerprint(load_pretrained(source)) for source in sources}
     rows = {name: dataclasses.asdict(row) for name, row in config.rows.items()}
-    return dataclasses.asdict(config) | {"models": rows, "weights": weights}
+    examples = {name: _fingerprint(task.load(config.data_seed)) for name, task in config.parts.items()}
+    return dataclasses.asdict(config) | {"models": rows, "weights": weights, "examples": examples}
 
 
-def _check_record(now: dict[str, Any], output: Path, *, resume: bool) -> None:
+def _fingerprint(data: TaskData) -> dict[str, str]:
+    """Number and hash of the examples of every split, with the names of the classes."""
+    columns, names = (*data.task.text_columns, data.task.label_column), data.task.label_names
+    splits = {"train": data.train, **data.evaluation}
+    return {
+        split: fingerprint([names, *zip(*(rows[name][:] for name in columns), strict=True)])
+        for split, rows in splits.items()
+    }
+
+
+def _goes_on(output: Path, *, resume: bool) -> bool:
+    """Whether there is a study in `output`. Raises ConfigError for a folder that may not be written to."""
     if not output.exists() or not any(output.iterdir()):
-        return
+        return False
     if not resume:
         raise ConfigError(f"{output} exists; add --resume to go on with the study in it, or choose another folder")
-    record = output / RECORD
-    if not record.exists():
+    if not (output / RECORD).exists():
         raise ConfigError(f"{output} holds no study to go on with (there is no {RECORD} in it)")
+    return True
+
+
+def _check_record(now: dict[str, Any], record: Path) -> None:
     before = load_yaml(record)
     # a row of an earlier version lacks the settings that came later: they are at their defaults
     before["models"] = {name: dataclasses.asdict(study_model(name, row)) for name, row in before["models"].items()}
     changed = [name for name in ("training", "data", "data_seed") if before[name] != now[name]]
-    for name in ("models", "tasks", "weights"):
+    for name in ("models", "tasks", "weights", "examples"):
         both = before[name].keys() & now[name].keys()
         changed += [f"{name}: {key}" for key in sorted(both) if before[name][key] != now[name][key]]
     if before["seeds"][0] != now["seeds"][0]:
