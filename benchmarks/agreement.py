@@ -21,7 +21,7 @@ from inhibitor_transformers.models import interface
 FLOAT32 = 1e-3
 ROUNDED = 1e-2
 HALF = 3e-2
-INT8 = 0.2
+INT8 = 0.3  # of a model of six layers against its floats; 0.06 after two
 QUERIES = 16  # of the first row, which are compared with the reference in float64
 
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from agreement import FLOAT32, INT8, last_hidden, require_close, require_plain_outputs
+from agreement import INT8, ROUNDED, last_hidden, require_close, require_plain_outputs
 from compiler import shared_library
 from gate import require_green_tests
 from report import Report, machine, progress
@@ -99,7 +99,7 @@ def require_right(models: dict[str, PreTrainedModel]) -> None:
     """
     there = {name: model for name, model in models.items() if name != "no attention"}
     ids = tokens(1, 32)
-    require_plain_outputs(there, ids, FLOAT32)
+    require_plain_outputs(there, ids, ROUNDED)  # a difference of rounding may be one of a whole level of 8 bits
     mask = torch.ones_like(ids)
     for name, model in there.items():
         original = models["softmax" if name.endswith("softmax") else "inhibitor"]

@@ -266,6 +266,24 @@ class TestEvaluateTask:
         assert "sequences/s" in card
         assert "none of the models" in refused("evaluate", model, *flags, classifiers["softmax"])
 
+    def test_data_with_other_labels(self, refused, inhibit, classifiers, tmp_path):
+        """It was scored without a word, "no" as "0" and "yes" as "1"."""
+        rows = [row | {"label": "yes" if row["label"] else "no"} for row in reviews(60)]
+        write(tmp_path / "data.csv", rows)
+        flags = ["--task", "custom", "--data", tmp_path / "data.csv", "--max-length", "16"]
+        line = refused("evaluate", classifiers["inhibitor"], *flags)
+        assert f"{classifiers['inhibitor']!r} tells 0, 1 apart, custom no, yes: it was made for other labels" in line
+        model = AutoModelForSequenceClassification.from_pretrained(classifiers["inhibitor"])
+        model.config.id2label = {0: "NO", 1: "Yes"}
+        named = saved(model, tmp_path / "named")
+        done = inhibit("evaluate", named, *flags)
+        assert done.status == 0, done.err
+        assert "custom: no validation split" in done.out  # what was done to the data is told here too
+
+    def test_texts_of_no_length(self, refused, classifiers, data):
+        line = refused("evaluate", classifiers["inhibitor"], "--task", "custom", "--data", data, "--max-length", "0")
+        assert "--max-length must be at least 8 tokens, got 0" in line
+
     def test_a_model_without_a_head(self, refused, student, data):
         message = refused("evaluate", student, "--task", "custom", "--data", data)
         assert "would be random" in message

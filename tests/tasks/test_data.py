@@ -240,6 +240,13 @@ def test_labels_that_are_all_alike_are_said(tmp_path):
     assert notes[-1].startswith("sst2: every one of the 1 validation examples has the label")
 
 
+def test_a_class_that_no_training_example_has_is_said(tmp_path):
+    columns = {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": [0, 2]}
+    for split in ("train", "validation_matched", "validation_mismatched"):
+        write(tmp_path / f"{split}.csv", {**columns, "premise": [f"{split} a", f"{split} b"]})
+    assert load_task("mnli", tmp_path).notes == ["mnli: no training example has the label neutral"]
+
+
 def test_whole_numbers_of_one_s_own_are_said_to_be_classes(tmp_path):
     path = write(tmp_path / "stars.csv", {"text": OWN["text"], "label": [1, 2, 3, 4, 5] * 4})
     notes = load_task("custom", path).notes

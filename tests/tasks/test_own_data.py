@@ -66,6 +66,7 @@ def test_labels_is_a_name_too():
         (columns([0, None, 1]), {}, "column 'label', row 2: the label is missing"),
         (columns([0.5, float("nan")]), {}, "row 2: the label is missing"),
         (columns(["a", ""]), {}, "row 2: the label is missing"),
+        (columns(["01", "1", "2", "01"]), {}, "01 and 1 are one number, written in two ways"),
         (columns(["a", b"b"]), {}, r"row 2: a label is a name or a number, got b'b'"),
         (columns([["a"], ["b"]]), {}, r"row 1: a label is a name or a number, got \['a'\]"),
         (columns([]), {}, "no rows"),
@@ -84,6 +85,10 @@ def test_what_makes_no_sense_is_refused(table, options, message):
         (["1", "2", "1", "2"], "label holds whole numbers, which are taken for classes"),
         ([1.0, 0.0, 1.0, 0.0], "label holds whole scores; if they are classes, write them without a decimal point"),
         (["1", "?", "1", "2", "2", "?"], "label mixes numbers and names, such as '?' in row 2; each is a class"),
+        (
+            ["Ham", "spam", "ham", "spam", "ham"],
+            "label has labels that differ in case alone (Ham, ham); each is a class",
+        ),
         ([0, 1, 0, 1], None),
         (["a", "b", "a", "b"], None),
         ([True, False, True, False], None),

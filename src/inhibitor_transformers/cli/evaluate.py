@@ -84,6 +84,8 @@ def evaluate(
         rows = compare.by_agreement(sources, _held_out(text, seed), _lengths(lengths), where)
     elif task == ZERO_SHOT:
         loaded = load_task("stsb", data, max_eval_examples=max_eval_examples, seed=seed)
+        for note in loaded.notes:
+            say(note)
         pairs = next(iter(loaded.evaluation.values()))
         rows = compare.by_zero_shot(sources, pairs[:], where, max_length=max_length)
     else:

@@ -72,7 +72,7 @@ def load_task(
     else:
         _hold_out(loaded, seed, data)
     loaded = _subsets(loaded, seed, max_train_examples, max_eval_examples)
-    loaded.notes.extend(_constant_labels(loaded))
+    loaded.notes.extend(_lacking_labels(loaded))
     return loaded
 
 
@@ -200,7 +200,7 @@ def _shared_with_train(loaded: TaskData) -> list[str]:
     return notes
 
 
-def _constant_labels(loaded: TaskData) -> list[str]:
+def _lacking_labels(loaded: TaskData) -> list[str]:
     task, notes = loaded.task, []
     for split, dataset in {"training": loaded.train, **loaded.evaluation}.items():
         labels = set(dataset[task.label_column][:])
@@ -208,6 +208,10 @@ def _constant_labels(loaded: TaskData) -> list[str]:
             (label,) = labels
             name = label if task.is_regression else repr(task.label_names[label])
             notes.append(f"{task.name}: every one of the {len(dataset)} {split} examples has the label {name}")
+    trained = set(loaded.train[task.label_column][:])
+    lacking = [name for i, name in enumerate(task.label_names) if i not in trained]
+    if lacking and len(trained) > 1:
+        notes.append(f"{task.name}: no training example has the label {', '.join(lacking)}")
     return notes
 
 

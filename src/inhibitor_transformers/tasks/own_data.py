@@ -57,6 +57,9 @@ def notes_on_labels(task: Task, labels: list[Any]) -> list[str]:
         if not all(float(name).is_integer() for name in written):
             return []
         return [f"{column} holds whole scores; if they are classes, write them without a decimal point (1, not 1.0)"]
+    folded = [name.lower() for name in task.label_names]
+    if alike := [name for name in task.label_names if folded.count(name.lower()) > 1]:
+        return [f"{column} has labels that differ in case alone ({', '.join(alike)}); each is a class"]
     if not whole or set(written) == {"0", "1"}:
         return []
     if len(whole) < len(written):
@@ -97,6 +100,9 @@ def _label_names(labels: list[Any], source: str) -> tuple[str, ...]:
     whole = _parse(names, int)
     if whole is not None and min(whole.values()) < 0:
         raise ValueError(f"{source}: negative labels mark hidden ones; give classes names, or numbers from 0")
+    if whole is not None and len(set(whole.values())) < len(names):
+        alike = sorted(name for name in names if list(whole.values()).count(whole[name]) > 1)
+        raise ValueError(f"{source}: {' and '.join(alike[:2])} are one number, written in two ways; write it in one")
     if whole is None and _parse(names, float) is not None:
         return ()
     if len(names) < 2:
