@@ -86,7 +86,7 @@ def test_what_makes_no_sense_is_refused(table, options, message):
         ([1.0, 0.0, 1.0, 0.0], "label holds whole scores; if they are classes, write them without a decimal point"),
         (["1", "?", "1", "2", "2", "?"], "label mixes numbers and names, such as '?' in row 2; each is a class"),
         (
-            ["Ham", "spam", "ham", "spam", "ham"],
+            ["Ham", "spam", "ham"] * 2,
             "label has labels that differ in case alone (Ham, ham); each is a class",
         ),
         ([0, 1, 0, 1], None),
