@@ -236,7 +236,7 @@ def started(student_path, teacher_path, teacher, data, tmp_path_factory) -> tupl
     """(folder, result, what was said) of a run that changes nothing any more."""
     folder, said = tmp_path_factory.mktemp("vector") / "run", []
     sources = {"teacher_source": teacher[0], "teacher_base": teacher_path}
-    settings = {"num_train_epochs": 1, "learning_rate": 0.0, "weight_decay": 0.0}
+    settings = {"num_train_epochs": 1, "learning_rate": 1e-30, "weight_decay": 0.0}
     return folder, run(student_path, data, folder, say=said.append, **sources, **settings), "\n".join(said)
 
 
@@ -264,7 +264,7 @@ class TestTaskVector:
     ):
         folder, *_ = started
         assert "teacher_base" in json.loads((folder / "results.json").read_text())["settings"]
-        settings = {"num_train_epochs": 1, "learning_rate": 0.0, "weight_decay": 0.0}
+        settings = {"num_train_epochs": 1, "learning_rate": 1e-30, "weight_decay": 0.0}
         with pytest.raises(ConfigError, match="teacher_base"):
             run(student_path, data, folder, teacher_source=teacher[0], resume=True, **settings)
 
