@@ -9,9 +9,14 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from inhibitor_transformers import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel
+from inhibitor_transformers import (
+    InhibiDistilBertForMaskedLM,
+    InhibiDistilBertForSequenceClassification,
+    InhibiDistilBertModel,
+)
 from inhibitor_transformers.deploy.quantize import quantize
-from inhibitor_transformers.models import add_task_vector
+from inhibitor_transformers.distill.start import student_from_start
+from inhibitor_transformers.models import add_task_vector, plan_layers
 from inhibitor_transformers.models.control import dot_product_student
 from inhibitor_transformers.models.finite_weights import require_finite
 from inhibitor_transformers.models.pretrained import load_as_saved, load_pretrained
@@ -87,3 +92,12 @@ def test_quantization_of_a_word_that_no_text_has(tmp_path: Path):
     model = spoiled(tiny_student(), "embeddings.word_embeddings.weight")
     with pytest.raises(ValueError, match=r"this InhibiDistilBertModel has weights .*word_embeddings"):
         quantize(model, ["the old cat"], save_tokenizer(tmp_path))
+
+
+def test_a_head_to_start_from(tmp_path: Path):
+    """The encoder of a start is loaded first, its head later."""
+    saved = spoiled(tiny_student("ForMaskedLM"), "vocab_transform.bias")
+    saved.save_pretrained(tmp_path)
+    start, teacher = load_pretrained(str(tmp_path)), tiny_teacher("bert", "MaskedLM")
+    with pytest.raises(ValueError, match=r"start: .* has weights .*: vocab_transform\.bias"):
+        student_from_start(start, str(tmp_path), InhibiDistilBertForMaskedLM, teacher, plan_layers("all", 2))
