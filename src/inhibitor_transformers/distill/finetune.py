@@ -103,10 +103,10 @@ def finetune(
     taught_by = None
     if teacher_source is not None:
         taught_by = load_task_teacher(teacher_source, teacher_base, model, tokenizer, data, arguments, say)
+    train, selection = _training_examples(data, arguments)
     prepare_output(output, settings, resume=resume, overwrite=overwrite)
     for note in data.notes:
         say(note)
-    train, selection = _training_examples(data, arguments)
     encoded = _encoded(train, tokenizer, taught_by, data.task, arguments, say)
     teacher = taught_by.teacher if taught_by else None
     checkpoint, aligned_scores = last_whole_checkpoint(output / "checkpoints"), None
