@@ -49,9 +49,12 @@ def run_study(
     """
     require(jobs > 0, f"jobs must be positive, got {jobs}")
     goes_on = _goes_on(output, resume=resume)
-    record = _record(config)
+    record, notes = _record(config)
     if goes_on:
         _check_record(record, output / RECORD)
+    else:
+        for note in notes:
+            say(note)
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / RECORD, yaml.safe_dump(record, sort_keys=False))
     study = Study(config, output)
@@ -118,13 +121,18 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
     return f"{split} {', '.join(f'{name} {value:.4f}' for name, value in scores.items())} in {result.seconds:.0f} s"
 
 
-def _record(config: StudyConfig) -> dict[str, Any]:
-    """The settings, what the rows' weights are, for a model that was trained anew is another one, and the examples."""
+def _record(config: StudyConfig) -> tuple[dict[str, Any], list[str]]:
+    """The settings, what the rows' weights are, for a model that was trained anew is another one, and the examples;
+    and what is to be said of these."""
     sources = {row.model for row in config.rows.values()}
     weights = {source: encoder_fingerprint(load_pretrained(source)) for source in sources}
     rows = {name: dataclasses.asdict(row) for name, row in config.rows.items()}
-    examples = {name: _fingerprint(task.load(config.data_seed)) for name, task in config.parts.items()}
-    return dataclasses.asdict(config) | {"models": rows, "weights": weights, "examples": examples}
+    examples, notes = {}, []
+    for name, task in config.parts.items():
+        data = task.load(config.data_seed)
+        examples[name] = _fingerprint(data)
+        notes += data.notes
+    return dataclasses.asdict(config) | {"models": rows, "weights": weights, "examples": examples}, notes
 
 
 def _fingerprint(data: TaskData) -> dict[str, str]:

@@ -67,6 +67,7 @@ class StudyTask:
         )
         if self.is_own:
             loaded.task = replace(loaded.task, name=self.name)
+            loaded.notes = [re.sub(f"^{CUSTOM}:", f"{self.name}:", note) for note in loaded.notes]
         return loaded
 
 
