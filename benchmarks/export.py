@@ -5,7 +5,8 @@
 One thread, CPU seconds of the thread. Attention has 12 heads of 64, models have DistilBERT's sizes; weights, scores and
 tokens are random. Memory is what a call allocates above its inputs and results, every malloc counted, with ONNX
 Runtime's arena off (it keeps what it once took); not measured without Linux with glibc and a compiler. Needs the extra
-`onnx`; with --compile, forms compiled by torch.compile (Inductor) as well.
+`onnx`; with --compile, forms compiled by torch.compile (Inductor) as well. Every form is first compared with torch's on
+inputs that it was not exported with, padding among them: one that computes something else ends the benchmark.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from agreement import FLOAT32, require_close
 from compiler import shared_library
 from gate import require_green_tests
 from report import Report, machine, progress
@@ -106,13 +108,46 @@ def models(layers: int, folder: Path) -> dict[str, Call]:
     package = with_plain_attention(inhibitor, torch_sums)
     sides: dict[str, Call] = {"torch: softmax": softmax, "torch: inhibitor": inhibitor}
     sides["torch: inhibitor, as its package computes"] = package
-    inputs = dict.fromkeys(("input_ids", "attention_mask"), torch.ones(2, 7, dtype=torch.long))
+    # two tensors: of one for both, the exporter makes one input, and what is embedded is the mask
+    inputs = {"input_ids": torch.arange(1000, 1014).view(2, 7), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
     axes = {name: {0: "batch", 1: "length"} for name in inputs}
     for name, model in {"softmax": softmax, "inhibitor": with_plain_attention(inhibitor, onnx_sums)}.items():
         progress(f"exporting {name}")
         write_onnx(Traceable(model).eval(), inputs, axes, ["last_hidden_state"], folder / f"{name}.onnx")
         sides[f"ONNX Runtime: {name}"] = in_onnx_runtime(folder / f"{name}.onnx")
+    require_same_models(sides)
     return sides
+
+
+@torch.no_grad()
+def require_same_models(sides: dict[str, Call]) -> None:
+    """Raise SystemExit unless each side gives torch's hidden states for texts that it has not seen, one padded."""
+    ids, mask = torch.randint(1000, 30000, (3, 11)), torch.ones(3, 11).long()
+    mask[1, 5:] = 0
+    valid = mask.bool()
+
+    def hidden(side: str) -> Tensor:
+        return as_tensor(sides[side](ids, mask))[valid]
+
+    for side in sides:
+        peer = "torch: softmax" if side.endswith("softmax") else "torch: inhibitor"
+        require_close(side, hidden(side), hidden(peer), FLOAT32)
+
+
+@torch.no_grad()
+def require_same_attention(sides: dict[str, Call]) -> None:
+    """The same of attention alone."""
+    q, k, v, valid = tensors(2, 19)
+    valid[1, 9:] = False
+    for side, call in sides.items():
+        expected = sides["torch: softmax" if side.endswith("softmax") else "torch: engine"](q, k, v, valid)
+        require_close(side, as_tensor(call(q, k, v, valid)), expected, FLOAT32)
+
+
+def as_tensor(result: Any) -> Tensor:
+    """The first output, of torch or of ONNX Runtime."""
+    first = result if isinstance(result, Tensor) else result[0]
+    return first if isinstance(first, Tensor) else torch.from_numpy(first)
 
 
 def extra_memory(side: str, shapes: list[Shape], folder: Path) -> list[str]:
@@ -157,6 +192,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def attention_table(report: Report, folder: Path, shapes: list[Shape], sides: list[str], budget: Budget) -> None:
     attention = {side: attention_side(side, folder) for side in sides}
+    require_same_attention(attention)
     times = [timed(attention, tensors(*shape), budget) for shape in shapes]
     report.line(f"\n## Attention, {HEADS} heads of {DIM}")
     report.line("\nMilliseconds of the fastest call / MiB above inputs and result.")

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 
+import agreement
 import rivals
 import torch
 from gpu_floors import SHAPES, Limits, floors, limits, slots
@@ -78,6 +79,7 @@ def measure(
         if name == "naive" and shape[0] * shape[1] * shape[2] ** 2 * shape[3] > NAIVE_ELEMENTS:
             continue
         calls = [call(side, inputs, dtype, device, training=training) for inputs in sets]
+        require_right(name, calls[0], on(sets[0], device, dtype), training=training)
         memory[name] = peak(calls[0], device)
         sides[name] = partial(run_all, calls)
     times = interleave(sides, budget, device)
@@ -87,8 +89,9 @@ def measure(
 def call(
     side: rivals.Attention, inputs: Inputs, dtype: torch.dtype, device: torch.device, *, training: bool
 ) -> Callable[[], object]:
-    q, k, v = (t.to(device, dtype).requires_grad_(training) for t in inputs[:3])
-    scalars = {name: t.to(device).requires_grad_(training) for name, t in inputs[3].items()}
+    *qkv, scalars = on(inputs, device, dtype)
+    q, k, v = (t.detach().requires_grad_(training) for t in qkv)
+    scalars = {name: t.detach().requires_grad_(training) for name, t in scalars.items()}
     leaves = [q, k, v] if side is rivals.softmax else [q, k, v, *scalars.values()]
     grad = torch.ones_like(q)
 
@@ -97,6 +100,25 @@ def call(
         return torch.autograd.grad(out, leaves, grad.to(out.dtype))
 
     return both if training else partial(torch.no_grad()(side), q, k, v, None, scalars)
+
+
+def on(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
+    q, k, v = (t.to(device, dtype) for t in inputs[:3])
+    return q, k, v, {name: t.to(device) for name, t in inputs[3].items()}
+
+
+def require_right(name: str, call: Callable[[], object], inputs: Inputs, *, training: bool) -> None:
+    """Raise SystemExit unless the side computes the operation of its name, as float64 does of the same inputs."""
+    is_softmax = name.startswith("SDPA")
+    tolerance = agreement.ROUNDED if inputs[0].dtype == torch.float32 else agreement.HALF
+    if not training:
+        right = agreement.softmax_of if is_softmax else agreement.inhibitor_of
+        agreement.require_close(name, agreement.first_of(call()), right(inputs, None), tolerance)
+        return
+    side = rivals.softmax if is_softmax else rivals.reference
+    expected = agreement.gradients_of(side, inputs, torch.ones_like(inputs[0]), None)
+    for which, found, gradient in zip("qkv", call()[:3], expected, strict=True):
+        agreement.require_close(f"{name}, gradient of {which}", found[:1, :1], gradient, tolerance)
 
 
 def run_all(calls: list[Callable[[], object]]) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from agreement import require_close
 from report import Report, machine
 from timing import Budget, Sides, clock_name, interleave
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from inhibitor_transformers.models.quantized import Int8Linear
 
 SIZES = ((768, 768), (768, 3072), (3072, 768))
+LEVELS = 0.05  # what 8 bits (FBGEMM uses 7 of them) of weights and inputs change, relative to the outputs' size
 WAYS = ["FBGEMM, scale of the batch", "FBGEMM, fixed scale", "oneDNN, product alone", "Int8Linear"]
 
 
@@ -32,9 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
     for inputs, outputs in SIZES:
         for rows in options.rows:
             with torch.no_grad():
-                times = interleave(
-                    sides(nn.Linear(inputs, outputs), torch.randn(rows, inputs)), Budget(3, options.seconds)
-                )
+                ways = sides(nn.Linear(inputs, outputs), torch.randn(rows, inputs))
+                for name, way in ways.items():
+                    require_close(name, way(), ways["float32"](), LEVELS)
+                times = interleave(ways, Budget(3, options.seconds))
             base = times["float32"].minimum
             speeds = [f"{base / times[way].minimum:.2f}" for way in WAYS]
             report.row([str(inputs), str(outputs), str(rows), f"{base * 1e3:.2f}", *speeds])

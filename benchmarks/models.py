@@ -7,7 +7,8 @@
 Without a student: DistilBERT's default size with random weights, on random tokens; its share of dead pairs is then
 not that of an aligned model. With one: that student and its teacher on real text. The models take turns in one process,
 each on full batches and on batches of which half of each row is padding. One thread: CPU seconds of the thread; more:
-wall seconds; on a GPU: between events of the device. The tests of the operation run first: on red nothing is reported.
+wall seconds; on a GPU: between events of the device. The tests of the operation run first: on red nothing is reported;
+nor is it if a model computes something else than with plain attention (eager softmax, engine `reference`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from agreement import FLOAT32, HALF, require_plain_outputs
 from gate import require_green_tests
 from report import Report, machine, progress
 from tensors import half_valid, text_rows
@@ -53,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
         report.line(" / ".join(f"{name}: {describe(model)}" for name, model in models.items()) + ".")
         report.line(LEGEND.rstrip())
         report.header(HEADER)
+        first = tokens(1, options.lengths[0]).to(device)
+        require_plain_outputs(models, first, FLOAT32 if options.dtype == "float32" else HALF)
         for batch in options.batches:
             for length in options.lengths:
                 progress(f"batch {batch}, length {length}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
 
+import agreement
 import rivals
 import torch
 from tensors import Inputs, dead_share, half_valid
@@ -86,6 +87,7 @@ def measure(inputs: Inputs, effort: Effort) -> Measurement:
         "ours half": training_call(rivals.fused, inputs, half),
     }
     slow_forward, slow_both = _slow(inputs) if effort.slow else ({}, {})
+    require_right(forward | slow_forward, both | slow_both, inputs)
     # The plain formulations run by themselves: they empty the caches for whoever comes next.
     few = Budget(1, effort.seconds / 2, most=3, warm_up=element_operations(shape) < LONG_CALL)
     return Measurement(
@@ -104,6 +106,7 @@ def measure_instruction_sets(inputs: Inputs, effort: Effort) -> Measurement:
     for kind, call in integer_calls(inputs).items():
         forward |= {f"{kind} {name}": chosen for name, chosen in _with_each(names, call).items()}
     both = {"sdpa": training_call(rivals.softmax, inputs)} | _with_each(names, training_call(rivals.fused, inputs))
+    require_right(forward, both, inputs)
     return Measurement(
         shape=tuple(inputs[0].shape),
         layers=1,
@@ -111,6 +114,46 @@ def measure_instruction_sets(inputs: Inputs, effort: Effort) -> Measurement:
         forward=interleave(forward, effort.budget()),
         both=interleave(both, effort.budget()),
     )
+
+
+def require_right(forward: Sides, both: Sides, inputs: Inputs) -> None:
+    """Raise SystemExit unless each side computes the operation of its name: softmax, or inhibitor attention.
+
+    Floats are compared with float64 (the gradients of q, k and v too), integers bit for bit with their specification.
+    """
+    half = half_valid(inputs[0].shape[0], inputs[0].shape[2])
+    lower = (*(t.bfloat16() for t in inputs[:3]), inputs[3])
+    for name, call in forward.items():
+        valid = half if name.endswith(" half") else None
+        found = agreement.first_of(call())
+        if name.startswith("int"):
+            bits = int(name.split()[0].removeprefix("int"))
+            agreement.require_close(name, found, _integers_of(inputs, valid, bits), 0.0)
+        elif name == "bfloat16":
+            agreement.require_close(name, found, agreement.softmax_of(lower, valid), agreement.HALF)
+        else:
+            right = agreement.softmax_of if name.startswith("sdpa") else agreement.inhibitor_of
+            tolerance = agreement.ROUNDED if name == "cdist" else agreement.FLOAT32
+            agreement.require_close(name, found, right(inputs, valid), tolerance)
+    for name, call in both.items():
+        valid = half if name.endswith(" half") else None
+        side = rivals.softmax if name.startswith("sdpa") else rivals.reference
+        expected = agreement.gradients_of(side, inputs, _grad(inputs[0]), valid)
+        for which, found, right in zip("qkv", call()[:3], expected, strict=True):
+            agreement.require_close(f"{name}, gradient of {which}", found[:1, :1], right, agreement.ROUNDED)
+
+
+def _integers_of(inputs: Inputs, valid: Tensor | None, bits: int) -> Tensor:
+    q, k, v, scalars = inputs
+    heads = IntegerHeads.from_tensors(q, k, v, **scalars, bits=bits)
+    mask = None if valid is None else valid[:1]
+    first = (q[:1, :, : agreement.QUERIES], k[:1], v[:1])
+    return integer_attention(*first, heads, key_padding_mask=mask, engine="reference")
+
+
+def _grad(query: Tensor) -> Tensor:
+    """What is propagated back, the same for every side."""
+    return torch.randn(query.shape, generator=torch.Generator().manual_seed(0))
 
 
 def forward_call(side: rivals.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
@@ -135,7 +178,7 @@ def training_call(side: rivals.Attention, inputs: Inputs, valid: Tensor | None =
     q, k, v = (t.detach().clone().requires_grad_() for t in inputs[:3])
     scalars = {name: t.detach().clone().requires_grad_() for name, t in inputs[3].items()}
     leaves = [q, k, v] if side is rivals.softmax else [q, k, v, *scalars.values()]
-    grad = torch.randn_like(q)
+    grad = _grad(q)
     return lambda: torch.autograd.grad(side(q, k, v, valid, scalars), leaves, grad)
 
 

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from agreement import INT8, ROUNDED, last_hidden, require_close, require_plain_outputs
 from compiler import shared_library
 from gate import require_green_tests
 from report import Report, machine, progress
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     require_green_tests()
     models = all_models(options.layers)
+    require_right(models)
     report = Report(options.output)
     for threads in options.threads:
         torch.set_num_threads(threads)
@@ -88,6 +90,20 @@ def all_models(layers: int) -> dict[str, PreTrainedModel]:
     models["no attention"] = copy.deepcopy(int8_softmax)
     models["no attention"].config._attn_implementation = "none"
     return models
+
+
+def require_right(models: dict[str, PreTrainedModel]) -> None:
+    """Raise SystemExit unless each model is what it is with plain attention, and near the one that it was made from.
+
+    `no attention` is neither: it is a bound on time, not a model.
+    """
+    there = {name: model for name, model in models.items() if name != "no attention"}
+    ids = tokens(1, 32)
+    require_plain_outputs(there, ids, ROUNDED)  # a difference of rounding may be one of a whole level of 8 bits
+    mask = torch.ones_like(ids)
+    for name, model in there.items():
+        original = models["softmax" if name.endswith("softmax") else "inhibitor"]
+        require_close(name, last_hidden(model, ids, mask), last_hidden(original, ids, mask), INT8)
 
 
 def no_attention(module: object, query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> tuple:

@@ -29,6 +29,11 @@ def fused_gpu(q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, scalars: di
     return inhibitor_attention(q, k, v, **scalars, key_padding_mask=valid, engine="triton")
 
 
+def reference(q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, scalars: dict[str, Tensor]) -> Tensor:
+    """Engine `reference`: what all are compared with."""
+    return inhibitor_attention(q, k, v, **scalars, key_padding_mask=valid, engine="reference")
+
+
 def _scores(distance: Tensor, dim: int, scalars: dict[str, Tensor]) -> Tensor:
     gamma, delta = (scalars[name].view(1, -1, 1, 1) for name in ("gamma", "delta"))
     s = distance * (gamma / math.sqrt(dim))

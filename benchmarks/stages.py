@@ -4,7 +4,8 @@
                                 [--model runs/minilm] [--data ../shared/data] [--output FILE]
 
 Each run is a process of its own, `inhibit …` with INHIBITOR_ENGINE=reference or cpu, one after the other. Seconds per
-step are Trainer's own account without loading, calibration and evaluation; those of the command are all of it.
+step are Trainer's own account without loading, calibration and evaluation; those of the command are all of it. Both
+engines must have the same losses, or nothing is reported.
 """
 
 from __future__ import annotations
@@ -20,21 +21,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gate import ROOT, require_green_tests
 from report import Report, machine, progress
 
 BATCH = 32  # examples per step of fine-tuning
+SAME_LOSS = 0.02  # of the loss: both engines round differently in every step
 HEADER = ["command", "steps", *(f"{e}: s/step" for e in ("reference", "cpu")), "times faster"]
 HEADER += [*(f"{e}: command s (CPU s)" for e in ("reference", "cpu")), "times faster"]
 
 
+class Training(NamedTuple):
+    """Seconds of all steps, and every loss that was logged."""
+
+    seconds: float
+    losses: list[float]
+
+
 @dataclass(frozen=True)
 class Stage:
-    """Arguments of `inhibit`, and who reads the seconds of training, without evaluation, from its output folder."""
+    """Arguments of `inhibit`, and who reads from its output folder what the training was, without evaluation."""
 
     arguments: list[str]
-    training_seconds: Callable[[Path], float]
+    trained: Callable[[Path], Training]
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Run:
     per_step: float
     wall: float
     cpu: float
+    losses: list[float]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,6 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         stage = stages[name]
         runs = {engine: run(stage, engine, options) for engine in ("reference", "cpu")}
         reference, cpu = runs["reference"], runs["cpu"]
+        require_same_losses(name, reference.losses, cpu.losses)
         report.row(
             [
                 f"`inhibit {' '.join(stage.arguments)}`",
@@ -67,6 +79,13 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{reference.wall / cpu.wall:.2f}",
             ]
         )
+
+
+def require_same_losses(name: str, reference: list[float], cpu: list[float]) -> None:
+    """Raise SystemExit unless both engines were trained alike."""
+    alike = len(reference) == len(cpu) > 0
+    if not alike or not all(abs(a - b) <= SAME_LOSS * abs(a) for a, b in zip(reference, cpu, strict=True)):
+        raise SystemExit(f"{name}: the losses are {reference} by reference and {cpu} by cpu: nothing is reported")
 
 
 def all_stages(options: argparse.Namespace) -> dict[str, Stage]:
@@ -96,7 +115,8 @@ def run(stage: Stage, engine: str, options: argparse.Namespace) -> Run:
         wall, cpu = time.perf_counter() - start, _children_seconds() - cpu
         if done.returncode != 0:
             raise SystemExit(f"{done.stdout[-1000:]}\n{done.stderr[-2000:]}\nfailed: {' '.join(stage.arguments)}")
-        return Run(stage.training_seconds(output) / options.steps, wall, cpu)
+        training = stage.trained(output)
+        return Run(training.seconds / options.steps, wall, cpu, training.losses)
 
 
 def _children_seconds() -> float:
@@ -105,19 +125,20 @@ def _children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _from_log(output: Path) -> float:
+def _from_log(output: Path) -> Training:
     log = json.loads((output / "stages" / "2-align_contexts" / "log.json").read_text(encoding="utf-8"))
-    return log[-1]["train_runtime"]
+    return Training(log[-1]["train_runtime"], [entry["loss"] for entry in log if "loss" in entry])
 
 
-def _from_tensorboard(output: Path) -> float:
+def _from_tensorboard(output: Path) -> Training:
     """Of the fine-tuning, less the evaluations that Trainer counts with it."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = next(output.rglob("events.out.tfevents.*"))
     scalars = EventAccumulator(str(events)).Reload()
     evaluations = [tag for tag in scalars.Tags()["scalars"] if tag.startswith("eval") and tag.endswith("runtime")]
-    return _total(scalars, "train/train_runtime") - sum(_total(scalars, tag) for tag in evaluations)
+    seconds = _total(scalars, "train/train_runtime") - sum(_total(scalars, tag) for tag in evaluations)
+    return Training(seconds, [event.value for event in scalars.Scalars("train/train_loss")])
 
 
 def _total(scalars: object, tag: str) -> float:

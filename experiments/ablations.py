@@ -14,7 +14,6 @@ from typing import Any
 
 import common
 import torch
-import yaml
 from transformers import AutoModel, PreTrainedModel
 
 from inhibitor_transformers.cli.options import quiet, resolve_model
@@ -27,7 +26,7 @@ from inhibitor_transformers.measure.similarity import agreement, sts_spearman
 from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.tasks import load_task, load_texts, split_held_out
 
-SETTINGS = yaml.safe_load((Path(__file__).parent / "ablations.yaml").read_text(encoding="utf-8"))
+SETTINGS = load_yaml(Path(__file__).parent / "ablations.yaml")
 LENGTHS = (32, 64, 128, 256, 512)
 
 

@@ -9,8 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-import yaml
-
+from inhibitor_transformers.distill.settings import load_yaml
 from inhibitor_transformers.measure.report import Table, markdown_table
 
 TERMS = {"align_contexts": "loss/context/", "align_hidden": "loss/hidden/"}
@@ -40,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
-    settings = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))
+    settings = load_yaml(run / "run.yaml")
     for i, stage in enumerate(settings["stages"], start=1):
         (name,) = stage
         if name in TERMS:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import DistilBertConfig
 
 from inhibitor_transformers.attention import native
 from tests.models.tiny import WORDS, save_tokenizer, tiny_student, tiny_teacher
@@ -142,7 +143,7 @@ def test_stages(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
     def run(stage: object, engine: str, options: object) -> object:
         engines.append(engine)
-        return stages.Run(per_step={"reference": 3.0, "cpu": 1.5}[engine], wall=10.0, cpu=8.0)
+        return stages.Run(per_step={"reference": 3.0, "cpu": 1.5}[engine], wall=10.0, cpu=8.0, losses=[2.0, 1.0])
 
     monkeypatch.setattr(stages, "run", run)
     stages.main(["--output", str(output)])
@@ -165,6 +166,7 @@ def test_stages_for_real(script: Script, student: Path, tmp_path: Path) -> None:
     stage.arguments.extend(["--set", "max_length=16"])
     run = stages.run(stage, "cpu", options)
     assert 0 < run.per_step * options.steps < run.wall
+    assert len(run.losses) == 1
     with pytest.raises(SystemExit, match="known engines"):
         stages.run(stage, "none", options)
 
@@ -175,6 +177,109 @@ def test_nothing_is_timed_when_a_test_of_the_operation_fails(script: Script, mon
     for name in ("attention", "models", "quantized", "stages"):
         with pytest.raises(SystemExit, match="the tests of the operation fail"):
             script(name).main([])
+
+
+@pytest.fixture
+def untimed(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is timed fails the test."""
+    for name in ("operation", "models", "quantized", "linears"):
+        monkeypatch.setattr(script(name), "interleave", lambda *_: pytest.fail("something was timed"))
+
+
+QUICK = ["--threads", "1", "--seconds", "0"]
+
+
+@pytest.mark.parametrize("side", ["softmax", "fused", "cdist", "naive"])
+@pytest.mark.usefixtures("untimed")
+def test_a_side_that_computes_something_else_is_not_timed(
+    side: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rivals, operation = script("rivals"), script("operation")
+    right = getattr(rivals, side)
+    monkeypatch.setattr(rivals, side, lambda q, k, *rest: right(q, 1.1 * k, *rest))
+    with pytest.raises(SystemExit, match=r"computes something else .*: nothing is reported"):
+        operation.measure(script("tensors").gaussian(1, 2, 9, 4), operation.Effort(0.0, 1))
+
+
+@pytest.mark.usefixtures("untimed")
+def test_integers_must_be_those_of_their_specification(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    operation = script("operation")
+    right = operation.integer_attention
+
+    def wrong(*arguments: object, engine: str, **options: object) -> torch.Tensor:
+        return right(*arguments, engine=engine, **options) * (1.0 if engine == "reference" else 1.0 + 1e-6)
+
+    monkeypatch.setattr(operation, "integer_attention", wrong)
+    with pytest.raises(SystemExit, match="int8 computes something else"):
+        operation.measure(script("tensors").gaussian(1, 2, 9, 4), operation.Effort(0.0, 1))
+
+
+@pytest.mark.usefixtures("untimed")
+def test_gradients_are_compared_too(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    rivals, operation = script("rivals"), script("operation")
+    right = rivals.fused
+    monkeypatch.setattr(rivals, "fused", lambda q, k, v, *rest: right(q, k, v.detach() + 0.0 * v, *rest))
+    with pytest.raises(SystemExit, match="ours, gradient of v computes something else"):
+        operation.measure(script("tensors").gaussian(1, 2, 9, 4), operation.Effort(0.0, 1))
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_model_that_computes_something_else_is_not_timed(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    from inhibitor_transformers.models import interface
+
+    models, right = script("models"), interface.inhibitor_attention
+    monkeypatch.setattr(models, "DistilBertConfig", tiny_distilbert)
+
+    def wrong(*tensors: object, engine: str = "auto", **options: object) -> torch.Tensor:
+        return right(*tensors, engine=engine, **options) * (1.0 if engine == "reference" else 1.1)
+
+    monkeypatch.setattr(interface, "inhibitor_attention", wrong)
+    with pytest.raises(SystemExit, match="inhibitor computes something else"):
+        models.main([*QUICK, "--layers", "1", "--batches", "2", "--lengths", "8"])
+    assert interface.inhibitor_attention is wrong  # what was put in its place is gone
+
+
+def tiny_distilbert(**settings: object) -> DistilBertConfig:
+    return DistilBertConfig(dim=16, hidden_dim=32, n_heads=2, initializer_range=0.3, **settings)
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_quantized_model_far_from_its_own_is_not_timed(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantized = script("quantized")
+    monkeypatch.setattr(quantized, "DistilBertConfig", tiny_distilbert)
+    models = quantized.all_models(1)
+    quantized.require_right(models)
+    monkeypatch.setattr(quantized, "all_models", lambda _: models | {"int8 softmax": models["inhibitor"]})
+    with pytest.raises(SystemExit, match="int8 softmax computes something else"):
+        quantized.main(QUICK)
+
+
+@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="this torch has no FBGEMM")
+@pytest.mark.usefixtures("untimed")
+def test_a_linear_layer_with_other_weights_is_not_timed(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    linears = script("linears")
+    right, before = linears.fbgemm, torch.backends.quantized.engine
+    monkeypatch.setattr(linears, "SIZES", ((32, 48),))
+    monkeypatch.setattr(linears, "fbgemm", lambda _: right(torch.nn.Linear(32, 48)))
+    try:
+        with pytest.raises(SystemExit, match="FBGEMM, scale of the batch computes something else"):
+            linears.main(["--rows", "3"])
+    finally:
+        torch.backends.quantized.engine = before
+
+
+@pytest.mark.parametrize("losses", [[], [2.0], [2.0, 1.1], [2.0, float("nan")]])
+def test_stages_with_other_losses_are_not_reported(script: Script, losses: list[float]) -> None:
+    with pytest.raises(SystemExit, match=r"align: the losses are .* nothing is reported"):
+        script("stages").require_same_losses("align", [2.0, 1.0], losses)
+
+
+def test_what_is_far_and_what_has_another_shape(script: Script) -> None:
+    close, one = script("agreement").require_close, torch.ones(3)
+    close("a", one, one * 1.0001, 1e-3)
+    for wrong in (one * 1.1, one * float("nan"), torch.ones(4)):
+        with pytest.raises(SystemExit, match="nothing is reported"):
+            close("a", wrong, one, 1e-3)
 
 
 def test_sides_take_turns(script: Script) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmarks.test_benchmarks import Script, tables
+from tests.benchmarks.test_benchmarks import Script, tables, tiny_distilbert
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason="needs the extra onnx: pip install 'inhibitor-transformers[onnx]'")
@@ -34,6 +34,52 @@ def test_forms_compute_the_same(export: Any, tmp_path: Path) -> None:
     for side, context in found.items():
         context = context if isinstance(context, torch.Tensor) else torch.from_numpy(context[0])
         torch.testing.assert_close(context, there, atol=1e-4, rtol=1e-4, msg=side)
+
+
+def test_an_attention_that_computes_something_else_is_not_timed(
+    export: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    right = export.attention_side
+
+    def wrong(side: str, folder: Path) -> Any:
+        call = right(side, folder)
+        return (lambda q, k, v, valid: call(q, k, v, torch.ones_like(valid))) if side == "torch: cdist" else call
+
+    monkeypatch.setattr(export, "attention_side", wrong)
+    monkeypatch.setattr(export, "interleave", lambda *_: pytest.fail("something was timed"))
+    with pytest.raises(SystemExit, match="torch: cdist computes something else"):
+        export.main(["--shape", "1,5", "--layers", "0"])
+
+
+@pytest.fixture
+def tiny(export: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(export, "DistilBertConfig", tiny_distilbert)
+    return export
+
+
+def test_exported_models_read_tokens_and_mask(tiny: Any, tmp_path: Path) -> None:
+    sides = tiny.models(1, tmp_path)
+    assert list(sides)[-2:] == ["ONNX Runtime: softmax", "ONNX Runtime: inhibitor"]
+
+
+class OfTheMask(torch.nn.Module):
+    """What was exported and timed, because one tensor was the example of both inputs."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        return self.model(input_ids=attention_mask + 0 * input_ids, attention_mask=attention_mask)
+
+
+def test_an_export_that_embeds_the_mask_is_not_timed(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    right = tiny.write_onnx
+    monkeypatch.setattr(tiny, "write_onnx", lambda module, *rest: right(OfTheMask(module), *rest))
+    with pytest.raises(SystemExit, match="ONNX Runtime: softmax computes something else"):
+        tiny.models(1, tmp_path)
 
 
 def test_tables(export: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

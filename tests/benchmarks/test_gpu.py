@@ -86,3 +86,18 @@ def test_gpu_tests_gate_the_gpu_benchmark(script, monkeypatch: pytest.MonkeyPatc
         script("attention").main(["--device", "cuda"])
     assert any(part.endswith("attention/triton") for part in commands[0])
     assert commands[0][commands[0].index("-m", 3) + 1] == ""  # those marked gpu as well
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", ["cdist", "SDPA bf16"])
+def test_a_side_that_computes_something_else_is_not_timed(script, name: str, training: bool) -> None:
+    import torch
+
+    gpu, device = script("gpu"), torch.device("cpu")
+    side, dtype = gpu.SIDES[name]
+    inputs = gpu.gaussian(1, 2, 9, 8)
+    seen = gpu.on(inputs, device, dtype)
+    gpu.require_right(name, gpu.call(side, inputs, dtype, device, training=training), seen, training=training)
+    other = gpu.call(side, gpu.gaussian(1, 2, 9, 8), dtype, device, training=training)
+    with pytest.raises(SystemExit, match=f"{name}.* computes something else"):
+        gpu.require_right(name, other, seen, training=training)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer, DistilBertModel
 
 from inhibitor_transformers.distill.objectives import ContextObjective
 from inhibitor_transformers.models import InhibiDistilBertModel
-from tests.distill.tiny import assert_same_weights
+from tests.distill.tiny import assert_same_weights, saved
 from tests.terminal import screen, terminal
 
 CALIBRATE = {"calibrate": {"lengths": [16, 32], "tokens_per_length": 64}}
@@ -69,6 +70,20 @@ class TestConvert:
         assert AutoTokenizer.from_pretrained(output)("the cat")["input_ids"]
         assert "exists" in refused("convert", teacher, output, "--dot-product")
         assert "no text" in refused("convert", teacher, tmp_path / "x", "--dot-product", "--text", texts)
+
+    @pytest.mark.parametrize("flags", [[], ["--dot-product"]])
+    def test_a_teacher_with_weights_that_are_nan(self, refused, teacher, texts, tmp_path, flags):
+        """It was converted, "nan -> nan", and saved."""
+        model = AutoModel.from_pretrained(teacher)
+        with torch.no_grad():
+            model.encoder.layer[1].output.dense.bias[0] = float("nan")
+        broken = saved(model, tmp_path / "broken")
+        line = refused("convert", broken, tmp_path / "out", *(flags or ["--text", texts]))
+        assert (
+            f"{broken!r} has weights that are NaN or infinite, in 1 tensor(s): encoder.layer.1.output.dense.bias"
+            in line
+        )
+        assert not (tmp_path / "out").exists()
 
     def test_the_seed_is_used(self, inhibit, teacher, texts, tmp_path):
         for seed in ("0", "0", "1"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
@@ -106,6 +107,37 @@ class TestFinetune:
         table = done.out[done.out.index("custom, ") :]
         rows = [line.replace("│", "").split() for line in table.splitlines()]
         assert {"model", "teacher"} <= {row[0] for row in rows if row}
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--epochs", "0"], "--epochs must be positive, got 0.0"),
+            (["--epochs", "-1"], "--epochs must be positive, got -1.0"),
+            (["--epochs", "nan"], "--epochs must be positive, got nan"),
+            (["--learning-rate", "0"], "--learning-rate must be positive, got 0.0"),
+            (["--learning-rate", "inf"], "--learning-rate must be positive, got inf"),
+            (["--batch-size", "0"], "--batch-size must be positive, got 0"),
+            (["--seed", "-1"], "--seed must be from 0 to 4294967295, got -1"),
+            (["--set", "max_steps=0"], "max_steps must be positive (or -1: num_train_epochs decides), got 0"),
+            (["--max-train-examples", "0"], "max_train_examples must be at least 1, got 0"),
+            (["--epochs", "1", "--set", "num_train_epochs=2"], "'num_train_epochs' is given by --epochs and by --set"),
+        ],
+    )
+    def test_numbers_that_would_train_nothing(self, refused, student, data, tmp_path, flags, message):
+        """`--epochs 0` saved an untrained model, with exit status 0."""
+        line = refused("finetune", student, "--task", "custom", "--data", data, "-o", tmp_path / "run", *flags)
+        assert message in line
+        assert not (tmp_path / "run").exists()
+
+    def test_weights_that_are_nan(self, refused, student, data, tmp_path):
+        model = InhibiDistilBertModel.from_pretrained(student)
+        with torch.no_grad():
+            model.embeddings.word_embeddings.weight[7, 0] = float("inf")
+        broken = saved(model, tmp_path / "broken")
+        task = ["--task", "custom", "--data", data, "-o", tmp_path / "run"]
+        assert f"{broken!r} has weights that are NaN or infinite" in refused("finetune", broken, *task)
+        assert repr(broken) in refused("finetune", student, "--teacher", broken, *task)
+        assert not (tmp_path / "run").exists()
 
     def test_from_the_teacher_s_task_vector(self, inhibit, student, classifiers, data, tmp_path):
         sources = ["--teacher", classifiers["softmax"], "--teacher-base", classifiers["softmax"] + "-encoder"]
@@ -234,6 +266,24 @@ class TestEvaluateTask:
         assert all(f"| {name} |" in card.replace("\\", "") for name in (model, classifiers["softmax"]))
         assert "sequences/s" in card
         assert "none of the models" in refused("evaluate", model, *flags, classifiers["softmax"])
+
+    def test_data_with_other_labels(self, refused, inhibit, classifiers, tmp_path):
+        """It was scored without a word, "no" as "0" and "yes" as "1"."""
+        rows = [row | {"label": "yes" if row["label"] else "no"} for row in reviews(60)]
+        write(tmp_path / "data.csv", rows)
+        flags = ["--task", "custom", "--data", tmp_path / "data.csv", "--max-length", "16"]
+        line = refused("evaluate", classifiers["inhibitor"], *flags)
+        assert f"{classifiers['inhibitor']!r} tells 0, 1 apart, custom no, yes: it was made for other labels" in line
+        model = AutoModelForSequenceClassification.from_pretrained(classifiers["inhibitor"])
+        model.config.id2label = {0: "NO", 1: "Yes"}
+        named = saved(model, tmp_path / "named")
+        done = inhibit("evaluate", named, *flags)
+        assert done.status == 0, done.err
+        assert "custom: no validation split" in done.out  # what was done to the data is told here too
+
+    def test_texts_of_no_length(self, refused, classifiers, data):
+        line = refused("evaluate", classifiers["inhibitor"], "--task", "custom", "--data", data, "--max-length", "0")
+        assert "--max-length must be at least 8 tokens, got 0" in line
 
     def test_a_model_without_a_head(self, refused, student, data):
         message = refused("evaluate", student, "--task", "custom", "--data", data)

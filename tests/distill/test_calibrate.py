@@ -254,3 +254,36 @@ def _mean_v(student, teacher, layer: int) -> Tensor:
             v = heads(attention.v_lin(teacher(batch).hidden[layer]))
         means.append(v.abs().mean((0, 2, 3)))
     return torch.stack(means).mean(0)
+
+
+def test_a_teacher_whose_outputs_are_not_finite():
+    """It ended in "relative error of the contexts nan -> nan", and exit status 0."""
+    student, teacher, plan = pair()
+    with torch.no_grad():
+        teacher.model.encoder.layer[0].output.dense.weight.fill_(1e38)
+    with pytest.raises(ValueError, match="teacher layer 1: its query is not finite at 8 tokens"):
+        calibrate(student, teacher, plan, batches((8,)))
+
+
+def test_a_student_whose_errors_are_not_finite():
+    student, teacher, plan = pair()
+    with torch.no_grad():
+        for name in ("gamma", "delta", "eta"):
+            getattr(student.transformer.layer[0].attention.inhibitor, name).fill_(float("nan"))
+    with pytest.raises(ValueError, match="calibration of layer 0 ends in errors that are not finite"):
+        calibrate(student, teacher, plan, batches((8,)))
+
+
+def test_a_head_that_was_pruned_stays_silent():
+    """Its context is zero: the relative error was 0/0."""
+    student, teacher, plan = pair()
+    with torch.no_grad():
+        for value in (
+            teacher.model.encoder.layer[0].attention.self.value,
+            student.transformer.layer[0].attention.v_lin,
+        ):
+            value.weight[:SIZE] = 0.0
+            value.bias[:SIZE] = 0.0
+    result = calibrate(student, teacher, plan, batches((8,)))
+    assert result.relative_error[0][0] == pytest.approx(0.0, abs=1e-12)
+    assert all(0 < error < 1 for error in result.relative_error[0][1:])

@@ -236,7 +236,7 @@ def started(student_path, teacher_path, teacher, data, tmp_path_factory) -> tupl
     """(folder, result, what was said) of a run that changes nothing any more."""
     folder, said = tmp_path_factory.mktemp("vector") / "run", []
     sources = {"teacher_source": teacher[0], "teacher_base": teacher_path}
-    settings = {"num_train_epochs": 1, "learning_rate": 0.0, "weight_decay": 0.0}
+    settings = {"num_train_epochs": 1, "learning_rate": 1e-30, "weight_decay": 0.0}
     return folder, run(student_path, data, folder, say=said.append, **sources, **settings), "\n".join(said)
 
 
@@ -264,7 +264,7 @@ class TestTaskVector:
     ):
         folder, *_ = started
         assert "teacher_base" in json.loads((folder / "results.json").read_text())["settings"]
-        settings = {"num_train_epochs": 1, "learning_rate": 0.0, "weight_decay": 0.0}
+        settings = {"num_train_epochs": 1, "learning_rate": 1e-30, "weight_decay": 0.0}
         with pytest.raises(ConfigError, match="teacher_base"):
             run(student_path, data, folder, teacher_source=teacher[0], resume=True, **settings)
 
@@ -307,9 +307,32 @@ class TestRefusals:
         assert "classifier" in message
         assert "would be random" in message
 
+    def test_too_few_examples_to_choose_an_epoch_by(self, student_path, tmp_path):
+        """The folder was there already when it was found out."""
+        few = custom(tmp_path / "data", reviews(2, seed=3), reviews(4, seed=1))
+        few.train = few.train.select([0])
+        with pytest.raises(ValueError, match=r"1 row\(s\) are too few to hold some out"):
+            run(student_path, few, tmp_path / "run", selection_share=0.5)
+        assert not (tmp_path / "run").exists()
+
     def test_another_number_of_labels(self, student_path, data, tmp_path):
         teacher = self.classifier(tmp_path / "teacher", num_labels=3)
         assert "has 3 labels, custom has 2" in self.refused(student_path, data, teacher, tmp_path / "run")
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            (
+                {"id2label": {0: "entailment", 1: "not_entailment"}},
+                "tells entailment, not_entailment apart, custom 0, 1",
+            ),
+            ({"problem_type": "multi_label_classification"}, "was made for multi_label_classification"),
+        ],
+    )
+    def test_a_teacher_of_another_task(self, fields, message, student_path, data, tmp_path):
+        """Of as many labels; it taught nonsense, unless it was found to be at chance."""
+        teacher = self.classifier(tmp_path / "teacher", **fields)
+        assert message in self.refused(student_path, data, teacher, tmp_path / "run")
 
     @pytest.mark.parametrize("names", [["pos", "neg"], ["Pos", "Neg"]])
     def test_another_order_of_labels(self, names, student_path, tmp_path):

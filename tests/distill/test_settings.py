@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from transformers import TrainingArguments
 
 from inhibitor_transformers.distill.config import (
     AlignContextsArguments,
@@ -15,7 +18,8 @@ from inhibitor_transformers.distill.config import (
     MaskedLMArguments,
 )
 from inhibitor_transformers.distill.finetune import FinetuneArguments
-from inhibitor_transformers.distill.settings import ConfigError, build, load_yaml, override
+from inhibitor_transformers.distill.number_ranges import TRAINING
+from inhibitor_transformers.distill.settings import ConfigError, Flag, build, load_yaml, override
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 RUN = {"teacher": "a/teacher", "text": ["texts.txt"], "stages": [{"calibrate": {}}, {"align_contexts": {}}]}
@@ -48,6 +52,37 @@ class TestLoadYaml:
         file = tmp_path / "run.yaml"
         file.write_text(text)
         with pytest.raises(ConfigError, match=message):
+            load_yaml(file)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("seed: 1\nteacher: a\nseed: 2\n", "'seed' is given twice, in lines 1 and 3"),
+            ("student:\n  dropout: 0.0\n  dropout: 0.1\n", "'dropout' is given twice, in lines 2 and 3"),
+            ("stages:\n- align: {max_steps: 1, max_steps: 2}\n", "'max_steps' is given twice, in lines 2 and 2"),
+            ("tasks:\n  sst2: {}\n  cola: {}\n  'sst2': {}\n", "'sst2' is given twice, in lines 2 and 4"),
+            ("a: {1: x, 0x1: y}\n", "1 is given twice"),
+            ("a: &a {b: 1}\nc: {<<: *a, <<: *a}\n", "'<<' is given twice"),
+        ],
+    )
+    def test_a_key_given_twice(self, text, message, tmp_path):
+        """The last one won, without a word."""
+        file = tmp_path / "run.yaml"
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=rf"cannot read .*run\.yaml: {message}"):
+            load_yaml(file)
+
+    def test_merged_keys_may_be_overridden(self, tmp_path):
+        file = tmp_path / "run.yaml"
+        file.write_text("a: &a {one: 1, two: 1}\nd: &d {<<: *a, two: 2}\ne: {<<: *d, one: 3}\n1: x\n'1': y\n")
+        loaded = load_yaml(file)
+        assert (loaded["d"], loaded["e"]) == ({"one": 1, "two": 2}, {"one": 3, "two": 2})
+        assert (loaded[1], loaded["1"]) == ("x", "y")
+
+    def test_a_file_that_is_no_text(self, tmp_path):
+        file = tmp_path / "run.yaml"
+        file.write_bytes(b"a: \xff\xfe")
+        with pytest.raises(ConfigError, match=r"cannot read .*run\.yaml"):
             load_yaml(file)
 
     def test_a_missing_file(self, tmp_path):
@@ -90,11 +125,24 @@ class TestOverride:
             ("seed", "cannot read 'seed'; write key=value, or stage.key=value"),
             ("align_context.max_steps=5", "this run has no stage 'align_context'"),
             ("text=[a", "cannot read the value of 'text=\\[a' as YAML"),
+            ("=1", "cannot read '=1'; write key=value"),
+            ("student={dropout: 0, dropout: 1}", "as YAML: 'dropout' is given twice"),
         ],
     )
     def test_what_cannot_be_read(self, assignment, message):
         with pytest.raises(ConfigError, match=message):
             override(RUN, [assignment])
+
+    @pytest.mark.parametrize("key", ["seed", "align_contexts.max_steps"])
+    def test_a_key_set_twice(self, key):
+        with pytest.raises(ConfigError, match=rf"'{key}' is set twice \(--set {key}=2\)"):
+            override(RUN, [f"{key}=1", "teacher=a", f"{key}=2"])
+
+    def test_flags_come_last_and_not_beside_an_assignment(self):
+        flags = {"seed": Flag("--seed", 5), "teacher": Flag("--teacher", None)}
+        assert override(RUN | {"seed": 1}, ["teacher=b"], flags) == RUN | {"seed": 5, "teacher": "b"}
+        with pytest.raises(ConfigError, match="'seed' is given by --seed and by --set; keep one of them"):
+            override(RUN, ["seed=1"], flags)
 
     @pytest.mark.parametrize("stages", [None, ["calibrate"], "calibrate"])
     def test_stages_that_are_no_list_of_mappings_have_no_stage_to_set(self, stages):
@@ -189,6 +237,13 @@ class TestDistillConfig:
             ({"student": {"inhibitor_center": "median"}}, "student: .*inhibitor_center.* got '?median"),
             ({"student": {"inhibitor_gamma": "wide"}}, "student: .*inhibitor_gamma"),
             ({"student": {"inhibitor_length_reference": 0}}, "student: inhibitor_length_reference must be positive"),
+            (
+                {"student": {"inhibitor_gamma": float("nan")}},
+                "student: inhibitor_gamma must be a finite number, got nan",
+            ),
+            ({"student": {"dropout": 1.5}}, "student: dropout must be from 0 to below 1, got 1.5"),
+            ({"student": {"attention_dropout": -0.1}}, "student: attention_dropout must be from 0 to below 1"),
+            ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
         ],
     )
     def test_what_is_wrong_is_said(self, changes, message):
@@ -259,6 +314,15 @@ class TestStages:
             ("align_contexts", {"tokens_per_step": 255}, r"tokens_per_step \(255\) must hold the longest text \(256\)"),
             ("align_hidden", {"scalar_learning_rate_factor": -1}, "scalar_learning_rate_factor must not be negative"),
             ("masked_lm", {"temperature": 0}, "masked_lm.temperature must be positive, got 0"),
+            ("masked_lm", {"alpha_cos": -1.0}, "masked_lm.alpha_cos must not be negative, got -1"),
+            ("masked_lm", {"alpha_ce": 0, "alpha_mlm": 0, "alpha_cos": 0}, "one of masked_lm's .* must be positive"),
+            ("align_hidden", {"learning_rate": 0}, "^align_hidden.learning_rate must be positive, got 0"),
+            ("align_hidden", {"max_steps": -1}, "align_hidden.max_steps must be positive, got -1"),
+            ("align_contexts", {"save_steps": -5}, "align_contexts.save_steps must be positive, got -5"),
+            ("calibrate", {"gammas": [1.0, float("nan")]}, "each of calibrate.gammas must be positive, got nan"),
+            ("calibrate", {"gammas": [0.0]}, "each of calibrate.gammas must be positive, got 0.0"),
+            ("calibrate", {"deltas": [float("inf")]}, "each of calibrate.deltas must be a finite number, got inf"),
+            ("calibrate", {"length_exponents": [True]}, "each of calibrate.length_exponents must be a finite number"),
         ],
     )
     def test_what_is_out_of_range(self, name, settings, message):
@@ -274,7 +338,7 @@ class TestStages:
     [
         ({"max_length": 4}, "max_length must be at least 8 tokens, got 4"),
         ({"temperature": 0.0}, "temperature must be positive"),
-        ({"alpha_soft": -0.1}, "loss weights must not be negative"),
+        ({"alpha_soft": -0.1}, "alpha_soft must not be negative, got -0.1"),
         ({"learning_rat": 1e-4}, r"fine-tuning has no setting 'learning_rat' \(did you mean 'learning_rate'\?\)"),
         ({"num_train_epochs": "many"}, "num_train_epochs must be a number, got 'many'"),
     ],
@@ -282,6 +346,72 @@ class TestStages:
 def test_fine_tuning_settings(settings, message):
     with pytest.raises(ConfigError, match=message):
         build(FinetuneArguments, {"output_dir": "out"} | settings, where="fine-tuning")
+
+
+WRONG_NUMBERS = [
+    ("num_train_epochs", 0),
+    ("num_train_epochs", -1),
+    ("learning_rate", 0.0),
+    ("learning_rate", -1e-4),
+    ("per_device_train_batch_size", 0),
+    ("per_device_eval_batch_size", -2),
+    ("gradient_accumulation_steps", 0),
+    ("max_steps", 0),
+    ("max_steps", -5),
+    ("warmup_steps", -1),
+    ("weight_decay", -0.1),
+    ("adam_beta1", 1.0),
+    ("adam_epsilon", 0.0),
+    ("max_grad_norm", -1.0),
+    ("logging_steps", 0),
+    ("eval_steps", 0),
+    ("save_steps", -1),
+    ("save_total_limit", 0),
+    ("eval_delay", -1),
+    ("seed", -1),
+    ("seed", 2**32),
+    ("data_seed", -1),
+    ("dataloader_num_workers", -1),
+    ("label_smoothing_factor", 0.1),
+    ("scalar_learning_rate_factor", -1.0),
+    ("alpha_hidden", -1.0),
+    ("temperature", -2.0),
+    ("alignment_epochs", -1),
+    ("alignment_learning_rate", 0.0),
+    ("alignment_first_token_weight", -1.0),
+    ("selection_share", 1.0),
+    ("attention_dropout", 1.0),
+    ("length_parts", 0),
+    ("early_stopping_patience", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_NUMBERS)
+def test_numbers_of_fine_tuning_that_would_train_nothing(name, value):
+    """Some saved an untrained model, others ended late in an error of another library."""
+    with pytest.raises(ConfigError, match=rf"^{name} .*, got {value}"):
+        build(FinetuneArguments, {"output_dir": "out", name: value}, where="fine-tuning")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", sorted({name for name, _ in WRONG_NUMBERS} - {"label_smoothing_factor"}))
+def test_numbers_that_are_none(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name} must .*, got -?(nan|inf)$"):
+        FinetuneArguments(output_dir="out", **{name: value})
+
+
+def test_every_number_of_transformers_has_a_range():
+    numbers = {
+        field.name
+        for field in dataclasses.fields(TrainingArguments)
+        if set(re.findall(r"\w+", str(field.type))) & {"int", "float"} and "dict" not in str(field.type)
+    }
+    assert numbers - TRAINING.keys() == {"label_smoothing_factor", "local_rank"}
+
+
+def test_weights_of_a_loss_that_are_all_zero():
+    with pytest.raises(ConfigError, match="one of alpha_task, alpha_soft, alpha_hidden must be positive"):
+        FinetuneArguments(output_dir="out", alpha_task=0.0, alpha_soft=0.0)
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)

@@ -171,7 +171,33 @@ class TestRefused:
             ({"models": {"a": {"model": "x", "control": "b"}}}, "control 'b' is none of the models"),
             ({"models": {"../a": "x"}}, "a name must be of letters"),
             ({"models": {"a": {"modle": "x"}}}, "no setting 'modle'"),
-            ({"tasks": {"sst3": {}}}, "unknown task 'sst3'"),
+            (
+                {"tasks": {"sst3": {}}},
+                r"tasks: sst3: it is none of the known .*give it `data`, a file or folder",
+            ),
+            ({"tasks": {"custom": None}}, "tasks: custom: .* give it `data`"),
+            ({"tasks": {"mine": {}}, "data": "d"}, "tasks: mine: .* give it `data`"),
+            ({"tasks": {"sst2": {"text_columns": ["a"]}}}, "tasks: sst2: text_columns are of one's own data"),
+            ({"tasks": {"../mine": {"data": "d"}}}, "tasks: a name must be of letters"),
+            ({"tasks": {"mine": {"data": 3}}}, "tasks: mine: data must be a name, got 3"),
+            (
+                {"tasks": {"mine": {"data": "d", "text_columns": 3}}},
+                "mine: text_columns must be one name or a list",
+            ),
+            ({"tasks": {"mine": ["d"]}}, "tasks: mine must be a mapping of settings"),
+            ({"tasks": {"sst2": {"max_train_examples": 0}}}, "tasks: sst2: max_train_examples must be positive, got 0"),
+            (
+                {"tasks": {"sst2": {"max_eval_examples": "few"}}},
+                "sst2: max_eval_examples must be a whole number",
+            ),
+            ({"learning_rates": [0]}, "each of learning_rates must be positive, got 0.0"),
+            ({"learning_rates": [".nan"]}, "learning_rates must be numbers"),
+            ({"learning_rates": [float("nan")]}, "each of learning_rates must be positive, got nan"),
+            ({"learning_rates": [1e-4, "1e-4"]}, "learning_rates must differ"),
+            ({"seeds": [0, 0]}, "seeds must differ from each other"),
+            ({"seeds": [-1]}, "each of seeds must be from 0"),
+            ({"seeds": [True]}, "seeds must be whole numbers"),
+            ({"data_seed": -1}, "data_seed must be from 0"),
             ({"tasks": {"sst2": {"epochs": 3}}}, "no setting 'epochs'"),
             ({"learning_rates": [1e-4, 1e-3]}, "selection_share above 0"),
             ({"training": {"output_dir": "x"}}, "output_dir"),
@@ -231,7 +257,7 @@ class TestRun:
         said: list[str] = []
         study = run_study(small, tmp_path / "study", jobs=2, say=said.append)
         assert list(study.pending()) == []
-        assert len(said) == 4
+        assert len([line for line in said if line.startswith("sst2/")]) == 4  # the others are notes on the data
         for rate in small.learning_rates:
             assert (Cell("sst2", "teacher", rate, 0).folder(study.output) / "model.safetensors").exists()
             assert not (Cell("sst2", "taught", rate, 0).folder(study.output) / "model.safetensors").exists()
@@ -267,7 +293,7 @@ class TestRun:
         run_study(small, tmp_path / "study", resume=True, say=pytest.fail)
 
     def test_an_existing_folder_and_other_settings(self, small, tmp_path):
-        record = dataclasses.asdict(small) | {"weights": {}}
+        record = dataclasses.asdict(small) | {"weights": {}, "examples": {}}
         (tmp_path / "study.yaml").write_text(yaml.safe_dump(record | {"training": {}}))
         with pytest.raises(ConfigError, match="add --resume"):
             run_study(small, tmp_path)
@@ -306,6 +332,74 @@ class TestRun:
         with pytest.raises(ValueError, match="no/such/folder"):
             run_study(broken, tmp_path / "study")
         assert not (tmp_path / "study").exists()
+
+
+class TestOwnData:
+    """Studies on a user's own data: their error recommended "custom", which they refused."""
+
+    @pytest.fixture
+    def own(self, teacher_path, tmp_path) -> StudyConfig:
+        """Two tasks: a file with columns of other names and scores, and a folder with train and validation."""
+        rows = [{"review": row["text"], "stars": f"{row['label']}.5"} for row in reviews(60)]
+        write(tmp_path / "data", "stars", rows)
+        write(tmp_path / "folder", "train", reviews(40))
+        write(tmp_path / "folder", "validation", reviews(20, seed=1))
+        stars = {"data": str(tmp_path / "data" / "stars.csv"), "text_columns": "review", "label_column": "stars"}
+        return StudyConfig(
+            models={"model": teacher_path},
+            tasks={"stars": stars, "custom": {"max_steps": 1}},
+            seeds=[0],
+            training={k: v for k, v in FAST.items() if k != "learning_rate"} | {"max_steps": 2},
+            data=str(tmp_path / "folder"),
+        )
+
+    def test_names_of_one_s_own_choice(self, own, tmp_path):
+        said: list[str] = []
+        study, seen = run_study(own, tmp_path / "study", say=said.append), {}
+        assert said[0] == "stars: text from review, regression (decimal labels) from stars"
+        for task in ("stars", "custom"):
+            (cell,) = study.cells(task, "model")
+            record = study.result(cell)
+            assert record is not None
+            seen[task] = {split: list(scores) for split, scores in record["scores"].items()}
+            assert record["settings"]["task"] == task
+        assert seen == {
+            "stars": {"held_out": ["pearson", "spearman"]},
+            "custom": {"validation": ["accuracy", "macro_f1"]},
+        }
+        assert score_table(study).header == ["", "stars pearson", "custom accuracy", "mean"]
+        assert "–" not in score_table(study).rows[0]
+        run_study(own, tmp_path / "study", resume=True, say=pytest.fail)
+        self.data_that_changed_is_noticed(own, tmp_path)
+
+    def data_that_changed_is_noticed(self, own, tmp_path):
+        with (tmp_path / "folder" / "validation.csv").open("a", encoding="utf-8") as file:
+            file.write("the cat,1\n")
+        with pytest.raises(ConfigError, match=r"other settings than this study \(examples: custom\)"):
+            run_study(own, tmp_path / "study", resume=True)
+
+    def test_what_is_held_out_is_the_same_for_every_row_and_seed(self, own):
+        first, again = (own.parts["stars"].load(own.data_seed) for _ in range(2))
+        assert first.evaluation["held_out"][:] == again.evaluation["held_out"][:]
+        assert first.task.name == "stars"
+        other = own.parts["stars"].load(1)
+        assert other.evaluation["held_out"][:] != first.evaluation["held_out"][:]
+
+    def test_data_that_is_not_there_is_told_before_any_work(self, own, tmp_path):
+        gone = dataclasses.replace(own, tasks={"mine": {"data": str(tmp_path / "gone.csv")}})
+        with pytest.raises(FileNotFoundError, match=r"gone\.csv: no such file or folder"):
+            run_study(gone, tmp_path / "study")
+        assert not (tmp_path / "study").exists()
+
+    def test_a_known_task_may_have_its_own_folder(self, tmp_path):
+        made = config(tasks={"sst2": {"data": "here"}, "cola": {}}, data="there")
+        assert {name: (part.data, part.is_own) for name, part in made.parts.items()} == {
+            "sst2": ("here", False),
+            "cola": ("there", False),
+        }
+
+    def test_a_table_without_results(self, own, tmp_path):
+        assert score_table(Study(own, tmp_path)).header == ["", "stars", "custom", "mean"]
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)

@@ -97,3 +97,14 @@ def test_only_a_student_with_distilbert_s_names_can_take_one():
         ValueError, match="a 'bert' cannot start from a task vector; inhibidistilbert and distilbert can"
     ):
         add_task_vector(tiny_teacher("bert", HEAD), tiny_teacher("bert", HEAD), tiny_teacher("bert"))
+
+
+@pytest.mark.parametrize("names", [("yes", "no"), ("maybe", "no")])
+def test_a_head_for_other_labels_is_refused(names):
+    """It was copied: the student answered with another task's labels, or with the right ones turned round."""
+    pretrained = tiny_teacher("distilbert")
+    fine_tuned = tuned_from(pretrained)
+    fine_tuned.config.id2label = dict(enumerate(names))
+    student, _ = student_of(pretrained, id2label={0: "no", 1: "yes"})
+    with pytest.raises(ValueError, match=r"the student's labels are \['no', 'yes'\], the fine-tuned model's"):
+        add_task_vector(student, fine_tuned, pretrained)

@@ -21,6 +21,8 @@ from inhibitor_transformers.tasks import encode, get_task, load_task
 
 SENTENCES = {"sentence": [f'a "quoted, sentence {i}' for i in range(20)], "label": [i % 2 for i in range(20)]}
 REVIEWS = {"text": [f"review {i}" for i in range(50)], "label": [int(i >= 25) for i in range(50)]}
+NEW_REVIEWS = {"text": [f"new {text}" for text in REVIEWS["text"]], "label": REVIEWS["label"]}
+NEW_SENTENCES = {"sentence": ["new", "newer", "newest", "renewed"], "label": [0, 1, 0, 1]}
 
 
 def write(path, columns):
@@ -55,11 +57,11 @@ def head(columns, count):
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "tsv", "jsonl", "json"])
 def test_every_format_gives_the_same_task(tmp_path, suffix):
     write(tmp_path / f"glue/sst2/train.{suffix}", SENTENCES)
-    write(tmp_path / f"glue/sst2/validation.{suffix}", head(SENTENCES, 4))
+    write(tmp_path / f"glue/sst2/validation.{suffix}", NEW_SENTENCES)
     data = load_task("sst2", tmp_path)
     assert data.task is get_task("sst2")
     assert rows(data.train) == sorted(zip(*SENTENCES.values(), strict=True))
-    assert data.evaluation["validation"].to_dict() == head(SENTENCES, 4)
+    assert data.evaluation["validation"].to_dict() == NEW_SENTENCES
     assert data.notes == []
     assert sorted(p.name for p in tmp_path.rglob("*.*")) == [f"train.{suffix}", f"validation.{suffix}"]
 
@@ -74,12 +76,12 @@ def test_training_examples_are_shuffled_by_the_seed(tmp_path):
 
 def test_subsets_are_noted(tmp_path):
     write(tmp_path / "train.csv", REVIEWS)
-    write(tmp_path / "test.csv", REVIEWS)
+    write(tmp_path / "test.csv", {name: values[1:] for name, values in NEW_REVIEWS.items()})
     data = load_task("imdb", tmp_path, max_train_examples=10, max_eval_examples=5, seed=3)
     assert (len(data.train), len(data.evaluation["test"])) == (10, 5)
     assert data.notes == [
         "imdb: 10 of 50 train examples are used (seed 3)",
-        "imdb: 5 of 50 test examples are used (seed 3)",
+        "imdb: 5 of 49 test examples are used (seed 3)",
     ]
     assert load_task("imdb", tmp_path, max_train_examples=50, max_eval_examples=99).notes == []
 
@@ -155,11 +157,11 @@ def hub_split(columns, names):
 def test_hub_layout(hub):
     names = ["negative", "positive"]
     test = {"sentence": ["hidden"], "label": [-1]}
-    splits = {"train": SENTENCES, "validation": head(SENTENCES, 4), "test": test}
+    splits = {"train": SENTENCES, "validation": NEW_SENTENCES, "test": test}
     hub["nyu-mll/glue", "sst2"] = DatasetDict({split: hub_split(rows, names) for split, rows in splits.items()})
     data = load_task("sst2")
     assert rows(data.train) == sorted(zip(*SENTENCES.values(), strict=True))
-    assert {split: rows.to_dict() for split, rows in data.evaluation.items()} == {"validation": head(SENTENCES, 4)}
+    assert {split: rows.to_dict() for split, rows in data.evaluation.items()} == {"validation": NEW_SENTENCES}
     assert data.notes == []
 
 
@@ -215,7 +217,41 @@ def test_own_folder_with_its_splits(tmp_path):
     data = load_task("custom", tmp_path)
     assert data.task.evaluation_splits == ("validation", "test") == tuple(data.evaluation)
     assert data.evaluation["validation"].to_dict() == {"text": ["new", "text 3"], "label": [0, 0]}
-    assert data.notes[1:] == ["custom: 1 of 2 validation examples are also training examples"]
+    assert data.notes[1:] == [
+        "custom: 1 of 2 validation examples are also training examples",
+        "custom: every one of the 2 validation examples has the label 'ham'",
+        "custom: every one of the 1 test examples has the label 'spam'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["custom", "sst2"])
+def test_validation_that_is_the_training_examples_is_said(tmp_path, name):
+    for split in ("train", "validation"):
+        write(tmp_path / f"{split}.csv", SENTENCES)
+    shared = f"{name}: 20 of 20 validation examples are also training examples: scores there are of memory"
+    assert load_task(name, tmp_path).notes[-1] == shared
+
+
+def test_labels_that_are_all_alike_are_said(tmp_path):
+    """Of known tasks too, and of what is left after a subset was drawn."""
+    write(tmp_path / "train.csv", {**SENTENCES, "label": [1] * 20})
+    write(tmp_path / "validation.csv", NEW_SENTENCES)
+    notes = load_task("sst2", tmp_path, max_eval_examples=1).notes
+    assert notes[-2] == "sst2: every one of the 20 training examples has the label 'positive'"
+    assert notes[-1].startswith("sst2: every one of the 1 validation examples has the label")
+
+
+def test_a_class_that_no_training_example_has_is_said(tmp_path):
+    columns = {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": [0, 2]}
+    for split in ("train", "validation_matched", "validation_mismatched"):
+        write(tmp_path / f"{split}.csv", {**columns, "premise": [f"{split} a", f"{split} b"]})
+    assert load_task("mnli", tmp_path).notes == ["mnli: no training example has the label neutral"]
+
+
+def test_whole_numbers_of_one_s_own_are_said_to_be_classes(tmp_path):
+    path = write(tmp_path / "stars.csv", {"text": OWN["text"], "label": [1, 2, 3, 4, 5] * 4})
+    notes = load_task("custom", path).notes
+    assert notes[1].startswith("custom: label holds whole numbers, which are taken for classes, not for scores")
 
 
 def test_own_test_file_without_labels_is_left_out_and_noted(tmp_path):
@@ -348,7 +384,8 @@ def test_encoding_errors():
 )
 def test_real_glue(shared_data: Path, name, train, validation):
     data = load_task(name, shared_data)
-    assert (len(data.train), len(data.evaluation["validation"]), data.notes) == (train, validation, [])
+    assert (len(data.train), len(data.evaluation["validation"])) == (train, validation)
+    assert all("examples are also training examples" in note for note in data.notes)
 
 
 def test_real_imdb(shared_data: Path):

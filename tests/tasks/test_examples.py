@@ -59,8 +59,10 @@ def test_bad_classes(label, message):
     [
         (-1.0, "label -1.0 is negative, which marks a hidden label"),
         (5.1, r"score 5.1 is outside \[0, 5\]"),
-        ("high", "expected a number, got 'high'"),
-        (float("inf"), "expected a number, got inf"),
+        ("high", "expected a number that float32 can hold, got 'high'"),
+        (float("inf"), "expected a number that float32 can hold, got inf"),
+        ("nan", "expected a number that float32 can hold, got 'nan'"),
+        (1e39, "expected a number that float32 can hold, got 1e\\+39"),
         (NAN, "the label is missing"),
         (None, "the label is missing"),
         ("", "the label is missing"),

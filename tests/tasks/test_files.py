@@ -85,6 +85,12 @@ def test_json_as_a_list_or_as_lines(tmp_path, lines):
         ("a.csv", 'text,label\n"never closed,1\nb,0\n', r"a.csv, line 3: not valid CSV"),
         ("a.jsonl", '{"text": "a"}\n{"text": \n', "a.jsonl, line 2: not valid JSON"),
         ("a.jsonl", '{"text": "a"}\n["b"]\n', "a.jsonl, row 2: expected an object with named fields, got list"),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": 1}\n{"text": "b", "text": "c"}\n',
+            "line 2: an object has the field 'text' twice",
+        ),
+        ("a.json", '[{"text": "a", "label": 1, "label": 2}]', "a.json: an object has the field 'label' twice"),
         ("a.json", '[{"text": "a"},\n 3]', "a.json, row 2: expected an object with named fields, got int"),
         ("a.json", '[{"text": "a"},\n', "a.json, line 2: not valid JSON"),
         ("a.parquet", "PAR1 not really", "not a readable Parquet file"),
@@ -103,6 +109,12 @@ def test_not_utf8(tmp_path, suffix):
     path.write_bytes(b'{"text": "caf\xe9"}\n')
     with pytest.raises(ValueError, match=r"not UTF-8 text .* at byte 13"):
         read_table(path)
+
+
+def test_parquet_with_two_columns_of_one_name(tmp_path):
+    pq.write_table(pa.table([["a"], ["b"], [1]], names=["text", "text", "label"]), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"two columns have the same name in the header \['text', 'text', 'label'\]"):
+        read_table(tmp_path / "a.parquet")
 
 
 def test_missing_file(tmp_path):

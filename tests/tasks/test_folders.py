@@ -49,9 +49,9 @@ def test_missing_folder_and_file_for_a_folder(tmp_path):
         task_folder(get_task("sst2"), tmp_path / "train.csv")
 
 
-def test_formats_have_an_order_and_validation_has_other_names(tmp_path):
-    touch(tmp_path / "train.csv", tmp_path / "train.parquet", tmp_path / "dev.tsv", tmp_path / "dev_matched.tsv")
-    assert split_files(tmp_path, "train") == [tmp_path / "train.parquet"]
+def test_validation_has_other_names(tmp_path):
+    touch(tmp_path / "train.csv", tmp_path / "dev.tsv", tmp_path / "dev_matched.tsv")
+    assert split_files(tmp_path, "train") == [tmp_path / "train.csv"]
     assert split_files(tmp_path, "validation") == [tmp_path / "dev.tsv"]
     assert split_files(tmp_path, "validation_matched") == [tmp_path / "dev_matched.tsv"]
     assert split_files(tmp_path, "validation_mismatched") == []
@@ -64,3 +64,18 @@ def test_shards_in_order_and_none_missing(tmp_path):
     shards[0].unlink()
     with pytest.raises(ValueError, match=r"shards are missing or mixed: \['train-00001-of-00002.parquet'\]"):
         split_files(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("split", "files", "named"),
+    [
+        ("train", ["train.csv", "train.parquet"], "train.parquet and train.csv"),
+        ("validation", ["validation.csv", "dev.csv"], "validation.csv and dev.csv"),
+        ("test", ["test.jsonl", "test-00000-of-00001.jsonl"], "test.jsonl and test-00000-of-00001.jsonl"),
+    ],
+)
+def test_two_files_for_a_split(tmp_path, split, files, named):
+    """One of them was read, the other not, without a word."""
+    touch(*(tmp_path / file for file in files))
+    with pytest.raises(ValueError, match=f"{named} could all be its {split} split; keep one of them"):
+        split_files(tmp_path, split)

@@ -1,8 +1,10 @@
 """What a user's own columns are taken for."""
 
+import re
+
 import pytest
 
-from inhibitor_transformers.tasks.own_data import infer_task
+from inhibitor_transformers.tasks.own_data import infer_task, notes_on_labels
 
 
 def columns(labels, **texts):
@@ -64,6 +66,9 @@ def test_labels_is_a_name_too():
         (columns([0, None, 1]), {}, "column 'label', row 2: the label is missing"),
         (columns([0.5, float("nan")]), {}, "row 2: the label is missing"),
         (columns(["a", ""]), {}, "row 2: the label is missing"),
+        (columns(["01", "1", "2", "01"]), {}, "01 and 1 are one number, written in two ways"),
+        (columns(["a", b"b"]), {}, r"row 2: a label is a name or a number, got b'b'"),
+        (columns([["a"], ["b"]]), {}, r"row 1: a label is a name or a number, got \['a'\]"),
         (columns([]), {}, "no rows"),
         (columns(["a", "b", "c", "a"]), {}, "3 different labels in 4 rows; is this the label column"),
     ],
@@ -71,3 +76,27 @@ def test_labels_is_a_name_too():
 def test_what_makes_no_sense_is_refused(table, options, message):
     with pytest.raises(ValueError, match=rf"(file.*)?{message}"):
         infer_task(table, "file", **options)
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        ([1, 5, 3, 1, 3, 5], "label holds whole numbers, which are taken for classes, not for scores; .* point (1.0)"),
+        (["1", "2", "1", "2"], "label holds whole numbers, which are taken for classes"),
+        ([1.0, 0.0, 1.0, 0.0], "label holds whole scores; if they are classes, write them without a decimal point"),
+        (["1", "?", "1", "2", "2", "?"], "label mixes numbers and names, such as '?' in row 2; each is a class"),
+        (
+            ["Ham", "spam", "ham"] * 2,
+            "label has labels that differ in case alone (Ham, ham); each is a class",
+        ),
+        ([0, 1, 0, 1], None),
+        (["a", "b", "a", "b"], None),
+        ([True, False, True, False], None),
+        ([0.5, 1, 1.5], None),
+    ],
+)
+def test_what_may_have_been_meant_otherwise_is_said(labels, note):
+    table = columns(labels)
+    found = notes_on_labels(infer_task(table, "file"), labels)
+    assert len(found) == (note is not None)
+    assert all(re.match(f"custom: {re.escape(note).replace(re.escape('.*'), '.*')}", line) for line in found)

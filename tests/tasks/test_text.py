@@ -259,3 +259,11 @@ def test_real_wikitext(shared_data: Path):
 
 def test_real_folder_of_many_tasks(shared_data: Path):
     assert len(load_texts(shared_data / "glue")) > 60_000
+
+
+def test_a_column_of_texts_with_something_else_in_it(tmp_path):
+    """The column was left out, or all of the file."""
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "one two three four five"}\n{"text": null}\n{"text": 7}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl, row 3, column 'text': expected a text, got 7"):
+        load_texts(file)

@@ -29,14 +29,15 @@ def distill(
 ) -> None:
     """Distil a student, task-agnostic: the stages of a YAML, one after the other."""
     from ..common.inputs import require_apart
-    from ..distill.settings import load_yaml, override
+    from ..distill.number_ranges import SEED, check_number
+    from ..distill.settings import Flag, load_yaml, override
 
+    check_number("--seed", seed, SEED)
     require_apart(output, {"config": config})
-    settings = override(load_yaml(config), set_ or [])
-    flags = {"teacher": teacher, "text": text, "layers": layers, "start": start, "seed": seed}
-    settings |= {name: value for name, value in flags.items() if value is not None}
+    given = {"teacher": teacher, "text": text, "layers": layers, "start": start, "seed": seed}
+    flags = {name: Flag(f"--{name}", value) for name, value in given.items()}
     run_distillation(
-        settings,
+        override(load_yaml(config), set_ or [], flags),
         output,
         dry_run=dry_run,
         resume=resume,

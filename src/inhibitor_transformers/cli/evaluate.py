@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from .console import output as stdout
-from .console import say
 from .options import (
     Data,
     Device,
@@ -78,6 +77,8 @@ def evaluate(
         rows = compare.by_agreement(sources, _held_out(text, seed), _lengths(lengths), where)
     elif task == ZERO_SHOT:
         loaded = load_task("stsb", data, max_eval_examples=max_eval_examples, seed=seed)
+        for note in loaded.notes:
+            say(note)
         pairs = next(iter(loaded.evaluation.values()))
         rows = compare.by_zero_shot(sources, pairs[:], where, max_length=max_length)
     else:
@@ -89,7 +90,9 @@ def evaluate(
             text_columns=text_columns,
             label_column=label_column,
         )
-        rows = compare.by_task(sources, loaded, where, max_length)
+        for note in loaded.notes:
+            say(note)
+        rows = compare.by_task(sources, loaded, where, max_length, say)
     print_scores(task, rows, stdout())
     if output is not None:
         write_scores(output, task, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -63,7 +63,8 @@ def finetune(
     from ..common.inputs import require_apart
     from ..distill.finetune import finetune as run
     from ..distill.finetune_arguments import FinetuneArguments
-    from ..distill.settings import build, load_yaml, override
+    from ..distill.number_ranges import TRAINING, check_number
+    from ..distill.settings import Flag, build, load_yaml, override
     from ..measure.score_table import print_scores
     from ..tasks import load_task
 
@@ -72,15 +73,16 @@ def finetune(
     require_apart(output, named)
     runtime = choose_device(device)
     quiet(threads)
-    flags: dict[str, Any] = {
-        "seed": seed,
-        "report_to": report_to,
-        "num_train_epochs": epochs,
-        "learning_rate": learning_rate,
-        "per_device_train_batch_size": batch_size,
+    numbers = {
+        "seed": Flag("--seed", seed),
+        "num_train_epochs": Flag("--epochs", epochs),
+        "learning_rate": Flag("--learning-rate", learning_rate),
+        "per_device_train_batch_size": Flag("--batch-size", batch_size),
     }
-    settings = {"seed": 0} | override(load_yaml(config) if config else {}, set_ or [])
-    settings |= {name: value for name, value in flags.items() if value is not None} | runtime
+    for name, flag in numbers.items():
+        check_number(flag.name, flag.value, TRAINING[name])
+    flags = numbers | {"report_to": Flag("--report-to", report_to)}
+    settings = {"seed": 0} | override(load_yaml(config) if config else {}, set_ or [], flags) | runtime
     arguments = build(FinetuneArguments, settings, where="fine-tuning")
     loaded = load_task(
         task,

@@ -20,6 +20,7 @@ import yaml
 from .atomic import atomic_write
 from .errors import ConfigError
 from .lock import LOCK_FILE, FolderLock
+from .strict_yaml import read_yaml
 
 RUN_FILE = "run.yaml"
 COMMAND = "inhibit"  # the key of RUN_FILE that names the command
@@ -199,7 +200,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     """RUN_FILE of a folder. Raises ConfigError if there is none, or none that a command of this package wrote."""
     file = folder / RUN_FILE
     try:
-        record = yaml.safe_load(file.read_text(encoding="utf-8"))
+        record = read_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no {RUN_FILE} in {folder}") from None
     except (OSError, ValueError, yaml.YAMLError) as error:

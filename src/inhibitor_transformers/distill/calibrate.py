@@ -86,7 +86,8 @@ def calibrate(
         batches: `input_ids` and `attention_mask`, (B, N) without padding, one batch per text length.
         grid: what to try; a single value fixes it.
 
-    Returns the relative errors before and after. Raises ValueError for padded batches.
+    Returns the relative errors before and after. Raises ValueError for padded batches, and where a teacher's hidden
+    states or contexts, or a student's, are not finite, so that nothing can be fitted to them.
     """
     for batch in batches:
         if not batch["attention_mask"].all():
@@ -94,13 +95,32 @@ def calibrate(
     signals = [teacher(batch, contexts=True, hidden=True) for batch in counted(batches, "asking the teacher")]
     before, after, grid = [], [], grid or Grid()
     with progress("calibrating", len(plan) * len(grid.gamma) * len(grid.delta)) as advance:
-        for block, source in zip(student.base_model.transformer.layer, plan.teacher_layers, strict=True):
+        blocks = student.base_model.transformer.layer
+        for i, (block, source) in enumerate(zip(blocks, plan.teacher_layers, strict=True)):
             attention = block.attention
             layers = [_project(attention, s.hidden[source], s.contexts[source]) for s in signals]
+            _require_finite(layers, f"teacher layer {source}")
             start = _current_error(attention, layers)
             before.append(start.tolist())
             after.append(_calibrate_layer(attention, layers, start, grid, advance))
+            if not all(map(math.isfinite, after[-1])):
+                raise ValueError(
+                    f"calibration of layer {i} ends in errors that are not finite ({_listed(after[-1])}): its scalars "
+                    "or the teacher's weights are too large"
+                )
     return Calibration(before, after)
+
+
+def _require_finite(layers: list[_Layer], where: str) -> None:
+    for layer in layers:
+        for name in ("query", "key", "value", "target"):
+            if not bool(torch.isfinite(getattr(layer, name)).all()):
+                what = "context" if name == "target" else name
+                raise ValueError(f"{where}: its {what} is not finite at {layer.length} tokens: weights are too large")
+
+
+def _listed(errors: list[float]) -> str:
+    return ", ".join(f"{error:.3g}" for error in errors)
 
 
 def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: Tensor) -> _Layer:
@@ -110,7 +130,7 @@ def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: 
     projections = (attention.q_lin, attention.k_lin, attention.v_lin)
     q, k, v = (heads(linear(hidden)) for linear in projections)
     target = heads(context).float()
-    energy = _inner(target, target)
+    energy = _inner(target, target).clamp_min(torch.finfo(torch.float32).tiny)  # a pruned head has a context of zero
     values, mean = center_values(v, None, attention.config.inhibitor_value_center)
     if mean is not None:
         target = target - mean.float()

@@ -14,11 +14,14 @@ from ..common.inputs import Sources
 from ..models import InhibiDistilBertConfig
 from ..tasks.text import HELD_OUT
 from .calibrate import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID
+from .number_ranges import NOT_NEGATIVE, POSITIVE, SEED, SHARE, Range, check_number, check_numbers
 from .settings import ConfigError, build, close_match, require
 from .trained_arguments import TrainedArguments
 
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
 _CACHE_DTYPES = ("float16", "float32")
+_ANY = Range("be a finite number", lambda _: True)
+_UP_TO_ONE = Range("be from 0 to 1", lambda x: 0 <= x <= 1)
 
 
 @dataclass
@@ -39,10 +42,12 @@ class CalibrateConfig:
     def __post_init__(self) -> None:
         _require_lengths(self.name, self.lengths)
         require(self.tokens_per_length >= max(self.lengths), "calibrate.tokens_per_length must hold one longest text")
-        for name in ("gammas", "deltas", "length_exponents"):
+        for name, allowed in (("gammas", POSITIVE), ("deltas", _ANY), ("length_exponents", _ANY)):
             values = getattr(self, name)
             numbers = isinstance(values, list) and all(isinstance(x, int | float) for x in values)
             require(numbers and bool(values), f"calibrate.{name} must be a list of numbers, got {values!r}")
+            for value in values:
+                check_number(f"each of calibrate.{name}", value, allowed)
 
 
 @dataclass
@@ -51,11 +56,10 @@ class StageArguments(TrainedArguments):
 
     tokens_per_step: tokens of one batch, padding included (times gradient accumulation and processes).
     lengths: window lengths that texts are cut to; one that is named twice is drawn twice as often.
-    pair_share: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP].
+    pair_share: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP], both in segment 0.
     fixed_scalars: those that are not trained, of gamma, delta, eta, length_exponent.
     """
 
-    name: ClassVar[str] = ""
     dropout: ClassVar[bool] = False
 
     max_steps: int = 700
@@ -73,14 +77,13 @@ class StageArguments(TrainedArguments):
     def __post_init__(self) -> None:
         unknown = sorted(set(self.fixed_scalars) - set(INITIAL))
         require(not unknown, f"{self.name}.fixed_scalars must be of {', '.join(INITIAL)}, got {', '.join(unknown)}")
-        require(self.max_steps > 0, f"{self.name}.max_steps must be positive, got {self.max_steps}")
+        check_number(f"{self.name}.max_steps", self.max_steps, POSITIVE)
         _require_lengths(self.name, self.lengths)
         require(
             self.tokens_per_step >= max(self.lengths),
             f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)})",
         )
-        require(0 <= self.pair_share <= 1, f"{self.name}.pair_share must be from 0 to 1, got {self.pair_share}")
-        require(self.scalar_learning_rate_factor >= 0, f"{self.name}.scalar_learning_rate_factor must not be negative")
+        check_number(f"{self.name}.pair_share", self.pair_share, _UP_TO_ONE)
         self.per_device_train_batch_size = 1  # one item of the data is a whole batch
         super().__post_init__()
 
@@ -107,9 +110,7 @@ class AlignHiddenArguments(StageArguments):
     text_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("first_token_weight", "text_weight"):
-            weight = getattr(self, name)
-            require(weight >= 0, f"align_hidden.{name} must not be negative, got {weight}")
+        check_numbers(self, dict.fromkeys(("first_token_weight", "text_weight"), NOT_NEGATIVE), "align_hidden.")
         super().__post_init__()
 
 
@@ -127,7 +128,10 @@ class MaskedLMArguments(StageArguments):
     alpha_mlm: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, f"masked_lm.temperature must be positive, got {self.temperature}")
+        weights = ("alpha_ce", "alpha_mlm", "alpha_cos")
+        check_numbers(self, {"temperature": POSITIVE, **dict.fromkeys(weights, NOT_NEGATIVE)}, "masked_lm.")
+        learns = any(getattr(self, name) for name in weights)
+        require(learns, f"one of masked_lm's {', '.join(weights)} must be positive, or there is nothing to learn")
         super().__post_init__()
 
 
@@ -200,6 +204,7 @@ class DistillConfig:
         )
         for source, count in self.sources:
             require(count is None or count > 0, f"max_texts must be positive, got {count} for {source}")
+        check_number("seed", self.seed, SEED)
         # `inhibit evaluate` judges by that share of any source: with less, some of it would have been trained on.
         require(HELD_OUT <= self.held_out < 1, f"held_out must be from {HELD_OUT} to below 1, got {self.held_out}")
         require(isinstance(self.stages, list) and bool(self.stages), f"stages must be a list of {sorted(STAGES)}")
@@ -209,8 +214,10 @@ class DistillConfig:
         require(not (self.start and fixed), f"{' and '.join(fixed)} cannot be set together with start, which has them")
         self.student = self.student or {}
         require(isinstance(self.student, dict), f"student must be a mapping of settings, got {self.student!r}")
-        for name in self.student:
+        for name, value in self.student.items():
             require(name in STUDENT_FIELDS, f"student has no setting {name!r}{close_match(name, STUDENT_FIELDS)}")
+            if isinstance(value, int | float) and not isinstance(value, bool):  # other types: by the config, below
+                check_number(f"student: {name}", value, SHARE if name.endswith("dropout") else _ANY)
         try:
             InhibiDistilBertConfig(**self.student)
         except (StrictDataclassError, ValueError) as error:

@@ -27,7 +27,9 @@ from transformers import (
 from ..common.inputs import require_apart
 from ..common.progress import counted, progress
 from ..measure.positions import require_positions
+from ..measure.segments import warn_of_lost_segments
 from ..measure.task_score import score_task
+from ..models.finite_weights import require_finite
 from ..models.pretrained import SAFE_LOADING, load_tokenizer
 from ..tasks import Task, TaskData, compute_metrics, encode, hold_out
 from .finetune_arguments import FinetuneArguments
@@ -118,13 +120,15 @@ def _finetune(
     label_mean = float(np.mean(data.train[data.task.label_column])) if data.task.is_regression else None
     model = load_for_task(source, data.task, arguments.attention_dropout, label_mean)
     require_positions(model.config, arguments.max_length, "max_length")
+    if data.task.is_pair:
+        warn_of_lost_segments(model.config, tokenizer, data.task.name)
     taught_by = None
     if teacher_source is not None:
         taught_by = load_task_teacher(teacher_source, teacher_base, model, tokenizer, data, arguments, say)
+    train, selection = _training_examples(data, arguments)
     folder.create(settings)
     for note in data.notes:
         say(note)
-    train, selection = _training_examples(data, arguments)
     encoded = _encoded(train, tokenizer, taught_by, data.task, arguments, say)
     teacher = taught_by.teacher if taught_by else None
     checkpoint, aligned_scores = last_whole_checkpoint(output / "checkpoints"), None
@@ -149,10 +153,12 @@ def _finetune(
 def load_for_task(
     source: str, task: Task, attention_dropout: float | None = None, label_mean: float | None = None
 ) -> PreTrainedModel:
-    """A model with a classification head for the task; the head may be new. Raises ValueError if it does not load.
+    """A model with a classification head for the task; the head may be new.
 
     attention_dropout: instead of the rate in its config. label_mean: in the labels' units, where a new head of a
     regression begins; from 0 it would get there by moving all hidden states, for a bias moves a learning rate a step.
+
+    Raises ValueError if it does not load, or has weights that are NaN or infinite.
     """
     labels: dict[str, Any] = {"num_labels": task.num_labels, "problem_type": task.problem_type}
     if task.label_names:
@@ -168,6 +174,7 @@ def load_for_task(
         raise ValueError(f"the head of {source!r} is not one of {task.num_labels} labels, as {task.name} has") from None
     except OSError as error:
         raise ValueError(f"cannot load {source!r} for {task.name}: {str(error).strip().splitlines()[0]}") from error
+    require_finite(model, repr(source))
     if label_mean is not None:
         _start_new_output_at(label_mean, model, info["missing_keys"])
     return model

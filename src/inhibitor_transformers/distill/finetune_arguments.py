@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .number_ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, check_number, check_numbers
 from .settings import require
 from .trained_arguments import TrainedArguments
+
+_LENGTH = Range("be at least 8 tokens", lambda x: x >= 8)
+_RANGES = {
+    **dict.fromkeys(
+        ("temperature", "alignment_learning_rate", "length_parts", "early_stopping_patience"),
+        POSITIVE,
+    ),
+    **dict.fromkeys(
+        ("alpha_task", "alpha_soft", "alpha_hidden", "alignment_epochs", "alignment_first_token_weight"), NOT_NEGATIVE
+    ),
+    **dict.fromkeys(("selection_share", "attention_dropout"), SHARE),
+}
 
 
 @dataclass
@@ -52,19 +65,8 @@ class FinetuneArguments(TrainedArguments):
     early_stopping_patience: int | None = None
 
     def __post_init__(self) -> None:
-        require(self.max_length >= 8, f"max_length must be at least 8 tokens, got {self.max_length}")
-        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
+        check_number("max_length", self.max_length, _LENGTH)
+        check_numbers(self, _RANGES)
         weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
-        require(all(w >= 0 for w in weights.values()), f"loss weights must not be negative, got {weights}")
-        for name in ("alignment_epochs", "alignment_first_token_weight"):
-            require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
-        alignment_rate = self.alignment_learning_rate
-        require(alignment_rate > 0, f"alignment_learning_rate must be positive, got {alignment_rate}")
-        require(0 <= self.selection_share < 1, f"selection_share must be from 0 to below 1, got {self.selection_share}")
-        rate = self.attention_dropout
-        require(rate is None or 0 <= rate < 1, f"attention_dropout must be from 0 to below 1, got {rate}")
-        parts = self.length_parts
-        require(parts is None or parts > 0, f"length_parts must be positive, got {parts}")
-        patience = self.early_stopping_patience
-        require(patience is None or patience > 0, f"early_stopping_patience must be positive, got {patience}")
+        require(any(weights.values()), f"one of {', '.join(weights)} must be positive, or there is nothing to learn")
         super().__post_init__()

@@ -3,52 +3,82 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import difflib
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from ..common.errors import ConfigError
+from ..common.strict_yaml import read_yaml
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file's mapping. Raises ConfigError if it cannot be read or is no mapping."""
+    """A YAML file's mapping. Raises ConfigError if it cannot be read, gives a key twice or is no mapping."""
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        loaded = read_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, found {type(loaded).__name__}")
     return loaded
 
 
-def override(settings: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """Apply "key=value" assignments; "stage.key=value" sets it in every stage of that name. Values are YAML."""
-    result = yaml.safe_load(yaml.safe_dump(settings))
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"cannot read {assignment!r}; write key=value, or stage.key=value")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"cannot read the value of {assignment!r} as YAML") from None
+class Flag(NamedTuple):
+    """A flag of the command line that gives a setting; its value is None where it was left out."""
+
+    name: str
+    value: Any
+
+
+def override(
+    settings: dict[str, Any], assignments: list[str], flags: Mapping[str, Flag] | None = None
+) -> dict[str, Any]:
+    """Apply "key=value" assignments; "stage.key=value" sets it in every stage of that name. Values are YAML.
+
+    flags: by setting, those of the command line, which come last.
+
+    Raises ConfigError for an assignment that cannot be read, a key that is given twice, and a stage that is not there.
+    """
+    result, parsed_values = copy.deepcopy(settings), _parsed(assignments)
+    given = {key: flag for key, flag in (flags or {}).items() if flag.value is not None}
+    for key, flag in given.items():
+        require(key not in parsed_values, f"{key!r} is given by {flag.name} and by --set; keep one of them")
+    for key, parsed in parsed_values.items():
         stage, dot, name = key.rpartition(".")
         if not dot:
             result[key] = parsed
             continue
         targets = [s for s in result.get("stages") or [] if isinstance(s, dict) and stage in s]
         if not targets:
-            raise ConfigError(f"{assignment!r}: this run has no stage {stage!r}")
+            raise ConfigError(f"cannot set {key!r}: this run has no stage {stage!r}")
         for target in targets:
-            given = target[stage] or {}
-            require(isinstance(given, dict), f"stage {stage!r} must hold a mapping of settings, got {given!r}")
-            target[stage] = given | {name: parsed}
-    return result
+            existing = target[stage] or {}
+            require(isinstance(existing, dict), f"stage {stage!r} must hold a mapping of settings, got {existing!r}")
+            target[stage] = existing | {name: parsed}
+    return result | {key: flag.value for key, flag in given.items()}
+
+
+def _parsed(assignments: list[str]) -> dict[str, Any]:
+    """Value by key."""
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ConfigError(f"cannot read {assignment!r}; write key=value, or stage.key=value")
+        require(key not in parsed, f"{key!r} is set twice (--set {assignment}); keep one of them")
+        try:
+            parsed[key] = read_yaml(value)
+        except yaml.YAMLError as error:
+            problem = " ".join(str(getattr(error, "problem", None) or error).split())
+            raise ConfigError(f"cannot read the value of {assignment!r} as YAML: {problem}") from None
+    return parsed
 
 
 def build(cls: type[Any], settings: dict[str, Any], *, where: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ..models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerPlan
+from ..models.finite_weights import require_finite
 from ..models.inhibidistilbert.from_teacher import student_config
 from ..models.pretrained import load_pretrained
 from .config import STUDENT_FIELDS
@@ -39,7 +40,9 @@ def student_from_start(
 ) -> InhibiDistilBertPreTrainedModel:
     """A student with the encoder of `start`; a head comes from `source` if it was saved with one, or the teacher."""
     if model_class.__name__ in (start.config.architectures or []):
-        return model_class.from_pretrained(source)
+        student = model_class.from_pretrained(source)
+        require_finite(student, f"start: {source!r}")
+        return student
     fields: dict[str, Any] = {name: getattr(start.config, name) for name in STUDENT_FIELDS}
     segments = "keep" if start.config.type_vocab_size > 0 else "fold"
     student = model_class.from_teacher(teacher, list(plan.teacher_layers), segments=segments, **fields)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..measure.positions import require_positions
+from ..measure.task_labels import is_as_it_stands, label_order
 from ..measure.task_score import score_task
 from ..measure.tokenizers import require_same_tokenizer
 from ..models import add_task_vector
+from ..models.labels import label_names
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks import TaskData, chance_level
 from .finetune_arguments import FinetuneArguments
@@ -82,14 +84,11 @@ def _say_start(scores: Scores, new_heads: list[str], data: TaskData, say: Say) -
 
 
 def _require_same_labels(source: str, teacher: PreTrainedModel, data: TaskData) -> None:
+    """Its logits and its head are taken over as they stand."""
     task = data.task
-    if teacher.config.num_labels != task.num_labels:
-        count = teacher.config.num_labels
-        raise ValueError(f"teacher {source!r} has {count} labels, {task.name} has {task.num_labels}")
-    theirs = [str(teacher.config.id2label[i]) for i in range(task.num_labels)]
-    lower, ours = [name.lower() for name in theirs], [name.lower() for name in task.label_names]
-    if sorted(lower) == sorted(ours) and lower != ours:
-        raise ValueError(f"teacher {source!r} orders its labels {theirs}, {task.name} has {list(task.label_names)}")
+    if not is_as_it_stands(label_order(teacher.config, task, f"teacher {source!r}")):
+        theirs, ours = label_names(teacher.config), list(task.label_names)
+        raise ValueError(f"teacher {source!r} orders its labels {theirs}, {task.name} has {ours}")
 
 
 def _require_same_depth(teacher: PreTrainedModel, model: PreTrainedModel, arguments: FinetuneArguments) -> None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
 
 from ..common.errors import ConfigError
+from .number_ranges import NOT_NEGATIVE, TRAINING, check_numbers
+from .settings import require
 
 # What optimizers, schedules and reporters raise when they are made from settings that they cannot use.
 _REFUSALS = (ValueError, TypeError, RuntimeError, ImportError)
+_RANGES = TRAINING | {"scalar_learning_rate_factor": NOT_NEGATIVE}
 
 
 @dataclass
 class TrainedArguments(TrainingArguments):
-    """TrainingArguments with other defaults.
+    """TrainingArguments with other defaults, whose numbers are checked.
 
     scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
 
-    Raises ConfigError for an optimizer, a schedule or a reporter that cannot be made of these settings: Trainer makes
-    them when the output folder is there already.
+    Raises ConfigError for a number out of its range, for a setting that nothing here would obey, and for an optimizer,
+    a schedule or a reporter that cannot be made of these settings: Trainer makes them when the output folder is there
+    already.
     """
+
+    name: ClassVar[str] = ""  # of a stage, for messages
 
     warmup_steps: float = 0.1
     save_total_limit: int | None = 2
@@ -33,6 +40,10 @@ class TrainedArguments(TrainingArguments):
     scalar_learning_rate_factor: float = 1.0
 
     def __post_init__(self) -> None:
+        prefix = f"{self.name}." if self.name else ""
+        check_numbers(self, _RANGES, prefix)
+        smoothing = self.label_smoothing_factor
+        require(smoothing == 0, f"{prefix}label_smoothing_factor is not computed here, got {smoothing!r}; leave it out")
         super().__post_init__()
         self._require_optimizer()
         self._require_reporters()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
@@ -12,6 +12,7 @@ from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks import TaskData
 from .positions import max_tokens, require_positions
 from .similarity import agreement, sts_spearman
+from .task_labels import is_as_it_stands, label_order
 from .task_score import score_task
 from .throughput import sequences_per_second
 from .tokenizers import require_same_tokenizer
@@ -22,9 +23,25 @@ Rows = dict[str, Row]
 SPEED_BATCH, SPEED_LENGTH = 8, 128
 
 
-def by_task(sources: Mapping[str, str], data: TaskData, device: torch.device, max_length: int) -> Rows:
-    """Task metrics of models with a classification head. Raises ValueError for a model without one."""
+def by_task(
+    sources: Mapping[str, str],
+    data: TaskData,
+    device: torch.device,
+    max_length: int,
+    say: Callable[[str], None] = print,
+) -> Rows:
+    """Task metrics of models with a classification head; `say` gets a line for each that orders its labels otherwise.
+
+    Raises ValueError, before anything is scored, for a model without a head and for one of other labels.
+    """
     models = _load(sources, AutoModelForSequenceClassification, device, max_length)
+    for name, model in models.items():
+        order = label_order(model.config, data.task, repr(name))
+        if not is_as_it_stands(order):
+            by_name = ", ".join(
+                f"{label} is its output {i}" for label, i in zip(data.task.label_names, order, strict=True)
+            )
+            say(f"{name!r} orders its labels otherwise than {data.task.name}; they are found by their names: {by_name}")
     rows = {
         name: score_task(model, load_tokenizer(sources[name]), data, max_length=max_length)
         for name, model in counted(models.items(), "models")

@@ -9,6 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..common.progress import progress
 from ..tasks import TaskData, compute_metrics, encode
+from .segments import warn_of_lost_segments
+from .task_labels import label_order
 
 _ROWS_PER_BATCH = 64
 
@@ -32,9 +34,15 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded:
 def score_task(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: TaskData, *, max_length: int
 ) -> dict[str, dict[str, float]]:
-    """Every metric of the task on every evaluation split, e.g. {"validation": {"accuracy": 0.91}}."""
-    scores = {}
+    """Every metric of the task on every evaluation split, e.g. {"validation": {"accuracy": 0.91}}.
+
+    Raises ValueError for a model whose labels are not the task's; in another order they are found by their names.
+    """
+    scores, order = {}, label_order(model.config, data.task, model.name_or_path or type(model).__name__)
+    if data.task.is_pair:
+        warn_of_lost_segments(model.config, tokenizer, data.task.name)
     for split, dataset in data.evaluation.items():
         encoded = encode(dataset, tokenizer, data.task, max_length)
-        scores[split] = compute_metrics(data.task, predict(model, tokenizer, encoded), np.asarray(encoded["labels"]))
+        logits = predict(model, tokenizer, encoded)[:, order]
+        scores[split] = compute_metrics(data.task, logits, np.asarray(encoded["labels"]))
     return scores

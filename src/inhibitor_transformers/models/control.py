@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import DistilBertConfig, DistilBertModel, PreTrainedModel
 
+from .finite_weights import require_finite
 from .inhibidistilbert.from_teacher import encoder_weights, student_config, teacher_depth
 from .layers import plan_layers
 
@@ -31,9 +32,11 @@ def dot_product_student(teacher: PreTrainedModel, layers: Any = "all") -> Distil
     weights, sizes, dropout and, for a task, the same new head. With all layers it computes what the teacher computes
     on segment 0, so that the stages of a distillation find nothing to change in it.
 
-    Raises ValueError for another architecture, an impossible layer rule, or layer norms unlike DistilBERT's.
+    Raises ValueError for another architecture, an impossible layer rule, layer norms unlike DistilBERT's, and weights
+    that are NaN or infinite.
     """
     plan = plan_layers(layers, teacher_depth(teacher.config))
+    require_finite(teacher, "the teacher")
     ours = student_config(teacher.config, plan, keep_segments=False)
     if ours.layer_norm_eps != 1e-12:
         raise ValueError(

@@ -17,6 +17,7 @@ from transformers import (
 
 from ..common.progress import progress
 from . import inhibidistilbert
+from .finite_weights import require_finite
 
 # Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
 SAFE_LOADING: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
@@ -37,8 +38,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 def load_pretrained(source: str, auto_class: type[Any] = AutoModel) -> PreTrainedModel:
     """A model in evaluation mode, from a folder or Hub id, by one of transformers' Auto classes.
 
-    Raises ValueError if it cannot be loaded, or if the checkpoint lacks weights that its outputs depend on. A bare
-    encoder may lack its pooler: hidden states do not depend on it.
+    Raises ValueError if it cannot be loaded, if the checkpoint lacks weights that its outputs depend on, and if weights
+    are NaN or infinite. A bare encoder may lack its pooler: hidden states do not depend on it.
     """
     try:
         model, info = auto_class.from_pretrained(source, output_loading_info=True, **SAFE_LOADING)
@@ -48,6 +49,7 @@ def load_pretrained(source: str, auto_class: type[Any] = AutoModel) -> PreTraine
     if missing:
         what = "a masked-LM head" if auto_class is AutoModelForMaskedLM else f"the weights of {type(model).__name__}"
         raise ValueError(f"{source!r} does not have {what}: {', '.join(missing[:3])} would be random")
+    require_finite(model, repr(source))
     return model.eval()
 
 

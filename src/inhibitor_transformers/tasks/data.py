@@ -14,7 +14,7 @@ from .examples import hub_columns, to_dataset
 from .files import Columns, name_classes, read_table
 from .folders import split_files, task_folder
 from .holdout import HELD_OUT_FRACTION, hold_out, ordered_subset, shuffled_subset
-from .own_data import CUSTOM, infer_task
+from .own_data import CUSTOM, infer_task, notes_on_labels
 from .registry import Task, get_task
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class TaskData:
 
     Columns: `task.text_columns` (string) and `task.label_column` (int64 class ids, float32 scores).
     The keys of `evaluation` are `task.evaluation_splits`, the one for model selection first.
-    `notes` says in plain sentences what was done to the data: splits held out, subsets taken.
+    `notes` says in plain sentences what was done to the data (splits held out, subsets taken), and what makes
+    scores on it say little (examples in train and evaluation alike, splits with one label).
     `source` is the local file or folder that it was read from; None for the Hub.
     """
 
@@ -72,9 +73,13 @@ def load_task(
     else:
         loaded = _load_local(get_task(name), Path(data).expanduser())
     loaded.source = None if data is None else Path(data).expanduser()
-    if not loaded.evaluation:
+    if loaded.evaluation:
+        loaded.notes.extend(_shared_with_train(loaded))
+    else:
         _hold_out(loaded, seed, data)
-    return _subsets(loaded, seed, max_train_examples, max_eval_examples)
+    loaded = _subsets(loaded, seed, max_train_examples, max_eval_examples)
+    loaded.notes.extend(_lacking_labels(loaded))
+    return loaded
 
 
 def encode(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, task: Task, max_length: int) -> Dataset:
@@ -178,18 +183,14 @@ def _load_own(data: str | Path | None, text_columns: Sequence[str] | None, label
     train_files = split_files(path, "train") if path.is_dir() else [path]
     if not train_files:
         raise FileNotFoundError(f"{path}: no train file (such as train.csv) in this folder")
-    task = infer_task(
-        _joined([read_table(file) for file in train_files]),
-        str(train_files[0]),
-        text_columns=text_columns,
-        label_column=label_column,
-    )
+    table = _joined([read_table(file) for file in train_files])
+    task = infer_task(table, str(train_files[0]), text_columns=text_columns, label_column=label_column)
     kind = "regression (decimal labels)" if task.is_regression else f"classes {', '.join(task.label_names)}"
     notes = [f"{task.name}: text from {'+'.join(task.text_columns)}, {kind} from {task.label_column}"]
+    notes += notes_on_labels(task, table[task.label_column])
     train = _read_split(train_files, task, notes)
     evaluation = _own_evaluation(path, task, notes) if path.is_dir() else {}
     task = replace(task, evaluation_splits=tuple(evaluation))
-    notes.extend(_shared_with_train(task, train, evaluation))
     return TaskData(task, train, evaluation, notes)
 
 
@@ -209,17 +210,34 @@ def _joined(tables: list[Columns]) -> Columns:
     return {name: [value for table in tables for value in table[name]] for name in common}
 
 
-def _shared_with_train(task: Task, train: Dataset, evaluation: dict[str, Dataset]) -> list[str]:
+def _shared_with_train(loaded: TaskData) -> list[str]:
+    task = loaded.task
+
     def texts(dataset: Dataset) -> list[tuple[str, ...]]:
         return list(zip(*(dataset[name][:] for name in task.text_columns), strict=True))
 
-    trained = set(texts(train))
-    counts = {split: sum(text in trained for text in texts(dataset)) for split, dataset in evaluation.items()}
-    return [
-        f"{task.name}: {count} of {len(evaluation[split])} {split} examples are also training examples"
-        for split, count in counts.items()
-        if count
-    ]
+    trained, notes = set(texts(loaded.train)), []
+    for split, dataset in loaded.evaluation.items():
+        count = sum(text in trained for text in texts(dataset))
+        shared = f"{task.name}: {count} of {len(dataset)} {split} examples are also training examples"
+        if count:
+            notes.append(f"{shared}: scores there are of memory" if count == len(dataset) else shared)
+    return notes
+
+
+def _lacking_labels(loaded: TaskData) -> list[str]:
+    task, notes = loaded.task, []
+    for split, dataset in {"training": loaded.train, **loaded.evaluation}.items():
+        labels = set(dataset[task.label_column][:])
+        if len(labels) == 1:
+            (label,) = labels
+            name = label if task.is_regression else repr(task.label_names[label])
+            notes.append(f"{task.name}: every one of the {len(dataset)} {split} examples has the label {name}")
+    trained = set(loaded.train[task.label_column][:])
+    lacking = [name for i, name in enumerate(task.label_names) if i not in trained]
+    if lacking and len(trained) > 1:
+        notes.append(f"{task.name}: no training example has the label {', '.join(lacking)}")
+    return notes
 
 
 def _hold_out(loaded: TaskData, seed: int, data: str | Path | None) -> None:

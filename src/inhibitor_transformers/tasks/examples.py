@@ -20,6 +20,7 @@ _RELEASE_NAMES = {
     "qqp": {"is_duplicate": "label"},
     "mnli": {"sentence1": "premise", "sentence2": "hypothesis", "gold_label": "label"},
 }
+_LARGEST = 3.4028234663852886e38  # of float32: beyond it is infinity
 _COLA_FIELDS = 4  # source, label, the author's mark, sentence: CoLA's TSV has no header
 
 
@@ -109,8 +110,8 @@ def _score(label: Any, task: Task) -> float:
     if is_missing(label):
         raise ValueError("the label is missing")
     number = _number(label)
-    if number is None or not math.isfinite(number):
-        raise ValueError(f"expected a number, got {label!r}")
+    if number is None or not abs(number) <= _LARGEST:
+        raise ValueError(f"expected a number that float32 can hold, got {label!r}")
     if task.label_range is not None:
         low, high = task.label_range
         if number < 0 <= low:

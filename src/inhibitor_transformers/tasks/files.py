@@ -59,6 +59,7 @@ def _read_parquet(path: Path) -> Columns:
     from datasets import Features
 
     try:
+        _require_distinct(path, pq.read_schema(path).names)
         # partitioning=None: a folder called "split=train" must not become a column.
         table = pq.read_table(path, partitioning=None)
     except pa.ArrowException as error:
@@ -92,8 +93,7 @@ def _columns_of_rows(path: Path, rows: Iterable[tuple[int, list[str]]]) -> Colum
     if not header:
         raise ValueError(f"{path}: the file is empty; expected a header and rows")
     header = [name.strip() for name in header]
-    if len(set(header)) < len(header):
-        raise ValueError(f"{path}: two columns have the same name in the header {header}")
+    _require_distinct(path, header)
     kept: list[list[str]] = []
     ragged: list[int] = []
     for number, row in numbered:
@@ -107,6 +107,11 @@ def _columns_of_rows(path: Path, rows: Iterable[tuple[int, list[str]]]) -> Colum
     return {name: [row[i] for row in kept] for i, name in enumerate(header)}
 
 
+def _require_distinct(path: Path, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: two columns have the same name in the header {names}")
+
+
 def _read_json_lines(path: Path) -> Columns:
     with path.open(encoding="utf-8-sig") as file:
         return _columns_of_records(path, (_parse_line(path, n, line) for n, line in enumerate(file, 1) if line.strip()))
@@ -114,9 +119,11 @@ def _read_json_lines(path: Path) -> Columns:
 
 def _parse_line(path: Path, number: int, line: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=_distinct_names)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {number}: not valid JSON ({error.msg})") from None
+    except _NameTwiceError as error:
+        raise ValueError(f"{path}, line {number}: {error}") from None
 
 
 def _read_json(path: Path) -> Columns:
@@ -124,9 +131,24 @@ def _read_json(path: Path) -> Columns:
     if not text.lstrip().startswith("["):
         return _read_json_lines(path)
     try:
-        return _columns_of_records(path, json.loads(text))
+        return _columns_of_records(path, json.loads(text, object_pairs_hook=_distinct_names))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+    except _NameTwiceError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+class _NameTwiceError(ValueError):
+    """An object has a field twice, of which json would keep the last without a word."""
+
+
+def _distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _NameTwiceError(f"an object has the field {twice!r} twice")
+    return fields
 
 
 def _columns_of_records(path: Path, records: Iterable[Any]) -> Columns:

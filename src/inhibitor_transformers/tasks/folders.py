@@ -21,18 +21,20 @@ SPLIT_STEMS = {
 def split_files(folder: Path, split: str) -> list[Path]:
     """Files of one split: `<split>.<suffix>`, or the shards `<split>-00000-of-00002.<suffix>`.
 
-    [] when there are none. Of several formats the first in the order of `TABLE_SUFFIXES` is taken.
-    Raises ValueError when shards are missing.
+    [] when there are none. Raises ValueError when shards are missing, and when several files could be the split.
     """
+    found = []
     for stem in SPLIT_STEMS[split]:
         for suffix in TABLE_SUFFIXES:
             whole = folder / f"{stem}{suffix}"
             if whole.is_file():
-                return [whole]
-            shards = sorted(folder.glob(f"{stem}-*-of-*{suffix}"))
-            if shards:
-                return _complete(shards)
-    return []
+                found.append([whole])
+            if shards := sorted(folder.glob(f"{stem}-*-of-*{suffix}")):
+                found.append(_complete(shards))
+    if len(found) > 1:
+        names = " and ".join(files[0].name for files in found)
+        raise ValueError(f"{folder}: {names} could all be its {split} split; keep one of them in this folder")
+    return found[0] if found else []
 
 
 def task_folder(task: Task, data: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from .examples import is_missing
@@ -48,6 +49,28 @@ def infer_task(
     )
 
 
+def notes_on_labels(task: Task, labels: list[Any]) -> list[str]:
+    """How the labels of one's own task were understood, where something else may have been meant; plain sentences."""
+    column, written = f"{task.name}: {task.label_column}", [str(label).strip() for label in labels]
+    whole = [name for name in written if _parse({name}, int) is not None]
+    if task.is_regression:
+        if not all(float(name).is_integer() for name in written):
+            return []
+        return [f"{column} holds whole scores; if they are classes, write them without a decimal point (1, not 1.0)"]
+    folded = [name.lower() for name in task.label_names]
+    if alike := [name for name in task.label_names if folded.count(name.lower()) > 1]:
+        return [f"{column} has labels that differ in case alone ({', '.join(alike)}); each is a class"]
+    if not whole or set(written) == {"0", "1"}:
+        return []
+    if len(whole) < len(written):
+        row, name = next((row, name) for row, name in enumerate(written, 1) if _parse({name}, int) is None)
+        return [f"{column} mixes numbers and names, such as {name!r} in row {row}; each is a class"]
+    return [
+        f"{column} holds whole numbers, which are taken for classes, not for scores; for a regression write them with "
+        f"a decimal point ({whole[0]}.0)"
+    ]
+
+
 def _find_texts(columns: Columns, source: str) -> tuple[str, ...]:
     found = [names for names in _TEXT_NAMES if all(name in columns for name in names)]
     if len(found) == 1:
@@ -69,12 +92,17 @@ def _label_names(labels: list[Any], source: str) -> tuple[str, ...]:
     for row, label in enumerate(labels, 1):
         if is_missing(label):
             raise ValueError(f"{source}, row {row}: the label is missing")
+        if not isinstance(label, str | int | float | Decimal):
+            raise ValueError(f"{source}, row {row}: a label is a name or a number, got {label!r}")
     if not labels:
         raise ValueError(f"{source}: no rows")
     names = {str(label).strip() for label in labels}
     whole = _parse(names, int)
     if whole is not None and min(whole.values()) < 0:
         raise ValueError(f"{source}: negative labels mark hidden ones; give classes names, or numbers from 0")
+    if whole is not None and len(set(whole.values())) < len(names):
+        alike = sorted(name for name in names if list(whole.values()).count(whole[name]) > 1)
+        raise ValueError(f"{source}: {' and '.join(alike[:2])} are one number, written in two ways; write it in one")
     if whole is None and _parse(names, float) is not None:
         return ()
     if len(names) < 2:

@@ -204,7 +204,7 @@ def _of_text_file(path: Path) -> Iterator[str]:
 
 
 def _text_columns(columns: Columns, source: str) -> Columns:
-    names = [name for name in TEXT_COLUMNS if name in columns and _holds_text(columns[name])]
+    names = [name for name in TEXT_COLUMNS if name in columns and _holds_text(columns[name], name, source)]
     if not names:
         raise _NoTextColumnError(
             f"{source}: no text column among {list(columns)}; known names: {', '.join(TEXT_COLUMNS)}"
@@ -212,8 +212,12 @@ def _text_columns(columns: Columns, source: str) -> Columns:
     return {name: columns[name] for name in names}
 
 
-def _holds_text(values: list[Any]) -> bool:
-    return all(value is None or isinstance(value, str) for value in values)
+def _holds_text(values: list[Any], name: str, source: str) -> bool:
+    """Whether a column that is named like one of texts is one. Raises ValueError if only some of its rows are texts."""
+    others = [row for row, value in enumerate(values, 1) if value is not None and not isinstance(value, str)]
+    if others and len(others) < sum(value is not None for value in values):
+        raise ValueError(f"{source}, row {others[0]}, column {name!r}: expected a text, got {values[others[0] - 1]!r}")
+    return not others
 
 
 def _of_folder(folder: Path) -> Iterator[Columns]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from inhibitor_transformers.deploy.export import export, export_model
 from inhibitor_transformers.deploy.export.export import FORMATS
 from inhibitor_transformers.deploy.export.format import Format, Run
+from inhibitor_transformers.deploy.export.onnx_format import write_onnx
 from inhibitor_transformers.deploy.quantize import quantize
 from tests.deploy.export.cases import NO_ONNX, saved_student
 from tests.models.tiny import CLASSES, POSITIONS, outputs_of, save_tokenizer, tiny_student, tiny_teacher
@@ -221,3 +222,11 @@ class TestRefused:
         (tmp_path / "out" / "run.yaml").write_text("inhibit: export")
         (tmp_path / "out" / "precious").touch()
         assert "exists" in self.refused("x", tmp_path / "out")
+
+
+def test_one_tensor_as_the_example_of_two_inputs(tmp_path: Path) -> None:
+    """torch's exporter took both arguments for one: the graph embedded the mask instead of the tokens."""
+    pytest.importorskip("onnxscript", reason=NO_ONNX)
+    inputs = dict.fromkeys(("input_ids", "attention_mask"), torch.ones(2, 7, dtype=torch.long))
+    with pytest.raises(ValueError, match="input_ids, attention_mask must be a tensor each; two of them are one"):
+        write_onnx(torch.nn.Identity(), inputs, {}, [], tmp_path / "model.onnx")

@@ -36,9 +36,13 @@ def write_onnx(
     """Write a module to `file`.
 
     inputs: examples by the names of the module's arguments. axes: names of the dynamic axes of each. outputs: names.
+
+    Raises ValueError if two examples are one tensor: torch's exporter takes two arguments for one that are the same.
     """
     from .onnx_sums import OPSET, TRANSLATIONS
 
+    if len({id(tensor) for tensor in inputs.values()}) < len(inputs):
+        raise ValueError(f"the examples of {', '.join(inputs)} must be a tensor each; two of them are one")
     with _quiet():
         program = torch.onnx.export(
             module,

@@ -14,7 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...attention.integer import IntegerInhibitor
 from ...attention.integer.heads import Bits
 from ...common.progress import counted
+from ...measure.segments import warn_of_lost_segments
 from ...models import InhibiDistilBertPreTrainedModel
+from ...models.finite_weights import require_finite
 from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Linear
 from ...models.quantized.modules import attentions, blocks, join, replace, word_embeddings
 from ...models.quantized.modules import linears as linears_of
@@ -51,7 +53,8 @@ def quantize(
         max_length: tokens of a text that are read.
         batch_size: texts at a time.
 
-    Raises ValueError for what cannot be quantised (naming the module), no texts, or activations that are not finite.
+    Raises ValueError for what cannot be quantised (naming the module), no texts, or weights or activations that are
+    not finite.
     """
     config = InhibitorIntegersConfig(bits=bits, linears=linears, embeddings=embeddings)
     _check(model)
@@ -61,6 +64,8 @@ def quantize(
         raise ValueError(
             f"the word embeddings of {type(model).__name__} project its output too: leave them as they are"
         )
+    if any(isinstance(text, tuple) for text in texts):
+        warn_of_lost_segments(model.config, tokenizer, "quantize")
     length = min(max_length, model.config.max_position_embeddings)
     batches = as_batches(texts, tokenizer, max_length=length, batch_size=batch_size)
     made = copy.deepcopy(model).cpu().float().eval()
@@ -194,6 +199,7 @@ def _check(model: PreTrainedModel) -> None:
             f"{type(model).__name__} has no inhibitor attention, so it cannot be quantised here; "
             "make a student of it first (InhibiDistilBertModel.from_teacher, or `inhibit distill`)"
         )
+    require_finite(model, f"this {type(model).__name__}")
     for name, module in model.named_modules():
         if isinstance(module, IntegerInhibitor | Int8Linear | Int8Embedding):
             raise ValueError(f"{name} is quantised already: quantise the float model")

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...common.inputs import Sources
-from ...tasks import get_task
 from ..finetune_arguments import FinetuneArguments
+from ..number_ranges import POSITIVE, SEED, check_number
 from ..settings import ConfigError, build, require
+from .tasks import study_task
 
-_DATA_SETTINGS = ("max_train_examples", "max_eval_examples")
 _OF_THE_STUDY = {
     "output_dir": "the study's folder decides",
     "learning_rate": "give learning_rates",
@@ -39,10 +39,12 @@ class StudyModel:
 
 @dataclass
 class StudyConfig:
-    """models: the rows by name; tasks: settings of the training that differ per task, and how much data to use.
+    """models: the rows by name; tasks: by name, settings of the training that differ per task, and its data.
+
+    A task is a known one, "custom", or one's own data under any other name, with `data` (`StudyTask`).
 
     learning_rates: the grid, the same for every model. training: settings of `inhibit finetune` for all.
-    data: as for `inhibit finetune`. data_seed: draws subsets of the data, the same for all seeds.
+    data: as for `inhibit finetune`. data_seed: draws subsets of the data and what is held out, the same for all seeds.
     """
 
     models: dict[str, Any]
@@ -58,7 +60,12 @@ class StudyConfig:
             value = getattr(self, name)
             require(isinstance(value, kind) and bool(value), f"{name} must be a {kind.__name__} of at least one entry")
         self.learning_rates = _rates(self.learning_rates)
-        require(all(isinstance(s, int) for s in self.seeds), f"seeds must be whole numbers, got {self.seeds}")
+        require(all(type(s) is int for s in self.seeds), f"seeds must be whole numbers, got {self.seeds}")
+        require(len(set(self.seeds)) == len(self.seeds), f"seeds must differ from each other, got {self.seeds}")
+        for seed in self.seeds:
+            check_number("each of seeds", seed, SEED)
+        check_number("data_seed", self.data_seed, SEED)
+        self.parts = {name: study_task(name, given, self.data) for name, given in self.tasks.items()}
         self.rows = {name: study_model(name, given) for name, given in self.models.items()}
         for name, row in self.rows.items():
             for role in ("teacher", "control"):
@@ -68,7 +75,6 @@ class StudyConfig:
             require(teacher is None or teacher.teacher is None, f"models: {name}: its teacher has a teacher itself")
             require(teacher is not None or not row.task_vector, f"models: {name}: task_vector needs a teacher")
         for task, model in product(self.tasks, self.rows):
-            get_task(task)
             grid = self.grid(model)
             arguments = self.arguments(task, model, grid[0], self.seeds[0], Path("unused"))
             require(
@@ -83,13 +89,12 @@ class StudyConfig:
     @property
     def inputs(self) -> Sources:
         """What the study reads, by name, for `require_apart`."""
-        caches = {
-            self.training.get("teacher_cache"),
-            *(row.training.get("teacher_cache") for row in self.rows.values()),
-        }
+        of_rows, of_tasks = (r.training for r in self.rows.values()), (t.training for t in self.parts.values())
+        training = [self.training, *of_rows, *of_tasks]
+        caches = [settings.get("teacher_cache") for settings in training]
         return {
             "model": [row.model for row in self.rows.values()],
-            "data": self.data,
+            "data": [task.data for task in self.parts.values()],
             "teacher cache": [Path(cache) for cache in caches if cache],
         }
 
@@ -104,17 +109,12 @@ class StudyConfig:
 
     def arguments(self, task: str, model: str, learning_rate: float, seed: int, output: Path) -> FinetuneArguments:
         """The checked settings of one fine-tuning: those of all, then the task's, then the row's."""
-        of_task = {name: value for name, value in (self.tasks[task] or {}).items() if name not in _DATA_SETTINGS}
-        settings = self.training | of_task | self.rows[model].training
+        settings = self.training | self.parts[task].training | self.rows[model].training
         for name, instead in _OF_THE_STUDY.items():
             require(name not in settings, f"{name} cannot be set in training, tasks or models; {instead}")
         settings |= {"learning_rate": learning_rate, "seed": seed, "output_dir": str(output)}
         arguments: FinetuneArguments = build(FinetuneArguments, settings, where=f"training of {model} on {task}")
         return arguments
-
-    def data_settings(self, task: str) -> dict[str, Any]:
-        """How much of the task's data to use."""
-        return {name: value for name, value in (self.tasks[task] or {}).items() if name in _DATA_SETTINGS}
 
 
 def study_model(name: Any, given: Any) -> StudyModel:
@@ -133,4 +133,7 @@ def _rates(given: Any) -> list[float]:
     except (TypeError, ValueError):
         raise ConfigError(f"learning_rates must be numbers, got {given}") from None
     require(bool(rates), "learning_rates must be a list of at least one entry")
+    for rate in rates:
+        check_number("each of learning_rates", rate, POSITIVE)
+    require(len(set(rates)) == len(rates), f"learning_rates must differ from each other, got {given}")
     return rates

@@ -28,9 +28,10 @@ from ...common.lock import FolderLock
 from ...common.output_dir import RUN_FILE, is_used
 from ...common.progress import counted, progress
 from ...models.pretrained import load_pretrained
-from ...tasks import load_task
+from ...tasks import TaskData
 from ..finetune import finetune
 from ..fingerprints import encoder_fingerprint
+from ..folders import fingerprint
 from ..settings import load_yaml, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
@@ -62,9 +63,12 @@ def run_study(
     output = Path(output)
     require_apart(output, config.inputs)
     _require_free(output, resume=resume)
-    record = _record(config)
+    record, notes = _record(config)
     if resume:
-        _check_record(record, output)
+        _check_record(record, output / RECORD)
+    else:
+        for note in notes:
+            say(note)
     output.mkdir(parents=True, exist_ok=True)
     with FolderLock(output):
         _require_free(output, resume=resume)  # another may have begun meanwhile
@@ -113,7 +117,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
     torch.set_num_threads(threads)
     logging.set_verbosity_error()  # a new head for the task is what is wanted
     study, folder = Study(config, output), cell.folder(output)
-    data = load_task(cell.task, config.data, seed=config.data_seed, **config.data_settings(cell.task))
+    data = config.parts[cell.task].load(config.data_seed)
     arguments = config.arguments(cell.task, cell.model, cell.learning_rate, cell.seed, folder)
     arguments.disable_tqdm = True  # lines, not bars, in the log
     teacher = study.teacher_folder(cell)
@@ -140,12 +144,18 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
     return f"{split} {', '.join(f'{name} {value:.4f}' for name, value in scores.items())} in {result.seconds:.0f} s"
 
 
-def _record(config: StudyConfig) -> dict[str, Any]:
-    """The settings, and what the rows' weights are: a model that was trained anew is another model."""
+def _record(config: StudyConfig) -> tuple[dict[str, Any], list[str]]:
+    """The settings, what the rows' weights are, for a model that was trained anew is another one, and the examples;
+    and what is to be said of these."""
     sources = {row.model for row in config.rows.values()}
     weights = {source: encoder_fingerprint(load_pretrained(source)) for source in counted(sources, "models")}
     rows = {name: dataclasses.asdict(row) for name, row in config.rows.items()}
-    return dataclasses.asdict(config) | {"models": rows, "weights": weights}
+    examples, notes = {}, []
+    for name, task in config.parts.items():
+        data = task.load(config.data_seed)
+        examples[name] = _fingerprint(data)
+        notes += data.notes
+    return dataclasses.asdict(config) | {"models": rows, "weights": weights, "examples": examples}, notes
 
 
 def _require_free(output: Path, *, resume: bool) -> None:
@@ -159,14 +169,23 @@ def _require_free(output: Path, *, resume: bool) -> None:
         raise ConfigError(f"{output} exists; {what} choose another folder")
 
 
-def _check_record(now: dict[str, Any], output: Path) -> None:
-    """Raise ConfigError unless the study in the folder began with these settings, but for what may be added."""
-    record = output / RECORD
+def _fingerprint(data: TaskData) -> dict[str, str]:
+    """Number and hash of the examples of every split, with the names of the classes."""
+    columns, names = (*data.task.text_columns, data.task.label_column), data.task.label_names
+    splits = {"train": data.train, **data.evaluation}
+    return {
+        split: fingerprint([names, *zip(*(rows[name][:] for name in columns), strict=True)])
+        for split, rows in splits.items()
+    }
+
+
+def _check_record(now: dict[str, Any], record: Path) -> None:
+    """Raise ConfigError unless the study of a record began with these settings, but for what may be added."""
     before = load_yaml(record)
     # a row of an earlier version lacks the settings that came later: they are at their defaults
     before["models"] = {name: dataclasses.asdict(study_model(name, row)) for name, row in before["models"].items()}
     changed = [name for name in ("training", "data", "data_seed") if before[name] != now[name]]
-    for name in ("models", "tasks", "weights"):
+    for name in ("models", "tasks", "weights", "examples"):
         both = before[name].keys() & now[name].keys()
         changed += [f"{name}: {key}" for key in sorted(both) if before[name][key] != now[name][key]]
     if before["seeds"][0] != now["seeds"][0]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...measure.compare import SPEED_BATCH, SPEED_LENGTH
 from ...measure.report import Table
@@ -36,9 +36,22 @@ def score(study: Study, task: str, model: str) -> Score | None:
     results = [result for cell in study.cells(task, model) if (result := study.result(cell)) is not None]
     if not results:
         return None
-    name = get_task(task).main_metric
-    values = [100 * next(iter(result["scores"].values()))[name] for result in results]
+    values = [100 * _main(result)[1] for result in results]
     return Score(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0, len(values))
+
+
+def _main(result: dict[str, Any]) -> tuple[str, float]:
+    """The task's main metric, which comes first, on the first evaluation split: its name and value."""
+    scores: dict[str, float] = next(iter(result["scores"].values()))
+    return next(iter(scores.items()))
+
+
+def _main_metric(study: Study, task: str) -> list[str]:
+    """Its name; of one's own data only once a result says whether that is classes or scores."""
+    if not study.config.parts[task].is_own:
+        return [get_task(task).main_metric]
+    cells = (cell for model in study.config.rows for cell in study.cells(task, model))
+    return next(([_main(result)[0]] for cell in cells if (result := study.result(cell)) is not None), [])
 
 
 def drop(study: Study, model: str) -> Drop | None:
@@ -59,7 +72,7 @@ def drop(study: Study, model: str) -> Drop | None:
 def score_table(study: Study) -> Table:
     """One row per model, one column per task with its main metric, and the mean of the tasks."""
     tasks = list(study.config.tasks)
-    header = ["", *(f"{task} {get_task(task).main_metric}" for task in tasks), "mean"]
+    header = ["", *(" ".join((task, *_main_metric(study, task))) for task in tasks), "mean"]
     rows = []
     for model in study.config.rows:
         scores = [score(study, task, model) for task in tasks]

@@ -52,6 +52,10 @@ class InhibiDistilBertConfig(DistilBertConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if not 0 < self.inhibitor_length_reference < math.inf:
             raise ValueError(f"inhibitor_length_reference must be positive, got {self.inhibitor_length_reference}")
+        for name in INITIAL:
+            value = getattr(self, f"inhibitor_{name}")
+            if not math.isfinite(value):
+                raise ValueError(f"inhibitor_{name} must be a finite number, got {value}")
         if self.type_vocab_size < 0:
             raise ValueError(f"type_vocab_size must be 0 or more, got {self.type_vocab_size}")
         if not self.layer_norm_eps >= 0:

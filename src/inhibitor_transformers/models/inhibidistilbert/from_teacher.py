@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ...attention import InhibitorScalars
+from ..finite_weights import require_finite
 from ..layers import LayerPlan, plan_layers
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 
@@ -98,6 +99,7 @@ def student_from_teacher(
     if not isinstance(teacher, PreTrainedModel):
         raise ValueError(f"the teacher must be a transformers model, got {type(teacher).__name__}")
     plan = plan_layers(layers, teacher_depth(teacher.config))
+    require_finite(teacher, "the teacher")
     keep = _keeps_segments(teacher.config, segments)
     _check_overrides(overrides)
     config = student_config(teacher.config, plan, keep_segments=keep, **overrides)

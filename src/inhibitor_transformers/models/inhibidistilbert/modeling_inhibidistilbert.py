@@ -100,7 +100,8 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
                 embeddings (pairs then lose which sentence a token is in), "auto" keeps them where there are any.
             overrides: fields of `InhibiDistilBertConfig`, e.g. `inhibitor_signed=False`.
 
-        Raises ValueError for another architecture or an impossible layer rule, naming what is possible.
+        Raises ValueError for another architecture or an impossible layer rule, naming what is possible, and for a
+        teacher with weights that are NaN or infinite.
         """
         return student_from_teacher(cls, teacher, layers, segments=segments, overrides=overrides)
 

@@ -7,6 +7,8 @@ import math
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ..finite_weights import require_finite
+from ..labels import label_names, order_of
 from ..layers import plan_layers
 from .from_teacher import StateDict, copy_heads, encoder_weights, teacher_depth
 
@@ -29,9 +31,11 @@ def add_task_vector(student: PreTrainedModel, fine_tuned: PreTrainedModel, pretr
         pretrained: the bare encoder, or one with any head. BERT's and RoBERTa's heads read what a student does not
             have; they are not copied.
 
-    Raises ValueError, before anything is changed, for another architecture, weights of other shapes, or a pretrained
-    model so far from the fine-tuned one that it is another.
+    Raises ValueError, before anything is changed, for another architecture, weights of other shapes or not finite, a
+    pretrained model so far from the fine-tuned one that it is another, or a student with labels of other names.
     """
+    for model, what in ((student, "the student"), (fine_tuned, "the fine-tuned model"), (pretrained, "its base")):
+        require_finite(model, what)
     encoder = student.base_model.state_dict()
     keep = "embeddings.token_type_embeddings.weight" in encoder
     _require_alike(student.config, fine_tuned.config, pretrained.config)
@@ -41,6 +45,7 @@ def add_task_vector(student: PreTrainedModel, fine_tuned: PreTrainedModel, pretr
     if odd:
         raise ValueError(f"teacher, its pretrained model and student differ in the shape of {', '.join(odd[:3])}")
     _require_near(after, before)
+    _require_same_labels(student.config, fine_tuned.config)
     for name, tensor in after.items():
         encoder[name] += tensor - before[name]
     return copy_heads(fine_tuned, student)
@@ -57,6 +62,13 @@ def _require_alike(student: PretrainedConfig, fine_tuned: PretrainedConfig, pret
         raise ValueError(
             f"a task vector is added layer by layer; the teacher has {depth}, the student {student.num_hidden_layers}"
         )
+
+
+def _require_same_labels(student: PretrainedConfig, fine_tuned: PretrainedConfig) -> None:
+    """The head comes along as it is; where either has no names of its own, they are taken to be the same."""
+    ours, theirs = label_names(student), label_names(fine_tuned)
+    if ours and theirs and len(ours) == len(theirs) and order_of(ours, theirs) != list(range(len(ours))):
+        raise ValueError(f"the student's labels are {ours}, the fine-tuned model's {theirs}: its head is another")
 
 
 def _require_near(after: StateDict, before: StateDict) -> None:
