@@ -127,7 +127,7 @@ def test_a_folder_in_use(
     settings = {"distill": yaml.safe_load(Path("zoo/config.yaml").read_text())}.get(command, {})
     Path("out/run.yaml").write_text(yaml.safe_dump({"inhibit": command} | settings))
     Path("out/study.yaml").write_text(json.dumps({}))
-    monkeypatch.setattr("inhibitor_transformers.distill.study.run._record", lambda config: {})
+    monkeypatch.setattr("inhibitor_transformers.distill.study.run._record", lambda config: ({}, []))
     monkeypatch.setattr("inhibitor_transformers.distill.study.run._check_record", lambda now, output: None)
     monkeypatch.setattr("inhibitor_transformers.distill.folders.RunFolder._require_same", lambda *_, **__: None)
     arguments = ["out" if a == "OUT" else a for a in COMMANDS[command][0]]
@@ -143,6 +143,6 @@ def test_a_late_error_comes_before_the_folder(command: str, refused: Refused, pl
     arguments = ["out" if a == "OUT" else a for a in COMMANDS[command][0]]
     stages = ["--set", "stages=[{align_contexts: {}}]"] if command == "distill" else []
     assert "report_to: nope is not supported" in refused(*arguments, *stages, "--report-to", "nope")
-    name = "align_contexts.adam_beta1" if command == "distill" else "adam_beta1"
-    assert "Invalid beta" in refused(*arguments, *stages, "--set", f"{name}=2")
+    name = "align_contexts.optim" if command == "distill" else "optim"
+    assert "optim lomo: You need to install" in refused(*arguments, *stages, "--set", f"{name}=lomo")
     assert not Path("out").exists()

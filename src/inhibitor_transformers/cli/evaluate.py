@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import output as stdout
+from .console import say
 from .options import (
     Data,
     Device,
