@@ -7,7 +7,7 @@ from torch import Tensor, library
 
 from .. import native
 from ..call import MaskedTensors
-from ..custom_op import is_plain
+from ..transforms import is_plain
 from ..layout import heads_last
 from ..native_call import pack_call, unit_stride
 from .heads import IntegerHeads
@@ -32,7 +32,7 @@ Arguments = tuple[list[Tensor], list[Tensor], int, Tensor | None, Tensor | None,
 def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     """H, (B, H, Nq, Dv) float32."""
     arguments = _arguments(call, heads)
-    if is_plain(tuple(arguments[0])):
+    if is_plain(*arguments[0], arguments[3], arguments[4]):
         return _run(arguments)
     out: Tensor = torch.ops.inhibitor.cpu_integer_forward(*arguments)
     return out

@@ -1,0 +1,100 @@
+"""What surrounds a call: whoever watches, records or transforms torch's operators sees nothing of compiled kernels.
+
+Called directly, a kernel would be left out of what is recorded, or have its derivative dropped, without a word. So these
+questions come before it. All are cheap: for a short sentence they must not take longer than its attention.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+_PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
+_PROXY = torch._C._TorchDispatchModeKey.PROXY
+
+
+def is_plain(*tensors: Tensor | None) -> bool:
+    """Real tensors whose memory holds their numbers, and nobody who watches or transforms operators.
+
+    Where this holds kernels may be called directly, and what a tensor holds may decide what is computed.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and all(
+            t is None or (type(t) in _PLAIN_TYPES and not t.is_neg() and not t._is_zerotensor())  # type: ignore[attr-defined]
+            for t in tensors
+        )
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._get_tracing_state() is None
+        and not torch._C._dispatch_tls_is_dispatch_key_included(_PRE_DISPATCH)
+        and forward_ad._current_level < 0
+    )
+
+
+def is_recorded() -> bool:
+    """Whether operators are recorded, to run again on inputs of other sizes: sizes must not decide which ones run."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._get_dispatch_mode(_PROXY) is not None
+        or torch._C._dispatch_tls_is_dispatch_key_included(_PRE_DISPATCH)
+    )
+
+
+def is_transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def refuses() -> str | None:
+    """Why compiled kernels cannot serve here, plain torch excepted; None: they can."""
+    if forward_ad._current_level >= 0:
+        return "it has no forward-mode derivatives"
+    if torch.compiler.is_compiling():
+        return "it cannot be compiled under torch.func" if torch._C._are_functorch_transforms_active() else None
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace records torch's own operators only"
+    if torch._C._are_functorch_transforms_active() and _functionalizes():
+        return "torch.func.functionalize sees torch's own operators only"
+    return None
+
+
+def _functionalizes() -> bool:
+    functionalize = torch._C._functorch.TransformType.Functionalize
+    return any(level.key() == functionalize for level in torch._C._functorch.get_interpreter_stack() or [])
+
+
+def size(t: Tensor, dim: int) -> Tensor | int:
+    """t.shape[dim]; where torch.jit.trace records, a number (in the dtype of t) that follows the sizes of later inputs."""
+    return t.new_ones(t.shape[dim]).sum() if torch.jit.is_tracing() else t.shape[dim]
+
+
+def checked_by_sizes(function: Callable[P, R]) -> Callable[P, R]:
+    """For a function in which Python reads sizes to check them, and nothing else: torch.jit.trace need not warn of it."""
+
+    @wraps(function)
+    def quiet(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not torch.jit.is_tracing():
+            return function(*args, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            return function(*args, **kwargs)
+
+    return quiet
+
+
+def constant_when_compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """`torch.compiler.assume_constant_result`, which imports the compiler, and that takes as long as all of torch."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
