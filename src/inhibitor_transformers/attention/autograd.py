@@ -12,6 +12,7 @@ from .kernels import KERNELS
 from .layout import Masks, Options, Tensors
 from .transforms import is_plain, is_transformed
 
+
 def apply(engine: str, tensors: Tensors, masks: Masks, options: Options) -> Tensor:
     """H by the kernels of `engine`; by the operator where somebody watches or transforms operators.
 
@@ -30,6 +31,9 @@ def apply(engine: str, tensors: Tensors, masks: Masks, options: Options) -> Tens
     return out
 
 
+_is_batched = torch._C._functorch.is_legacy_batchedtensor  # by torch.autograd.grad(…, is_grads_batched=True)
+
+
 class _Attention(torch.autograd.Function):
     """The operator without its dispatcher."""
 
@@ -45,7 +49,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         if is_transformed():
             *gradients, scalars = _TransformedGradients.apply(grad, *ctx.saved_tensors, *ctx.options, ctx.engine)
-        elif torch.is_grad_enabled() or not is_plain(grad):  # the operator can be differentiated again
+        elif torch.is_grad_enabled() or not is_plain(grad) or _is_batched(grad):  # the operator can be all that
             *gradients, scalars = torch.ops.inhibitor.attention_backward(
                 grad, *ctx.saved_tensors, *ctx.options, ctx.engine
             )

@@ -193,6 +193,7 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
     for name, tensor in named.items():
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+        _check_dense(name, tensor)
         if tensor.dim() != 4:
             raise ValueError(f"{name} must have 4 dimensions (batch, heads, length, features), got {_shape(tensor)}")
         if not tensor.is_floating_point():
@@ -218,15 +219,23 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise ValueError(f"query heads ({heads}) must be a multiple of key/value heads ({kv_heads})")
 
 
+def _check_dense(name: str, tensor: Tensor) -> None:
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        kind = "a nested tensor" if tensor.is_nested else str(tensor.layout)
+        raise ValueError(f"{name} must be a dense tensor (torch.strided), got {kind}")
+
+
 def _per_head(name: str, given: Scalar, query: Tensor, heads: int) -> Tensor:
     dtype = compute_dtype(query.dtype)
     if isinstance(given, Tensor):
-        if given.shape == (heads,) and given.dtype == dtype and given.device == query.device:
+        fits = given.dtype == dtype and given.device == query.device and given.layout is torch.strided
+        if fits and given.shape == (heads,):
             return given  # a model's own scalars: for a short text the steps below would take longer than its attention
         if given.dim() > 1 or (given.dim() == 1 and given.shape[0] != heads):
             raise ValueError(f"{name} must be a number or one per head, shape ({heads},), got {_shape(given)}")
         if not given.is_floating_point():
             raise ValueError(f"{name} must be a floating tensor, got {given.dtype}")
+        _check_dense(name, given)
         if given.device != query.device and given.dim() != 0:
             raise ValueError(f"{name} is on {given.device}, the query on {query.device}")
         return given.to(device=query.device, dtype=dtype).expand(heads)
@@ -241,6 +250,7 @@ def _check_bool_mask(name: str, mask: Tensor, query: Tensor) -> None:
         raise ValueError(
             f"{name} must be a bool tensor with True = valid, got {kind}; additive masks cannot be added to distances"
         )
+    _check_dense(name, mask)
     if mask.device != query.device:
         raise ValueError(f"{name} is on {mask.device}, the query on {query.device}")
 

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from . import dispatch, reference
 from .call import Center, Scalar, drop_keys, make_call
-from .transforms import checked_by_sizes
+from .transforms import operation
 
 
-@checked_by_sizes
+@operation
 def inhibitor_attention(
     query: Tensor,
     key: Tensor,
@@ -77,7 +77,7 @@ def inhibitor_attention(
     return dispatch.select(call, engine).run(drop_keys(call, dropout_p))
 
 
-@checked_by_sizes
+@operation
 def inhibition_scores(
     query: Tensor,
     key: Tensor,

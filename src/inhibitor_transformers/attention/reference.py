@@ -33,7 +33,8 @@ def scores(q: Tensor, k: Tensor, valid: Tensor | None, gamma: Tensor, delta: Ten
     distance = (q.unsqueeze(-1) - k.transpose(-1, -2).unsqueeze(-3)).abs().sum(-2)
     if valid is not None:  # an invalid key may hold NaN; filled before γ, whose gradient would meet 0·NaN
         distance = distance.masked_fill(~valid, 0.0)
-    s = distance * (gamma / size(q, -1) ** 0.5)
+    features = size(q, -1)
+    s = distance * (gamma / (features.sqrt() if isinstance(features, Tensor) else math.sqrt(features)))
     if center == "mean":
         s = s - s.sum(-1, keepdim=True) / key_count(valid, k)
     z = torch.relu(s + delta)

@@ -14,12 +14,13 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.overrides import handle_torch_function, has_torch_function
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-_PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
+_PRE_DISPATCH = torch._C.DispatchKey.PreDispatch  # make_fx(pre_dispatch=True)
 _PROXY = torch._C._TorchDispatchModeKey.PROXY
 
 
@@ -80,18 +81,26 @@ def size(t: Tensor, dim: int) -> Tensor | int:
     return t.new_ones(t.shape[dim]).sum() if torch.jit.is_tracing() else t.shape[dim]
 
 
-def checked_by_sizes(function: Callable[P, R]) -> Callable[P, R]:
-    """For a function in which Python reads sizes to check them, and nothing else: torch.jit.trace need not warn of it."""
+def operation(function: Callable[P, R]) -> Callable[P, R]:
+    """For a public function of tensors, the first of which is `query`.
+
+    What stands for a tensor (torch.fx's Proxy) records the call as a whole. torch.jit.trace warns wherever Python reads
+    a size; here sizes are only checked, and it need not.
+    """
 
     @wraps(function)
-    def quiet(*args: P.args, **kwargs: P.kwargs) -> R:
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        query = args[0] if args else kwargs.get("query")
+        if not isinstance(query, Tensor) and has_torch_function((query,)):
+            recorded: R = handle_torch_function(called, (query,), *args, **kwargs)
+            return recorded
         if not torch.jit.is_tracing():
             return function(*args, **kwargs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             return function(*args, **kwargs)
 
-    return quiet
+    return called
 
 
 def constant_when_compiled(function: Callable[P, R]) -> Callable[P, R]:

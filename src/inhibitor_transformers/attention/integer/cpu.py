@@ -7,7 +7,8 @@ from torch import Tensor, library
 
 from .. import native
 from ..call import MaskedTensors
-from ..transforms import is_plain
+from ..transforms import is_plain, is_transformed
+from ..transforms import refuses as refuses_transform
 from ..layout import heads_last
 from ..native_call import pack_call, unit_stride
 from .heads import IntegerHeads
@@ -22,7 +23,9 @@ def unavailable() -> str | None:
 
 def refuses(call: MaskedTensors) -> str | None:
     """Why the engine cannot serve this call; None: it can."""
-    return None if call.query.device.type == "cpu" else f"it runs on CPU tensors, the query is on {call.query.device}"
+    if call.query.device.type != "cpu":
+        return f"it runs on CPU tensors, the query is on {call.query.device}"
+    return "it has no rules for torch.func" if is_transformed() else refuses_transform()
 
 
 # inputs q, k, v; levels; bits; key padding mask, attention mask; causal, signed, centred

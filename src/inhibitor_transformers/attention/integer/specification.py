@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..call import MaskedTensors
+from ..transforms import is_recorded
 from .heads import IntegerHeads
 
 CHUNK_ELEMENTS = 1 << 22  # of the largest temporary, (chunk of query rows) × Nk × D, int64
@@ -86,7 +87,9 @@ def integer_sums(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
 
 
 def _chunk(q: Tensor, k: Tensor) -> int:
-    """Query rows whose differences from all keys stay within CHUNK_ELEMENTS."""
+    """Query rows whose differences from all keys stay within CHUNK_ELEMENTS; all where lengths may change later."""
+    if is_recorded():
+        return max(q.shape[2], 1)
     return max(CHUNK_ELEMENTS // max(q[:, :, :1].numel() * k.shape[2], 1), 1)
 
 
@@ -113,7 +116,7 @@ def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     sums = integer_sums(call, heads)
     keys = call.key.shape[2]
     valid = call.valid_pairs()
-    count = torch.full((1, 1, 1), keys) if valid is None else valid.sum(-1)
+    count = sums.new_ones(keys).sum().view(1, 1, 1) if valid is None else valid.sum(-1)
     count = count.to(sums.device).expand(sums.shape[:3])
     factor = heads.factors(keys).unsqueeze(0).unsqueeze(2).expand(*sums.shape[:3], -1).gather(-1, count.unsqueeze(-1))
     return sums.float() * factor
