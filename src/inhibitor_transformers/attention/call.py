@@ -222,7 +222,7 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
 def _check_dense(name: str, tensor: Tensor) -> None:
     if tensor.layout is not torch.strided or tensor.is_nested:
         kind = "a nested tensor" if tensor.is_nested else str(tensor.layout)
-        raise ValueError(f"{name} must be a dense tensor (torch.strided), got {kind}")
+        raise ValueError(f"{name} must be a dense tensor, got {kind}")
 
 
 def _per_head(name: str, given: Scalar, query: Tensor, heads: int) -> Tensor:

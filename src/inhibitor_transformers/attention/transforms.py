@@ -1,6 +1,6 @@
 """What surrounds a call: whoever watches, records or transforms torch's operators sees nothing of compiled kernels.
 
-Called directly, a kernel would be left out of what is recorded, or have its derivative dropped, without a word. So these
+Called directly, a kernel would be left out of what is recorded, or its derivative dropped, without a word. So these
 questions come before it. All are cheap: for a short sentence they must not take longer than its attention.
 """
 
@@ -31,10 +31,7 @@ def is_plain(*tensors: Tensor | None) -> bool:
     """
     return (
         not torch.compiler.is_compiling()
-        and all(
-            t is None or (type(t) in _PLAIN_TYPES and not t.is_neg() and not t._is_zerotensor())  # type: ignore[attr-defined]
-            for t in tensors
-        )
+        and all(t is None or (type(t) in _PLAIN_TYPES and not t.is_neg() and not t._is_zerotensor()) for t in tensors)
         and torch._C._len_torch_dispatch_stack() == 0
         and not torch._C._are_functorch_transforms_active()
         and torch._C._get_tracing_state() is None
@@ -77,7 +74,7 @@ def _functionalizes() -> bool:
 
 
 def size(t: Tensor, dim: int) -> Tensor | int:
-    """t.shape[dim]; where torch.jit.trace records, a number (in the dtype of t) that follows the sizes of later inputs."""
+    """t.shape[dim]; where torch.jit.trace records, a number in the dtype of t that follows the size of later inputs."""
     return t.new_ones(t.shape[dim]).sum() if torch.jit.is_tracing() else t.shape[dim]
 
 

@@ -7,10 +7,10 @@ from torch import Tensor, library
 
 from .. import native
 from ..call import MaskedTensors
-from ..transforms import is_plain, is_transformed
-from ..transforms import refuses as refuses_transform
 from ..layout import heads_last
 from ..native_call import pack_call, unit_stride
+from ..transforms import is_plain, is_transformed
+from ..transforms import refuses as refuses_transform
 from .heads import IntegerHeads
 
 _ARRAYS = ("offset", "inverse_step", "weight", "value_inverse_step", "sign", "delta", "multiplier", "shift")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -192,8 +192,11 @@ def _check(heads: IntegerHeads) -> None:
         raise ValueError(f"{count} query heads must be a multiple of the key/value heads of {per_feature} offsets")
     check_length_reference(heads.length_reference)
     tensors = {name: getattr(heads, name) for name in expected}
-    if not is_plain(*tensors.values()):  # recorded or transformed: numbers are not there to be read
-        return
+    if is_plain(*tensors.values()):  # recorded or transformed, their numbers are not there to be read
+        _check_numbers(heads, precision, tensors)
+
+
+def _check_numbers(heads: IntegerHeads, precision: Precision, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} must be finite")
@@ -205,7 +208,7 @@ def _check(heads: IntegerHeads) -> None:
         "shift": (precision.shift, precision.shift) if precision.shift is not None else (0, 46),
     }
     for name, (least, most) in bounds.items():
-        tensor = getattr(heads, name)
+        tensor = tensors[name]
         if bool((tensor < least).any() or (tensor > most).any()):
             raise ValueError(f"{name} must lie in [{least}, {most}]")
     largest = int(heads.weight.sum(-1).max()) * precision.top
