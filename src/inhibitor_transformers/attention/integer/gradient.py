@@ -11,8 +11,13 @@ from ..transforms import is_transformed
 
 
 def without_gradient(result: Tensor, *inputs: Tensor) -> Tensor:
-    """`result`, which rounding has cut off from `inputs`; a derivative by these is a RuntimeError."""
+    """`result`, which rounding has cut off from `inputs`; a derivative by these is a RuntimeError.
+
+    Raises ValueError where torch.jit.trace would record a graph that has lost it.
+    """
     if is_transformed() or (torch.is_grad_enabled() and any(t.requires_grad for t in inputs)):
+        if torch.jit.is_tracing():
+            raise ValueError("integers have no gradient, and a trace cannot say so: trace under torch.no_grad()")
         result = _WithoutGradient.apply(result.detach(), *inputs)
     return result
 
