@@ -49,7 +49,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         if is_transformed():
             *gradients, scalars = _TransformedGradients.apply(grad, *ctx.saved_tensors, *ctx.options, ctx.engine)
-        elif torch.is_grad_enabled() or not is_plain(grad) or _is_batched(grad):  # the operator can be all that
+        elif torch.is_grad_enabled() or not is_plain(grad) or _is_batched(grad):  # the operator bears all of this
             *gradients, scalars = torch.ops.inhibitor.attention_backward(
                 grad, *ctx.saved_tensors, *ctx.options, ctx.engine
             )

@@ -101,7 +101,7 @@ def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
     q = call.query.to(dtype)
     k, v = (t.to(dtype).repeat_interleave(call.groups, dim=1) for t in (call.key, call.value))
     valid = call.valid_pairs()
-    given = (call.gamma, call.eta, call.delta, call.length_exponent)
+    given = (call.gamma, call.eta, call.delta, call.length_exponent)  # (B, H) for a gradient of each row (custom_op.py)
     scalars = [(s if s.dim() == 2 else s[None])[..., None, None] for s in given]
     if is_recorded():  # chunk sizes would fix lengths; and a compiler fuses the broadcast with its sum
         return function(q, k, v, valid, *scalars).to(call.query.dtype)

@@ -55,16 +55,21 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+AUTO = "leave it to engine='auto'"
+
+
 def refuses() -> str | None:
-    """Why compiled kernels cannot serve here, plain torch excepted; None: they can."""
+    """Why compiled kernels cannot serve here, where plain torch can; None: they can."""
     if forward_ad._current_level >= 0:
-        return "it has no forward-mode derivatives"
+        return f"it has no forward-mode derivatives; {AUTO}"
     if torch.compiler.is_compiling():
-        return "it cannot be compiled under torch.func" if torch._C._are_functorch_transforms_active() else None
+        return (
+            f"it cannot be compiled under torch.func; {AUTO}" if torch._C._are_functorch_transforms_active() else None
+        )
     if torch._C._get_tracing_state() is not None:
-        return "torch.jit.trace records torch's own operators only"
+        return f"torch.jit.trace records torch's own operators only; {AUTO}"
     if torch._C._are_functorch_transforms_active() and _functionalizes():
-        return "torch.func.functionalize sees torch's own operators only"
+        return f"torch.func.functionalize sees torch's own operators only; {AUTO}"
     return None
 
 

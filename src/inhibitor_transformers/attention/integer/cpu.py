@@ -9,7 +9,7 @@ from .. import native
 from ..call import MaskedTensors
 from ..layout import heads_last
 from ..native_call import pack_call, unit_stride
-from ..transforms import is_plain, is_transformed
+from ..transforms import AUTO, is_plain, is_transformed
 from ..transforms import refuses as refuses_transform
 from .heads import IntegerHeads
 
@@ -25,7 +25,7 @@ def refuses(call: MaskedTensors) -> str | None:
     """Why the engine cannot serve this call; None: it can."""
     if call.query.device.type != "cpu":
         return f"it runs on CPU tensors, the query is on {call.query.device}"
-    return "it has no rules for torch.func" if is_transformed() else refuses_transform()
+    return f"it has no rules for torch.func; {AUTO}" if is_transformed() else refuses_transform()
 
 
 # inputs q, k, v; levels; bits; key padding mask, attention mask; causal, signed, centred
