@@ -136,7 +136,7 @@ def test_linearize(engine: str) -> None:
 @has_cpu
 @pytest.mark.parametrize("of", [lambda f: jvp(f, tensors(), directions()), lambda f: hessian(f)(*tensors())])
 def test_the_compiled_engine_by_name_says_that_it_has_no_forward_mode(of: Any) -> None:
-    with pytest.raises(ValueError, match="engine 'cpu' .* no forward-mode derivatives; leave it to engine='auto'"):
+    with pytest.raises(ValueError, match=r"engine 'cpu' .* no forward-mode derivatives; leave it to engine='auto'"):
         of(loss("cpu"))
 
 
