@@ -150,6 +150,24 @@ def test_importing_the_operation_does_not_load(module: str) -> None:
     in_fresh_process(f"import sys, {PACKAGE}.attention\nassert {module!r} not in sys.modules")
 
 
+@pytest.mark.parametrize("module", [f"{PACKAGE}.attention", f"{PACKAGE}.attention.integer"])
+def test_importing_the_operation_costs_no_more_than_torch(module: str) -> None:
+    """Its compiler (torch._dynamo) takes as long as the rest of torch. Calling the operation loads nothing more."""
+    in_fresh_process(
+        f"""
+import sys, torch
+before = set(sys.modules)
+import {module}
+from {PACKAGE}.attention import inhibitor_attention
+q = torch.ones(1, 1, 2, 2, requires_grad=True)
+inhibitor_attention(q, q, q).sum().backward()
+loaded = {{name for name in set(sys.modules) - before if name.split(".")[0] != "{PACKAGE}"}}
+outside = {{name for name in loaded if name.split(".")[0] not in sys.stdlib_module_names}}
+assert not outside, outside
+"""
+    )
+
+
 def test_every_public_name_can_be_had() -> None:
     in_fresh_process(
         f"import {PACKAGE} as package\nfor name in package.__all__: assert getattr(package, name) is not None, name"

@@ -126,9 +126,9 @@ def make_call(
         center=center,
     )
     check_length_reference(length_reference)
-    heads = query.shape[1]
+    wanted = (query.shape[1], compute_dtype(query.dtype), query.device)
     scalars: dict[str, Any] = {
-        name: _per_head(name, given, query, heads)
+        name: _per_head(name, given, *wanted)
         for name, given in zip(_SCALARS, (gamma, eta, delta, length_exponent), strict=True)
     }
     return AttentionCall(**masked, **scalars, length_reference=float(length_reference))
@@ -193,6 +193,7 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
     for name, tensor in named.items():
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+        _check_dense(name, tensor)
         if tensor.dim() != 4:
             raise ValueError(f"{name} must have 4 dimensions (batch, heads, length, features), got {_shape(tensor)}")
         if not tensor.is_floating_point():
@@ -203,36 +204,49 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise ValueError(
             f"query, key and value must be on one device, got {query.device}, {key.device}, {value.device}"
         )
-    if not query.shape[0] == key.shape[0] == value.shape[0]:
+    batch, heads, _, features = query.shape
+    batch_of_key, kv_heads, keys, features_of_key = key.shape
+    batch_of_value, value_heads, values, _ = value.shape
+    if not batch == batch_of_key == batch_of_value:
         raise ValueError(f"batch sizes differ: {_shapes(named)}")
-    if key.shape[1] != value.shape[1]:
+    if kv_heads != value_heads:
         raise ValueError(f"key and value must have the same number of heads: {_shapes(named)}")
-    if key.shape[2] != value.shape[2]:
+    if keys != values:
         raise ValueError(f"key and value must have the same length: {_shapes(named)}")
-    if query.shape[3] != key.shape[3]:
+    if features != features_of_key:
         raise ValueError(f"query and key must have the same number of features: {_shapes(named)}")
-    if query.shape[3] == 0:
+    if features == 0:
         raise ValueError(f"query and key need at least one feature: {_shapes(named)}")
-    heads, kv_heads = query.shape[1], key.shape[1]
     if (kv_heads == 0 and heads != 0) or (kv_heads and heads % kv_heads):
         raise ValueError(f"query heads ({heads}) must be a multiple of key/value heads ({kv_heads})")
 
 
-def _per_head(name: str, given: Scalar, query: Tensor, heads: int) -> Tensor:
-    dtype = compute_dtype(query.dtype)
+def _check_dense(name: str, tensor: Tensor) -> None:
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        kind = "a nested tensor" if tensor.is_nested else str(tensor.layout)
+        raise ValueError(f"{name} must be a dense tensor, got {kind}")
+
+
+def _per_head(name: str, given: Scalar, heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     if isinstance(given, Tensor):
-        if given.shape == (heads,) and given.dtype == dtype and given.device == query.device:
+        if (
+            given.dtype is dtype
+            and given.shape == (heads,)
+            and given.device == device
+            and given.layout is torch.strided
+        ):
             return given  # a model's own scalars: for a short text the steps below would take longer than its attention
         if given.dim() > 1 or (given.dim() == 1 and given.shape[0] != heads):
             raise ValueError(f"{name} must be a number or one per head, shape ({heads},), got {_shape(given)}")
         if not given.is_floating_point():
             raise ValueError(f"{name} must be a floating tensor, got {given.dtype}")
-        if given.device != query.device and given.dim() != 0:
-            raise ValueError(f"{name} is on {given.device}, the query on {query.device}")
-        return given.to(device=query.device, dtype=dtype).expand(heads)
+        _check_dense(name, given)
+        if given.device != device and given.dim() != 0:
+            raise ValueError(f"{name} is on {given.device}, the query on {device}")
+        return given.to(device=device, dtype=dtype).expand(heads)
     if isinstance(given, bool) or not isinstance(given, (int, float)):
         raise ValueError(f"{name} must be a number or a tensor of shape ({heads},), got {type(given).__name__}")
-    return torch.full((heads,), float(given), device=query.device, dtype=dtype)
+    return torch.full((heads,), float(given), device=device, dtype=dtype)
 
 
 def _check_bool_mask(name: str, mask: Tensor, query: Tensor) -> None:
@@ -241,6 +255,7 @@ def _check_bool_mask(name: str, mask: Tensor, query: Tensor) -> None:
         raise ValueError(
             f"{name} must be a bool tensor with True = valid, got {kind}; additive masks cannot be added to distances"
         )
+    _check_dense(name, mask)
     if mask.device != query.device:
         raise ValueError(f"{name} is on {mask.device}, the query on {query.device}")
 

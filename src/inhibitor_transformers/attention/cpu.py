@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import custom_op, native
+from . import autograd, native, transforms
 from .call import AttentionCall
+from .kernels import Kernels, register
 from .layout import Masks, Options, Tensors, heads_last
 from .native_call import pack_call, pointer, unit_stride
 
@@ -33,13 +34,13 @@ def refuses(call: AttentionCall) -> str | None:
         return f"it runs on CPU tensors, the query is on {call.query.device}"
     if call.query.dtype == torch.float64:
         return "it computes in float32, the query is float64"
-    return None
+    return transforms.refuses()
 
 
 def run(call: AttentionCall) -> Tensor:
     """The context H, (B, H, Nq, Dv), in the dtype of the query."""
     tensors = tuple(t if t.dtype == torch.float32 else t.to(torch.float32) for t in call.tensors())
-    out = custom_op.apply("cpu", tensors, call.masks(), call.options())
+    out = autograd.apply("cpu", tensors, call.masks(), call.options())
     return out if out.dtype == call.query.dtype else out.to(call.query.dtype)
 
 
@@ -47,7 +48,7 @@ def _forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> 
     inputs = [unit_stride(t) for t in tensors[:3]]
     out = heads_last(inputs[0], inputs[2].shape[-1])
     native.kernels().forward(pack_call(inputs, tensors[3:], masks, options, out))
-    return out, out.new_empty(0) if saving else None
+    return out, out.new_empty((0, *out.shape[:3])) if saving else None
 
 
 def _backward(
@@ -62,7 +63,7 @@ def _backward(
     scalars = inputs[0].new_empty((4, *inputs[0].shape[:2]))
     outputs = (*pointer(grad), *pointer(gq), *pointer(gk), *pointer(gv), scalars.data_ptr())
     native.kernels().backward(pack_call(inputs, tensors[3:], masks, options, out, outputs))
-    return gq, gk, gv, scalars.sum(1)
+    return gq, gk, gv, scalars
 
 
-custom_op.register("cpu", custom_op.Kernels(_forward, _backward, saved_shape=lambda query: (0,)))
+register("cpu", Kernels(_forward, _backward, saved=0))

@@ -78,9 +78,12 @@ if _preferred is not None:
 def select(call: AttentionCall, engine: str) -> Engine:
     """The engine for this call. Raises ValueError when the one asked for does not exist or cannot serve it."""
     if engine == "auto":
-        suitable = [e for e in ENGINES if e.suits(call)]
-        _log_missing(suitable)
-        return next(e for e in suitable if e.unavailable() is None and e.refuses(call) is None)
+        for candidate in ENGINES:  # the reference, one of them, serves every call
+            if candidate.suits(call):
+                if candidate.unavailable() is not None:
+                    _log_missing(candidate)
+                elif candidate.refuses(call) is None:
+                    return candidate
     for candidate in ENGINES:
         if candidate.name == engine:
             reason = candidate.unavailable() or candidate.refuses(call)
@@ -93,15 +96,12 @@ def select(call: AttentionCall, engine: str) -> Engine:
 _logged: set[str] = set()
 
 
-def _log_missing(suitable: list[Engine]) -> None:
+def _log_missing(engine: Engine) -> None:
     """One line per process for an engine that `auto` would like to use and cannot."""
     # First the compiler: a compiled function that had read the set would be compiled again once it changes.
-    if torch.compiler.is_compiling():
-        return
-    for engine in suitable:
-        if engine.name not in _logged and (reason := engine.unavailable()):
-            _logged.add(engine.name)
-            _log.warning("attention engine %r is not available: %s", engine.name, reason)
+    if not torch.compiler.is_compiling() and engine.name not in _logged:
+        _logged.add(engine.name)
+        _log.warning("attention engine %r is not available: %s", engine.name, engine.unavailable())
 
 
 def available_engines() -> list[str]:

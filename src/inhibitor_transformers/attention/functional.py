@@ -6,8 +6,10 @@ from torch import Tensor
 
 from . import dispatch, reference
 from .call import Center, Scalar, drop_keys, make_call
+from .transforms import operation
 
 
+@operation
 def inhibitor_attention(
     query: Tensor,
     key: Tensor,
@@ -75,6 +77,7 @@ def inhibitor_attention(
     return dispatch.select(call, engine).run(drop_keys(call, dropout_p))
 
 
+@operation
 def inhibition_scores(
     query: Tensor,
     key: Tensor,

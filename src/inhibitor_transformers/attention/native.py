@@ -17,6 +17,8 @@ from struct import Struct
 
 import torch
 
+from .transforms import constant_when_compiled
+
 ABI_VERSION = 3
 ISA_VARIABLE = "INHIBITOR_ISA"
 _MODULE = "inhibitor_transformers.attention._cpu_kernels"
@@ -97,7 +99,7 @@ def kernels() -> Library:
     return _loaded
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def unavailable() -> str | None:
     """Why the library cannot be used here; None when it can."""
     try:

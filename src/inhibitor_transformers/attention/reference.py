@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .call import AttentionCall
+from .transforms import is_recorded, is_transformed, size
 
 # Elements of the largest temporary, (chunk of query rows) × Nk × D: nothing of size N×N×D is ever
 # allocated, and 4 MB (in float32) is where 2 cores were fastest: cache misses against calls.
@@ -32,7 +33,8 @@ def scores(q: Tensor, k: Tensor, valid: Tensor | None, gamma: Tensor, delta: Ten
     distance = (q.unsqueeze(-1) - k.transpose(-1, -2).unsqueeze(-3)).abs().sum(-2)
     if valid is not None:  # an invalid key may hold NaN; filled before γ, whose gradient would meet 0·NaN
         distance = distance.masked_fill(~valid, 0.0)
-    s = distance * (gamma / math.sqrt(q.shape[-1]))
+    features = size(q, -1)
+    s = distance * (gamma / (features.sqrt() if isinstance(features, Tensor) else math.sqrt(features)))
     if center == "mean":
         s = s - s.sum(-1, keepdim=True) / key_count(valid, k)
     z = torch.relu(s + delta)
@@ -52,7 +54,8 @@ def inhibit(z: Tensor, v: Tensor, valid: Tensor | None, signed: bool) -> Tensor:
 def key_count(valid: Tensor | None, k: Tensor) -> Tensor:
     """n_i, (..., Nq, 1) or a scalar; 1 for a query without keys, whose sums are zero anyway."""
     if valid is None:
-        return k.new_full((), max(k.shape[-2], 1))
+        keys = size(k, -2)
+        return keys.clamp(min=1) if isinstance(keys, Tensor) else k.new_full((), max(keys, 1))
     return valid.sum(-1, keepdim=True).clamp(min=1).to(k.dtype)
 
 
@@ -98,13 +101,15 @@ def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
     q = call.query.to(dtype)
     k, v = (t.to(dtype).repeat_interleave(call.groups, dim=1) for t in (call.key, call.value))
     valid = call.valid_pairs()
-    scalars = [s.view(1, -1, 1, 1) for s in (call.gamma, call.eta, call.delta, call.length_exponent)]
-    if torch.compiler.is_compiling():  # a compiler fuses the broadcast with its sum; chunk sizes would fix lengths
+    given = (call.gamma, call.eta, call.delta, call.length_exponent)  # (B, H) for a gradient of each row (custom_op.py)
+    scalars = [(s if s.dim() == 2 else s[None])[..., None, None] for s in given]
+    if is_recorded():  # chunk sizes would fix lengths; and a compiler fuses the broadcast with its sum
         return function(q, k, v, valid, *scalars).to(call.query.dtype)
     batch_size, head_size, row_size = _chunk_sizes(q, k, v)
     if (batch_size, head_size, row_size) == q.shape[:3]:
         return function(q, k, v, valid, *scalars).to(call.query.dtype)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in call.tensors()):
+    differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in call.tensors())
+    if differentiated and not is_transformed():  # what checkpoint does, torch.func and forward-mode cannot follow
         function = partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
     out = []
     for b in _split([q, k, v, valid, *scalars], batch_size, 0):

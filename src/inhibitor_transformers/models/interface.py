@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
 from ..attention import InhibitorScalars, inhibition_scores, inhibitor_attention
 from ..attention.integer import IntegerInhibitor, integer_attention, integer_scores
+from ..attention.transforms import is_plain
 from .value_center import center_values
 
 ATTENTION_NAME = "inhibitor"
@@ -96,9 +96,9 @@ def inhibitor_mask(
     if attention_mask.shape[1] != kv_length:
         raise ValueError(f"attention_mask has {attention_mask.shape[1]} keys, the layer has {kv_length}")
     padding = attention_mask.bool()
-    # Reading the mask is free on a CPU only: elsewhere it would wait for the device, and traced it would branch.
+    # Reading the mask is free on a CPU only: elsewhere it would wait for the device, and recorded it would branch.
     # Transformers may take kv_length from the mask itself: one that does not fit the texts must stay, to be refused.
-    readable = padding.device.type == "cpu" and not torch.compiler.is_compiling()
+    readable = padding.device.type == "cpu" and is_plain(padding)
     return None if readable and q_length == kv_length and padding.all() else padding
 
 

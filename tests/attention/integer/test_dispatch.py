@@ -124,5 +124,5 @@ def test_more_keys_than_a_sum_can_hold(layer):
 def test_a_gradient_is_refused_when_it_is_asked_for(layer):
     q, k, v, heads = layer
     out = integer_attention(q.requires_grad_(), k, v, heads)
-    with pytest.raises(RuntimeError, match="integer attention has no gradient"):
+    with pytest.raises(RuntimeError, match="integers have no gradient"):
         out.sum().backward()

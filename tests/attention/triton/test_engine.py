@@ -14,9 +14,12 @@ from functools import partial
 import pytest
 import torch
 from torch import library
+from torch.func import grad, jvp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import dispatch, engine_report, inhibitor_attention
+from inhibitor_transformers.attention.kernels import KERNELS, Kernels
 from inhibitor_transformers.attention.triton import blocks, engine
 from tests.attention.engine_cases import Shape, assert_compiles_once_for_all_shapes, inputs, on_grid
 from tests.conftest import REPOSITORY
@@ -179,16 +182,44 @@ def test_double_backward_is_that_of_the_reference(device):
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
+def test_gradients_of_every_sample(device):
+    """Under torch.func: with scalars in common, and with scalars of their own."""
+    tensors = [t.to(device) for t in inputs(Shape(1, 2, 1, 5, 7, 4, 4)).values()]
+    given = [torch.stack([t, t.flip(-1)]) for t in tensors]
+    padding = torch.rand(2, 1, 7, device=device) < 0.7
+
+    def of_sample(name):
+        def loss(q, k, v, gamma, eta, delta, rho, mask):
+            scalars = {"gamma": gamma, "eta": eta, "delta": delta, "length_exponent": rho}
+            return inhibitor_attention(q, k, v, **scalars, key_padding_mask=mask, engine=name).square().sum()
+
+        return grad(loss, argnums=tuple(range(7)))
+
+    for in_dims in ((0, 0, 0, None, None, None, None, 0), (None, None, None, 0, 0, 0, 0, None)):
+        taken = [t if d == 0 else t[0] for t, d in zip((*given, padding), in_dims, strict=True)]
+        found, expected = (vmap(of_sample(name), in_dims)(*taken) for name in ("triton", "reference"))
+        for got, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4 * wanted.abs().max().item())
+
+
+def test_what_it_cannot_serve_it_refuses(device):
+    q, k, v = qkv(device)
+
+    def of(q):
+        return inhibitor_attention(q, k, v, engine="triton")
+
+    with pytest.raises(ValueError, match="engine 'triton' cannot serve this call: it has no forward-mode derivatives"):
+        jvp(of, (q,), (q,))
+    with pytest.raises(ValueError, match=r"engine 'triton' cannot serve this call: torch\.jit\.trace records"):
+        torch.jit.trace(of, q)
+    assert torch.equal(make_fx(of)(q)(2 * q), of(2 * q))
+
+
 def test_nothing_is_saved_for_a_backward_pass_that_will_not_come(device, monkeypatch):
     seen = []
     forward = engine._forward
-    monkeypatch.setitem(
-        engine.custom_op._KERNELS,
-        "triton",
-        engine.custom_op.Kernels(
-            lambda *args: seen.append(args[3]) or forward(*args), engine._backward, lambda query: (3, *query.shape[:3])
-        ),
-    )
+    watched = Kernels(lambda *args: seen.append(args[3]) or forward(*args), engine._backward, saved=3)
+    monkeypatch.setitem(KERNELS, "triton", watched)
     q, k, v = qkv(device)
     inhibitor_attention(q, k, v, engine="triton")
     inhibitor_attention(q, k, v.requires_grad_(), engine="triton")

@@ -52,6 +52,13 @@ def test_reloaded_to_the_bit(folder):
         assert torch.equal(again(**inputs()).last_hidden_state, model(**inputs()).last_hidden_state)
 
 
+def test_a_loaded_model_asks_for_no_gradients(folder):
+    """A part of them would arrive through residuals; asked for by hand, they are an error (test_transforms.py)."""
+    again = AutoModel.from_pretrained(folder[1])
+    assert not any(p.requires_grad for p in again.parameters())
+    assert not again(**inputs()).last_hidden_state.requires_grad
+
+
 def test_in_a_fresh_process_to_the_bit(folder, tmp_path):
     model, path = folder
     torch.save(inputs(), tmp_path / "inputs.pt")

@@ -7,9 +7,10 @@ from torch import Tensor, library
 
 from .. import native
 from ..call import MaskedTensors
-from ..custom_op import is_plain
 from ..layout import heads_last
 from ..native_call import pack_call, unit_stride
+from ..transforms import AUTO, is_plain, is_transformed
+from ..transforms import refuses as refuses_transform
 from .heads import IntegerHeads
 
 _ARRAYS = ("offset", "inverse_step", "weight", "value_inverse_step", "sign", "delta", "multiplier", "shift")
@@ -22,7 +23,9 @@ def unavailable() -> str | None:
 
 def refuses(call: MaskedTensors) -> str | None:
     """Why the engine cannot serve this call; None: it can."""
-    return None if call.query.device.type == "cpu" else f"it runs on CPU tensors, the query is on {call.query.device}"
+    if call.query.device.type != "cpu":
+        return f"it runs on CPU tensors, the query is on {call.query.device}"
+    return f"it has no rules for torch.func; {AUTO}" if is_transformed() else refuses_transform()
 
 
 # inputs q, k, v; levels; bits; key padding mask, attention mask; causal, signed, centred
@@ -32,7 +35,7 @@ Arguments = tuple[list[Tensor], list[Tensor], int, Tensor | None, Tensor | None,
 def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     """H, (B, H, Nq, Dv) float32."""
     arguments = _arguments(call, heads)
-    if is_plain(tuple(arguments[0])):
+    if is_plain(*arguments[0], arguments[3], arguments[4]):
         return _run(arguments)
     out: Tensor = torch.ops.inhibitor.cpu_integer_forward(*arguments)
     return out

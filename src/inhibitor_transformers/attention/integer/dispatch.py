@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..call import Center, MaskedTensors, check_masked
+from ..transforms import operation
 from . import cpu, specification
+from .gradient import without_gradient
 from .heads import MAX_SUM, IntegerHeads
 
 ENGINES: dict[str, ModuleType] = {"cpu": cpu, "reference": specification}
 
 
+@operation
 def integer_attention(
     query: Tensor,
     key: Tensor,
@@ -55,28 +56,10 @@ def integer_attention(
         )
     )
     check(call, heads)
-    run = select(call, engine).run
-    tensors = (query, key, value)
-    result: Tensor
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        result = _WithoutGradient.apply(*tensors, lambda: run(call, heads))
-    else:
-        result = run(call, heads)
-    return result
+    return without_gradient(select(call, engine).run(call, heads), query, key, value)
 
 
-class _WithoutGradient(torch.autograd.Function):
-    """Says so when a gradient is asked for, instead of cutting it off silently."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, run: Callable[[], Tensor]) -> Tensor:
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError("integer attention has no gradient; train with inhibitor_attention, then quantise")
-
-
+@operation
 def integer_scores(
     query: Tensor,
     key: Tensor,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..call import check_length_reference
+from ..transforms import is_plain
 
 Bits = Literal[8, 16]
 
@@ -133,13 +134,18 @@ class IntegerHeads:
 
     def factors(self, keys: int) -> Tensor:
         """f(n) = η · step of v · (n₀/n)^ρ for n = 0 … keys visible keys: (H, keys + 1) float32, a view."""
+        if not is_plain(self.scale, self.length_exponent):  # what is made here would not outlive the transform
+            return self._factors_up_to(keys)
         known: Tensor | None = self.__dict__.get("_factors")
         if known is None or known.shape[1] <= keys:  # powers take longer than a short text's attention
-            counts = torch.arange(max(keys, 511) + 1, dtype=torch.float64, device=self.scale.device).clamp_min(1)
-            length = (self.length_reference / counts) ** self.length_exponent.double()[:, None]
-            known = (self.scale.double()[:, None] * length).float()
+            known = self._factors_up_to(max(keys, 511))
             self.__dict__["_factors"] = known
         return known[:, : keys + 1]
+
+    def _factors_up_to(self, keys: int) -> Tensor:
+        counts = torch.arange(keys + 1, dtype=torch.float64, device=self.scale.device).clamp_min(1)
+        length = (self.length_reference / counts) ** self.length_exponent.double()[:, None]
+        return (self.scale.double()[:, None] * length).float()
 
 
 def _precision(bits: int) -> Precision:
@@ -185,10 +191,15 @@ def _check(heads: IntegerHeads) -> None:
     if kv_heads == 0 or dim == 0 or count % kv_heads:
         raise ValueError(f"{count} query heads must be a multiple of the key/value heads of {per_feature} offsets")
     check_length_reference(heads.length_reference)
-    for field in fields(heads):
-        tensor = getattr(heads, field.name)
-        if isinstance(tensor, Tensor) and not bool(tensor.isfinite().all()):
-            raise ValueError(f"{field.name} must be finite")
+    tensors = {name: getattr(heads, name) for name in expected}
+    if is_plain(*tensors.values()):  # recorded or transformed, their numbers are not there to be read
+        _check_numbers(heads, precision, tensors)
+
+
+def _check_numbers(heads: IntegerHeads, precision: Precision, tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} must be finite")
     bounds = {
         "weight": (1, precision.weight),
         "sign": (-1, 1),
@@ -197,7 +208,7 @@ def _check(heads: IntegerHeads) -> None:
         "shift": (precision.shift, precision.shift) if precision.shift is not None else (0, 46),
     }
     for name, (least, most) in bounds.items():
-        tensor = getattr(heads, name)
+        tensor = tensors[name]
         if bool((tensor < least).any() or (tensor > most).any()):
             raise ValueError(f"{name} must lie in [{least}, {most}]")
     largest = int(heads.weight.sum(-1).max()) * precision.top

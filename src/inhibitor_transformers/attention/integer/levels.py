@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, uint8
 
 from .. import native
-from ..custom_op import is_plain
+from ..transforms import is_plain
 
 TOP = 255
 
@@ -16,7 +16,7 @@ def levels(x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
     x: (…, features) float32. inverse_step: (features,) float32, contiguous. zero_point: in [0, 255]. The compiled
     kernel and plain torch agree to the bit.
     """
-    if x.device.type != "cpu" or native.unavailable() is not None or not is_plain((x,)):
+    if x.device.type != "cpu" or native.unavailable() is not None or not is_plain(x):
         low, high = -float(zero_point), float(TOP - zero_point)
         clipped = (x * inverse_step).nan_to_num(nan=low, posinf=high, neginf=low).clamp(low, high)
         return (clipped.round() + zero_point).to(uint8)

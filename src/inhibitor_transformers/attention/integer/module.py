@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..transforms import is_plain
 from .heads import Bits, IntegerHeads
 
 _INTEGERS = ("weight", "sign", "delta", "multiplier", "shift")
@@ -46,10 +47,15 @@ class IntegerInhibitor(nn.Module):
     @property
     def heads(self) -> IntegerHeads:
         """The buffers, checked. Raises ValueError if they hold what would not be exact (or nothing yet)."""
-        if self._heads is None or self._heads.offset is not self.offset:  # moved to another device, or loaded
-            values: dict[str, Any] = dict(self.named_buffers())
-            self._heads = IntegerHeads(bits=self.bits, length_reference=self.length_reference, **values)
-        return self._heads
+        values: dict[str, Any] = self._buffers
+        known = self._heads
+        if known is not None and all(getattr(known, name) is value for name, value in values.items()):
+            return known
+        # Moved to another device, loaded, or in exchange for a call (torch.func.functional_call).
+        made = IntegerHeads(bits=self.bits, length_reference=self.length_reference, **values)
+        if is_plain(*values.values()):  # only then was all of it checked
+            self._heads = made
+        return made
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._heads = None  # values change in place

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..call import MaskedTensors
+from ..transforms import is_recorded
 from .heads import IntegerHeads
 
 CHUNK_ELEMENTS = 1 << 22  # of the largest temporary, (chunk of query rows) × Nk × D, int64
@@ -79,21 +80,23 @@ def integer_sums(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     v = value_levels(call.value, heads).repeat_interleave(call.groups, 1)
     valid = call.valid_pairs()
     parts = []
-    for start in range(0, max(q.shape[2], 1), _chunk(q, k)):
-        z = _row_scores(call, heads, q, k, valid, start)
+    for rows in _blocks(q, k):
+        z = _row_scores(call, heads, q, k, valid, rows)
         parts.append(inhibit(z, v, signed=call.signed))
     return torch.cat(parts, 2).to(torch.int32)
 
 
-def _chunk(q: Tensor, k: Tensor) -> int:
-    """Query rows whose differences from all keys stay within CHUNK_ELEMENTS."""
-    return max(CHUNK_ELEMENTS // max(q[:, :, :1].numel() * k.shape[2], 1), 1)
+def _blocks(q: Tensor, k: Tensor) -> list[slice]:
+    """Query rows whose differences from all keys stay within CHUNK_ELEMENTS; all, where lengths may change later."""
+    if is_recorded():
+        return [slice(None)]
+    size = max(CHUNK_ELEMENTS // max(q[:, :, :1].numel() * k.shape[2], 1), 1)
+    return [slice(start, start + size) for start in range(0, max(q.shape[2], 1), size)]
 
 
 def _row_scores(
-    call: MaskedTensors, heads: IntegerHeads, q: Tensor, k: Tensor, valid: Tensor | None, start: int
+    call: MaskedTensors, heads: IntegerHeads, q: Tensor, k: Tensor, valid: Tensor | None, rows: slice
 ) -> Tensor:
-    rows = slice(start, start + _chunk(q, k))
     mask = valid if valid is None or valid.shape[2] == 1 else valid[:, :, rows]
     return scores(q[:, :, rows], k, mask, heads, centered=call.center == "mean")
 
@@ -103,7 +106,7 @@ def float_scores(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     q = feature_levels(call.query, heads)
     k = feature_levels(call.key, heads).repeat_interleave(call.groups, 1)
     valid = call.valid_pairs()
-    z = torch.cat([_row_scores(call, heads, q, k, valid, i) for i in range(0, max(q.shape[2], 1), _chunk(q, k))], 2)
+    z = torch.cat([_row_scores(call, heads, q, k, valid, rows) for rows in _blocks(q, k)], 2)
     step = (1 / heads.value_inverse_step).repeat_interleave(call.groups)[:, None, None]
     return z.float() * step if valid is None else (z.float() * step).masked_fill(~valid, torch.inf)
 
@@ -113,7 +116,7 @@ def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     sums = integer_sums(call, heads)
     keys = call.key.shape[2]
     valid = call.valid_pairs()
-    count = torch.full((1, 1, 1), keys) if valid is None else valid.sum(-1)
+    count = sums.new_ones(keys).sum().view(1, 1, 1) if valid is None else valid.sum(-1)
     count = count.to(sums.device).expand(sums.shape[:3])
     factor = heads.factors(keys).unsqueeze(0).unsqueeze(2).expand(*sums.shape[:3], -1).gather(-1, count.unsqueeze(-1))
     return sums.float() * factor

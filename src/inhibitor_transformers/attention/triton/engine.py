@@ -9,9 +9,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .. import custom_op
+from .. import autograd
 from ..call import AttentionCall
+from ..kernels import Kernels, register
 from ..layout import Masks, Options, Tensors
+from ..transforms import constant_when_compiled
+from ..transforms import refuses as refuses_transform
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST_DIM = 256  # a row's sums stay in registers
@@ -23,7 +26,7 @@ def interpreted() -> bool:
     return os.environ.get(INTERPRETER_VARIABLE) == "1"
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def unavailable() -> str | None:
     """Why this machine cannot run the engine; None: it can."""
     return _unavailable()
@@ -63,12 +66,12 @@ def refuses(call: AttentionCall) -> str | None:
         return f"it computes in float32, the query is {str(query.dtype).removeprefix('torch.')}"
     if max(query.shape[-1], value.shape[-1]) > LARGEST_DIM:
         return f"heads may have {LARGEST_DIM} features, query and value have {query.shape[-1]} and {value.shape[-1]}"
-    return None
+    return refuses_transform()
 
 
 def run(call: AttentionCall) -> Tensor:
     """The context H, (B, H, Nq, Dv), in the dtype of the query."""
-    return custom_op.apply("triton", call.tensors(), call.masks(), call.options())
+    return autograd.apply("triton", call.tensors(), call.masks(), call.options())
 
 
 def _forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> tuple[Tensor, Tensor | None]:
@@ -86,4 +89,4 @@ def _backward(
 
 
 # Saved: the mean distance of each query, the number of its keys, (n0/n)^rho.
-custom_op.register("triton", custom_op.Kernels(_forward, _backward, saved_shape=lambda query: (3, *query.shape[:3])))
+register("triton", Kernels(_forward, _backward, saved=3))

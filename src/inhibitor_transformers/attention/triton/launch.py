@@ -57,11 +57,11 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
 def backward(
     grad: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value in their dtype, of the scalars as (4, H) float32."""
+    """Gradients of query, key and value in their dtype, of the scalars per row of the batch as (4, B, H) float32."""
     call = Call(tensors, masks, options)
     gq, gk, gv = (heads_last(t, t.shape[-1]) for t in tensors[:3])
     if call.is_empty:
-        return gq.zero_(), gk.zero_(), gv.zero_(), call.gamma.new_zeros((4, call.heads))
+        return gq.zero_(), gk.zero_(), gv.zero_(), call.gamma.new_zeros((4, call.batch, call.heads))
     means = torch.empty_like(saved[0])
     shares: list[Tensor] = []
 
@@ -113,7 +113,7 @@ def backward(
 
     call.run("query", of_queries)
     call.run("key_value", of_keys)
-    return gq, gk, gv, shares[0].view(4, call.batch, call.heads, -1).sum((1, 3))
+    return gq, gk, gv, shares[0].view(4, call.batch, call.heads, -1).sum(3)
 
 
 class Call:

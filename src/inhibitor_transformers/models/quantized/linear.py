@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...attention.integer.gradient import without_gradient
 from ...attention.integer.levels import TOP, levels
+from ...attention.transforms import is_plain, is_recorded
 
 _LARGEST_WEIGHT = 127
 _EXACT_IN_FLOAT32 = 1 << 24  # whole numbers up to it
@@ -57,7 +59,7 @@ class SharedInput:
         self._last: _Read | None = None
 
     def levels(self, reader: object, x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
-        if self.readers == 1 or torch.compiler.is_compiling():
+        if self.readers == 1 or not is_plain(x):
             return levels(x, inverse_step, zero_point)
         last = self._last
         if last is None or not last.serves(reader, x, inverse_step, zero_point):
@@ -122,7 +124,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) float32 to (…, out_features) float32."""
-        return self.product(self.input_levels(x))
+        return without_gradient(self.product(self.input_levels(x)), x)
 
     def input_levels(self, x: Tensor) -> Tensor:
         """(…, in_features) float32 to uint8."""
@@ -145,8 +147,13 @@ class Int8Linear(nn.Module):
 
     def _pack(self) -> _Packed:
         """Weights in the layout of the kernels, made on first use and anew for other weights."""
+        if torch.compiler.is_exporting() or (is_recorded() and not torch.compiler.is_compiling()):
+            raise ValueError("a quantised model cannot be traced or exported: take the model that it was made from")
         if self._packed is None or self._packed.source is not self.weight:
-            self._packed = _Packed(self)
+            packed = _Packed(self)
+            if not is_plain(self.weight):  # what is made inside a transform does not outlive it
+                return packed
+            self._packed = packed
         return self._packed
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -198,4 +205,4 @@ class Int8FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, dim) float32 to (…, dim) float32."""
-        return self.lin2.product(self.lin1.product_for(self.lin1.input_levels(x), self.lin2))
+        return without_gradient(self.lin2.product(self.lin1.product_for(self.lin1.input_levels(x), self.lin2)), x)

@@ -57,6 +57,9 @@ class InhibitorIntegersQuantizer(HfQuantizer):
             quantized_embeddings=config.embeddings,
         )
 
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
+        return model.requires_grad_(False)  # as `quantize` leaves it: a gradient would be an error
+
     def is_serializable(self) -> bool:
         return True
 
