@@ -67,6 +67,8 @@ def evaluate(
     if output is not None:
         require_apart(output, {"model": models, "teacher": teacher, "data": data, "text": text})
         require_free_for_scores(output, overwrite=overwrite)
+    if max_length < _SHORTEST:
+        raise ValueError(f"--max-length must be at least {_SHORTEST} tokens, got {max_length}")
     if task == AGREEMENT and teacher is None:
         raise ValueError("agreement is measured against a teacher; name it with --teacher")
     if card is not None:
