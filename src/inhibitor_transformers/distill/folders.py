@@ -16,8 +16,9 @@ import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..measure.whole_file import write_whole
+from ..models.saving import save_model
 from .processes import is_main_process, wait_for_everyone
-from .settings import ConfigError
+from .settings import ConfigError, load_record
 
 RECORD = "run.yaml"
 
@@ -41,7 +42,8 @@ def check_output(
         raise ConfigError(f"{output} exists; add --overwrite to start anew, or choose another folder")
     if not record.exists():
         raise ConfigError(f"{output} holds no run to resume (there is no {RECORD} in it)")
-    before, now = yaml.safe_load(record.read_text(encoding="utf-8")), yaml.safe_load(_as_text(settings))
+    before = load_record(record, "this run cannot be resumed: start anew with --overwrite, or use another folder")
+    now = yaml.safe_load(_as_text(settings))
     names = now if more_to_come else now | before
     if differing := [name for name in names if before.get(name) != now.get(name)]:
         raise ConfigError(
@@ -82,20 +84,6 @@ def _is_used(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: Trainer writes trainer_state.json last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
-def _is_json(file: Path) -> bool:
-    try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
-
-
 def save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Save model and tokenizer so that `folder` either is complete or is not there."""
     if is_main_process():
@@ -107,10 +95,12 @@ def save_into(output: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     """Save model and tokenizer beside what `output` already holds; each file is replaced whole."""
     if is_main_process():
         saved = output / "model"
-        _save_atomically(saved, model, tokenizer)
-        for file in saved.iterdir():
-            file.replace(output / file.name)
-        saved.rmdir()
+        try:
+            _save_atomically(saved, model, tokenizer)
+            for file in saved.iterdir():
+                file.replace(output / file.name)
+        finally:
+            shutil.rmtree(saved, ignore_errors=True)
     wait_for_everyone()
 
 
@@ -124,7 +114,9 @@ def write_json(file: Path, value: Any) -> None:
 def _save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     half = folder.with_name(folder.name + ".half")
     shutil.rmtree(half, ignore_errors=True)
-    model.save_pretrained(half)
-    tokenizer.save_pretrained(half)
-    shutil.rmtree(folder, ignore_errors=True)
-    half.rename(folder)
+    try:
+        save_model(half, model, tokenizer)
+        shutil.rmtree(folder, ignore_errors=True)
+        half.rename(folder)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import json
 import math
 import re
 from pathlib import Path
@@ -21,10 +22,23 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises ConfigError if it cannot be read or is no mapping."""
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: it is no text in UTF-8") from error
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, found {type(loaded).__name__}")
+    return loaded
+
+
+def load_record(path: Path, cure: str) -> dict[str, Any]:
+    """The mapping in a JSON or YAML file that an earlier run wrote. Raises ConfigError, with the cure, if it is damaged."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else load_yaml(path)
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged; {cure}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path} is damaged; {cure}")
     return loaded
 
 

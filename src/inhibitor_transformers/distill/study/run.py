@@ -26,7 +26,7 @@ from ...models.pretrained import load_pretrained
 from ...tasks import load_task
 from ..finetune import finetune
 from ..fingerprints import encoder_fingerprint
-from ..settings import ConfigError, load_yaml, require
+from ..settings import ConfigError, load_record, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
 from .config import StudyConfig, study_model
@@ -131,7 +131,8 @@ def _check_record(now: dict[str, Any], output: Path, *, resume: bool) -> None:
     record = output / RECORD
     if not record.exists():
         raise ConfigError(f"{output} holds no study to go on with (there is no {RECORD} in it)")
-    before = load_yaml(record)
+    before = load_record(record, "this study cannot be gone on with: use another folder")
+    require(now.keys() <= before.keys(), f"{record} is damaged or of another version: use another folder")
     # a row of an earlier version lacks the settings that came later: they are at their defaults
     before["models"] = {name: dataclasses.asdict(study_model(name, row)) for name, row in before["models"].items()}
     changed = [name for name in ("training", "data", "data_seed") if before[name] != now[name]]

@@ -1,0 +1,43 @@
+"""Saves models and tokenizers; a disk without room is an OSError, whatever library was writing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What torch says when it could not write an archive.
+_TORCH = re.compile(r"PytorchStreamWriter|inline_container|unexpected pos")
+
+
+def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Save both in `folder`. Raises OSError if that cannot be written."""
+    with writing(folder):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While inside, whatever says that `path` cannot be written is an OSError.
+
+    safetensors raises a class of its own, tokenizers a bare Exception, torch a RuntimeError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {_reason(error)}") from error
+    except Exception as error:
+        if type(error) is Exception or (isinstance(error, RuntimeError) and _TORCH.search(str(error))):
+            raise OSError(f"cannot write {path}: {_reason(error)}") from error
+        raise
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
