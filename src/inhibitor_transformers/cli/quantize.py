@@ -37,6 +37,7 @@ def quantize(
     from ..deploy.quantize import cost_table, quantize
     from ..measure.report import rich_table
     from ..models.pretrained import load_as_saved, load_tokenizer
+    from ..models.saving import save_model
     from ..tasks import load_texts, split_held_out
 
     quiet(threads)
@@ -52,8 +53,7 @@ def quantize(
         max_length=max_length,
     )
     with whole_folder(output, overwrite=overwrite) as folder:
-        made.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save_model(folder, made, tokenizer)
     console = Console()
     console.print(rich_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length)))
     console.print(f"quantised model saved in {output}", markup=False, highlight=False)

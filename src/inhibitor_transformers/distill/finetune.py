@@ -62,13 +62,13 @@ class FinetuneResult:
 
 
 def finetune(
-    source: str,
+    source: str | Path,
     data: TaskData,
     arguments: FinetuneArguments,
-    output: Path,
+    output: str | Path,
     *,
-    teacher_source: str | None = None,
-    teacher_base: str | None = None,
+    teacher_source: str | Path | None = None,
+    teacher_base: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
@@ -84,6 +84,8 @@ def finetune(
     Raises ValueError (ConfigError) before any work is done.
     """
     started, say = time.monotonic(), on_main_process(say)
+    source, output = str(source), Path(output)
+    teacher_source, teacher_base = (None if name is None else str(name) for name in (teacher_source, teacher_base))
     settings = {"model": source, "teacher": teacher_source, "teacher_base": teacher_base, "task": data.task.name}
     settings |= {"data": _fingerprints(data)} | _own_settings(arguments)
     require(teacher_base is None or teacher_source is not None, "a teacher's base needs the teacher: give both")

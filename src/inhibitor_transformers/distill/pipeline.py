@@ -62,13 +62,14 @@ class Distillation:
     def __init__(
         self,
         config: DistillConfig,
-        output: Path,
+        output: str | Path,
         *,
         resume: bool = False,
         overwrite: bool = False,
         runtime: dict[str, Any] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
+        output = Path(output)
         self.config, self.output, self.runtime, self.say = config, output, runtime or {}, on_main_process(say)
         self.stages = [config.build_stage(i, self._stage_folder(i), **self.runtime) for i in range(len(config.stages))]
         self.arguments = self._arguments()

@@ -32,7 +32,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def load_record(path: Path, cure: str) -> dict[str, Any]:
-    """The mapping in a JSON or YAML file that an earlier run wrote. Raises ConfigError, with the cure, if it is damaged."""
+    """The mapping in a JSON or YAML file of an earlier run. Raises ConfigError, with the cure, if it is damaged."""
     try:
         loaded = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else load_yaml(path)
     except ValueError as error:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ..models.saving import writing
 from .compare import Rows
 from .report import Table
 from .report.formatting import MISSING
@@ -38,7 +39,9 @@ def print_scores(title: str, rows: Rows, console: Console) -> None:
     console.print(table)
 
 
-def write_scores(path: Path, title: str, rows: Rows) -> None:
+def write_scores(path: str | Path, title: str, rows: Rows) -> None:
     """The same as JSON, {"title", "rows"}; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"title": title, "rows": rows}, indent=2))
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps({"title": title, "rows": rows}, indent=2))

@@ -24,18 +24,20 @@ from . import inhibidistilbert
 SAFE_LOADING: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
 
 
-def load_config(source: str) -> PretrainedConfig:
+def load_config(source: str | Path) -> PretrainedConfig:
     """The configuration of a model folder or Hub id. Raises ValueError if it cannot be read."""
+    source = str(source)
     with loading(source):
         config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
     return config
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or Hub id.
 
     Raises ValueError if it has none, or one that cannot pad, or that knows tokens which the model does not.
     """
+    source = str(source)
     with loading(source, what="no tokenizer found in"):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up from a config alone
@@ -57,12 +59,13 @@ def require_known_tokens(tokenizer: PreTrainedTokenizerBase, config: PretrainedC
         )
 
 
-def load_pretrained(source: str, auto_class: type[Any] = AutoModel) -> PreTrainedModel:
+def load_pretrained(source: str | Path, auto_class: type[Any] = AutoModel) -> PreTrainedModel:
     """An encoder in evaluation mode, from a folder or Hub id, by one of transformers' Auto classes.
 
     Raises ValueError if it cannot be loaded, if it is an encoder-decoder, or if the checkpoint lacks weights that its
     outputs depend on. A bare encoder may lack its pooler: hidden states do not depend on it.
     """
+    source = str(source)
     with loading(source):
         model, info = auto_class.from_pretrained(source, output_loading_info=True, **SAFE_LOADING)
     require_encoder(model, source)
@@ -73,7 +76,7 @@ def load_pretrained(source: str, auto_class: type[Any] = AutoModel) -> PreTraine
     return model.eval()
 
 
-def load_as_saved(source: str) -> PreTrainedModel:
+def load_as_saved(source: str | Path) -> PreTrainedModel:
     """A model in evaluation mode with the head that it was saved with, from a folder or Hub id.
 
     Raises ValueError if it cannot be loaded, or if weights are missing.

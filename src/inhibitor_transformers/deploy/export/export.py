@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from ...measure.whole_folder import require_free, whole_folder
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
+from ...models.saving import writing
 from .onnx_format import ONNX
 from .torch_format import TORCH
 from .verify import largest_difference
@@ -25,7 +26,7 @@ class Exported(NamedTuple):
     difference: float
 
 
-def export_model(source: str, output: Path, format: str = "onnx", *, overwrite: bool = False) -> Exported:
+def export_model(source: str | Path, output: str | Path, format: str = "onnx", *, overwrite: bool = False) -> Exported:
     """Export the InhibiDistilBERT of a folder or Hub id, with any head, to the folder `output`.
 
     Args:
@@ -37,8 +38,10 @@ def export_model(source: str, output: Path, format: str = "onnx", *, overwrite: 
         overwrite: replace `output` if it exists.
 
     Raises ValueError for a model of another architecture or without a tokenizer, an output folder that exists, a
-    missing package, or if the exported model's outputs are not the model's; `output` is untouched then.
+    missing package, or if the exported model's outputs are not the model's, OSError if `output` cannot be written; it is
+    untouched then.
     """
+    source, output = str(source), Path(output)
     if format not in FORMATS:
         raise ValueError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
     chosen = FORMATS[format]
@@ -50,8 +53,9 @@ def export_model(source: str, output: Path, format: str = "onnx", *, overwrite: 
     with whole_folder(output, overwrite=overwrite) as half:
         chosen.write(model, half / chosen.file)
         difference = largest_difference(model, chosen.load(half / chosen.file))
-        model.config.save_pretrained(half)
-        tokenizer.save_pretrained(half)
+        with writing(half):
+            model.config.save_pretrained(half)
+            tokenizer.save_pretrained(half)
     return Exported(output / chosen.file, type(model).__name__, difference)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.export import Dim
 from transformers import PreTrainedModel
 
+from ...models.saving import writing
 from .format import Format, Run
 from .plain import with_plain_attention
 from .torch_sums import torch_sums
@@ -26,7 +27,7 @@ def _write(model: PreTrainedModel, file: Path) -> None:
         next(sample_inputs(model)),
         dynamic_shapes={name: {axis: dims[of] for axis, of in named.items()} for name, named in axes.items()},
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), writing(file):
         warnings.simplefilter("ignore", FutureWarning)  # of torch, about itself
         torch.export.save(program, file)
 

@@ -11,6 +11,7 @@ from typing import Any
 from ...tasks import get_task
 from ..finetune_arguments import FinetuneArguments
 from ..settings import ConfigError, build, require
+from ..trained_arguments import require_seed
 
 _DATA_SETTINGS = ("max_train_examples", "max_eval_examples")
 _OF_THE_STUDY = {
@@ -58,6 +59,9 @@ class StudyConfig:
             require(isinstance(value, kind) and bool(value), f"{name} must be a {kind.__name__} of at least one entry")
         self.learning_rates = _rates(self.learning_rates)
         require(all(isinstance(s, int) for s in self.seeds), f"seeds must be whole numbers, got {self.seeds}")
+        for seed in self.seeds:
+            require_seed(seed, "seeds")
+        require_seed(self.data_seed, "data_seed")
         self.rows = {name: study_model(name, given) for name, given in self.models.items()}
         for name, row in self.rows.items():
             for role in ("teacher", "control"):

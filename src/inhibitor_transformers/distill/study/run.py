@@ -35,8 +35,12 @@ RECORD = "study.yaml"
 Say = Callable[[str], None]
 
 
+class StudyFailedError(ValueError):
+    """Some fine-tunings of a study failed; the others are finished."""
+
+
 def run_study(
-    config: StudyConfig, output: Path, *, jobs: int = 1, threads: int = 1, resume: bool = False, say: Say = print
+    config: StudyConfig, output: str | Path, *, jobs: int = 1, threads: int = 1, resume: bool = False, say: Say = print
 ) -> Study:
     """Run what is not finished yet; returns the study, from which a table can be made at any time.
 
@@ -44,8 +48,9 @@ def run_study(
     that is there already; rows, tasks, seeds and learning rates may have been added since, nothing else changed. A
     model whose weights were not kept is fine-tuned once more if an added row is taught by it.
 
-    Raises ConfigError before any work is done, RuntimeError when fine-tunings failed (after all others have run).
+    Raises ConfigError before any work is done, StudyFailedError when fine-tunings failed (after all others have run).
     """
+    output = Path(output)
     require(jobs > 0, f"jobs must be positive, got {jobs}")
     record = _record(config)
     _check_record(record, output, resume=resume)
@@ -67,7 +72,8 @@ def run_study(
                     failed[cell] = " ".join(str(error).split())
                 say(f"{cell.folder(Path())}: {failed[cell] if error else done.result()}")
     if failed:
-        raise RuntimeError(f"{len(failed)} fine-tunings failed; the first, {next(iter(failed.items()))}")
+        cell, reason = next(iter(failed.items()))
+        raise StudyFailedError(f"{len(failed)} fine-tunings failed; the first, {cell.folder(Path())}: {reason}")
     return study
 
 

@@ -18,6 +18,7 @@ def write_report(report: DistillationReport, folder: Path) -> tuple[Path, Path]:
 
     Raises ValueError if matplotlib is missing.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     markdown = write_whole(folder / "report.md", render_markdown(report))
     return markdown, write_whole(folder / "report.html", render_html(report))
