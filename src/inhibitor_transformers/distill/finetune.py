@@ -138,6 +138,7 @@ def load_for_task(
         labels["label2id"] = {name: i for i, name in enumerate(task.label_names)}
     if attention_dropout is not None:
         labels[_dropout_field(source)] = attention_dropout
+    require_encoder(load_config(source), source)
     try:
         with loading(source):
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -148,7 +149,6 @@ def load_for_task(
             head = f"the head of {source!r} is not one of {task.num_labels} labels, as {task.name} has"
             raise ValueError(head) from error.__cause__
         raise
-    require_encoder(model, source)
     if label_mean is not None:
         _start_new_output_at(label_mean, model, info["missing_keys"])
     return model

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -17,11 +19,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from . import inhibidistilbert
 
 # Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
 SAFE_LOADING: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
+
+_JSON_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", SAFE_WEIGHTS_INDEX_NAME)
 
 
 def load_config(source: str | Path) -> PretrainedConfig:
@@ -68,7 +73,7 @@ def load_pretrained(source: str | Path, auto_class: type[Any] = AutoModel) -> Pr
     source = str(source)
     with loading(source):
         model, info = auto_class.from_pretrained(source, output_loading_info=True, **SAFE_LOADING)
-    require_encoder(model, source)
+    require_encoder(model.config, source)
     missing = sorted(k for k in info["missing_keys"] if not (auto_class is AutoModel and k.startswith("pooler.")))
     if missing:
         what = "a masked-LM head" if auto_class is AutoModelForMaskedLM else f"the weights of {type(model).__name__}"
@@ -87,11 +92,11 @@ def load_as_saved(source: str | Path) -> PreTrainedModel:
     return load_pretrained(source, next(models, AutoModel))
 
 
-def require_encoder(model: PreTrainedModel, source: str) -> None:
+def require_encoder(config: PretrainedConfig, source: str) -> None:
     """Raise ValueError for a model that reads one text and writes another."""
-    if getattr(model.config, "is_encoder_decoder", False):
+    if getattr(config, "is_encoder_decoder", False):
         raise ValueError(
-            f"{source!r} is an encoder-decoder ({model.config.model_type}); name an encoder, such as a DistilBERT, "
+            f"{source!r} is an encoder-decoder ({config.model_type}); name an encoder, such as a DistilBERT, "
             "BERT or RoBERTa"
         )
 
@@ -111,6 +116,14 @@ def loading(source: str, what: str = "cannot load") -> Iterator[None]:
         raise ValueError(f"{what} {source!r}: {_reason(error, where)}") from error
 
 
+def _holds_json(file: Path) -> bool:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and (file.name != SAFE_WEIGHTS_INDEX_NAME or "weight_map" in found)
+
+
 def _reason(error: Exception, folder: Path) -> str:
     told = str(error)
     if "trust_remote_code" in told:
@@ -119,11 +132,15 @@ def _reason(error: Exception, folder: Path) -> str:
         return "there is no such folder, and it is no Hub id"
     if folder.is_dir() and not (folder / "config.json").exists():
         return "there is no config.json in this folder"
+    if damaged := [name for name in _JSON_FILES if (folder / name).exists() and not _holds_json(folder / name)]:
+        return f"{damaged[0]} in it is damaged"
     if pickles := sorted(path.name for path in folder.glob("*.bin")) if "model.safetensors" in told else []:
         return (
             f"its weights are in {pickles[0]}, a pickle, which could run any code and is never loaded; save them as "
             "safetensors (save_pretrained)"
         )
+    if isinstance(error, SafetensorError):
+        return f"its weights are damaged ({told.strip()})"
     lines = told.strip().split("\n")
     first = " ".join(lines).strip() if lines[0].endswith(":") else lines[0]
     return first.rstrip(" :") if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {first}"

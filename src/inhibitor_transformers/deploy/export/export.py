@@ -38,8 +38,8 @@ def export_model(source: str | Path, output: str | Path, format: str = "onnx", *
         overwrite: replace `output` if it exists.
 
     Raises ValueError for a model of another architecture or without a tokenizer, an output folder that exists, a
-    missing package, or if the exported model's outputs are not the model's, OSError if `output` cannot be written; it is
-    untouched then.
+    missing package, or if the exported model's outputs are not the model's, and OSError if `output` cannot be written;
+    it is untouched then.
     """
     source, output = str(source), Path(output)
     if format not in FORMATS:
@@ -67,7 +67,9 @@ def _load(source: str) -> PreTrainedModel:
             "of a DistilBERT, BERT or RoBERTa teacher"
         )
     if type(model).__name__ not in (saved_by := model.config.architectures or []):
-        raise ValueError(f"{source!r} was saved by {', '.join(saved_by)}, which is not a class of this package")
+        raise ValueError(
+            f"{source!r} was saved by {', '.join(map(str, saved_by))}, which is not a class of this package"
+        )
     if getattr(model.config, "quantization_config", None) is not None:
         raise ValueError(f"{source!r} is quantised; export the model that it was made from")
     return model.float()

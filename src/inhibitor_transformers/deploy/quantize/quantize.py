@@ -50,7 +50,7 @@ def quantize(
         max_length: tokens of a text that are read.
         batch_size: texts at a time.
 
-    Raises ValueError for what cannot be quantised (naming the module), no texts, tokens that the model does not know, or
+    Raises ValueError for what cannot be quantised (naming the module), no texts, tokens that the model lacks, or
     activations that are not finite.
     """
     config = InhibitorIntegersConfig(bits=bits, linears=linears, embeddings=embeddings)

@@ -12,6 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -68,8 +69,14 @@ def run_study(
                 break
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 cell = running.pop(done)
-                if error := done.exception():
-                    failed[cell] = " ".join(str(error).split())
+                error = done.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise StudyFailedError(
+                        f"a process was ended from outside, perhaps for lack of memory, during "
+                        f"{cell.folder(Path())}; go on with --resume, and fewer --jobs"
+                    )
+                if error:
+                    failed[cell] = " ".join(str(error).split()) or type(error).__name__
                 say(f"{cell.folder(Path())}: {failed[cell] if error else done.result()}")
     if failed:
         cell, reason = next(iter(failed.items()))

@@ -10,7 +10,7 @@ from .page import render_html
 from .results import DistillationReport
 
 
-def write_report(report: DistillationReport, folder: Path) -> tuple[Path, Path]:
+def write_report(report: DistillationReport, folder: str | Path) -> tuple[Path, Path]:
     """Write `folder`/report.md and `folder`/report.html and return their paths.
 
     Each file appears whole or not at all, and replaces an older one. The Markdown comes first, so that
