@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 from transformers import AutoModel
@@ -11,21 +9,15 @@ from transformers import AutoModel
 from inhibitor_transformers.distill.folders import (
     check_output,
     fingerprint,
-    last_whole_checkpoint,
     prepare_output,
     save_atomically,
     save_into,
 )
 from inhibitor_transformers.distill.settings import ConfigError
 from tests.distill.tiny import assert_same_weights, bert, bert_tokenizer, saved
+from tests.full_disk import no_file_above
 
 SETTINGS = {"seed": 0, "stages": [{"calibrate": {"lengths": [16]}}]}
-
-
-def checkpoint(folder: Path, step: int, state: str | None = '{"global_step": 1}') -> None:
-    (folder / f"checkpoint-{step}").mkdir(parents=True)
-    if state is not None:
-        (folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
 
 
 class TestOutput:
@@ -67,23 +59,13 @@ class TestOutput:
         with pytest.raises(ConfigError, match=rf"other settings than this run \({named}\): resume with those, or use"):
             prepare_output(tmp_path / "run", SETTINGS | changed, resume=True, overwrite=False)
 
-
-class TestLastWholeCheckpoint:
-    def test_the_newest_by_number(self, tmp_path):
-        for step in (9, 10, 2):
-            checkpoint(tmp_path, step)
-        assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-
-    @pytest.mark.parametrize("state", [None, "", '{"global_step": 1'])
-    def test_half_written_ones_are_passed_over(self, state, tmp_path):
-        checkpoint(tmp_path, 5)
-        checkpoint(tmp_path, 6, state)
-        assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
-
-    def test_none(self, tmp_path):
-        assert last_whole_checkpoint(tmp_path / "none") is None
-        checkpoint(tmp_path, 6, None)
-        assert last_whole_checkpoint(tmp_path) is None
+    @pytest.mark.parametrize("content", [b"", b"[]", b"seed: [", b"a: 1: 2", b"\xff\xfe"])
+    def test_a_damaged_record_cannot_be_resumed(self, content, tmp_path):
+        prepare_output(tmp_path / "run", SETTINGS, resume=False, overwrite=False)
+        (tmp_path / "run" / "run.yaml").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"^[^\n]*run.yaml is damaged; this run cannot be resumed: start anew"):
+            check_output(tmp_path / "run", SETTINGS, resume=True, overwrite=False)
+        check_output(tmp_path / "run", SETTINGS, resume=False, overwrite=True)
 
 
 class TestSaving:
@@ -96,10 +78,18 @@ class TestSaving:
         monkeypatch.setattr(tokenizer, "save_pretrained", fail)
         with pytest.raises(OSError, match="no space"):
             save_atomically(tmp_path / "student", bert(), tokenizer)
-        assert not (tmp_path / "student").exists()
+        assert list(tmp_path.iterdir()) == []
         monkeypatch.undo()
         save_atomically(tmp_path / "student", bert(), tokenizer)
         assert [p.name for p in tmp_path.iterdir()] == ["student"]
+
+    def test_on_a_full_disk_the_older_one_stays(self, tmp_path):
+        saved(bert(), tmp_path / "student")
+        for save in (save_atomically, save_into):
+            with no_file_above(20_000), pytest.raises(OSError, match=r"^cannot write [^\n]*: [^\n]*$"):
+                save(tmp_path / "student", bert(seed=1), bert_tokenizer())
+        assert [p.name for p in tmp_path.rglob("*") if p.is_dir()] == ["student"]
+        assert_same_weights(tmp_path / "student", saved(bert(), tmp_path / "again"))
 
     def test_an_older_one_is_replaced(self, tmp_path):
         (tmp_path / "student").mkdir()

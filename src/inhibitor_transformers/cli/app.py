@@ -28,8 +28,8 @@ def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit status 2, an interruption 130."""
     try:
         app(prog_name="inhibit")
-    except (ValueError, OSError, FloatingPointError) as error:
-        if os.environ.get("INHIBIT_TRACEBACK"):
+    except Exception as error:
+        if os.environ.get("INHIBIT_TRACEBACK") or not _is_expected(error):
             raise
         line = " ".join(str(error).split()) or type(error).__name__
         _tell(f"error: {line}", style="bold red")
@@ -38,6 +38,16 @@ def main() -> None:
         if stopped.code == _INTERRUPTED:
             _tell("interrupted; distill and finetune go on with --resume")
         raise
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether it is about what was asked or about this machine; anything else is our fault and a traceback."""
+    if isinstance(error, ValueError | OSError | FloatingPointError | MemoryError):
+        return True
+    # torch's, which `inhibit --help` must not import: of a GPU, and of the processor
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    )
 
 
 def _tell(line: str, style: str | None = None) -> None:

@@ -33,7 +33,7 @@ def convert(
     if dot_product:
         if text or dry_run:
             raise ValueError("--dot-product copies weights and needs no text; leave out --text and --dry-run")
-        _convert_to_control(resolve_model(teacher), output, layers, overwrite=overwrite)
+        _convert_to_control(resolve_model(teacher), output, layers, overwrite=overwrite, threads=threads)
         return
     settings = {
         "teacher": teacher,
@@ -46,12 +46,12 @@ def convert(
     run_distillation(settings, output, dry_run=dry_run, overwrite=overwrite, device=device, threads=threads)
 
 
-def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: bool) -> None:
+def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: bool, threads: int | None) -> None:
     from ..distill.folders import prepare_output, save_into
     from ..models.control import dot_product_student
     from ..models.pretrained import load_pretrained, load_tokenizer
 
-    quiet()
+    quiet(threads)
     student, tokenizer = dot_product_student(load_pretrained(teacher), layers), load_tokenizer(teacher)
     prepare_output(
         output, {"teacher": teacher, "layers": layers, "dot_product": True}, resume=False, overwrite=overwrite

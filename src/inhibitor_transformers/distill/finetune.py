@@ -107,7 +107,7 @@ def finetune(
     train, selection = _training_examples(data, arguments)
     encoded = _encoded(train, tokenizer, taught_by, data.task, arguments, say)
     teacher = taught_by.teacher if taught_by else None
-    checkpoint, aligned_scores = last_whole_checkpoint(output / "checkpoints", say), None
+    checkpoint, aligned_scores = _checkpoint(output / "checkpoints", say), None
     if teacher is not None and aligns:
         aligned_scores = _aligned(model, teacher, tokenizer, encoded, data, arguments, checkpoint is not None, say)
     trainer = _trainer(model, tokenizer, data.task, encoded, selection, arguments, teacher)
@@ -122,6 +122,16 @@ def finetune(
     record = dataclasses.asdict(result) | {"settings": settings, "notes": data.notes}
     write_json(output / "results.json", record)
     return result
+
+
+def _checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """What the training of an interrupted run goes on from."""
+    checkpoint = last_whole_checkpoint(folder, say)
+    if checkpoint is not None:
+        say(f"resuming from {checkpoint.name}")
+    elif any(folder.glob("checkpoint-*")):
+        say("no checkpoint is whole: the training starts anew")
+    return checkpoint
 
 
 def load_for_task(

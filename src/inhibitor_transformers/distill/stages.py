@@ -135,6 +135,8 @@ def _train(
         checkpoint = last_whole_checkpoint(folder, say)
         if checkpoint is not None:
             say(f"resuming from {checkpoint.name}")
+        elif any(folder.glob("checkpoint-*")):
+            say("no checkpoint is whole: the stage starts anew")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     student.eval()
     write_json(folder / "log.json", trainer.state.log_history)

@@ -40,4 +40,6 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    if _TORCH.search(str(error)):
+        return "torch could not write all of it; is there room on the disk?"
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -66,10 +66,8 @@ def _load(source: str) -> PreTrainedModel:
             f"{source!r} is a {type(model).__name__}: only InhibiDistilBERT can be exported; inhibit convert makes one "
             "of a DistilBERT, BERT or RoBERTa teacher"
         )
-    if type(model).__name__ not in (saved_by := model.config.architectures or []):
-        raise ValueError(
-            f"{source!r} was saved by {', '.join(map(str, saved_by))}, which is not a class of this package"
-        )
+    if type(model).__name__ not in (saved_by := [str(name) for name in model.config.architectures or []]):
+        raise ValueError(f"{source!r} was saved by {', '.join(saved_by)}, which is not a class of this package")
     if getattr(model.config, "quantization_config", None) is not None:
         raise ValueError(f"{source!r} is quantised; export the model that it was made from")
     return model.float()
