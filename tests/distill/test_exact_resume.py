@@ -212,6 +212,10 @@ def test_what_could_not_be_resumed_exactly_is_refused(setting, reason):
         ({"data_seed": -1}, "data_seed must be from 0 to"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be positive, got 0"),
         ({"per_device_eval_batch_size": 0}, "per_device_eval_batch_size must be positive, got 0"),
+        (
+            {"train_sampling_strategy": "by_length"},
+            "train_sampling_strategy must be one of random, sequential, group_by",
+        ),
         ({"dataloader_num_workers": -1}, "dataloader_num_workers must not be negative, got -1"),
     ],
 )

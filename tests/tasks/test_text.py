@@ -259,3 +259,10 @@ def test_real_wikitext(shared_data: Path):
 
 def test_real_folder_of_many_tasks(shared_data: Path):
     assert len(load_texts(shared_data / "glue")) > 60_000
+
+
+@pytest.mark.parametrize("content", [A.encode("utf-16"), A.encode("utf-16-le"), bytes(100)])
+def test_a_text_file_that_is_none_in_utf_8(content, tmp_path):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.txt: not UTF-8 text \(it holds NUL bytes"):
+        load(tmp_path / "a.txt")

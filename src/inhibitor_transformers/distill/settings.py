@@ -24,7 +24,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read {path}: it is no text in UTF-8") from error
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, found {type(loaded).__name__}")
@@ -51,7 +51,7 @@ def override(settings: dict[str, Any], assignments: list[str]) -> dict[str, Any]
             raise ConfigError(f"cannot read {assignment!r}; write key=value, or stage.key=value")
         try:
             parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise ConfigError(f"cannot read the value of {assignment!r} as YAML") from None
         stage, dot, name = key.rpartition(".")
         if not dot:

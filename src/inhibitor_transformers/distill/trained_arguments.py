@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from .settings import ConfigError, require
 
+_STRATEGIES = ("random", "sequential", "group_by_length", "batch_rebalance")  # Trainer takes any other for random
 LARGEST_SEED = 2**32 - 1  # numpy's generators take no larger one
 
 # What Trainer allows, but an interrupted run could not take up again where it was.
@@ -48,6 +49,8 @@ class TrainedArguments(TrainingArguments):
             require(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
         workers = self.dataloader_num_workers
         require(workers >= 0, f"dataloader_num_workers must not be negative, got {workers}")
+        strategies, strategy = ", ".join(_STRATEGIES), self.train_sampling_strategy
+        require(strategy in _STRATEGIES, f"train_sampling_strategy must be one of {strategies}, got {strategy!r}")
         super().__post_init__()
         if not self.accelerator_config.use_seedable_sampler:
             raise ConfigError(

@@ -145,7 +145,9 @@ def _check_record(now: dict[str, Any], output: Path, *, resume: bool) -> None:
     if not record.exists():
         raise ConfigError(f"{output} holds no study to go on with (there is no {RECORD} in it)")
     before = load_record(record, "this study cannot be gone on with: use another folder")
-    require(now.keys() <= before.keys(), f"{record} is damaged or of another version: use another folder")
+    kinds = {"models": dict, "tasks": dict, "weights": dict, "seeds": list}
+    whole = now.keys() <= before.keys() and all(isinstance(before[name], kind) for name, kind in kinds.items())
+    require(whole and bool(before["seeds"]), f"{record} is damaged: use another folder")
     # a row of an earlier version lacks the settings that came later: they are at their defaults
     before["models"] = {name: dataclasses.asdict(study_model(name, row)) for name, row in before["models"].items()}
     changed = [name for name in ("training", "data", "data_seed") if before[name] != now[name]]
