@@ -167,7 +167,7 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match=r"a.csv: no text column among \['x'\]; known names: text, sentence"):
         load(write(tmp_path / "a.csv", "x\n1\n"))
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00binary")
-    with pytest.raises(ValueError, match=r"b\.txt: not a text file in UTF-8"):
+    with pytest.raises(ValueError, match=r"b\.txt: not UTF-8 text"):
         load(tmp_path / "b.txt")
     (tmp_path / "a.txt").unlink()
     (tmp_path / "b.txt").unlink()
