@@ -285,7 +285,7 @@ def _kept_scores(file: Path) -> Scores | None:
         scores: Scores = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # not there yet, or cut off
         return None
-    return scores
+    return scores if isinstance(scores, dict) else None
 
 
 def _final_scores(

@@ -240,11 +240,12 @@ class DistillationTrainer(Trainer):
                 f"the weights are not finite after step {self.state.global_step}; the checkpoints in "
                 f"{self.args.output_dir} are from before"
             )
-        super().save_model(str(folder), _internal_call=_internal_call)
-        if not self.args.should_save or not isinstance(self.objective, nn.Module):
-            return
-        if state := self.objective.state_dict():
-            save_file(state, folder / _OBJECTIVE_FILE)
+        with writing(folder):
+            super().save_model(str(folder), _internal_call=_internal_call)
+            if not self.args.should_save or not isinstance(self.objective, nn.Module):
+                return
+            if state := self.objective.state_dict():
+                save_file(state, folder / _OBJECTIVE_FILE)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """As Trainer's; of a checkpoint that cannot be written nothing is left. Raises OSError."""

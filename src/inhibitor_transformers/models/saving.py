@@ -14,8 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 _TORCH = re.compile(r"PytorchStreamWriter|inline_container|unexpected pos")
 
 
+class WriteError(OSError):
+    """Something cannot be written; the message names it and the reason."""
+
+
 def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Save both in `folder`. Raises OSError if that cannot be written."""
+    """Save both in `folder`. Raises WriteError if that cannot be written."""
     with writing(folder):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -23,19 +27,21 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """While inside, whatever says that `path` cannot be written is an OSError.
+    """While inside, whatever says that `path` cannot be written is a WriteError.
 
     safetensors raises a class of its own, tokenizers a bare Exception, torch a RuntimeError.
     """
     try:
         yield
+    except WriteError:
+        raise
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {_reason(error)}") from error
+        raise WriteError(f"cannot write {path}: {_reason(error)}") from error
     except Exception as error:
         if type(error) is Exception or (isinstance(error, RuntimeError) and _TORCH.search(str(error))):
-            raise OSError(f"cannot write {path}: {_reason(error)}") from error
+            raise WriteError(f"cannot write {path}: {_reason(error)}") from error
         raise
 
 
