@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from inhibitor_transformers.cli.options import quiet
 from inhibitor_transformers.deploy.quantize import quantize, quantize_linears
-from inhibitor_transformers.deploy.quantize.quantize import Texts, as_batches
+from inhibitor_transformers.deploy.quantize.texts import Texts, as_batches
 from inhibitor_transformers.measure.report import Table, markdown_table
 from inhibitor_transformers.measure.similarity import sts_spearman
 from inhibitor_transformers.measure.task_score import score_task

@@ -87,6 +87,25 @@ def test_an_expected_error_is_one_line_and_status_2(error, refused, monkeypatch)
     assert refused("env") == "error: [red] cannot do that: nothing is there"
 
 
+def test_a_lack_of_memory_is_one_line(refused, monkeypatch):
+    failing(monkeypatch, MemoryError("numpy: 80 GiB"))
+    assert refused("env") == "error: numpy: 80 GiB"
+    failing(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))
+    assert refused("env") == "error: CUDA out of memory"
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60, dtype=torch.uint8)
+    failing(monkeypatch, error.value)
+    assert "can't allocate memory" in refused("env")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, TypeError, IndexError, AssertionError])
+def test_a_fault_of_ours_keeps_its_traceback(error, monkeypatch):
+    failing(monkeypatch, error("shapes differ"))
+    monkeypatch.setattr(sys, "argv", ["inhibit", "env"])
+    with pytest.raises(error, match="shapes differ"):
+        main()
+
+
 def test_a_long_error_is_not_wrapped(refused, monkeypatch):
     failing(monkeypatch, ValueError("word " * 200))
     assert refused("env").count("word") == 200

@@ -189,7 +189,7 @@ def test_a_half_written_array_of_a_killed_run_is_not_used(tmp_path):
     cache_in(tmp_path, teacher=teacher).teacher_for(windows(), ["hidden-1"], quiet)
     assert calls.count > 0
     shutil.copy(half, file)
-    with pytest.raises(ValueError, match="mmap length is greater than file size"):
+    with pytest.raises(ValueError, match=r"hidden-1\.npy is damaged"):
         cache_in(tmp_path).teacher_for(windows(), ["hidden-1"], quiet)
 
 
@@ -337,3 +337,23 @@ class TestLogits:
         expected = TaskObjective(regression=False, teacher=teacher, alpha_soft=0.5)(student, batch, 2)
         batch["teacher_logits"] = teacher(batch).logits
         assert TaskObjective(regression=False, alpha_soft=0.5)(student, batch, 2) == expected
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_manifest_is_told_in_one_line(content, tmp_path):
+    cache_in(tmp_path).teacher_for(windows(), ["hidden-1"], quiet)
+    (tmp_path / "made_with.json").write_text(content)
+    with pytest.raises(
+        ConfigError, match=r"^[^\n]*made_with.json is damaged; delete this folder or name another[^\n]*$"
+    ):
+        cache_in(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_damaged_array_is_told_in_one_line(kept, tmp_path):
+    cache_in(tmp_path).teacher_for(windows(), ["hidden-1"], quiet)
+    (file,) = tmp_path.glob("*/*.npy")
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ConfigError, match=r"hidden-1.npy is damaged; delete it, and it is computed again$"):
+        cache_in(tmp_path).teacher_for(windows(), ["hidden-1"], quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -553,3 +554,35 @@ def test_without_an_evaluation_split_some_of_train_is_held_out(student_path, tmp
     result = run(student_path, load_task("custom", tmp_path / "data"), tmp_path / "run", say=said.append)
     assert list(result.scores) == ["held_out"]
     assert any("is held out" in line for line in said)
+
+
+def test_paths_may_be_strings_or_paths(student_path, data, tmp_path):
+    for kind in (str, Path):
+        run(kind(student_path), data, kind(tmp_path / kind.__name__), num_train_epochs=1)
+    assert_same_weights(tmp_path / "str", tmp_path / "Path")
+
+
+@pytest.mark.parametrize("damaged", ["optimizer.pt", "model.safetensors"])
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(damaged, student_path, data, tmp_path):
+    """Its settings keep the checkpoints of all epochs."""
+    kept = {"save_total_limit": None, "load_best_model_at_end": False}
+    run(student_path, data, tmp_path / "whole", **kept)
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    first, last = (tmp_path / "run" / "checkpoints" / f"checkpoint-{step}" for step in (15, 30))
+    (last / damaged).write_bytes((last / damaged).read_bytes()[:100])
+    said: list[str] = []
+    run(student_path, data, tmp_path / "run", resume=True, say=said.append, **kept)
+    assert f"{last} is passed over: {damaged} is cut off" in " ".join(said)
+    assert f"resuming from {first.name}" in said
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_without_a_whole_checkpoint_the_training_starts_anew(student_path, data, tmp_path):
+    run(student_path, data, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    for state in (tmp_path / "run" / "checkpoints").glob("*/trainer_state.json"):
+        state.write_text("{")
+    said: list[str] = []
+    run(student_path, data, tmp_path / "run", resume=True, say=said.append)
+    assert "no checkpoint is whole: the training starts anew" in said
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")

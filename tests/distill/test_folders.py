@@ -12,20 +12,14 @@ from transformers import AutoModel
 from inhibitor_transformers.distill.folders import (
     RunFolder,
     fingerprint,
-    last_whole_checkpoint,
     save_atomically,
     save_into,
 )
 from inhibitor_transformers.distill.settings import ConfigError
 from tests.distill.tiny import assert_same_weights, bert, bert_tokenizer, saved
+from tests.full_disk import no_file_above
 
 SETTINGS = {"seed": 0, "stages": [{"calibrate": {"lengths": [16]}}]}
-
-
-def checkpoint(folder: Path, step: int, state: str | None = '{"global_step": 1}') -> None:
-    (folder / f"checkpoint-{step}").mkdir(parents=True)
-    if state is not None:
-        (folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
 
 
 def begin(output: Path, settings: dict[str, Any], *, resume: bool = False) -> None:
@@ -70,23 +64,12 @@ class TestRunFolder:
             folder.create(SETTINGS | {"texts": "2"})
         assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["texts"] == "1"
 
-
-class TestLastWholeCheckpoint:
-    def test_the_newest_by_number(self, tmp_path):
-        for step in (9, 10, 2):
-            checkpoint(tmp_path, step)
-        assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-
-    @pytest.mark.parametrize("state", [None, "", '{"global_step": 1'])
-    def test_half_written_ones_are_passed_over(self, state, tmp_path):
-        checkpoint(tmp_path, 5)
-        checkpoint(tmp_path, 6, state)
-        assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
-
-    def test_none(self, tmp_path):
-        assert last_whole_checkpoint(tmp_path / "none") is None
-        checkpoint(tmp_path, 6, None)
-        assert last_whole_checkpoint(tmp_path) is None
+    @pytest.mark.parametrize("content", [b"", b"[]", b"seed: [", b"a: 1: 2", b"\xff\xfe"])
+    def test_a_damaged_record_cannot_be_resumed(self, content, tmp_path):
+        begin(tmp_path / "run", SETTINGS)
+        (tmp_path / "run" / "run.yaml").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"^[^\n]*run.yaml (is damaged, or was not written|cannot be read)"):
+            begin(tmp_path / "run", SETTINGS, resume=True)
 
 
 class TestSaving:
@@ -99,10 +82,18 @@ class TestSaving:
         monkeypatch.setattr(tokenizer, "save_pretrained", fail)
         with pytest.raises(OSError, match="no space"):
             save_atomically(tmp_path / "student", bert(), tokenizer)
-        assert not (tmp_path / "student").exists()
+        assert list(tmp_path.iterdir()) == []
         monkeypatch.undo()
         save_atomically(tmp_path / "student", bert(), tokenizer)
         assert [p.name for p in tmp_path.iterdir()] == ["student"]
+
+    def test_on_a_full_disk_the_older_one_stays(self, tmp_path):
+        saved(bert(), tmp_path / "student")
+        for save in (save_atomically, save_into):
+            with no_file_above(20_000), pytest.raises(OSError, match=r"^cannot write [^\n]*: [^\n]*$"):
+                save(tmp_path / "student", bert(seed=1), bert_tokenizer())
+        assert [p.name for p in tmp_path.rglob("*") if p.is_dir()] == ["student"]
+        assert_same_weights(tmp_path / "student", saved(bert(), tmp_path / "again"))
 
     def test_an_older_one_is_replaced(self, tmp_path):
         (tmp_path / "student").mkdir()

@@ -408,7 +408,7 @@ def test_the_plan_is_had_from_the_teacher_s_configuration_alone(chain, tmp_path)
 
 
 def test_the_plan_of_a_teacher_that_is_not_there(chain, tmp_path):
-    with pytest.raises(ValueError, match="cannot load teacher"):
+    with pytest.raises(ValueError, match=r"cannot load [^\n]*: there is no such folder, and it is no Hub id"):
         plan_of(DistillConfig(**(chain | {"teacher": str(tmp_path / "none")})))
 
 
@@ -456,3 +456,9 @@ def test_held_out_texts_reach_no_stage(teacher_path, text_path, tmp_path):
     assert sorted(made.texts) == sorted(kept)
     assert set(made.texts).isdisjoint(held_out)
     assert os.path.exists(tmp_path / "run" / "run.yaml")
+
+
+def test_the_output_may_be_a_string(teacher_path, text_path, tmp_path):
+    config = settings(teacher_path, text_path, [CALIBRATE])
+    distill(config, str(tmp_path / "run"))
+    assert (tmp_path / "run" / "model.safetensors").exists()

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +52,14 @@ def whole(request, masked_lm_path, text_path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
     distill(config, folder)
     return request.param, config, folder
+
+
+def unfinished(whole: Path, run: Path, name: str) -> Path:
+    """A copy of a finished run as it was before its second stage ended; returns the folder of that stage."""
+    shutil.copytree(whole, run)
+    stage = run / "stages" / f"2-{name}"
+    shutil.rmtree(stage / "student")
+    return stage
 
 
 class TestResume:
@@ -113,6 +122,39 @@ class TestResume:
         (stage / "checkpoint-5" / "trainer_state.json").unlink()
         said = distill(config, tmp_path / "run", resume=True)
         assert "resuming from checkpoint-2" in said
+        assert_same_weights(tmp_path / "run", folder)
+
+    @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "rng_state.pth"])
+    def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(self, file, whole, tmp_path):
+        name, config, folder = whole
+        checkpoint = unfinished(folder, tmp_path / "run", name) / "checkpoint-6" / file
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
+        said = distill(config, tmp_path / "run", resume=True)
+        assert f"{checkpoint.parent} is passed over: {file} is cut off" in " ".join(said)
+        assert "resuming from checkpoint-4" in said
+        assert_same_weights(tmp_path / "run", folder)
+
+    def test_without_a_whole_checkpoint_the_stage_starts_anew(self, whole, tmp_path):
+        name, config, folder = whole
+        for checkpoint in unfinished(folder, tmp_path / "run", name).glob("checkpoint-*"):
+            (checkpoint / "scheduler.pt").write_bytes(b"")
+        said = distill(config, tmp_path / "run", resume=True)
+        assert sum("is passed over: scheduler.pt is cut off" in line for line in said) == 2
+        assert "no checkpoint is whole: the stage starts anew" in said
+        assert_same_weights(tmp_path / "run", folder)
+
+    def test_a_damaged_student_of_a_stage_is_made_again(self, whole, tmp_path):
+        name, config, folder = whole
+        shutil.copytree(folder, tmp_path / "run")
+        students = [tmp_path / "run" / "stages" / stage / "student" for stage in ("1-calibrate", f"2-{name}")]
+        (students[1] / "model.safetensors").write_bytes(b"half")
+        said = distill(config, tmp_path / "run", resume=True)
+        assert f"{students[1]} is damaged (model.safetensors is cut off or no safetensors file)" in " ".join(said)
+        assert "resuming after stage 1 of 2" in said
+        assert_same_weights(tmp_path / "run", folder)
+        (students[0] / "config.json").write_text("{")
+        said = distill(config, tmp_path / "run", resume=True)  # a later stage is there, which is all that is needed
+        assert "resuming after stage 2 of 2" in said
         assert_same_weights(tmp_path / "run", folder)
 
     def test_a_half_saved_student_is_passed_over(self, whole, tmp_path, monkeypatch):

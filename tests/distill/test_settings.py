@@ -422,3 +422,26 @@ def test_every_shipped_yaml_is_valid(file):
 
 def test_yaml_files_are_shipped():
     assert CONFIGS
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfea\x00", b"teacher: 2020-13-45", b"[" * 5000, b"a: *b", b"- a", b""])
+def test_a_file_that_is_no_yaml_is_named_in_one_line(content, tmp_path):
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^[^\n]*run.yaml[^\n]+$"):
+        load_yaml(tmp_path / "run.yaml")
+
+
+def test_a_value_that_is_no_yaml():
+    with pytest.raises(ConfigError, match="cannot read the value of 'seed=2020-13-45' as YAML"):
+        override(RUN, ["seed=2020-13-45"])
+
+
+def test_seeds_that_no_generator_takes():
+    for seed in (-1, 2**32):
+        with pytest.raises(ConfigError, match=f"seed must be from 0 to 4294967295, got {seed}"):
+            DistillConfig(**RUN, seed=seed)
+
+
+def test_paths_are_as_good_as_strings(tmp_path):
+    config = DistillConfig(**(RUN | {"teacher": tmp_path, "start": tmp_path, "text": tmp_path / "a.txt"}))
+    assert (config.teacher, config.start, config.text) == (str(tmp_path), str(tmp_path), [str(tmp_path / "a.txt")])

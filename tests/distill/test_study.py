@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import yaml
 
 from inhibitor_transformers.distill import ConfigError
 from inhibitor_transformers.distill.study import Cell, Study, StudyConfig, run_study
-from inhibitor_transformers.distill.study.run import run_cell
+from inhibitor_transformers.distill.study.run import StudyFailedError, run_cell
 from inhibitor_transformers.distill.study.table import drop, drop_table, rate_table, score, score_table
 from tests.distill.fine_tuning import FAST, write
 from tests.distill.tiny import bert, reviews, saved
@@ -252,6 +253,11 @@ def small(tmp_path_factory, teacher_path) -> StudyConfig:
     )
 
 
+def killed(*_: Any) -> str:
+    """As by a system without memory; found by its name in the worker."""
+    os._exit(9)
+
+
 class TestRun:
     def test_everything_is_run_once_and_the_weights_of_teachers_stay(self, small, tmp_path):
         said: list[str] = []
@@ -309,6 +315,26 @@ class TestRun:
         with pytest.raises(ConfigError, match="no study to resume"):
             run_study(small, other, resume=True)
 
+    @pytest.mark.parametrize("content", ["", "[", "- a", "models: {}", "training: {}\nmodels: 5"])
+    def test_a_damaged_record_cannot_be_gone_on_with(self, content, small, tmp_path):
+        (tmp_path / "study.yaml").write_text(content)
+        with pytest.raises(ConfigError, match=r"study.yaml is damaged[;:][^\n]* use another folder$"):
+            run_study(small, str(tmp_path), resume=True)
+
+    def test_damaged_results_are_named(self, small, tmp_path):
+        cell = Cell("sst2", "teacher", 1e-3, 0)
+        cell.folder(tmp_path).mkdir(parents=True)
+        (cell.folder(tmp_path) / "results.json").write_text('{"scores": {')
+        with pytest.raises(ConfigError, match=r"results.json is damaged; delete it, and this fine-tuning is run"):
+            Study(small, tmp_path).result(cell)
+
+    def test_a_process_that_was_killed(self, small, tmp_path, monkeypatch):
+        from inhibitor_transformers.distill.study import run as module
+
+        monkeypatch.setattr(module, "run_cell", killed)
+        with pytest.raises(StudyFailedError, match="a process was ended from outside, perhaps for lack of memory"):
+            run_study(small, tmp_path / "study", say=lambda _: None)
+
     def test_a_teacher_at_chance_is_noted_and_not_distilled_from(self, small, tmp_path, monkeypatch):
         from inhibitor_transformers.distill.study import run as module
 
@@ -323,7 +349,7 @@ class TestRun:
     def test_a_failure_is_told_after_the_others_have_run(self, small, tmp_path):
         narrow = saved(bert(max_position_embeddings=16), tmp_path / "narrow")  # texts are cut at 32 tokens
         broken = dataclasses.replace(small, models={"narrow": narrow} | small.models)
-        with pytest.raises(RuntimeError, match="2 fine-tunings failed"):
+        with pytest.raises(StudyFailedError, match=r"2 fine-tunings failed; the first, sst2/narrow/lr-0\.001/seed-0: "):
             run_study(broken, tmp_path / "study", jobs=2, say=lambda _: None)
         assert list(Study(small, tmp_path / "study").pending()) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,28 @@ def test_an_interrupted_run_resumes_exactly(
     result = run(student_path, data, tmp_path / "run", resume=True, **given)
     assert_same_weights(tmp_path / "run", aligned[0])
     assert result.scores == aligned[1].scores
+    assert result.aligned_scores == aligned[1].aligned_scores
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+@pytest.mark.parametrize(
+    ("damaged", "line"),
+    [("scores.json", "aligned before"), ("student/model.safetensors", "student is damaged (model.safetensors is cut")],
+)
+def test_what_is_damaged_is_made_again(
+    damaged, line, is_trained, aligned, student_path, teacher_path, teacher, data, tmp_path
+):
+    """The student, if labels are not learnt yet and it is wanted, from the alignment's last checkpoint."""
+    shutil.copytree(aligned[0], tmp_path / "run")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    if not is_trained:
+        for checkpoint in checkpoints.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    (checkpoints / "alignment" / damaged).write_bytes(b"{")
+    given, said = ALIGNED | {"teacher_source": teacher[0], "teacher_base": teacher_path}, []
+    result = run(student_path, data, tmp_path / "run", resume=True, say=said.append, **given)
+    assert any(line in said_line for said_line in said) != (is_trained and damaged != "scores.json")
+    assert_same_weights(tmp_path / "run", aligned[0])
     assert result.aligned_scores == aligned[1].aligned_scores
 
 

@@ -12,6 +12,9 @@ from transformers import PreTrainedModel
 
 from tests.models.tiny import (
     CLASSES,
+    POSITIONS,
+    VOCAB,
+    WIDTH,
     auto_class,
     inputs_for,
     labels_for,
@@ -179,3 +182,13 @@ def test_config_fields_change_what_is_computed() -> None:
         assert not torch.allclose(outputs_of(other, **inputs)["last_hidden_state"], plain, atol=1e-3), fields
     other = student_class("Model")(tiny_config(layer_norm_eps=1e-3)).eval()
     assert {m.eps for m in other.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-3}
+
+
+@pytest.mark.parametrize("name", ["Model", "ForSequenceClassification", "ForMultipleChoice"])
+def test_a_text_longer_than_the_model_reads_is_refused_in_one_line(name):
+    model = tiny_student(name)
+    ids = torch.randint(5, VOCAB, (2, 2, POSITIONS + 1) if name == "ForMultipleChoice" else (2, POSITIONS + 1))
+    with pytest.raises(ValueError, match=r"^an input of 49 tokens is longer than this model can read \(48\): cut it"):
+        model(input_ids=ids)
+    with pytest.raises(ValueError, match="an input of 49 tokens"):
+        tiny_student()(inputs_embeds=torch.zeros(2, POSITIONS + 1, WIDTH))

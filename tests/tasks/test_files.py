@@ -1,5 +1,6 @@
 """Reading data files: what was written comes back, and what cannot be read is named."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -120,3 +121,39 @@ def test_parquet_with_two_columns_of_one_name(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_table(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_refused_with_or_without_its_mark(suffix, encoding, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes("text,label\na,1\n".encode(encoding))
+    with pytest.raises(ValueError, match=rf"a{suffix}: not UTF-8 text \(it holds NUL bytes"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
+def test_compressed_and_binary_files(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    for content in (gzip.compress(b"text,label\na,1\n"), bytes(range(255, 0, -1)) * 9, bytes(100)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"a{suffix}: not UTF-8 text [^\n]+$"):
+            read_table(path)
+
+
+@pytest.mark.parametrize(("suffix", "where"), [(".json", "a.json: "), (".jsonl", "a.jsonl, line 1: ")])
+@pytest.mark.parametrize(("content", "reason"), [("[" * 100_000, "nested too deeply"), ("9" * 5000, "limit")])
+def test_json_that_python_does_not_read(suffix, where, content, reason, tmp_path):
+    path = write(tmp_path / f"a{suffix}", f'[{{"text": {content}}}]' if suffix == ".json" else content)
+    with pytest.raises(ValueError, match=rf"{where}not valid JSON \([^\n]*{reason}"):
+        read_table(path)
+
+
+def test_damaged_and_encrypted_parquet(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["some text"] * 10}), path)
+    content = path.read_bytes()
+    for damaged in (content[:-20], b"", content[:4] + b"\xff" * 60 + content[64:], content[:-4] + b"PARE"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"^[^\n]*a.parquet: not a readable Parquet file [^\n]+$"):
+            read_table(path)

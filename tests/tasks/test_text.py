@@ -167,7 +167,7 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match=r"a.csv: no text column among \['x'\]; known names: text, sentence"):
         load(write(tmp_path / "a.csv", "x\n1\n"))
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00binary")
-    with pytest.raises(ValueError, match=r"b\.txt: not a text file in UTF-8"):
+    with pytest.raises(ValueError, match=r"b\.txt: not UTF-8 text"):
         load(tmp_path / "b.txt")
     (tmp_path / "a.txt").unlink()
     (tmp_path / "b.txt").unlink()
@@ -267,3 +267,10 @@ def test_a_column_of_texts_with_something_else_in_it(tmp_path):
     file.write_text('{"text": "one two three four five"}\n{"text": null}\n{"text": 7}\n')
     with pytest.raises(ValueError, match=r"a\.jsonl, row 3, column 'text': expected a text, got 7"):
         load_texts(file)
+
+
+@pytest.mark.parametrize("content", [A.encode("utf-16"), A.encode("utf-16-le"), bytes(100)])
+def test_a_text_file_that_is_none_in_utf_8(content, tmp_path):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.txt: not UTF-8 text \(it holds NUL bytes"):
+        load(tmp_path / "a.txt")

@@ -54,8 +54,8 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="inhibit")
-    except (ValueError, OSError, FloatingPointError) as error:
-        if os.environ.get("INHIBIT_TRACEBACK"):
+    except Exception as error:
+        if os.environ.get("INHIBIT_TRACEBACK") or not _is_expected(error):
             raise
         line = " ".join(str(error).split()) or type(error).__name__
         tell(f"error: {line}", style="bold red")
@@ -64,3 +64,13 @@ def main() -> None:
         if stopped.code == _INTERRUPTED:
             tell("interrupted; distill and finetune go on with --resume")
         raise
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether it is about what was asked or about this machine; anything else is our fault and a traceback."""
+    if isinstance(error, ValueError | OSError | FloatingPointError | MemoryError):
+        return True
+    # torch's, which `inhibit --help` must not import: of a GPU, and of the processor
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    )

@@ -33,7 +33,7 @@ def convert(
     if dot_product:
         if text or dry_run:
             raise ValueError("--dot-product copies weights and needs no text; leave out --text and --dry-run")
-        _convert_to_control(resolve_model(teacher), output, layers, overwrite=overwrite)
+        _convert_to_control(resolve_model(teacher), output, layers, overwrite=overwrite, threads=threads)
         return
     settings = {
         "teacher": teacher,
@@ -46,18 +46,18 @@ def convert(
     run_distillation(settings, output, dry_run=dry_run, overwrite=overwrite, device=device, threads=threads)
 
 
-def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: bool) -> None:
+def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: bool, threads: int | None) -> None:
     from ..common.inputs import require_apart
     from ..common.output_dir import OutputDir
     from ..models.control import dot_product_student
     from ..models.pretrained import load_pretrained, load_tokenizer
+    from ..models.saving import save_model
 
-    quiet()
+    quiet(threads)
     require_apart(output, {"teacher": teacher})
     with OutputDir(output, "convert", overwrite=overwrite, resumable=False) as folder:
         student, tokenizer = dot_product_student(load_pretrained(teacher), layers), load_tokenizer(teacher)
         folder.create({"teacher": teacher, "layers": layers, "dot_product": True})
-        student.save_pretrained(folder.path)
-        tokenizer.save_pretrained(folder.path)
+        save_model(folder.path, student, tokenizer)
         folder.finish()
     say(f"control saved in {output}")

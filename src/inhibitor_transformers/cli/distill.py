@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from .console import say
-from .options import Device, Output, Overwrite, ReportTo, Resume, Set, Threads, choose_device, quiet, resolve_model
+from .options import (
+    Device,
+    Output,
+    Overwrite,
+    ReportTo,
+    Resume,
+    SeedInsteadOfYaml,
+    Set,
+    Threads,
+    choose_device,
+    quiet,
+    resolve_model,
+)
 
 
 def distill(
@@ -19,7 +31,7 @@ def distill(
     text: Annotated[list[str] | None, typer.Option(help="Texts instead of the YAML's; repeatable.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layer rule instead of the YAML's.")] = None,
     start: Annotated[str | None, typer.Option(help="Student of an earlier run to go on from: folder or id.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed instead of the YAML's.")] = None,
+    seed: SeedInsteadOfYaml = None,
     report_to: ReportTo = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the settings, show the plan, do nothing.")] = False,
     resume: Resume = False,

@@ -14,6 +14,7 @@ from .options import (
     Device,
     LabelColumn,
     MaxEvalExamples,
+    SeedOfData,
     TextColumns,
     Threads,
     quiet,
@@ -53,7 +54,7 @@ def evaluate(
     card: Annotated[
         Path | None, typer.Option(help="Also write the table into the model card (README.md) of this model.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of what was held out or drawn; as in training.")] = 0,
+    seed: SeedOfData = 0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:

@@ -45,7 +45,7 @@ def finetune(
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training data.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the weights.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples per step.")] = None,
     max_train_examples: Annotated[int | None, typer.Option(help="Train on so many examples, drawn at random.")] = None,
     max_eval_examples: MaxEvalExamples = None,
     text_columns: TextColumns = None,

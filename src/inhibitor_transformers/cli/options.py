@@ -21,8 +21,18 @@ Overwrite = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in the output folder.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-SeedOverYaml = Annotated[int | None, typer.Option("--seed", help="Seed of everything random; 0 by default.")]
+_LARGEST_SEED = 2**32 - 1  # of numpy
+Seed = Annotated[int, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of everything random.")]
+SeedOverYaml = Annotated[
+    int | None, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of everything random; 0 by default.")
+]
+SeedInsteadOfYaml = Annotated[
+    int | None, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed instead of the YAML's.")
+]
+SeedOfData = Annotated[
+    int,
+    typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of what was held out or drawn; as in training."),
+]
 ReportTo = Annotated[str | None, typer.Option(help="Trainer's reporters: none (default), tensorboard, wandb, …")]
 TextColumns = Annotated[list[str] | None, typer.Option("--text-column", help="Text column of a custom task; or two.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Label column of a custom task.")]
@@ -37,6 +47,8 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a setting: key=value, or stage.key=value; repeatable.", metavar="KEY=VALUE"),
 ]
+
+_THREADS_PER_CPU = 4
 
 # `inhibit … minilm` means the model inside this package, so that everything can be tried without the Hub.
 MINILM = "minilm"
@@ -88,13 +100,25 @@ def torch_device(device: str) -> Any:
     return accelerator or torch.device("cpu")
 
 
+def require_threads(threads: int) -> None:
+    """Raise ValueError for more threads than are of any use; some thousands end the process when they are made."""
+    most = _THREADS_PER_CPU * (os.cpu_count() or 1)
+    if threads > most:
+        raise ValueError(
+            f"--threads {threads}: more than {most} threads ({_THREADS_PER_CPU} for each of this machine's processors) "
+            "would only wait for each other"
+        )
+
+
 def quiet(threads: int | None = None) -> None:
     """Set the number of threads, and keep libraries' loading bars and reports out of the way.
 
     Bars of downloads stay, on a terminal.
 
-    TRANSFORMERS_VERBOSITY, if set, has its way.
+    TRANSFORMERS_VERBOSITY, if set, has its way. Raises ValueError for too many threads.
     """
+    if threads is not None:
+        require_threads(threads)
     import datasets
     import torch
     from huggingface_hub.utils import enable_progress_bars

@@ -40,6 +40,7 @@ def quantize(
     from ..deploy.quantize import cost_table, quantize
     from ..measure.report import print_table
     from ..models.pretrained import load_as_saved, load_tokenizer
+    from ..models.saving import save_model
     from ..tasks import load_texts, split_held_out
 
     quiet(threads)
@@ -56,8 +57,7 @@ def quantize(
             max_length=max_length,
         )
         folder.create({"model": model, "bits": bits, "linears": linears, "embeddings": embeddings})
-        made.save_pretrained(folder.path)
-        tokenizer.save_pretrained(folder.path)
+        save_model(folder.path, made, tokenizer)
         folder.finish()
     print_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length), stdout())
     say(f"quantised model saved in {output}")

@@ -194,8 +194,9 @@ class DistillConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self.teacher, self.start = _as_text(self.teacher), _as_text(self.start)
         require(bool(self.teacher) and isinstance(self.teacher, str), f"teacher must be a name, got {self.teacher!r}")
-        self.text = self.text if isinstance(self.text, list) else [self.text]
+        self.text = [_as_text(text) for text in (self.text if isinstance(self.text, list) else [self.text])]
         sources = bool(self.text) and all(_is_source(text) for text in self.text)
         require(sources, f"text must name at least one source of texts, got {self.text!r}")
         require(isinstance(self.layers, str | list), f"layers must be a rule or a list, got {self.layers!r}")
@@ -262,6 +263,11 @@ class DistillConfig:
         if STAGES[name] is not CalibrateConfig:
             given = {"seed": self.seed} | given | runtime | {"output_dir": str(output_dir)}
         return build(STAGES[name], given, where=f"stage {name!r}")
+
+
+def _as_text(name: Any) -> Any:
+    """A path as YAML holds it; anything else as it is."""
+    return str(name) if isinstance(name, Path) else name
 
 
 def _is_source(text: Any) -> bool:

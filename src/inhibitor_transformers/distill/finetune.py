@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
@@ -30,10 +29,11 @@ from ..measure.positions import require_positions
 from ..measure.segments import warn_of_lost_segments
 from ..measure.task_score import score_task
 from ..models.finite_weights import require_finite
-from ..models.pretrained import SAFE_LOADING, load_tokenizer
+from ..models.pretrained import SAFE_LOADING, load_config, load_tokenizer, loading, require_encoder
 from ..tasks import Task, TaskData, compute_metrics, encode, hold_out
+from .checkpoints import last_whole_checkpoint
 from .finetune_arguments import FinetuneArguments
-from .folders import RunFolder, fingerprint, last_whole_checkpoint, save_into, write_json
+from .folders import RunFolder, fingerprint, save_into, write_json
 from .memory import estimate_memory
 from .objectives import TaskObjective
 from .processes import on_main_process, wait_for_everyone
@@ -66,13 +66,13 @@ class FinetuneResult:
 
 
 def finetune(
-    source: str,
+    source: str | Path,
     data: TaskData,
     arguments: FinetuneArguments,
     output: str | Path,
     *,
-    teacher_source: str | None = None,
-    teacher_base: str | None = None,
+    teacher_source: str | Path | None = None,
+    teacher_base: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
@@ -90,6 +90,8 @@ def finetune(
     is read, or if another process works in it.
     """
     started, say = time.monotonic(), on_main_process(say)
+    source, output = str(source), Path(output)
+    teacher_source, teacher_base = (None if name is None else str(name) for name in (teacher_source, teacher_base))
     cache = Path(arguments.teacher_cache) if arguments.teacher_cache else None
     inputs = {"model": source, "teacher": teacher_source, "teacher's base": teacher_base, "teacher cache": cache}
     require_apart(output, inputs | {"data": data.source})
@@ -131,7 +133,7 @@ def _finetune(
         say(note)
     encoded = _encoded(train, tokenizer, taught_by, data.task, arguments, say)
     teacher = taught_by.teacher if taught_by else None
-    checkpoint, aligned_scores = last_whole_checkpoint(output / "checkpoints"), None
+    checkpoint, aligned_scores = _checkpoint(output / "checkpoints", say), None
     if teacher is not None and arguments.alignment_epochs > 0:
         aligned_scores = _aligned(model, teacher, tokenizer, encoded, data, arguments, checkpoint is not None, say)
     trainer = _trainer(model, tokenizer, data.task, encoded, selection, arguments, teacher)
@@ -149,6 +151,16 @@ def _finetune(
     return result
 
 
+def _checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """What the training of an interrupted run goes on from."""
+    checkpoint = last_whole_checkpoint(folder, say)
+    if checkpoint is not None:
+        say(f"resuming from {checkpoint.name}")
+    elif any(folder.glob("checkpoint-*")):
+        say("no checkpoint is whole: the training starts anew")
+    return checkpoint
+
+
 @progress("loading a model")
 def load_for_task(
     source: str, task: Task, attention_dropout: float | None = None, label_mean: float | None = None
@@ -164,16 +176,19 @@ def load_for_task(
     if task.label_names:
         labels["id2label"] = dict(enumerate(task.label_names))
         labels["label2id"] = {name: i for i, name in enumerate(task.label_names)}
+    if attention_dropout is not None:
+        labels[_dropout_field(source)] = attention_dropout
+    require_encoder(load_config(source), source)
     try:
-        if attention_dropout is not None:
-            labels[_dropout_field(source)] = attention_dropout
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            source, **labels, output_loading_info=True, **SAFE_LOADING
-        )
-    except RuntimeError:  # transformers has only a table of sizes to say
-        raise ValueError(f"the head of {source!r} is not one of {task.num_labels} labels, as {task.name} has") from None
-    except OSError as error:
-        raise ValueError(f"cannot load {source!r} for {task.name}: {str(error).strip().splitlines()[0]}") from error
+        with loading(source):
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                source, **labels, output_loading_info=True, **SAFE_LOADING
+            )
+    except ValueError as error:
+        if isinstance(error.__cause__, RuntimeError):  # transformers has only a table of sizes to say
+            head = f"the head of {source!r} is not one of {task.num_labels} labels, as {task.name} has"
+            raise ValueError(head) from error.__cause__
+        raise
     require_finite(model, repr(source))
     if label_mean is not None:
         _start_new_output_at(label_mean, model, info["missing_keys"])
@@ -189,7 +204,7 @@ def _start_new_output_at(value: float, model: PreTrainedModel, new: Collection[s
 
 def _dropout_field(source: str) -> str:
     """What the model's config calls its attention dropout."""
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    config = load_config(source)
     known = [name for name in ("attention_dropout", "attention_probs_dropout_prob") if hasattr(config, name)]
     require(bool(known), f"attention_dropout: a {config.model_type} has none")
     return known[0]
@@ -282,19 +297,26 @@ def _aligned(
     """Align the model, unless a checkpoint `is_trained` further already; returns what it scored before any label."""
     folder = Path(str(arguments.output_dir)) / "alignment"
     file = folder / "scores.json"
-    if not is_trained:
+    scores: Scores | None = _kept_scores(file)
+    if not is_trained or scores is None:
         parts = arguments.length_parts or _default_parts(arguments)
         align_with_task_teacher(model, teacher, tokenizer, encoded, arguments, folder, length_parts=parts, say=say)
-    there = file.exists()
     wait_for_everyone()  # until all have looked
-    if not there:
-        write_json(file, score_task(model, tokenizer, data, max_length=arguments.max_length))
-    wait_for_everyone()
-    scores: Scores = json.loads(file.read_text(encoding="utf-8"))
+    if scores is None:
+        scores = score_task(model, tokenizer, data, max_length=arguments.max_length)
+        write_json(file, scores)
     for split, values in scores.items():
         metric = data.task.main_metric
         say(f"aligned with the teacher on {data.task.name} {split}: {metric} {values[metric]:.4f}")
     return scores
+
+
+def _kept_scores(file: Path) -> Scores | None:
+    try:
+        scores: Scores = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # not there yet, or cut off
+        return None
+    return scores if isinstance(scores, dict) else None
 
 
 def _final_scores(

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..common.atomic import atomic_write
 from ..common.errors import ConfigError
 from ..common.output_dir import OutputDir
+from ..models.saving import save_model
 from .processes import is_main_process, wait_for_everyone
 
 
@@ -81,20 +82,6 @@ def fingerprint(values: Iterable[Any]) -> str:
     return f"{count}, {digest.hexdigest()}"
 
 
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: Trainer writes trainer_state.json last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
-def _is_json(file: Path) -> bool:
-    try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
-
-
 def save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Save model and tokenizer so that `folder` either is complete or is not there."""
     if is_main_process():
@@ -106,10 +93,12 @@ def save_into(output: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     """Save model and tokenizer beside what `output` already holds; each file is replaced whole."""
     if is_main_process():
         saved = output / "model"
-        _save_atomically(saved, model, tokenizer)
-        for file in saved.iterdir():
-            file.replace(output / file.name)
-        saved.rmdir()
+        try:
+            _save_atomically(saved, model, tokenizer)
+            for file in saved.iterdir():
+                file.replace(output / file.name)
+        finally:
+            shutil.rmtree(saved, ignore_errors=True)
     wait_for_everyone()
 
 
@@ -123,7 +112,9 @@ def write_json(file: Path, value: Any) -> None:
 def _save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     half = folder.with_name(folder.name + ".half")
     shutil.rmtree(half, ignore_errors=True)
-    model.save_pretrained(half)
-    tokenizer.save_pretrained(half)
-    shutil.rmtree(folder, ignore_errors=True)
-    half.rename(folder)
+    try:
+        save_model(half, model, tokenizer)
+        shutil.rmtree(folder, ignore_errors=True)
+        half.rename(folder)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..common.atomic import atomic_write
-from .settings import ConfigError
+from .settings import ConfigError, load_record
 
 _MANIFEST = "made_with.json"
 
@@ -16,7 +16,7 @@ def require_manifest(folder: Path, manifest: dict[str, str]) -> None:
     file = folder / _MANIFEST
     if not file.exists():
         return
-    there = json.loads(file.read_text(encoding="utf-8"))
+    there = load_record(file, "delete this folder or name another: what is in it cannot be told any more")
     if differing := [name for name in manifest if there.get(name) != manifest[name]]:
         raise ConfigError(
             f"the teacher cache {folder} was made with another {' and another '.join(differing)}; name another folder, "

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, TrainingArguments, set_seed
+from transformers import AutoModel, AutoModelForMaskedLM, TrainingArguments, set_seed
 
 from ..common.inputs import require_apart
 from ..measure.positions import require_positions
@@ -28,9 +28,10 @@ from ..models import (
     plan_layers,
 )
 from ..models.inhibidistilbert.from_teacher import teacher_depth
-from ..models.pretrained import load_pretrained, load_tokenizer
+from ..models.pretrained import load_config, load_pretrained, load_tokenizer, loading
 from ..tasks.text import Text, english_on_this_machine, load_pairs, load_texts, split_held_out
 from .cache import TeacherCache
+from .checkpoints import model_fault
 from .config import DistillConfig, MaskedLMArguments, StageArguments
 from .folders import RunFolder, fingerprint, save_atomically, save_into
 from .processes import on_main_process, require_joined, wait_for_everyone
@@ -151,16 +152,25 @@ class Distillation:
         return self.output / "stages" / f"{index + 1}-{self.config.stage_names[index]}"
 
     def _finished(self) -> int:
-        """Number of leading stages whose student is there."""
-        done = [(self._stage_folder(i) / "student").is_dir() for i in range(len(self.stages))]
-        return [*done, False].index(False)
+        """Number of stages until the last one whose student is there and can be loaded."""
+        for index in reversed(range(len(self.stages))):
+            student = self._stage_folder(index) / "student"
+            if not student.is_dir():
+                continue
+            fault = model_fault(student)
+            if fault is None:
+                return index + 1
+            self.say(f"{student} is damaged ({fault}): this stage is run again")
+        return 0
 
     def _student(self, finished: int) -> InhibiDistilBertPreTrainedModel:
         config, device = self.config, self.arguments.device
         if finished:
             folder = self._stage_folder(finished - 1) / "student"
             self.say(f"resuming after stage {finished} of {len(self.stages)}")
-            return self.model_class.from_pretrained(folder).to(device)
+            with loading(str(folder)):
+                student = self.model_class.from_pretrained(folder)
+            return student.to(device)
         teacher = self.teacher.model
         if self.start is not None:
             student = student_from_start(self.start, str(config.start), self.model_class, teacher, self.plan)
@@ -186,8 +196,4 @@ class Distillation:
 
 def plan_of(config: DistillConfig) -> LayerPlan:
     """Which teacher layer each student layer will be made from; reads the teacher's config only."""
-    try:
-        teacher = AutoConfig.from_pretrained(config.teacher, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot load teacher {config.teacher!r}: {str(error).splitlines()[0]}") from error
-    return plan_layers(config.layers, teacher_depth(teacher))
+    return plan_layers(config.layers, teacher_depth(load_config(config.teacher)))

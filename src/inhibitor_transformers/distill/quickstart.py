@@ -55,7 +55,7 @@ def quickstart_config(teacher: str, steps: int, seed: int) -> DistillConfig:
 
 def run_quickstart(
     teacher: str,
-    output: Path,
+    output: str | Path,
     *,
     steps: int,
     seed: int = 0,
@@ -66,6 +66,7 @@ def run_quickstart(
     """Distil `teacher` into `output`, measuring on held-out text after every stage; writes and returns the report."""
     with drawing_style():  # without matplotlib there is no report: say so now, not after the training
         pass
+    output = Path(output)
     config = quickstart_config(teacher, steps, seed)
     run = Distillation(config, output, overwrite=overwrite, runtime=runtime, say=say)
     held_out = split_held_out(english_on_this_machine(seed=seed), fraction=config.held_out)[1]

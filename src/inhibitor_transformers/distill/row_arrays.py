@@ -40,8 +40,12 @@ def writing_arrays(
 
 
 def open_array(folder: Path, name: str) -> np.ndarray:
-    """A written array, mapped into memory: what is not read takes none."""
-    return np.load(folder / f"{name}.npy", mmap_mode="r")
+    """A written array, mapped into memory: what is not read takes none. Raises ConfigError if the file is damaged."""
+    file = folder / f"{name}.npy"
+    try:
+        return np.load(file, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise ConfigError(f"{file} is damaged; delete it, and it is computed again") from error
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

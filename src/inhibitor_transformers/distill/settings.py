@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import difflib
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -22,10 +23,23 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises ConfigError if it cannot be read, gives a key twice or is no mapping."""
     try:
         loaded = read_yaml(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: it is no text in UTF-8") from error
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, found {type(loaded).__name__}")
+    return loaded
+
+
+def load_record(path: Path, cure: str) -> dict[str, Any]:
+    """The mapping in a JSON or YAML file of an earlier run. Raises ConfigError, with the cure, if it is damaged."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else load_yaml(path)
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged; {cure}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path} is damaged; {cure}")
     return loaded
 
 

@@ -14,6 +14,7 @@ from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from ..tasks.text import Text
 from .cache import TeacherCache
 from .calibrate import Grid, calibrate
+from .checkpoints import last_whole_checkpoint
 from .config import (
     AlignContextsArguments,
     AlignHiddenArguments,
@@ -23,7 +24,7 @@ from .config import (
     StageConfig,
 )
 from .data import MaskedStepBatches, StepBatches, exact_windows, pad_windows, token_windows, unpack
-from .folders import last_whole_checkpoint, write_json
+from .folders import write_json
 from .memory import estimate_memory
 from .objectives import ContextObjective, HiddenObjective, MaskedLMObjective, Objective
 from .scales import SCALE_BATCHES, context_scales, hidden_scales
@@ -131,9 +132,11 @@ def _train(
             scalar_learning_rate_factor=stage.scalar_learning_rate_factor,
             dropout=stage.dropout,
         )
-        checkpoint = last_whole_checkpoint(folder)
+        checkpoint = last_whole_checkpoint(folder, say)
         if checkpoint is not None:
             say(f"resuming from {checkpoint.name}")
+        elif any(folder.glob("checkpoint-*")):
+            say("no checkpoint is whole: the stage starts anew")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     student.eval()
     write_json(folder / "log.json", trainer.state.log_history)

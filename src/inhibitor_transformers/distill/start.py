@@ -9,7 +9,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ..models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerPlan
 from ..models.finite_weights import require_finite
 from ..models.inhibidistilbert.from_teacher import student_config
-from ..models.pretrained import load_pretrained
+from ..models.pretrained import load_pretrained, loading
 from .config import STUDENT_FIELDS
 from .settings import require
 
@@ -24,7 +24,11 @@ def load_start(source: str, teacher: PretrainedConfig, plan: LayerPlan) -> Inhib
     start = load_pretrained(source)
     if not isinstance(start, InhibiDistilBertModel):
         raise ValueError(f"start: {source!r} is a {type(start).__name__}, not an InhibiDistilBERT student")
-    expected = student_config(teacher, plan, keep_segments=start.config.type_vocab_size > 0)
+    has_segments, to_have = start.config.type_vocab_size > 0, getattr(teacher, "type_vocab_size", 0) > 0
+    require(
+        to_have or not has_segments, f"start: {source!r} has segments, which this {teacher.model_type} teacher lacks"
+    )
+    expected = student_config(teacher, plan, keep_segments=has_segments)
     for name in (*_SIZES, "type_vocab_size"):
         ours, theirs = getattr(start.config, name), getattr(expected, name)
         require(ours == theirs, f"start: {source!r} has {name} {ours}, a student of this teacher and layers {theirs}")
@@ -40,7 +44,8 @@ def student_from_start(
 ) -> InhibiDistilBertPreTrainedModel:
     """A student with the encoder of `start`; a head comes from `source` if it was saved with one, or the teacher."""
     if model_class.__name__ in (start.config.architectures or []):
-        student = model_class.from_pretrained(source)
+        with loading(source):
+            student = model_class.from_pretrained(source)
         require_finite(student, f"start: {source!r}")
         return student
     fields: dict[str, Any] = {name: getattr(start.config, name) for name in STUDENT_FIELDS}

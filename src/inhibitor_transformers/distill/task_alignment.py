@@ -14,8 +14,9 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..models import plan_layers
+from .checkpoints import last_whole_checkpoint, model_fault
 from .finetune_arguments import FinetuneArguments
-from .folders import last_whole_checkpoint, save_atomically
+from .folders import save_atomically
 from .losses import IGNORED
 from .objectives import HiddenObjective
 from .scales import SCALE_BATCHES, hidden_scales
@@ -50,7 +51,10 @@ def align_with_task_teacher(
     Raises NonFiniteLossError. Teacher and model must have equally many layers.
     """
     finished = folder / "student"
-    if finished.is_dir():
+    fault = model_fault(finished) if finished.is_dir() else None
+    if fault is not None:
+        say(f"{finished} is damaged ({fault}): the alignment is run again")
+    elif finished.is_dir():
         say("hidden states were aligned before the interruption")
         model.load_state_dict(load_file(finished / "model.safetensors", device=str(model.device)))
         return
@@ -75,7 +79,7 @@ def align_with_task_teacher(
         dropout=False,
         length_parts=length_parts,
     )
-    checkpoint = last_whole_checkpoint(folder)
+    checkpoint = last_whole_checkpoint(folder, say)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.requires_grad_(True)
     save_atomically(finished, model, tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import warnings
 from collections.abc import Mapping
@@ -11,16 +12,31 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer
+from torch.utils.data import DataLoader, Sampler
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..attention import InhibitorScalars
 from ..common.progress import can_redraw
 from ..measure.processor import lacks_bfloat16
+from ..models.saving import writing
+from .checkpoints import best_checkpoint, had_ended
 from .losses import IGNORED
 from .objectives import Objective, Terms
 from .parts import parts_of_like_length
 from .processes import require_joined
 from .progress import TermLines, TermProgress
+from .sampling import LengthGroups
 
 _OBJECTIVE_FILE = "objective.safetensors"
 
@@ -40,6 +56,17 @@ class TrainingStep(nn.Module):
         return self.objective(self.student, batch, count)
 
 
+class BestStaysBeside(TrainerCallback):
+    """Finds the best checkpoint beside the others, also where their folder was moved since it was written."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        best = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
+        if state.best_global_step and best.is_dir():
+            state.best_model_checkpoint = str(best)
+
+
 class NonFiniteLossError(FloatingPointError):
     """A loss term became NaN or infinite; the message names the term, its layer and the step."""
 
@@ -55,6 +82,7 @@ class DistillationTrainer(Trainer):
 
     Modules of the objective, such as projections, are trained along and kept in the checkpoints, beside the student.
     Several processes share every step: losses, logs and weights are those of one process with their batches together.
+    A run that goes on from a checkpoint sees the examples in the order of an uninterrupted one, with the same dropout.
 
     Raises ValueError for settings under which a step's batches would not be counted together.
     """
@@ -78,6 +106,7 @@ class DistillationTrainer(Trainer):
         self._require_counted_together()
         self._warn_of_slow_bfloat16()
         self._show_terms()
+        self.add_callback(BestStaysBeside)
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the accumulated batch
         self.objective = objective
         self.scalar_learning_rate_factor = scalar_learning_rate_factor
@@ -113,6 +142,21 @@ class DistillationTrainer(Trainer):
                 "as long as those of float32; leave bf16 out",
                 stacklevel=3,
             )
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            return LengthGroups(sampler.batch_size, sampler.lengths, seed)
+        return sampler
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """As Trainer's; to begin an epoch draws nothing from the generators of dropout."""
+        return _with_own_generator(super().get_train_dataloader())
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """As Trainer's; to evaluate, or not to after an interruption, leaves dropout as it is."""
+        return _with_own_generator(super().get_eval_dataloader(eval_dataset))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser that the arguments name, with the scalars in a group of their own, without weight decay."""
@@ -205,15 +249,33 @@ class DistillationTrainer(Trainer):
                 f"the weights are not finite after step {self.state.global_step}; the checkpoints in "
                 f"{self.args.output_dir} are from before"
             )
-        super().save_model(str(folder), _internal_call=_internal_call)
-        if not self.args.should_save or not isinstance(self.objective, nn.Module):
-            return
-        if state := self.objective.state_dict():
-            save_file(state, folder / _OBJECTIVE_FILE)
+        with writing(folder):
+            super().save_model(str(folder), _internal_call=_internal_call)
+            if not self.args.should_save or not isinstance(self.objective, nn.Module):
+                return
+            if state := self.objective.state_dict():
+                save_file(state, folder / _OBJECTIVE_FILE)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """As Trainer's; of a checkpoint that cannot be written nothing is left. Raises OSError."""
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        try:
+            with writing(folder):
+                super()._save_checkpoint(model, trial)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """As Trainer's; a checkpoint also gives back the objective's own modules."""
-        file = Path(str(resume_from_checkpoint)) / _OBJECTIVE_FILE
+        """As Trainer's; a checkpoint also gives back the objective's own modules.
+
+        Training that was over with that checkpoint, because it stopped early or had done its steps, is not taken up
+        again: the model becomes what it left.
+        """
+        checkpoint = Path(str(resume_from_checkpoint))
+        if resume_from_checkpoint and had_ended(checkpoint):
+            return self._restore(checkpoint)
+        file = checkpoint / _OBJECTIVE_FILE
         if isinstance(self.objective, nn.Module) and file.exists():
             self.objective.load_state_dict(load_file(file))
         self.model_wrapped = self.accelerator.prepare_model(TrainingStep(self.model, self.objective))
@@ -224,6 +286,11 @@ class DistillationTrainer(Trainer):
                 if isinstance(callback, TermProgress):
                     callback.close()
 
+    def _restore(self, checkpoint: Path) -> None:
+        best = best_checkpoint(checkpoint) if self.args.load_best_model_at_end else None
+        self._load_from_checkpoint(str(best or checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of every term since the last log."""
         if "loss" in logs and self._term_sums:
@@ -231,3 +298,10 @@ class DistillationTrainer(Trainer):
             logs = logs | {f"loss/{name}": float(total) / steps for name, total in self._term_sums.items()}
             self._term_sums.clear()
         super().log(logs, start_time)
+
+
+def _with_own_generator(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """A loader draws a seed for its workers whenever it begins; by default from the generator of everything else."""
+    inner: Any = loader
+    inner.base_dataloader.generator = torch.Generator()
+    return loader

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ..common.atomic import atomic_write
 from ..common.errors import ConfigError
+from ..models.saving import writing
 from .compare import Rows
 from .report import Table, print_table
 from .report.formatting import MISSING
@@ -30,10 +31,12 @@ def print_scores(title: str, rows: Rows, console: Console) -> None:
     print_table(score_table(title, rows), console)
 
 
-def write_scores(path: Path, title: str, rows: Rows) -> None:
+def write_scores(path: str | Path, title: str, rows: Rows) -> None:
     """The same as JSON, {"title", "rows"}; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json.dumps({"title": title, "rows": rows}, indent=2))
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps({"title": title, "rows": rows}, indent=2))
 
 
 def require_free_for_scores(path: Path, *, overwrite: bool) -> None:

@@ -21,6 +21,7 @@ Columns = dict[str, list[Any]]
 # Longer than any text; the csv module's default of 128 KiB is not.
 _CSV_FIELD_LIMIT = 2**31 - 1
 _SHOWN_LINES = 5
+_BEGINNING = 4096  # bytes
 
 
 def read_table(path: Path) -> Columns:
@@ -35,10 +36,20 @@ def read_table(path: Path) -> Columns:
         raise ValueError(f"{path}: cannot read {path.suffix or 'a file without a suffix'}; use {_suffix_list()}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    if reader is not _read_parquet:
+        require_text(path)
     try:
         return reader(path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def require_text(path: Path) -> None:
+    """Raise ValueError for a file that begins with what no text in UTF-8 holds: UTF-16, or no text at all."""
+    with path.open("rb") as file:
+        beginning = file.read(_BEGINNING)
+    if b"\0" in beginning or beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path}: not UTF-8 text (it holds NUL bytes, as UTF-16 and files that are no text do)")
 
 
 def name_classes(columns: Columns, features: Features) -> Columns:
@@ -62,7 +73,7 @@ def _read_parquet(path: Path) -> Columns:
         _require_distinct(path, pq.read_schema(path).names)
         # partitioning=None: a folder called "split=train" must not become a column.
         table = pq.read_table(path, partitioning=None)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # arrow says OSError of encrypted and damaged pages
         raise ValueError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
     columns: Columns = table.to_pydict()
     if b"huggingface" in (table.schema.metadata or {}):
@@ -120,10 +131,10 @@ def _read_json_lines(path: Path) -> Columns:
 def _parse_line(path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line, object_pairs_hook=_distinct_names)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {number}: not valid JSON ({error.msg})") from None
     except _NameTwiceError as error:
         raise ValueError(f"{path}, line {number}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}, line {number}: not valid JSON ({_json_reason(error)})") from None
 
 
 def _read_json(path: Path) -> Columns:
@@ -131,11 +142,14 @@ def _read_json(path: Path) -> Columns:
     if not text.lstrip().startswith("["):
         return _read_json_lines(path)
     try:
-        return _columns_of_records(path, json.loads(text, object_pairs_hook=_distinct_names))
+        records = json.loads(text, object_pairs_hook=_distinct_names)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
     except _NameTwiceError as error:
         raise ValueError(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({_json_reason(error)})") from None
+    return _columns_of_records(path, records)
 
 
 class _NameTwiceError(ValueError):
@@ -149,6 +163,12 @@ def _distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise _NameTwiceError(f"an object has the field {twice!r} twice")
     return fields
+
+
+def _json_reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _columns_of_records(path: Path, records: Iterable[Any]) -> Columns:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..common.progress import counted
-from .files import TABLE_SUFFIXES, Columns, read_table
+from .files import TABLE_SUFFIXES, Columns, read_table, require_text
 from .prose import english_on_this_machine
 
 __all__ = ["Text", "english_on_this_machine", "load_pairs", "load_texts", "split_held_out"]
@@ -191,6 +191,7 @@ def _of_file(path: Path) -> Columns:
 
 
 def _of_text_file(path: Path) -> Iterator[str]:
+    require_text(path)
     try:
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -140,6 +140,14 @@ def test_half_precision_is_exported_in_float32(tmp_path: Path) -> None:
     assert_same(FORMATS["torch"].load(done.file), model.float(), inputs_of(model, 2, 5))
 
 
+def test_paths_may_be_strings_or_paths(tmp_path: Path) -> None:
+    source, _ = saved_student(tmp_path / "model")
+    for given in (str, Path):
+        done = export_model(given(source), given(tmp_path / given.__name__), "torch")
+        assert done.file == tmp_path / given.__name__ / FORMATS["torch"].file
+        assert done.file.exists()
+
+
 class TestRefused:
     """What cannot be exported is said in one line, and the output folder is as before."""
 

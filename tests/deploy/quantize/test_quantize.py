@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -130,10 +131,53 @@ def test_the_cost_is_shown(student):
     assert 0.9 < float(least) <= float(mean) <= 1
 
 
+@pytest.mark.parametrize("kind", [tuple, iter, np.array, lambda texts: (text for text in texts)])
+def test_texts_of_any_kind(kind, student):
+    expected = quantize(student, TEXTS[:8], bert_tokenizer()).state_dict()
+    found = quantize(student, kind([*TEXTS[:8], " "]), bert_tokenizer()).state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_pairs_as_lists(student):
+    pairs = list(zip(TEXTS[:6], TEXTS[6:12], strict=True))
+    expected = quantize(student, pairs, bert_tokenizer()).state_dict()
+    found = quantize(student, [list(pair) for pair in pairs], bert_tokenizer()).state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_longer_texts_than_the_model_reads_are_cut(student):
+    texts = [" ".join(TEXTS)] * 3
+    made = quantize(student, texts, bert_tokenizer(), max_length=100_000)
+    assert cost_table(student, made, bert_tokenizer(), texts, max_length=100_000).rows
+
+
 class TestRefusals:
-    def test_no_texts(self, student):
-        with pytest.raises(ValueError, match="needs texts"):
-            quantize(student, [], bert_tokenizer())
+    @pytest.mark.parametrize(
+        ("texts", "reason"),
+        [
+            ([], "needs texts to calibrate on: there are none"),
+            (iter([]), "needs texts to calibrate on: there are none"),
+            (["", "  "], "needs texts to calibrate on: all 2 texts are blank"),
+            ("one text", "several, such as a list, got one string"),
+            (None, "must be a list of texts, or of pairs of texts, got NoneType"),
+            (7, "must be a list of texts, or of pairs of texts, got int"),
+            ([None], "must be strings, or pairs of strings, got None"),
+            ([("a", "b", "c")], r"pairs of strings, got \('a', 'b', 'c'\)"),
+            (["a text", ("a", "b")], "all single or all pairs, got both"),
+        ],
+    )
+    def test_texts(self, texts, reason, student):
+        with pytest.raises(ValueError, match=reason):
+            quantize(student, texts, bert_tokenizer())
+
+    def test_a_batch_of_nothing(self, student):
+        with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
+            quantize(student, TEXTS, bert_tokenizer(), batch_size=0)
+
+    def test_another_models_tokenizer(self, student):
+        student.config.vocab_size = 30
+        with pytest.raises(ValueError, match="InhibiDistilBertModel: the tokenizer has token ids up to"):
+            quantize(student, TEXTS, bert_tokenizer())
 
     def test_a_softmax_model(self):
         with pytest.raises(ValueError, match="DistilBertModel has no inhibitor attention"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -164,3 +165,41 @@ class TestRefusals:
             block.attention.dropout.p = 0.1
         with pytest.raises((ValueError, RuntimeError), match="cannot be trained"):
             model(**inputs())
+
+
+class TestOtherFloatTypes:
+    """Between its integers a quantised model computes in float32, and cannot be made anything else."""
+
+    @pytest.mark.parametrize(
+        "convert",
+        [
+            torch.nn.Module.bfloat16,
+            torch.nn.Module.double,
+            torch.nn.Module.half,
+            lambda module: module.to(torch.bfloat16),
+            lambda module: module.to(dtype=torch.float64, device="cpu"),
+            lambda module: module.to(torch.zeros(1, dtype=torch.float16)),
+        ],
+    )
+    def test_are_refused_and_change_nothing(self, convert, folder):
+        model, _ = folder
+        before = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+        for module in (model, torch.nn.ModuleDict({"inner": model})):
+            with pytest.raises(ValueError, match="a quantised model computes in float32 between its integers"):
+                convert(module)
+        assert {name: tensor.dtype for name, tensor in model.state_dict().items()} == before
+
+    def test_of_a_model_with_a_head_and_of_its_encoder(self):
+        model = quantized(InhibiDistilBertForSequenceClassification)
+        for module in (model, model.distilbert):
+            with pytest.raises(ValueError, match=r"cannot be made torch\.bfloat16"):
+                module.bfloat16()
+
+    def test_devices_and_copies_are_not_concerned(self, folder):
+        model, _ = folder
+        model.to("cpu").to(torch.float32)
+        assert copy.deepcopy(model).to("meta").device.type == "meta"
+
+    def test_a_float_model_is_not_concerned(self):
+        model = InhibiDistilBertModel.from_teacher(bert())
+        assert model.bfloat16().dtype == torch.bfloat16

@@ -12,6 +12,7 @@ from ...common.output_dir import OutputDir
 from ...common.progress import progress
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
+from ...models.saving import writing
 from .onnx_format import ONNX
 from .torch_format import TORCH
 from .verify import largest_difference
@@ -39,14 +40,14 @@ def export_model(source: str | Path, output: str | Path, format: str = "onnx", *
         overwrite: replace what an earlier command wrote to `output`.
 
     Raises ValueError for a model of another architecture or without a tokenizer, an output folder that exists or
-    touches the model, a missing package, or if the exported model's outputs are not the model's; `output` is untouched
-    then.
+    touches the model, a missing package, or if the exported model's outputs are not the model's, and OSError if
+    `output` cannot be written; it is untouched then.
     """
+    source, output = str(source), Path(output)
     if format not in FORMATS:
         raise ValueError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
     chosen = FORMATS[format]
     chosen.require_packages()
-    source = str(source)
     require_apart(output, {"model": source})
     with OutputDir(output, "export", overwrite=overwrite, resumable=False) as folder:
         model, tokenizer = _load(source), load_tokenizer(source)
@@ -55,10 +56,11 @@ def export_model(source: str | Path, output: str | Path, format: str = "onnx", *
             chosen.write(model, folder.path / chosen.file)
         with progress("comparing with the model"):
             difference = largest_difference(model, chosen.load(folder.path / chosen.file))
-        model.config.save_pretrained(folder.path)
-        tokenizer.save_pretrained(folder.path)
+        with writing(folder.path):
+            model.config.save_pretrained(folder.path)
+            tokenizer.save_pretrained(folder.path)
         folder.finish()
-    return Exported(Path(output) / chosen.file, type(model).__name__, difference)
+    return Exported(output / chosen.file, type(model).__name__, difference)
 
 
 def _load(source: str) -> PreTrainedModel:
@@ -68,7 +70,7 @@ def _load(source: str) -> PreTrainedModel:
             f"{source!r} is a {type(model).__name__}: only InhibiDistilBERT can be exported; inhibit convert makes one "
             "of a DistilBERT, BERT or RoBERTa teacher"
         )
-    if type(model).__name__ not in (saved_by := model.config.architectures or []):
+    if type(model).__name__ not in (saved_by := [str(name) for name in model.config.architectures or []]):
         raise ValueError(f"{source!r} was saved by {', '.join(saved_by)}, which is not a class of this package")
     if getattr(model.config, "quantization_config", None) is not None:
         raise ValueError(f"{source!r} is quantised; export the model that it was made from")

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ...models.saving import writing
 from .format import Format, Run
 from .plain import with_plain_attention
 from .tracing import Tensors, Traceable, dynamic_axes, sample_inputs
@@ -55,7 +56,8 @@ def write_onnx(
             verbose=False,
         )
     assert program is not None
-    program.save(file)
+    with writing(file):
+        program.save(file)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch.export import Dim
 from transformers import PreTrainedModel
 
+from ...models.saving import writing
 from .format import Format, Run
 from .plain import with_plain_attention
 from .torch_sums import torch_sums
@@ -26,9 +28,12 @@ def _write(model: PreTrainedModel, file: Path) -> None:
         next(sample_inputs(model)),
         dynamic_shapes={name: {axis: dims[of] for axis, of in named.items()} for name, named in axes.items()},
     )
+    package = io.BytesIO()  # written to a file, torch would end the process where the disk has no room
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch, about itself
-        torch.export.save(program, file)
+        torch.export.save(program, package)
+    with writing(file):
+        file.write_bytes(package.getbuffer())
 
 
 def _load(file: Path) -> Run:

@@ -17,6 +17,7 @@ from ...common.progress import counted
 from ...measure.segments import warn_of_lost_segments
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.finite_weights import require_finite
+from ...models.pretrained import require_known_tokens
 from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Linear
 from ...models.quantized.modules import attentions, blocks, join, replace, word_embeddings
 from ...models.quantized.modules import linears as linears_of
@@ -24,9 +25,7 @@ from ...models.quantized.quantizer import mark_quantized
 from ...models.value_center import center_values
 from .attention import HeadInputs
 from .ranges import InputRange
-
-Batch = dict[str, Tensor]
-Texts = Sequence[str] | Sequence[tuple[str, str]]
+from .texts import Batch, Texts, as_batches
 
 
 @torch.no_grad()
@@ -45,7 +44,8 @@ def quantize(
 
     Args:
         model: the float model, in evaluation mode afterwards as before; it is not changed.
-        texts: some dozens to hundreds of texts, or of pairs of texts, like those that will be read.
+        texts: some dozens to hundreds of texts, or of pairs of texts, like those that will be read; blank ones are
+            left out.
         tokenizer: the model's.
         bits: of the attention, 8 or 16.
         linears: whether the linear layers of all blocks get 8-bit weights and inputs.
@@ -53,13 +53,12 @@ def quantize(
         max_length: tokens of a text that are read.
         batch_size: texts at a time.
 
-    Raises ValueError for what cannot be quantised (naming the module), no texts, or weights or activations that are
-    not finite.
+    Raises ValueError for what cannot be quantised (naming the module), no texts, tokens that the model lacks, or
+    weights or activations that are not finite.
     """
     config = InhibitorIntegersConfig(bits=bits, linears=linears, embeddings=embeddings)
     _check(model)
-    if not texts:
-        raise ValueError("quantize needs texts to calibrate on")
+    require_known_tokens(tokenizer, model.config, type(model).__name__)
     if embeddings and model.get_output_embeddings() is not None:
         raise ValueError(
             f"the word embeddings of {type(model).__name__} project its output too: leave them as they are"
@@ -77,16 +76,6 @@ def quantize(
         replace(made, name, Int8Embedding.from_embedding(table))
     mark_quantized(made, config)
     return made.requires_grad_(False)
-
-
-def as_batches(
-    texts: Texts, tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_size: int = 16
-) -> list[Batch]:
-    """Tokens of all texts, padded within each batch."""
-    return [
-        dict(tokenizer(list(some), padding=True, truncation=True, max_length=max_length, return_tensors="pt"))
-        for some in counted([texts[i : i + batch_size] for i in range(0, len(texts), batch_size)], "tokenizing")
-    ]
 
 
 @torch.no_grad()

@@ -19,8 +19,12 @@ def cost_table(
     *,
     max_length: int = 128,
 ) -> Table:
-    """Size of both models, and how near the embeddings of `texts` are (mean and least cosine)."""
-    ours, theirs = (embed(m.base_model, tokenizer, list(texts), max_length=max_length) for m in (quantized, model))
+    """Size of both models, and how near the embeddings of `texts` are (mean and least cosine).
+
+    max_length: tokens of a text that are read; of a model that reads fewer, as many as it can.
+    """
+    length = min(max_length, model.config.max_position_embeddings)
+    ours, theirs = (embed(m.base_model, tokenizer, list(texts), max_length=length) for m in (quantized, model))
     cosines = (ours * theirs).sum(-1)
     rows = [
         ["float", f"{megabytes(model):.1f}", "1", "1"],

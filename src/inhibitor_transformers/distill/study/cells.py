@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -11,6 +10,7 @@ from typing import Any
 
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..settings import load_record
 from .config import StudyConfig
 
 RESULTS = "results.json"  # there when a fine-tuning is finished
@@ -39,7 +39,7 @@ class Study:
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """results.json of a finished fine-tuning."""
         file = cell.folder(self.output) / RESULTS
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return load_record(file, "delete it, and this fine-tuning is run again") if file.exists() else None
 
     def refused(self, cell: Cell) -> bool:
         """Whether the teacher was found to be no better than chance, so that there is nothing to distil."""

@@ -12,6 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -32,13 +33,17 @@ from ...tasks import TaskData
 from ..finetune import finetune
 from ..fingerprints import encoder_fingerprint
 from ..folders import fingerprint
-from ..settings import load_yaml, require
+from ..settings import load_record, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
 from .config import StudyConfig, study_model
 
 RECORD = "study.yaml"
 Say = Callable[[str], None]
+
+
+class StudyFailedError(ValueError):
+    """Some fine-tunings of a study failed; the others are finished."""
 
 
 def run_study(
@@ -57,10 +62,10 @@ def run_study(
     model whose weights were not kept is fine-tuned once more if an added row is taught by it.
 
     Raises ConfigError before any work is done: also if `output` is, contains or lies inside a model or the data, or if
-    another process runs the study. Raises RuntimeError when fine-tunings failed (after all others have run).
+    another process runs the study. Raises StudyFailedError when fine-tunings failed (after all others have run).
     """
-    require(jobs > 0, f"jobs must be positive, got {jobs}")
     output = Path(output)
+    require(jobs > 0, f"jobs must be positive, got {jobs}")
     require_apart(output, config.inputs)
     _require_free(output, resume=resume)
     record, notes = _record(config)
@@ -91,12 +96,19 @@ def _run_pending(study: Study, jobs: int, threads: int, say: Say) -> Study:
                 break
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 cell = running.pop(done)
-                if error := done.exception():
-                    failed[cell] = " ".join(str(error).split())
+                error = done.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise StudyFailedError(
+                        f"a process was ended from outside, perhaps for lack of memory, during "
+                        f"{cell.folder(Path())}; go on with --resume, and fewer --jobs"
+                    )
+                if error:
+                    failed[cell] = " ".join(str(error).split()) or type(error).__name__
                 say(f"{cell.folder(Path())}: {failed[cell] if error else done.result()}")
                 advance(1)
     if failed:
-        raise RuntimeError(f"{len(failed)} fine-tunings failed; the first, {next(iter(failed.items()))}")
+        cell, reason = next(iter(failed.items()))
+        raise StudyFailedError(f"{len(failed)} fine-tunings failed; the first, {cell.folder(Path())}: {reason}")
     return study
 
 
@@ -181,7 +193,10 @@ def _fingerprint(data: TaskData) -> dict[str, str]:
 
 def _check_record(now: dict[str, Any], record: Path) -> None:
     """Raise ConfigError unless the study of a record began with these settings, but for what may be added."""
-    before = load_yaml(record)
+    before = load_record(record, "this study cannot be gone on with: use another folder")
+    kinds = {"models": dict, "tasks": dict, "weights": dict, "examples": dict, "seeds": list}
+    whole = now.keys() <= before.keys() and all(isinstance(before[name], kind) for name, kind in kinds.items())
+    require(whole and bool(before["seeds"]), f"{record} is damaged: use another folder")
     # a row of an earlier version lacks the settings that came later: they are at their defaults
     before["models"] = {name: dataclasses.asdict(study_model(name, row)) for name, row in before["models"].items()}
     changed = [name for name in ("training", "data", "data_seed") if before[name] != now[name]]

@@ -18,16 +18,18 @@ _INTRODUCTION = (
 )
 
 
-def require_own_card(folder: Path, models: Sequence[str]) -> None:
+def require_own_card(folder: str | Path, models: Sequence[str]) -> None:
     """Raise ValueError unless `folder` holds one of the models, given as folders or Hub ids."""
+    folder = Path(folder)
     if folder.resolve() not in [Path(model).resolve() for model in models]:
         raise ValueError(f"{folder} is none of the models ({', '.join(models)}), so its card is another's")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no model (no config.json), so a card has nothing to describe")
 
 
-def write_card(folder: Path, tables: Sequence[Table], section: str = "scores") -> Path:
+def write_card(folder: str | Path, tables: Sequence[Table], section: str = "scores") -> Path:
     """Put the tables into the card in `folder`, in place of those of the same section; all else in it stays."""
+    folder = Path(folder)
     opening, closing = (f"<!-- {section}: {place} -->" for place in ("begin", "end"))
     written = "\n\n".join([opening, *(markdown_table(table) for table in tables if table.rows), closing])
     file = folder / "README.md"

@@ -10,7 +10,7 @@ from .page import render_html
 from .results import DistillationReport
 
 
-def write_report(report: DistillationReport, folder: Path) -> tuple[Path, Path]:
+def write_report(report: DistillationReport, folder: str | Path) -> tuple[Path, Path]:
     """Write `folder`/report.md and `folder`/report.html and return their paths.
 
     Each file appears whole or not at all, and replaces an older one. The Markdown comes first, so that
@@ -18,6 +18,7 @@ def write_report(report: DistillationReport, folder: Path) -> tuple[Path, Path]:
 
     Raises ValueError if matplotlib is missing.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     markdown = atomic_write(folder / "report.md", render_markdown(report))
     return markdown, atomic_write(folder / "report.html", render_html(report))

@@ -6,6 +6,7 @@ optional segment embedding, and the guards that make it impossible to run these 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -17,6 +18,7 @@ from transformers.models.distilbert import modeling_distilbert as distilbert
 from ...attention import InhibitorScalars
 from ..interface import ATTENTION_NAME, require_inhibitor
 from ..loading import check_loaded_keys, own_memory
+from ..quantized.modules import require_float32
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 from .from_teacher import student_from_teacher
 
@@ -63,6 +65,10 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
             if isinstance(module, nn.LayerNorm):
                 module.eps = self.config.layer_norm_eps
         super().post_init()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        require_float32(self, fn)
+        return super()._apply(fn, recurse)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -152,6 +158,8 @@ class InhibiDistilBertModel(InhibiDistilBertPreTrainedModel, distilbert.DistilBe
 
         token_type_ids: (B, N) int64, segment of each token; used only if `config.type_vocab_size` > 0.
         """
+        if position_ids is None:
+            self._require_positions(inputs_embeds if input_ids is None else input_ids)
         if self.config.type_vocab_size and (input_ids is None) != (inputs_embeds is None):
             if inputs_embeds is None:
                 inputs_embeds = self.embeddings.word_embeddings(input_ids)
@@ -164,6 +172,16 @@ class InhibiDistilBertModel(InhibiDistilBertPreTrainedModel, distilbert.DistilBe
             position_ids=position_ids,
             **kwargs,
         )
+
+    def _require_positions(self, inputs: Tensor | None) -> None:
+        if inputs is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return  # a graph keeps what it was made with; what is given neither way is refused by DistilBERT
+        length, limit = inputs.shape[1], self.config.max_position_embeddings
+        if length > limit:
+            raise ValueError(
+                f"an input of {length} tokens is longer than this model can read ({limit}): cut it, for example with "
+                f"tokenizer(…, truncation=True, max_length={limit})"
+            )
 
 
 class _InhibitorHead(InhibiDistilBertPreTrainedModel):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...attention import InhibitorScalars
@@ -41,6 +42,17 @@ def word_embeddings(model: PreTrainedModel) -> tuple[str, nn.Embedding]:
     """The table of word embeddings and its name."""
     table = model.get_input_embeddings()
     return next((name, module) for name, module in model.named_modules() if module is table)
+
+
+def require_float32(model: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
+    """Raise ValueError if `fn`, which is to change all tensors of a quantised model, gives them another float type."""
+    dtype = fn(torch.empty(0)).dtype
+    if dtype != torch.float32 and any(
+        isinstance(m, IntegerInhibitor | Int8Linear | Int8Embedding) for m in model.modules()
+    ):
+        raise ValueError(
+            f"a quantised model computes in float32 between its integers and cannot be made {dtype}; leave it as it is"
+        )
 
 
 def replace(model: nn.Module, name: str, module: nn.Module) -> None:
