@@ -74,8 +74,11 @@ def test_an_older_result_stays(command, full, inhibit, student, texts, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+OLDER = json.dumps({"title": "older", "rows": {}})
+
+
 def test_scores(full, student, teacher, texts, tmp_path):
-    (tmp_path / "scores.json").write_text(json.dumps("older"))
+    (tmp_path / "scores.json").write_text(OLDER)
     agreement = ("--task", "agreement", "--teacher", teacher, "--text", texts, "--lengths", "16", "--device", "cpu")
     full("evaluate", student, *agreement, "-o", tmp_path / "scores.json", "--overwrite", size=20)
-    assert contents(tmp_path) == {"scores.json": b'"older"'}
+    assert contents(tmp_path) == {"scores.json": OLDER.encode()}

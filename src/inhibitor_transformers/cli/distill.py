@@ -41,10 +41,8 @@ def distill(
 ) -> None:
     """Distil a student, task-agnostic: the stages of a YAML, one after the other."""
     from ..common.inputs import require_apart
-    from ..distill.number_ranges import SEED, check_number
     from ..distill.settings import Flag, load_yaml, override
 
-    check_number("--seed", seed, SEED)
     require_apart(output, {"config": config})
     given = {"teacher": teacher, "text": text, "layers": layers, "start": start, "seed": seed}
     flags = {name: Flag(f"--{name}", value) for name, value in given.items()}

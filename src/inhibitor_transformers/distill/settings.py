@@ -89,7 +89,7 @@ def _parsed(assignments: list[str]) -> dict[str, Any]:
         require(key not in parsed, f"{key!r} is set twice (--set {assignment}); keep one of them")
         try:
             parsed[key] = read_yaml(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date
             problem = " ".join(str(getattr(error, "problem", None) or error).split())
             raise ConfigError(f"cannot read the value of {assignment!r} as YAML: {problem}") from None
     return parsed

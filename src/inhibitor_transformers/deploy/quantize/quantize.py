@@ -25,7 +25,7 @@ from ...models.quantized.quantizer import mark_quantized
 from ...models.value_center import center_values
 from .attention import HeadInputs
 from .ranges import InputRange
-from .texts import Batch, Texts, as_batches
+from .texts import Batch, Texts, as_batches, list_of_texts
 
 
 @torch.no_grad()
@@ -63,10 +63,11 @@ def quantize(
         raise ValueError(
             f"the word embeddings of {type(model).__name__} project its output too: leave them as they are"
         )
-    if any(isinstance(text, tuple) for text in texts):
+    listed = list_of_texts(texts)
+    if isinstance(listed[0], tuple):
         warn_of_lost_segments(model.config, tokenizer, "quantize")
     length = min(max_length, model.config.max_position_embeddings)
-    batches = as_batches(texts, tokenizer, max_length=length, batch_size=batch_size)
+    batches = as_batches(listed, tokenizer, max_length=length, batch_size=batch_size)
     made = copy.deepcopy(model).cpu().float().eval()
     if linears:
         quantize_linears(made, batches)

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ...common.progress import counted
+
 Batch = dict[str, Tensor]
 Text = str | tuple[str, str]
 Texts = Iterable[str] | Iterable[tuple[str, str]]
@@ -42,7 +44,7 @@ def as_batches(
     listed: list[Any] = list_of_texts(texts)
     return [
         dict(tokenizer(some, padding=True, truncation=True, max_length=max_length, return_tensors="pt"))
-        for some in (listed[i : i + batch_size] for i in range(0, len(listed), batch_size))
+        for some in counted([listed[i : i + batch_size] for i in range(0, len(listed), batch_size)], "tokenizing")
     ]
 
 
