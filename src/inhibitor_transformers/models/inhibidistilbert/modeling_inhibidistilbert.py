@@ -6,6 +6,7 @@ optional segment embedding, and the guards that make it impossible to run these 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Self
 
 import torch
@@ -17,6 +18,7 @@ from transformers.models.distilbert import modeling_distilbert as distilbert
 from ...attention import InhibitorScalars
 from ..interface import ATTENTION_NAME, require_inhibitor
 from ..loading import check_loaded_keys, own_memory
+from ..saved_format import check_heads_were_split, check_saving, join_saved_heads
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 from .from_teacher import student_from_teacher
 
@@ -36,6 +38,7 @@ class InhibiDistilBertSelfAttention(distilbert.DistilBertSelfAttention):
             length_exponent=config.inhibitor_length_exponent,
             length_reference=config.inhibitor_length_reference,
         )
+        self.register_load_state_dict_pre_hook(join_saved_heads)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> tuple[Tensor, ...]:
         require_inhibitor(self.config._attn_implementation)
@@ -51,6 +54,7 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
     _supports_sdpa = False
     _supports_flex_attn = False
     _keep_in_fp32_modules_strict = ("inhibitor",)
+    found_joined_heads = False  # in the files that this model was loaded from
     # The heads average their loss over the batch at hand; else Trainer takes it for a share of all accumulated batches.
     accepts_loss_kwargs = False
     _can_record_outputs = {  # noqa: RUF012 (transformers declares it so)
@@ -83,11 +87,22 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
 
         Only a task head may be new, and only where the checkpoint was saved by a class with another head.
         """
-        wants_info = kwargs.pop("output_loading_info", False)
+        wants_info, source = kwargs.pop("output_loading_info", False), str(pretrained_model_name_or_path)
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        check_loaded_keys(model, info, str(pretrained_model_name_or_path))
+        if kwargs.get("state_dict") is None:
+            check_heads_were_split(model, source)
+        check_loaded_keys(model, info, source)
         own_memory(model)
         return (model, info) if wants_info else model
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As in transformers, in a form that no softmax class loads (see `models/saved_format.py`).
+
+        Raises ValueError for `save_original_format=False` and `distributed_checkpoint=True`, which know no such form.
+        """
+        options = inspect.signature(super().save_pretrained).bind(save_directory, *args, **kwargs).arguments
+        check_saving(options)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_teacher(cls, teacher: nn.Module, layers: Any = "all", *, segments: str = "auto", **overrides: Any) -> Self:

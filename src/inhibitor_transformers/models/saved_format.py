@@ -1,0 +1,95 @@
+"""How models lie in files: so that no class but ours loads them, and none runs the weights as softmax attention.
+
+DistilBERT's classes know all our weights by name, and would compute softmax with them. Two things in a folder stop
+them, and each alone would:
+
+- `config.json` holds a sentence where other configurations expect a number (see `InhibiDistilBertConfig`);
+- the query projection of each layer lies under its key as (heads, head size, in). In memory it is an ordinary
+  nn.Linear with a weight of (heads · head size, in), of which any other class says that the shapes do not match.
+
+The second holds for a folder that is loaded with a configuration given in Python, and for the weight files alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import ConversionOps, WeightConverter
+
+_QUERY = "attention.q_lin.weight"
+_UNGUARDED = {
+    "save_original_format": (True, "save_original_format=False"),
+    "distributed_checkpoint": (False, "distributed_checkpoint=True"),
+}
+
+
+def register_saved_shapes(model_type: str) -> None:
+    """Let `from_pretrained` and `save_pretrained` of this model type convert the query projections."""
+    converter = WeightConverter(_QUERY, _QUERY, operations=[_JoinHeads()])
+    register_checkpoint_conversion_mapping(model_type, [converter], overwrite=True)
+
+
+class _JoinHeads(ConversionOps):
+    """File to memory: (heads, head size, in) to (heads · head size, in). Marks the model if it was joined already."""
+
+    @torch.no_grad()
+    def convert(
+        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
+    ) -> dict[str, Tensor]:
+        weight = _only(input_dict)
+        if weight.dim() == 2 and kwargs.get("model") is not None:
+            kwargs["model"].found_joined_heads = True
+        return {target_patterns[0]: weight.flatten(0, 1) if weight.dim() == 3 else weight}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        return _SplitHeads()
+
+
+class _SplitHeads(ConversionOps):
+    """Memory to file."""
+
+    @torch.no_grad()
+    def convert(
+        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
+    ) -> dict[str, Tensor]:
+        weight = _only(input_dict)
+        return {target_patterns[0]: weight.unflatten(0, (kwargs["config"].n_heads, -1)) if weight.dim() == 2 else weight}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        return _JoinHeads()
+
+
+def _only(tensors: dict[str, Any]) -> Tensor:
+    (found,) = tensors.values()
+    weight: Tensor = found[0] if isinstance(found, list) else found
+    return weight
+
+
+def join_saved_heads(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Hook before `load_state_dict` of an attention layer: it may be given what lies in a file (Trainer does so)."""
+    weight = state_dict.get(f"{prefix}q_lin.weight")
+    if weight is not None and weight.dim() == 3:
+        state_dict[f"{prefix}q_lin.weight"] = weight.flatten(0, 1)
+
+
+def check_saving(options: dict[str, Any]) -> None:
+    """Raise ValueError for options of `save_pretrained` that would write query projections as other classes read them."""
+    for name, (guarded, written) in _UNGUARDED.items():
+        if options.get(name, guarded) is not guarded:
+            raise ValueError(
+                f"{written} would write weights that DistilBERT's classes load and run as softmax attention: leave it out"
+            )
+
+
+def check_heads_were_split(model: Any, source: str) -> None:
+    """Raise ValueError if the files that the model was loaded from hold query projections in an unguarded shape."""
+    if model.found_joined_heads:
+        raise ValueError(
+            f"the weights in {source} were not written by save_pretrained of this release: other classes would run them "
+            "as softmax attention. Make the folder anew, or load them with load_state_dict and save that model"
+        )
