@@ -51,7 +51,7 @@ def masks(mask: Tensor | None) -> dict[str, Tensor]:
 @pytest.mark.parametrize("kv_heads", [H, 2])
 def test_attention_is_the_public_operation(fields: dict[str, Any], mask: Tensor | None, kv_heads: int) -> None:
     module, (q, k, v) = attention_module(**fields), qkv(kv_heads)
-    context, z = inhibitor_attention_forward(module, q, k, v, mask, scaling=123.0)
+    context, z = inhibitor_attention_forward(module, q, k, v, mask, scaling=D**-0.5)
     options = {"signed": module.config.inhibitor_signed, "center": module.config.inhibitor_center}
     scalars = module.inhibitor.as_arguments()
     assert scalars["length_reference"] == 3.0

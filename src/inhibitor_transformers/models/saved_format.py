@@ -57,7 +57,9 @@ class _SplitHeads(ConversionOps):
         self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
     ) -> dict[str, Tensor]:
         weight = _only(input_dict)
-        return {target_patterns[0]: weight.unflatten(0, (kwargs["config"].n_heads, -1)) if weight.dim() == 2 else weight}
+        return {
+            target_patterns[0]: weight.unflatten(0, (kwargs["config"].n_heads, -1)) if weight.dim() == 2 else weight
+        }
 
     @property
     def reverse_op(self) -> ConversionOps:

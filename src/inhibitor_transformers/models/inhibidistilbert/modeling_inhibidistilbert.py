@@ -12,8 +12,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput, QuestionAnsweringModelOutput
 from transformers.models.distilbert import modeling_distilbert as distilbert
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
 
 from ...attention import InhibitorScalars
 from ..interface import ATTENTION_NAME, require_inhibitor
@@ -128,19 +131,32 @@ class InhibiDistilBertEmbeddings(distilbert.Embeddings):
         if config.type_vocab_size:
             self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.dim)
 
-    def add_segments(self, embeds: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """Word embeddings (B, N, dim) plus those of `token_type_ids`; None means segment 0.
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        inputs_embeds: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """(B, N, dim) of ids (B, N) or of word embeddings (B, N, dim).
 
-        token_type_ids: (B, N), (1, N), or (batch, choices, N) with batch · choices = B. Raises ValueError.
+        token_type_ids: (B, N), (1, N), or (batch, choices, N) with batch · choices = B; None means segment 0. Read only
+        if there are segments. Raises ValueError for other shapes.
         """
+        if hasattr(self, "token_type_embeddings"):
+            words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+            input_ids, inputs_embeds = None, words + self._segments(words, token_type_ids)
+        return super().forward(input_ids, inputs_embeds, position_ids)
+
+    def _segments(self, words: Tensor, token_type_ids: Tensor | None) -> Tensor:
         if token_type_ids is None:
-            return embeds + self.token_type_embeddings.weight[0]
+            return self.token_type_embeddings(torch.zeros((), dtype=torch.long, device=words.device))
         flat = token_type_ids.reshape(-1, token_type_ids.shape[-1])
-        if flat.shape[1] != embeds.shape[1] or flat.shape[0] not in (1, embeds.shape[0]):
+        if flat.shape[1] != words.shape[1] or flat.shape[0] not in (1, words.shape[0]):
             raise ValueError(
-                f"token_type_ids must be (batch, length) = {tuple(embeds.shape[:2])}, got {tuple(token_type_ids.shape)}"
+                f"token_type_ids must be (batch, length) = {tuple(words.shape[:2])}, got {tuple(token_type_ids.shape)}"
             )
-        return embeds + self.token_type_embeddings(flat)
+        return self.token_type_embeddings(flat)
 
 
 class InhibiDistilBertModel(InhibiDistilBertPreTrainedModel, distilbert.DistilBertModel):
@@ -153,6 +169,8 @@ class InhibiDistilBertModel(InhibiDistilBertPreTrainedModel, distilbert.DistilBe
             block.attention = InhibiDistilBertSelfAttention(config)
         self.post_init()
 
+    @merge_with_config_defaults
+    @capture_outputs
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -166,26 +184,24 @@ class InhibiDistilBertModel(InhibiDistilBertPreTrainedModel, distilbert.DistilBe
 
         token_type_ids: (B, N) int64, segment of each token; used only if `config.type_vocab_size` > 0.
         """
-        if self.config.type_vocab_size and (input_ids is None) != (inputs_embeds is None):
-            if inputs_embeds is None:
-                inputs_embeds = self.embeddings.word_embeddings(input_ids)
-            inputs_embeds = self.embeddings.add_segments(inputs_embeds, token_type_ids)
-            input_ids = None
-        return super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            position_ids=position_ids,
-            **kwargs,
-        )
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids or inputs_embeds")
+        hidden = self.embeddings(input_ids, inputs_embeds, position_ids, token_type_ids)
+        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=attention_mask)
+        return self.transformer(hidden_states=hidden, attention_mask=mask, **kwargs)
 
 
 class _InhibitorHead(InhibiDistilBertPreTrainedModel):
     """Puts a DistilBERT head, whose class stands behind this one, on an inhibitor encoder."""
 
     def __init__(self, config: InhibiDistilBertConfig) -> None:
+        checkpointing = getattr(
+            config, "gradient_checkpointing", False
+        )  # read, and deleted, by the first that is built
         super().__init__(config)
         self.distilbert = InhibiDistilBertModel(config)
+        if checkpointing:
+            config.gradient_checkpointing = True
         self.post_init()
 
     # Every input is named, not left to **kwargs: Trainer drops the columns that the signature does not name.
