@@ -80,11 +80,11 @@ def join_saved_heads(module: nn.Module, state_dict: dict[str, Tensor], prefix: s
 
 
 def check_saving(options: dict[str, Any]) -> None:
-    """Raise ValueError for options of `save_pretrained` that would write query projections as other classes read them."""
+    """Raise ValueError for options of `save_pretrained` that would write what other classes load."""
     for name, (guarded, written) in _UNGUARDED.items():
         if options.get(name, guarded) is not guarded:
             raise ValueError(
-                f"{written} would write weights that DistilBERT's classes load and run as softmax attention: leave it out"
+                f"{written} would write weights that other classes load and run as softmax attention: leave it out"
             )
 
 
@@ -92,6 +92,6 @@ def check_heads_were_split(model: Any, source: str) -> None:
     """Raise ValueError if the files that the model was loaded from hold query projections in an unguarded shape."""
     if model.found_joined_heads:
         raise ValueError(
-            f"the weights in {source} were not written by save_pretrained of this release: other classes would run them "
-            "as softmax attention. Make the folder anew, or load them with load_state_dict and save that model"
+            f"weights of {source} were not written by save_pretrained; other classes run them as softmax attention. "
+            "Make them anew, or load the file with load_state_dict and save_pretrained that model"
         )

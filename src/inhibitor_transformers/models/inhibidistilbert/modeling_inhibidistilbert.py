@@ -195,9 +195,7 @@ class _InhibitorHead(InhibiDistilBertPreTrainedModel):
     """Puts a DistilBERT head, whose class stands behind this one, on an inhibitor encoder."""
 
     def __init__(self, config: InhibiDistilBertConfig) -> None:
-        checkpointing = getattr(
-            config, "gradient_checkpointing", False
-        )  # read, and deleted, by the first that is built
+        checkpointing = getattr(config, "gradient_checkpointing", False)  # the first that is built deletes it
         super().__init__(config)
         self.distilbert = InhibiDistilBertModel(config)
         if checkpointing:
