@@ -65,9 +65,7 @@ def inhibitor_attention_forward(
     config = module.config
     _refuse_what_is_not_computed(kwargs, scaling, query.shape[-1])
     if is_causal and config.inhibitor_value_center != "none":
-        raise ValueError(
-            "under causal attention every query has a mean value of its own: inhibitor_value_center='none'"
-        )
+        raise ValueError("causal: every query has a mean value of its own; use inhibitor_value_center='none'")
     shrunk = center_values(value, attention_mask, config.inhibitor_value_center)
     context, z = inhibitor(
         query,
@@ -86,7 +84,7 @@ def inhibitor_attention_forward(
 def _refuse_what_is_not_computed(kwargs: dict[str, Any], scaling: float | None, dim: int) -> None:
     if unknown := sorted(name for name, given in kwargs.items() if given is not None and name not in _WITHOUT_EFFECT):
         raise ValueError(f"inhibitor attention does not compute {', '.join(unknown)}: leave it out")
-    if scaling is not None and abs(scaling * dim**0.5 - 1) > 1e-5:
+    if scaling is not None and not abs(scaling * dim**0.5 - 1) < 1e-5:
         raise ValueError(
             f"inhibitor attention scales by 1/√{dim} = {dim**-0.5:.6g}, not by {scaling:.6g}: set γ (inhibitor.gamma)"
         )
