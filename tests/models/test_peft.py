@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from inhibitor_transformers import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel, InhibitorScalars
+from inhibitor_transformers import InhibiDistilBertModel, InhibitorScalars
 from inhibitor_transformers.deploy.quantize import quantize
 from tests.models.tiny import (
     inputs_for,
@@ -20,6 +22,7 @@ from tests.models.tiny import (
     save_tokenizer,
     student_class,
     tiny_student,
+    tiny_teacher,
 )
 
 peft = pytest.importorskip("peft", reason="peft is not installed")
@@ -119,10 +122,24 @@ def test_adapters_are_merged_before_quantization(tmp_path: Path) -> None:
     assert isinstance(quantize(wrapped.merge_and_unload(), texts, tokenizer), InhibiDistilBertModel)
 
 
-def test_all_linear_as_on_distilbert(tmp_path: Path) -> None:
-    """It reaches for the heads of the classifier too, which a task type trains whole; so on any DistilBERT."""
-    model = InhibiDistilBertForSequenceClassification(tiny_student().config)
-    with pytest.raises(Exception, match=r"pre_classifier|modules_to_save|classifier"):
-        peft.get_peft_model(model, peft.LoraConfig(target_modules="all-linear", task_type="SEQ_CLS"))
-    model = InhibiDistilBertForSequenceClassification(tiny_student().config)
-    peft.get_peft_model(model, peft.LoraConfig(**CASES["classifier"][1]))
+@pytest.mark.parametrize("model", [tiny_student, partial(tiny_teacher, "distilbert")], ids=["ours", "distilbert"])
+def test_all_linear_fails_as_on_distilbert(model: Any) -> None:
+    head = "SequenceClassification"
+    with pytest.raises(TypeError, match="modules_to_save cannot be applied to modules of type"):
+        peft.get_peft_model(
+            model(f"For{head}" if model is tiny_student else head),
+            peft.LoraConfig(target_modules="all-linear", task_type="SEQ_CLS"),
+        )
+
+
+def test_what_the_documentation_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {"model": tiny_student("ForSequenceClassification")}
+    exec(example, names)
+    adapted = {name.partition(".lora_A")[0].rpartition(".")[2] for name, _ in names["model"].named_parameters()}
+    assert adapted >= set(ALL_LINEAR)
+    trained_whole = {n for n, p in names["model"].named_parameters() if p.requires_grad and "modules_to_save" in n}
+    for part in ("inhibitor.", "pre_classifier.", "classifier."):
+        assert any(f".{part}" in name for name in trained_whole)
+    trained(names["model"], "ForSequenceClassification")

@@ -234,6 +234,8 @@ def test_the_weight_file_can_be_given_to_load_state_dict(tmp_path: Path) -> None
     accelerate.load_checkpoint_in_model(other, tmp_path)
     assert same_outputs(outputs_of(other, **inputs), outputs_of(model, **inputs))
     other.load_state_dict(model.state_dict())
+    with pytest.raises(ValueError, match="which has shape"):  # tensor by tensor, past load_state_dict
+        accelerate.load_checkpoint_and_dispatch(other, tmp_path, device_map={"": "cpu"})
 
 
 def test_a_weight_of_a_wrong_shape_is_still_refused_by_load_state_dict(tmp_path: Path) -> None:
