@@ -122,6 +122,15 @@ def test_adapters_are_merged_before_quantization(tmp_path: Path) -> None:
     assert isinstance(quantize(wrapped.merge_and_unload(), texts, tokenizer), InhibiDistilBertModel)
 
 
+def test_a_teacher_with_adapters_is_merged_first() -> None:
+    teacher = tiny_teacher("bert")
+    wrapped = peft.get_peft_model(teacher, peft.LoraConfig(target_modules=["query"]))
+    for given in (teacher, wrapped):
+        with pytest.raises(ValueError, match=r"^[^\n]*merge_and_unload\(\)[^\n]*$"):
+            InhibiDistilBertModel.from_teacher(given)
+    InhibiDistilBertModel.from_teacher(wrapped.merge_and_unload())
+
+
 @pytest.mark.parametrize("model", [tiny_student, partial(tiny_teacher, "distilbert")], ids=["ours", "distilbert"])
 def test_all_linear_fails_as_on_distilbert(model: Any) -> None:
     head = "SequenceClassification"

@@ -156,6 +156,17 @@ def test_a_configuration_in_python_does_not_help(tmp_path: Path) -> None:
                 softmax_class("DistilBert", head).from_pretrained(tmp_path / name, config=distilbert_config())
 
 
+def test_nor_does_the_configuration_of_the_folder(tmp_path: Path) -> None:
+    """It names the model type whose weights transformers converts, but the class is another."""
+    for name in ("Model", "ForMaskedLM", "ForSequenceClassification"):
+        plain(tmp_path / name, name)
+        for head in CLASSES:
+            with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+                softmax_class("DistilBert", head).from_pretrained(
+                    tmp_path / name, config=AutoConfig.from_pretrained(tmp_path / name)
+                )
+
+
 def test_who_ignores_other_shapes_gets_queries_at_random(tmp_path: Path) -> None:
     model = tiny_student()
     model.save_pretrained(tmp_path)

@@ -34,6 +34,7 @@ from tests.models.tiny import (
     student_class,
     tiny_config,
     tiny_student,
+    tiny_teacher,
 )
 
 CPU = torch.device("cpu")
@@ -108,6 +109,11 @@ class TestOffload:
             tmp_path / "model", device_map=places, offload_folder=str(tmp_path / "disk"), offload_buffers=buffers
         )
         assert same_outputs(outputs_of(loaded, **inputs, output_attentions=True), expected)
+
+    def test_an_offloaded_teacher_is_refused(self) -> None:
+        moved = accelerate.cpu_offload(tiny_teacher("bert"), execution_device=CPU)
+        with pytest.raises(ValueError, match="of the teacher is offloaded: load the teacher without a device_map"):
+            InhibiDistilBertModel.from_teacher(moved)
 
     def test_what_is_offloaded_is_not_quantized(self, tmp_path: Path) -> None:
         moved = accelerate.cpu_offload(tiny_student(), execution_device=CPU)
@@ -230,6 +236,22 @@ class TestDistributed:
         }[units]
         for module in chosen:
             fully_shard(module, reshard_after_forward=True, mesh=mesh())
+        fully_shard(sharded, mesh=mesh())
+        expected, found = model(**inputs), sharded(**inputs)
+        assert torch.equal(found.logits, expected.logits)
+        expected.loss.backward()
+        found.loss.backward()
+        assert_same_gradients({n: g.full_tensor() for n, g in gradients(sharded).items()}, gradients(model))
+
+    def test_fully_shard_in_half_precision(self, alone: None) -> None:
+        """Scalars stay float32, and a unit has one dtype: they are units of their own."""
+        model, inputs = self.model().bfloat16(), self.inputs()
+        for block in model.distilbert.transformer.layer:
+            block.attention.inhibitor.float()
+        sharded = copy.deepcopy(model)
+        for block in sharded.distilbert.transformer.layer:
+            fully_shard(block.attention.inhibitor, mesh=mesh())
+            fully_shard(block, mesh=mesh())
         fully_shard(sharded, mesh=mesh())
         expected, found = model(**inputs), sharded(**inputs)
         assert torch.equal(found.logits, expected.logits)

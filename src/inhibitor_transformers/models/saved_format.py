@@ -33,15 +33,21 @@ def register_saved_shapes(model_type: str) -> None:
 
 
 class _JoinHeads(ConversionOps):
-    """File to memory: (heads, head size, in) to (heads · head size, in). Marks the model if it was joined already."""
+    """File to memory: (heads, head size, in) to (heads · head size, in). Marks the model if it was joined already.
+
+    Transformers chooses it by the configuration, which may have been given to another class: that one gets what lies in
+    the file, which does not fit.
+    """
 
     @torch.no_grad()
     def convert(
         self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
     ) -> dict[str, Tensor]:
-        weight = _only(input_dict)
-        if weight.dim() == 2 and kwargs.get("model") is not None:
-            kwargs["model"].found_joined_heads = True
+        weight, model = _only(input_dict), kwargs["model"]
+        if not hasattr(model.get_submodule(kwargs["full_layer_name"].rpartition(".q_lin.")[0]), "inhibitor"):
+            return {target_patterns[0]: weight}
+        if weight.dim() == 2:
+            model.found_joined_heads = True
         return {target_patterns[0]: weight.flatten(0, 1) if weight.dim() == 3 else weight}
 
     @property
