@@ -218,6 +218,25 @@ def test_ours_give_it_back_to_the_bit(way: Callable[[Path, str], None], name: st
         assert same_outputs(outputs_of(loaded, **inputs), expected)
 
 
+class Around(transformers.PreTrainedModel):
+    """A model of somebody else's, of another configuration, around ours."""
+
+    config_class = transformers.BertConfig
+
+    def __init__(self, config: transformers.BertConfig) -> None:
+        super().__init__(config)
+        self.reader = InhibiDistilBertModel(tiny_config(n_heads=4))
+        self.post_init()
+
+
+def test_inside_another_model(tmp_path: Path) -> None:
+    model = Around(transformers.BertConfig())
+    model.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "model.safetensors")[f"reader.{QUERY}"].shape == (4, WIDTH // 4, WIDTH)
+    again = Around.from_pretrained(tmp_path)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+
+
 def test_in_memory_it_is_an_ordinary_linear_layer(tmp_path: Path) -> None:
     model = tiny_student(n_heads=4)
     model.save_pretrained(tmp_path)

@@ -12,11 +12,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from accelerate.hooks import remove_hook_from_submodules
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.optim.swa_utils import AveragedModel
 from transformers import AutoModel
 
@@ -175,6 +177,19 @@ class TestParametrize:
             quantize(model, ["the old cat"], save_tokenizer(tmp_path))
 
 
+def test_pruned_scalars() -> None:
+    """Pruning sets its masked copy in a hook before forward."""
+    model, inputs = tiny_student(), inputs_for("Model")
+    expected = copy.deepcopy(model)
+    for block, other in zip(model.transformer.layer, expected.transformer.layer, strict=True):
+        prune.custom_from_mask(block.attention.inhibitor, "delta", torch.tensor([0.0, 1.0]))
+        with torch.no_grad():
+            block.attention.inhibitor.delta_orig += 1.0
+            other.attention.inhibitor.delta += 1.0
+            other.attention.inhibitor.delta[0] = 0.0
+    assert same_outputs(outputs_of(model, **inputs), outputs_of(expected, **inputs))
+
+
 class Square(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * x
@@ -242,6 +257,19 @@ class TestDistributed:
         expected.loss.backward()
         found.loss.backward()
         assert_same_gradients({n: g.full_tensor() for n, g in gradients(sharded).items()}, gradients(model))
+
+    def test_a_sharded_model_is_saved_with_the_guard(self, alone: None, tmp_path: Path) -> None:
+        model, inputs = self.model().eval(), inputs_for("ForSequenceClassification")
+        expected = outputs_of(model, **inputs)
+        for block in model.distilbert.transformer.layer:
+            fully_shard(block, mesh=mesh())
+        fully_shard(model, mesh=mesh())
+        state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+        model.save_pretrained(tmp_path, state_dict=state)
+        weights = load_file(tmp_path / "model.safetensors")
+        assert weights["distilbert.transformer.layer.0.attention.q_lin.weight"].dim() == 3
+        again = student_class("ForSequenceClassification").from_pretrained(tmp_path)
+        assert same_outputs(outputs_of(again, **inputs), expected)
 
     def test_fully_shard_in_half_precision(self, alone: None) -> None:
         """Scalars stay float32, and a unit has one dtype: they are units of their own."""

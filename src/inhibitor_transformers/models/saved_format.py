@@ -43,12 +43,13 @@ class _JoinHeads(ConversionOps):
     def convert(
         self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
     ) -> dict[str, Tensor]:
-        weight, model = _only(input_dict), kwargs["model"]
-        if not hasattr(model.get_submodule(kwargs["full_layer_name"].rpartition(".q_lin.")[0]), "inhibitor"):
-            return {target_patterns[0]: weight}
-        if weight.dim() == 2:
-            model.found_joined_heads = True
-        return {target_patterns[0]: weight.flatten(0, 1) if weight.dim() == 3 else weight}
+        weight = _only(input_dict)
+        if hasattr(_attention(**kwargs), "inhibitor"):
+            if weight.dim() == 2:
+                kwargs["model"].found_joined_heads = True
+            elif weight.dim() == 3:
+                weight = weight.flatten(0, 1)
+        return {target_patterns[0]: weight}
 
     @property
     def reverse_op(self) -> ConversionOps:
@@ -63,13 +64,18 @@ class _SplitHeads(ConversionOps):
         self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
     ) -> dict[str, Tensor]:
         weight = _only(input_dict)
-        return {
-            target_patterns[0]: weight.unflatten(0, (kwargs["config"].n_heads, -1)) if weight.dim() == 2 else weight
-        }
+        if weight.dim() == 2:
+            weight = weight.unflatten(0, (_attention(**kwargs).n_heads, -1))
+        return {target_patterns[0]: weight}
 
     @property
     def reverse_op(self) -> ConversionOps:
         return _JoinHeads()
+
+
+def _attention(model: nn.Module, full_layer_name: str, **_: Any) -> Any:
+    """The layer that the query projection of this name belongs to; the model may be a larger one around ours."""
+    return model.get_submodule(full_layer_name.rpartition(".q_lin.")[0])
 
 
 def _only(tensors: dict[str, Any]) -> Tensor:
