@@ -135,7 +135,7 @@ def test_a_causal_model() -> None:
     assert not torch.allclose(causal, model(**inputs).last_hidden_state)
 
 
-def test_causality_and_centred_values_do_not_go_together() -> None:
+def test_causality_and_centered_values_do_not_go_together() -> None:
     module, (q, k, v) = attention_module(inhibitor_value_center="mean"), qkv()
     with pytest.raises(ValueError, match="every query has a mean value of its own; use inhibitor_value_center='none'"):
         inhibitor_attention_forward(module, q, k, v, None, is_causal=True)
