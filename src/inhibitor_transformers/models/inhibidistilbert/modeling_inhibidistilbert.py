@@ -1,7 +1,7 @@
 """InhibiDistilBERT (arXiv 2503.15983): DistilBERT whose attention is inhibitor attention, with all its heads.
 
 Thin subclasses of transformers' DistilBERT: what differs is the attention function and its scalars, an
-optional segment embedding, and the guards that make it impossible to run these weights as softmax.
+optional segment embedding, and the guards against running these weights as softmax attention.
 """
 
 from __future__ import annotations
