@@ -48,23 +48,18 @@ def captured(student: str, text: Path, batch: int, length: int) -> list[Inputs]:
     from transformers import AutoTokenizer
 
     from inhibitor_transformers import InhibiDistilBertModel
-    from inhibitor_transformers.models import interface
 
     model = InhibiDistilBertModel.from_pretrained(student).eval()
     rows = text_rows(text, AutoTokenizer.from_pretrained(student), batch, length)
     layers: list[Inputs] = []
-    original = interface.inhibitor_attention
 
-    def record(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-        layers.append((q, k, v, {name: options[name].detach() for name in SCALARS}))
-        return original(q, k, v, **options)
+    def record(scalars: Any, qkv: tuple[Tensor, Tensor, Tensor]) -> None:
+        layers.append((*qkv, {name: getattr(scalars, name).detach() for name in SCALARS}))
 
-    interface.inhibitor_attention = record
-    try:
-        with torch.no_grad():
-            model(input_ids=rows)
-    finally:
-        interface.inhibitor_attention = original
+    for block in model.transformer.layer:
+        block.attention.inhibitor.register_forward_pre_hook(record)
+    with torch.no_grad():
+        model(input_ids=rows)
     return layers
 
 

@@ -146,10 +146,11 @@ def pair(
 
 
 def weights_of(folder: Path | str) -> dict[str, Tensor]:
-    """The tensors of a saved model by name."""
+    """The tensors of a saved model by name, in the shapes that they have in memory."""
     from safetensors.torch import load_file
 
-    return load_file(Path(folder) / "model.safetensors")
+    weights = load_file(Path(folder) / "model.safetensors")
+    return {name: tensor.flatten(0, 1) if tensor.dim() == 3 else tensor for name, tensor in weights.items()}
 
 
 def assert_same_weights(a: Path | str, b: Path | str) -> None:

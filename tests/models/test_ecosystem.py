@@ -116,6 +116,22 @@ def test_trainer_saves_resumes_and_loses_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(value, whole[name]) for name, value in weights(Classifier.from_pretrained(last)).items())
 
 
+def test_trainer_takes_up_the_best_model(tmp_path: Path) -> None:
+    model, tokenizer = saved(tmp_path / "start", "ForSequenceClassification")
+    each_step = {"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "score", "greater_is_better": True}
+    trainer = trainer_of(tmp_path / "run", model, tokenizer, **each_step, load_best_model_at_end=True)
+    scores = iter([1.0, 0.0])
+    trainer.compute_metrics = lambda _: {"score": next(scores)}
+    trainer.train()
+    best = tmp_path / "run" / "checkpoint-1"
+    assert trainer.state.best_model_checkpoint == str(best)
+    last = weights(Classifier.from_pretrained(tmp_path / "run" / "checkpoint-2"))
+    assert not [name for name, value in weights(model).items() if torch.equal(value, last[name])]
+    assert all(
+        torch.equal(value, weights(model)[name]) for name, value in weights(Classifier.from_pretrained(best)).items()
+    )
+
+
 def test_trainer_evaluates_and_predicts(tmp_path: Path) -> None:
     model, tokenizer = saved(tmp_path / "start", "ForSequenceClassification")
     trainer = trainer_of(tmp_path / "run", model, tokenizer)

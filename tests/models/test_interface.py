@@ -24,7 +24,7 @@ from inhibitor_transformers.models.interface import (
     inhibitor_mask,
     require_inhibitor,
 )
-from tests.models.tiny import tiny_config
+from tests.models.tiny import texts, tiny_config, tiny_student
 
 B, N, H, D = 2, 5, 4, 3
 PADDING = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
@@ -51,7 +51,7 @@ def masks(mask: Tensor | None) -> dict[str, Tensor]:
 @pytest.mark.parametrize("kv_heads", [H, 2])
 def test_attention_is_the_public_operation(fields: dict[str, Any], mask: Tensor | None, kv_heads: int) -> None:
     module, (q, k, v) = attention_module(**fields), qkv(kv_heads)
-    context, z = inhibitor_attention_forward(module, q, k, v, mask, scaling=123.0)
+    context, z = inhibitor_attention_forward(module, q, k, v, mask, scaling=D**-0.5)
     options = {"signed": module.config.inhibitor_signed, "center": module.config.inhibitor_center}
     scalars = module.inhibitor.as_arguments()
     assert scalars["length_reference"] == 3.0
@@ -61,6 +61,92 @@ def test_attention_is_the_public_operation(fields: dict[str, Any], mask: Tensor 
     chosen = {name: scalars[name] for name in ("gamma", "delta")}
     assert z is not None
     assert torch.equal(z, inhibition_scores(q, k, **chosen, center=options["center"], **masks(mask)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["position_bias", "softcap", "s_aux", "sliding_window", "cu_seq_lens_q", "max_length_q", "block_mask", "soft_cap"],
+)
+def test_what_is_not_computed_is_refused_by_name(name: str) -> None:
+    module, (q, k, v) = attention_module(), qkv()
+    with pytest.raises(ValueError, match=f"does not compute {name}: leave it out"):
+        inhibitor_attention_forward(module, q, k, v, None, **{name: 1.0})
+    with pytest.raises(ValueError, match=f"does not compute {name}: leave it out"):
+        tiny_student()(**texts(), **{name: torch.ones(1)})
+    plain, _ = inhibitor_attention_forward(module, q, k, v, None)
+    assert torch.equal(inhibitor_attention_forward(module, q, k, v, None, **{name: None})[0], plain)
+
+
+def test_what_changes_no_attention_is_let_through() -> None:
+    module, (q, k, v) = attention_module(), qkv()
+    plain, _ = inhibitor_attention_forward(module, q, k, v, None)
+    found, _ = inhibitor_attention_forward(
+        module,
+        q,
+        k,
+        v,
+        None,
+        position_ids=torch.arange(N)[None],
+        cache_position=torch.arange(N),
+        num_items_in_batch=torch.tensor(3),
+        output_hidden_states=True,
+        use_cache=False,
+        return_dict=True,
+    )
+    assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("scaling", [1.0, 0.5, -(D**-0.5), 0.0, float("nan")])
+def test_another_scaling_is_refused(scaling: float) -> None:
+    module, (q, k, v) = attention_module(), qkv()
+    with pytest.raises(ValueError, match=r"scales by 1/√3 = 0\.57735, not by .*: set γ"):
+        inhibitor_attention_forward(module, q, k, v, None, scaling=scaling)
+    model = tiny_student()
+    model.transformer.layer[0].attention.scaling = scaling
+    with pytest.raises(ValueError, match="scales by"):
+        model(**texts())
+
+
+@pytest.mark.parametrize("mask", [None, PADDING, PADDING[:, None, None, :] & torch.rand(B, 1, N, N).gt(0.3)])
+@pytest.mark.parametrize("said_by", ["argument", "module"])
+def test_causality_is_obeyed(said_by: str, mask: Tensor | None) -> None:
+    module, (q, k, v) = attention_module(), qkv()
+    module.is_causal = said_by == "module"
+    said = {"is_causal": True} if said_by == "argument" else {}
+    found, z = inhibitor_attention_forward(module, q, k, v, mask, output_attentions=True, **said)
+    # As in transformers, a mask per query stands over what the module says of itself.
+    causal = said_by == "argument" or mask is None or mask.dim() == 2
+    scalars = module.inhibitor.as_arguments()
+    expected = inhibitor_attention(q, k, v, **scalars, **masks(mask), is_causal=causal)
+    assert torch.equal(found.transpose(1, 2), expected)
+    assert z is not None
+    assert z[..., 0, 1:].isinf().all() == causal
+    freely, _ = inhibitor_attention_forward(module, q, k, v, mask, is_causal=False)
+    assert torch.equal(freely.transpose(1, 2), inhibitor_attention(q, k, v, **scalars, **masks(mask)))
+
+
+def test_a_causal_model() -> None:
+    model, inputs = tiny_student(), texts(padding=False)
+    causal = model(**inputs, is_causal=True).last_hidden_state
+    for length in (1, 4):
+        shorter = {name: value[:, :length] for name, value in inputs.items()}
+        found = model(**shorter, is_causal=True).last_hidden_state
+        torch.testing.assert_close(found[:, -1], causal[:, length - 1])
+    assert not torch.allclose(causal, model(**inputs).last_hidden_state)
+
+
+def test_causality_and_centered_values_do_not_go_together() -> None:
+    module, (q, k, v) = attention_module(inhibitor_value_center="mean"), qkv()
+    with pytest.raises(ValueError, match="every query has a mean value of its own; use inhibitor_value_center='none'"):
+        inhibitor_attention_forward(module, q, k, v, None, is_causal=True)
+
+
+@pytest.mark.parametrize("center", ["none", "mean"])
+@pytest.mark.parametrize("mask", [torch.zeros(B, N), torch.ones(B, N).long(), torch.zeros(B, 1, N, N)])
+def test_additive_masks_are_refused(mask: Tensor, center: str) -> None:
+    module, (q, k, v) = attention_module(inhibitor_value_center=center), qkv()
+    with pytest.raises(ValueError, match=r"bool tensor|must be bool|a key padding mask \(batch, keys\)"):
+        inhibitor_attention_forward(module, q, k, v, mask)
 
 
 def test_dropout_is_passed_on() -> None:

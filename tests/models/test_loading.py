@@ -75,7 +75,7 @@ def test_segments_that_the_config_denies(tmp_path: Path) -> None:
 
 
 def test_a_weight_of_another_shape(tmp_path: Path) -> None:
-    folder = saved(tmp_path, tiny_student("ForMaskedLM"), lambda w: w.update({QUERY: torch.ones(8, 16)}))
+    folder = saved(tmp_path, tiny_student("ForMaskedLM"), lambda w: w.update({QUERY: torch.ones(2, 4, 16)}))
     with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
         student_class("ForMaskedLM").from_pretrained(folder)
     for name in ("ForMaskedLM", "ForTokenClassification"):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from .functional import inhibition_scores, inhibitor_attention
 
 # The paper's starting values (arXiv 2503.15983, §3); ρ = 0 is its formula.
 INITIAL = {"gamma": 1.0, "eta": 1.0, "delta": 0.5, "length_exponent": 0.0}
+_OF_SCORES = ("key_padding_mask", "attn_mask", "is_causal", "center")
 
 
 class InhibitorScalars(nn.Module):
-    """γ, η, δ and ρ per head as float32 parameters, each of shape (heads,).
+    """Inhibitor attention with γ, η, δ and ρ per head as float32 parameters, each of shape (heads,).
 
     They stay float32 under autocast (nothing here is autocast) and have no sign gates: gradients flow
     for any value. Give them their own learning rate: at fine-tuning rates they do not move.
@@ -52,6 +55,25 @@ class InhibitorScalars(nn.Module):
         """Set every head to the starting values."""
         for name, value in self.initial.items():
             nn.init.constant_(getattr(self, name), value)
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *, need_scores: bool = False, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """`inhibitor_attention` with these scalars, and `inhibition_scores` if they are needed (else None).
+
+        Read here and nowhere else in a model, so that libraries may replace the module or move its parameters for the
+        time of a call.
+
+        Args:
+            query, key, value: (B, H, N, D), as there.
+            options: further arguments of `inhibitor_attention`.
+        """
+        scalars = self.as_arguments()
+        output = inhibitor_attention(query, key, value, **scalars, **options)
+        if not need_scores:
+            return output, None
+        shared = {name: options[name] for name in _OF_SCORES if name in options}
+        return output, inhibition_scores(query, key, gamma=scalars["gamma"], delta=scalars["delta"], **shared)
 
     def as_arguments(self) -> dict[str, Any]:
         """The scalars as keyword arguments of `inhibitor_attention`."""

@@ -8,12 +8,15 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
-from ..attention import InhibitorScalars, inhibition_scores, inhibitor_attention
-from ..attention.integer import IntegerInhibitor, integer_attention, integer_scores
 from ..attention.transforms import is_plain
 from .value_center import center_values
 
 ATTENTION_NAME = "inhibitor"
+# What transformers hands to every attention function and none computes with: of outputs, caches and losses, and
+# positions, which were embedded before.
+_WITHOUT_EFFECT = frozenset(
+    ("cache_position", "num_items_in_batch", "output_hidden_states", "position_ids", "return_dict", "use_cache")
+)
 
 
 def inhibitor_attention_forward(
@@ -24,24 +27,32 @@ def inhibitor_attention_forward(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    is_causal: bool | None = None,
+    output_attentions: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention function of transformers' interface.
 
     Args:
-        module: the attention module (nn.Module); carries its config and `inhibitor`: InhibitorScalars, or when it is
-            quantised IntegerInhibitor.
+        module: the attention module (nn.Module); carries its config and `inhibitor`: InhibitorScalars, when it is
+            quantised IntegerInhibitor, or what a library put in its place; only its call is used.
         query, key, value: (B, H, N, D), heads of key and value unrepeated.
         attention_mask: None, (B, Nk) bool or (B, 1 or H, Nq, Nk) bool; True = valid; the latter not with
             `inhibitor_value_center="mean"`.
-        scaling: ignored; the operation divides by √D itself and γ scales it.
+        scaling: None or 1/√D, by which the operation multiplies itself; γ scales it.
         dropout: probability of dropping a key.
+        is_causal: whether each query, of the last Nq of Nk positions, sees only the keys up to its own; as the module's
+            `is_causal` says if None, unless a mask per query says it already.
+        output_attentions: whether scores are wanted.
+        kwargs: what transformers passes to any attention and none computes with; anything else must be None.
 
     Returns:
         (B, N, H, D), and the scores Z (B, H, Nq, Nk) if `output_attentions` was asked for.
+
+    Raises ValueError for a module without scalars, and for what would change the result and is not computed here.
     """
     inhibitor = getattr(module, "inhibitor", None)
-    if not isinstance(inhibitor, InhibitorScalars | IntegerInhibitor):
+    if inhibitor is None:
         raise ValueError(
             f"{type(module).__name__} has no inhibitor scalars: attn_implementation={ATTENTION_NAME!r} is for "
             "models built with inhibitor attention; build one with InhibiDistilBertModel.from_teacher(teacher)"
@@ -49,24 +60,34 @@ def inhibitor_attention_forward(
     masks: dict[str, Any] = {}
     if attention_mask is not None:
         masks["key_padding_mask" if attention_mask.dim() == 2 else "attn_mask"] = attention_mask
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", False) and (attention_mask is None or attention_mask.dim() == 2)
     config = module.config
-    center, signed = config.inhibitor_center, config.inhibitor_signed
+    _refuse_what_is_not_computed(kwargs, scaling, query.shape[-1])
+    if is_causal and config.inhibitor_value_center != "none":
+        raise ValueError("causal: every query has a mean value of its own; use inhibitor_value_center='none'")
     shrunk = center_values(value, attention_mask, config.inhibitor_value_center)
-    wants_scores, z = kwargs.get("output_attentions"), None
-    if isinstance(inhibitor, IntegerInhibitor):
-        if dropout:
-            raise ValueError("a quantised model cannot be trained: call model.eval()")
-        context = integer_attention(query, key, shrunk.values, inhibitor.heads, **masks, signed=signed, center=center)
-        if wants_scores:
-            z = integer_scores(query, key, inhibitor.heads, **masks, center=center)
-    else:
-        scalars = inhibitor.as_arguments()
-        context = inhibitor_attention(
-            query, key, shrunk.values, **scalars, **masks, signed=signed, center=center, dropout_p=dropout
-        )
-        if wants_scores:
-            z = inhibition_scores(query, key, gamma=inhibitor.gamma, delta=inhibitor.delta, **masks, center=center)
+    context, z = inhibitor(
+        query,
+        key,
+        shrunk.values,
+        need_scores=bool(output_attentions),
+        **masks,
+        is_causal=bool(is_causal),
+        signed=config.inhibitor_signed,
+        center=config.inhibitor_center,
+        dropout_p=dropout,
+    )
     return shrunk.restore(context).transpose(1, 2), z
+
+
+def _refuse_what_is_not_computed(kwargs: dict[str, Any], scaling: float | None, dim: int) -> None:
+    if unknown := sorted(name for name, given in kwargs.items() if given is not None and name not in _WITHOUT_EFFECT):
+        raise ValueError(f"inhibitor attention does not compute {', '.join(unknown)}: leave it out")
+    if scaling is not None and not abs(scaling * dim**0.5 - 1) < 1e-5:
+        raise ValueError(
+            f"inhibitor attention scales by 1/√{dim} = {dim**-0.5:.6g}, not by {scaling:.6g}: set γ (inhibitor.gamma)"
+        )
 
 
 def inhibitor_mask(

@@ -46,6 +46,8 @@ def center_values(values: Tensor, valid: Tensor | None, center: Center) -> Cente
             "inhibitor_value_center='mean' takes a key padding mask (batch, keys): under a mask per query, "
             f"{tuple(valid.shape)}, every query has a mean of its own; use inhibitor_value_center='none'"
         )
+    if valid.dtype != torch.bool:
+        raise ValueError(f"a key padding mask must be bool with True = valid, got {valid.dtype}")
     present = valid[:, None, :, None]
     values = values.masked_fill(~present, 0.0)  # NaN in padding must not reach the mean
     count = present.sum(-2, keepdim=True).clamp(min=1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..transforms import is_plain
+from .dispatch import integer_attention, integer_scores
 from .heads import Bits, IntegerHeads
 
 _INTEGERS = ("weight", "sign", "delta", "multiplier", "shift")
@@ -35,6 +36,28 @@ class IntegerInhibitor(nn.Module):
             shape = per_kv_head if field.name in (*_PER_FEATURE, "value_inverse_step") else (heads,)
             dtype = torch.int32 if field.name in _INTEGERS else torch.float32
             self.register_buffer(field.name, torch.zeros(shape, dtype=dtype))
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        need_scores: bool = False,
+        dropout_p: float = 0.0,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """`integer_attention` with these heads, and `integer_scores` if they are needed: as `InhibitorScalars`.
+
+        Raises ValueError for dropout, besides what `integer_attention` raises.
+        """
+        if dropout_p:
+            raise ValueError("a quantised model cannot be trained: call model.eval()")
+        heads = self.heads
+        output = integer_attention(query, key, value, heads, **options)
+        if not need_scores:
+            return output, None
+        return output, integer_scores(query, key, heads, **{n: o for n, o in options.items() if n != "signed"})
 
     def assign(self, heads: IntegerHeads) -> None:
         """Take over the values of `heads`, which must be of the same sizes, bits and reference length."""

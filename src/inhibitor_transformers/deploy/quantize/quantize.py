@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ...attention import InhibitorScalars
 from ...attention.integer import IntegerInhibitor
 from ...attention.integer.heads import Bits
 from ...common.progress import counted
@@ -26,6 +27,10 @@ from ...models.value_center import center_values
 from .attention import HeadInputs
 from .ranges import InputRange
 from .texts import Batch, Texts, as_batches, list_of_texts
+
+_PARTS: dict[str, type[nn.Module]] = dict.fromkeys(
+    ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"), nn.Linear
+) | {"attention.inhibitor": InhibitorScalars}
 
 
 @torch.no_grad()
@@ -184,6 +189,8 @@ def _read(model: PreTrainedModel, batches: Sequence[Batch], read: Read) -> None:
 
 
 def _check(model: PreTrainedModel) -> None:
+    if hasattr(model, "merge_and_unload"):
+        raise ValueError("adapters cannot be quantised: merge them first, model = model.merge_and_unload()")
     if not isinstance(model, InhibiDistilBertPreTrainedModel):
         raise ValueError(
             f"{type(model).__name__} has no inhibitor attention, so it cannot be quantised here; "
@@ -194,6 +201,12 @@ def _check(model: PreTrainedModel) -> None:
         if isinstance(module, IntegerInhibitor | Int8Linear | Int8Embedding):
             raise ValueError(f"{name} is quantised already: quantise the float model")
     for name, block in blocks(model):
-        for part in ("q_lin", "k_lin", "v_lin", "out_lin"):
-            if not isinstance(getattr(block.attention, part, None), nn.Linear):
-                raise ValueError(f"{name}.attention.{part} is not an nn.Linear, so it cannot be quantised")
+        for part, kind in _PARTS.items():
+            found = getattr(block.get_submodule(part.rpartition(".")[0]), part.rpartition(".")[2], None)
+            if type(found) is not kind:  # a subclass or a wrapper computes what its weights do not say
+                raise ValueError(
+                    f"{name}.{part} is not a plain {kind.__name__} but {type(found).__name__}, so it cannot be "
+                    "quantised: merge adapters (merge_and_unload) and remove parametrizations first"
+                )
+    if away := next((name for name, tensor in model.state_dict().items() if tensor.is_meta), None):
+        raise ValueError(f"{away} is offloaded: load the model without a device_map to quantise it")

@@ -12,7 +12,7 @@ from ...common.progress import counted
 
 Batch = dict[str, Tensor]
 Text = str | tuple[str, str]
-Texts = Iterable[str] | Iterable[tuple[str, str]]
+Texts = Iterable[Text]
 
 
 def list_of_texts(texts: Texts) -> list[Text]:

@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from ..saved_format import register_saved_shapes
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 from .modeling_inhibidistilbert import (
     InhibiDistilBertForMaskedLM,
@@ -22,6 +23,7 @@ from .modeling_inhibidistilbert import (
 )
 from .task_vector import add_task_vector
 
+register_saved_shapes(InhibiDistilBertConfig.model_type)
 AutoConfig.register(InhibiDistilBertConfig.model_type, InhibiDistilBertConfig)
 for _auto, _model in (
     (AutoModel, InhibiDistilBertModel),

@@ -1,7 +1,9 @@
 """Configuration of InhibiDistilBERT."""
 
 # No `from __future__ import annotations` here: @strict checks types only where they are not strings.
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -9,6 +11,11 @@ from transformers import DistilBertConfig
 
 from ...attention.call import Center
 from ...attention.scalars import INITIAL
+
+FORMAT = 2
+# In files, where other configurations expect a number or a truth value: they refuse it, and show it.
+_NOTICE = "inhibitor attention: import inhibitor_transformers and load this with AutoModel; no other class computes it"
+_NOTICE_FIELDS = ("hidden_size", "sinusoidal_pos_embds")  # of BERT and its kin; of DistilBERT
 
 
 @strict
@@ -31,6 +38,11 @@ class InhibiDistilBertConfig(DistilBertConfig):
         DistilBERT does.
     layer_norm_eps (`float`, defaults to 1e-12):
         Epsilon of every LayerNorm (1e-5 in a student of RoBERTa).
+    inhibitor_format (`int`, defaults to 2):
+        The form in which `save_pretrained` writes; a folder of another form is refused.
+
+    `config.json` holds a sentence as `hidden_size` (the number stands as `dim`) and `sinusoidal_pos_embds`, so that the
+    configurations of softmax models refuse it.
 
     Raises ValueError for a number outside its range, and for an `inhibitor_…` field that is not known, since what it
     changes would be lost; StrictDataclassFieldValidationError, as all of transformers, for a wrong type or choice.
@@ -48,8 +60,11 @@ class InhibiDistilBertConfig(DistilBertConfig):
     inhibitor_value_center: Center = "none"
     type_vocab_size: int = 0
     layer_norm_eps: float = 1e-12
+    inhibitor_format: int = FORMAT
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if self.inhibitor_format != FORMAT:
+            raise ValueError(f"inhibitor_format {self.inhibitor_format} is not known here, only {FORMAT}")
         if not 0 < self.inhibitor_length_reference < math.inf:
             raise ValueError(f"inhibitor_length_reference must be positive, got {self.inhibitor_length_reference}")
         for name in INITIAL:
@@ -64,6 +79,28 @@ class InhibiDistilBertConfig(DistilBertConfig):
             raise ValueError(f"InhibiDistilBertConfig has no field {', '.join(unknown)}; a newer release may")
         self.output_attentions = kwargs.pop("output_attentions", False)
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers. Raises ValueError for the `config.json` of an earlier format, which names none."""
+        if config_dict.get("model_type") == cls.model_type and "inhibitor_format" not in config_dict:
+            raise ValueError(
+                "this model was saved in an earlier format, which other classes run as softmax attention: "
+                "make it anew, with from_teacher, `inhibit convert`, `inhibit distill` or `inhibit quantize`"
+            )
+        known = {k: v for k, v in config_dict.items() if not (k in _NOTICE_FIELDS and v == _NOTICE)}
+        return super().from_dict(known, **kwargs)
+
+    @classmethod
+    def from_json_file(cls, json_file: Any) -> Any:
+        """As in transformers, from a file that `to_json_file` wrote."""
+        return cls.from_dict(cls.get_config_dict(json_file)[0])
+
+    def to_json_file(self, json_file_path: Any, use_diff: bool = True) -> None:
+        """Writes the configuration with the sentence that keeps other configurations from reading it."""
+        fields = json.loads(self.to_json_string(use_diff=use_diff))
+        fields |= {name: _NOTICE for name in _NOTICE_FIELDS if not fields.get(name)}
+        Path(json_file_path).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @property
     def output_attentions(self) -> bool:

@@ -97,7 +97,8 @@ def student_from_teacher(
 ) -> Any:
     """See `InhibiDistilBertPreTrainedModel.from_teacher`."""
     if not isinstance(teacher, PreTrainedModel):
-        raise ValueError(f"the teacher must be a transformers model, got {type(teacher).__name__}")
+        merge = "; merge its adapters, teacher.merge_and_unload()" if hasattr(teacher, "merge_and_unload") else ""
+        raise ValueError(f"the teacher must be a transformers model, got {type(teacher).__name__}{merge}")
     plan = plan_layers(layers, teacher_depth(teacher.config))
     require_finite(teacher, "the teacher")
     keep = _keeps_segments(teacher.config, segments)
@@ -155,9 +156,12 @@ def attention_dropout(teacher: PretrainedConfig) -> float:
 
 
 def encoder_weights(teacher: PreTrainedModel, plan: LayerPlan, *, keep_segments: bool) -> StateDict:
-    """The student encoder's weights, taken from the teacher's encoder."""
+    """The student encoder's weights, taken from the teacher's encoder.
+
+    Raises ValueError for a teacher in whose modules another library keeps its own, or whose weights are elsewhere.
+    """
     names = TEACHERS[teacher.config.model_type]
-    source = teacher.state_dict()
+    source = _Weights(teacher.state_dict())
     weights = dict(_embedding_weights(source, names.position_offset(teacher.config), keep_segments))
     for student_layer, teacher_layer in enumerate(plan.teacher_layers):
         for part, teacher_part in names.parts.items():
@@ -166,6 +170,22 @@ def encoder_weights(teacher: PreTrainedModel, plan: LayerPlan, *, keep_segments:
                     f"{names.layer}.{teacher_layer}.{teacher_part}.{kind}"
                 ].clone()
     return weights
+
+
+class _Weights(StateDict):
+    """A state dict that says in one line what it cannot give."""
+
+    def __missing__(self, key: str) -> Tensor:
+        raise ValueError(
+            f"the teacher has no {key}: merge its adapters (teacher = teacher.merge_and_unload()) and remove its "
+            "parametrizations first"
+        )
+
+    def __getitem__(self, key: str) -> Tensor:
+        weight = super().__getitem__(key)
+        if weight.is_meta:
+            raise ValueError(f"{key} of the teacher is offloaded: load the teacher without a device_map")
+        return weight
 
 
 def _embedding_weights(source: StateDict, position_offset: int, keep_segments: bool) -> Iterator[tuple[str, Tensor]]:

@@ -1,24 +1,29 @@
 """InhibiDistilBERT (arXiv 2503.15983): DistilBERT whose attention is inhibitor attention, with all its heads.
 
 Thin subclasses of transformers' DistilBERT: what differs is the attention function and its scalars, an
-optional segment embedding, and the guards that make it impossible to run these weights as softmax.
+optional segment embedding, and the guards against running these weights as softmax attention.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput, QuestionAnsweringModelOutput
 from transformers.models.distilbert import modeling_distilbert as distilbert
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
 
 from ...attention import InhibitorScalars
 from ..interface import ATTENTION_NAME, require_inhibitor
 from ..loading import check_loaded_keys, own_memory
 from ..quantized.modules import require_float32
+from ..saved_format import check_heads_were_split, check_saving, join_saved_heads
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 from .from_teacher import student_from_teacher
 
@@ -38,6 +43,7 @@ class InhibiDistilBertSelfAttention(distilbert.DistilBertSelfAttention):
             length_exponent=config.inhibitor_length_exponent,
             length_reference=config.inhibitor_length_reference,
         )
+        self.register_load_state_dict_pre_hook(join_saved_heads)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> tuple[Tensor, ...]:
         require_inhibitor(self.config._attn_implementation)
@@ -53,6 +59,7 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
     _supports_sdpa = False
     _supports_flex_attn = False
     _keep_in_fp32_modules_strict = ("inhibitor",)
+    found_joined_heads = False  # in the files that this model was loaded from
     # The heads average their loss over the batch at hand; else Trainer takes it for a share of all accumulated batches.
     accepts_loss_kwargs = False
     _can_record_outputs = {  # noqa: RUF012 (transformers declares it so)
@@ -89,11 +96,22 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
 
         Only a task head may be new, and only where the checkpoint was saved by a class with another head.
         """
-        wants_info = kwargs.pop("output_loading_info", False)
+        wants_info, source = kwargs.pop("output_loading_info", False), str(pretrained_model_name_or_path)
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        check_loaded_keys(model, info, str(pretrained_model_name_or_path))
+        if kwargs.get("state_dict") is None:
+            check_heads_were_split(model, source)
+        check_loaded_keys(model, info, source)
         own_memory(model)
         return (model, info) if wants_info else model
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As in transformers, in a form that no softmax class loads (see `models/saved_format.py`).
+
+        Raises ValueError for `save_original_format=False` and `distributed_checkpoint=True`, which know no such form.
+        """
+        options = inspect.signature(super().save_pretrained).bind(save_directory, *args, **kwargs).arguments
+        check_saving(options)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_teacher(cls, teacher: nn.Module, layers: Any = "all", *, segments: str = "auto", **overrides: Any) -> Self:
@@ -120,19 +138,32 @@ class InhibiDistilBertEmbeddings(distilbert.Embeddings):
         if config.type_vocab_size:
             self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.dim)
 
-    def add_segments(self, embeds: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """Word embeddings (B, N, dim) plus those of `token_type_ids`; None means segment 0.
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        inputs_embeds: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """(B, N, dim) of ids (B, N) or of word embeddings (B, N, dim).
 
-        token_type_ids: (B, N), (1, N), or (batch, choices, N) with batch · choices = B. Raises ValueError.
+        token_type_ids: (B, N), (1, N), or (batch, choices, N) with batch · choices = B; None means segment 0. Read only
+        if there are segments. Raises ValueError for other shapes.
         """
+        if hasattr(self, "token_type_embeddings"):
+            words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+            input_ids, inputs_embeds = None, words + self._segments(words, token_type_ids)
+        return super().forward(input_ids, inputs_embeds, position_ids)
+
+    def _segments(self, words: Tensor, token_type_ids: Tensor | None) -> Tensor:
         if token_type_ids is None:
-            return embeds + self.token_type_embeddings.weight[0]
+            return self.token_type_embeddings(torch.zeros((), dtype=torch.long, device=words.device))
         flat = token_type_ids.reshape(-1, token_type_ids.shape[-1])
-        if flat.shape[1] != embeds.shape[1] or flat.shape[0] not in (1, embeds.shape[0]):
+        if flat.shape[1] != words.shape[1] or flat.shape[0] not in (1, words.shape[0]):
             raise ValueError(
-                f"token_type_ids must be (batch, length) = {tuple(embeds.shape[:2])}, got {tuple(token_type_ids.shape)}"
+                f"token_type_ids must be (batch, length) = {tuple(words.shape[:2])}, got {tuple(token_type_ids.shape)}"
             )
-        return embeds + self.token_type_embeddings(flat)
+        return self.token_type_embeddings(flat)
 
 
 class InhibiDistilBertModel(InhibiDistilBertPreTrainedModel, distilbert.DistilBertModel):
@@ -145,6 +176,8 @@ class InhibiDistilBertModel(InhibiDistilBertPreTrainedModel, distilbert.DistilBe
             block.attention = InhibiDistilBertSelfAttention(config)
         self.post_init()
 
+    @merge_with_config_defaults
+    @capture_outputs
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -158,24 +191,17 @@ class InhibiDistilBertModel(InhibiDistilBertPreTrainedModel, distilbert.DistilBe
 
         token_type_ids: (B, N) int64, segment of each token; used only if `config.type_vocab_size` > 0.
         """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids or inputs_embeds")
         if position_ids is None:
             self._require_positions(inputs_embeds if input_ids is None else input_ids)
-        if self.config.type_vocab_size and (input_ids is None) != (inputs_embeds is None):
-            if inputs_embeds is None:
-                inputs_embeds = self.embeddings.word_embeddings(input_ids)
-            inputs_embeds = self.embeddings.add_segments(inputs_embeds, token_type_ids)
-            input_ids = None
-        return super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            position_ids=position_ids,
-            **kwargs,
-        )
+        hidden = self.embeddings(input_ids, inputs_embeds, position_ids, token_type_ids)
+        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=attention_mask)
+        return self.transformer(hidden_states=hidden, attention_mask=mask, **kwargs)
 
     def _require_positions(self, inputs: Tensor | None) -> None:
         if inputs is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return  # a graph keeps what it was made with; what is given neither way is refused by DistilBERT
+            return  # a graph keeps what it was made with
         length, limit = inputs.shape[1], self.config.max_position_embeddings
         if length > limit:
             raise ValueError(
@@ -188,8 +214,11 @@ class _InhibitorHead(InhibiDistilBertPreTrainedModel):
     """Puts a DistilBERT head, whose class stands behind this one, on an inhibitor encoder."""
 
     def __init__(self, config: InhibiDistilBertConfig) -> None:
+        checkpointing = getattr(config, "gradient_checkpointing", False)  # the first that is built deletes it
         super().__init__(config)
         self.distilbert = InhibiDistilBertModel(config)
+        if checkpointing:
+            config.gradient_checkpointing = True
         self.post_init()
 
     # Every input is named, not left to **kwargs: Trainer drops the columns that the signature does not name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import weakref
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -122,9 +123,18 @@ class Int8Linear(nn.Module):
         layer.bias = None if linear.bias is None else linear.bias.detach().float().cpu().clone()
         return layer
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) float32 to (…, out_features) float32."""
-        return without_gradient(self.product(self.input_levels(x)), x)
+    def forward(self, x: Tensor | Callable[[_Packed], Tensor], reader: _Packed | None = None) -> Tensor:
+        """(…, in_features) float32 to (…, out_features) float32.
+
+        Two layers may hand each other 8-bit levels, each reading its own buffers in its own call: x is then a function
+        of this layer's packed steps that gives the levels (uint8); reader has those of the layer that comes next, for
+        whose levels, after GELU, this layer's output is taken.
+        """
+        read = self.input_levels(x) if isinstance(x, Tensor) else x(self._pack())
+        if reader is not None:
+            return self._product_for(reader, read)
+        output = self.product(read)
+        return without_gradient(output, x) if isinstance(x, Tensor) else output
 
     def input_levels(self, x: Tensor) -> Tensor:
         """(…, in_features) float32 to uint8."""
@@ -138,12 +148,12 @@ class Int8Linear(nn.Module):
             return packed.in_float(self, x)
         return packed.onednn(self, x, 1.0, 0, torch.float32, "none")
 
-    def product_for(self, x: Tensor, follower: Int8Linear) -> Tensor:
-        """Levels to the follower's levels, with GELU between: what fits in a cache is not written as float32."""
-        packed, after = self._pack(), follower._pack()
-        if packed.weight is None or after.step is None:
-            return follower.input_levels(F.gelu(self.product(x)))
-        return packed.onednn(self, x, after.step, after.zero_point, torch.uint8, "gelu")
+    def _product_for(self, reader: _Packed, x: Tensor) -> Tensor:
+        """What is written in 8 bits stays in the cache, where float32 would not fit."""
+        packed = self._pack()
+        if packed.weight is None or reader.step is None:
+            return levels(F.gelu(self.product(x)), reader.inverse_step, reader.zero_point)
+        return packed.onednn(self, x, reader.step, reader.zero_point, torch.uint8, "gelu")
 
     def _pack(self) -> _Packed:
         """Weights in the layout of the kernels, made on first use and anew for other weights."""
@@ -205,4 +215,4 @@ class Int8FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, dim) float32 to (…, dim) float32."""
-        return without_gradient(self.lin2.product(self.lin1.product_for(self.lin1.input_levels(x), self.lin2)), x)
+        return without_gradient(self.lin2(lambda reader: self.lin1(x, reader)), x)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ...attention import InhibitorScalars
 from ...attention.integer import IntegerInhibitor
 from ...attention.integer.heads import Bits
 from .embedding import Int8Embedding
@@ -34,8 +33,9 @@ def linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
 
 
 def attentions(model: PreTrainedModel) -> dict[str, Any]:
-    """The modules that hold `InhibitorScalars` as `inhibitor`, by name."""
-    return {name: m for name, m in model.named_modules() if isinstance(getattr(m, "inhibitor", None), InhibitorScalars)}
+    """The attention layers with inhibitor attention, by name."""
+    found = ((f"{name}.attention", block.attention) for name, block in blocks(model))
+    return {name: attention for name, attention in found if hasattr(attention, "inhibitor")}
 
 
 def word_embeddings(model: PreTrainedModel) -> tuple[str, nn.Embedding]:

@@ -1,0 +1,109 @@
+"""How models lie in files: so that no class but ours loads them, and none runs the weights as softmax attention.
+
+DistilBERT's classes know all our weights by name, and would compute softmax with them. Two things in a folder stop
+them, and each alone would:
+
+- `config.json` holds a sentence where other configurations expect a number (see `InhibiDistilBertConfig`);
+- the query projection of each layer lies under its key as (heads, head size, in). In memory it is an ordinary
+  nn.Linear with a weight of (heads · head size, in), of which any other class says that the shapes do not match.
+
+The second holds for a folder that is loaded with a configuration given in Python, and for the weight files alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import ConversionOps, WeightConverter
+
+_QUERY = "attention.q_lin.weight"
+_UNGUARDED = {
+    "save_original_format": (True, "save_original_format=False"),
+    "distributed_checkpoint": (False, "distributed_checkpoint=True"),
+}
+
+
+def register_saved_shapes(model_type: str) -> None:
+    """Let `from_pretrained` and `save_pretrained` of this model type convert the query projections."""
+    converter = WeightConverter(_QUERY, _QUERY, operations=[_JoinHeads()])
+    register_checkpoint_conversion_mapping(model_type, [converter], overwrite=True)
+
+
+class _JoinHeads(ConversionOps):
+    """File to memory: (heads, head size, in) to (heads · head size, in). Marks the model if it was joined already.
+
+    Transformers chooses it by the configuration, which may have been given to another class: that one gets what lies in
+    the file, which does not fit.
+    """
+
+    @torch.no_grad()
+    def convert(
+        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
+    ) -> dict[str, Tensor]:
+        weight = _only(input_dict)
+        if hasattr(_attention(**kwargs), "inhibitor"):
+            if weight.dim() == 2:
+                kwargs["model"].found_joined_heads = True
+            elif weight.dim() == 3:
+                weight = weight.flatten(0, 1)
+        return {target_patterns[0]: weight}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        return _SplitHeads()
+
+
+class _SplitHeads(ConversionOps):
+    """Memory to file."""
+
+    @torch.no_grad()
+    def convert(
+        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
+    ) -> dict[str, Tensor]:
+        weight = _only(input_dict)
+        if weight.dim() == 2:
+            weight = weight.unflatten(0, (_attention(**kwargs).n_heads, -1))
+        return {target_patterns[0]: weight}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        return _JoinHeads()
+
+
+def _attention(model: nn.Module, full_layer_name: str, **_: Any) -> Any:
+    """The layer that the query projection of this name belongs to; the model may be a larger one around ours."""
+    return model.get_submodule(full_layer_name.rpartition(".q_lin.")[0])
+
+
+def _only(tensors: dict[str, Any]) -> Tensor:
+    (found,) = tensors.values()
+    weight: Tensor = found[0] if isinstance(found, list) else found
+    return weight
+
+
+def join_saved_heads(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Hook before `load_state_dict` of an attention layer: it may be given what lies in a file (Trainer does so)."""
+    weight = state_dict.get(f"{prefix}q_lin.weight")
+    if weight is not None and weight.dim() == 3:
+        state_dict[f"{prefix}q_lin.weight"] = weight.flatten(0, 1)
+
+
+def check_saving(options: dict[str, Any]) -> None:
+    """Raise ValueError for options of `save_pretrained` that would write what other classes load."""
+    for name, (guarded, written) in _UNGUARDED.items():
+        if options.get(name, guarded) is not guarded:
+            raise ValueError(
+                f"{written} would write weights that other classes load and run as softmax attention: leave it out"
+            )
+
+
+def check_heads_were_split(model: Any, source: str) -> None:
+    """Raise ValueError if the files that the model was loaded from hold query projections in an unguarded shape."""
+    if model.found_joined_heads:
+        raise ValueError(
+            f"weights of {source} were not written by save_pretrained; other classes run them as softmax attention. "
+            "Make them anew, or load the file with load_state_dict and save_pretrained that model"
+        )
