@@ -12,8 +12,8 @@ from tensors import Inputs
 from torch import Tensor
 from torch.nn import functional as F
 
-from inhibitor_transformers.attention import inhibitor_attention
-from inhibitor_transformers.models import interface
+from inhibitor_transformers.attention import inhibitor_attention, scalars
+from inhibitor_transformers.attention.integer import module as integer_module
 
 # Size of the difference over the size of what is expected. Two orders of adding float32 differ by some 1e-6 in it;
 # gradients by 1e-3, where rounding decides a comparison otherwise, and so does torch.cdist, which subtracts large sums.
@@ -66,16 +66,16 @@ def gradients_of(attention: Callable[..., Tensor], inputs: Inputs, grad: Tensor,
 @contextmanager
 def plainly(model: Any) -> Iterator[None]:
     """While inside, a model computes its attention in the plainest way: eager softmax, or the reference's engines."""
-    before, integers = interface.inhibitor_attention, interface.integer_attention
+    before, integers = scalars_module.inhibitor_attention, integer_module.integer_attention
     implementation = model.config._attn_implementation
-    interface.inhibitor_attention = partial(before, engine="reference")
-    interface.integer_attention = partial(integers, engine="reference")
+    scalars_module.inhibitor_attention = partial(before, engine="reference")
+    integer_module.integer_attention = partial(integers, engine="reference")
     if implementation == "sdpa":
         model.set_attn_implementation("eager")
     try:
         yield
     finally:
-        interface.inhibitor_attention, interface.integer_attention = before, integers
+        scalars_module.inhibitor_attention, integer_module.integer_attention = before, integers
         if implementation == "sdpa":
             model.set_attn_implementation(implementation)
 

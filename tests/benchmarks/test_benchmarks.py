@@ -225,18 +225,18 @@ def test_gradients_are_compared_too(script: Script, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("untimed")
 def test_a_model_that_computes_something_else_is_not_timed(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    from inhibitor_transformers.models import interface
+    from inhibitor_transformers.attention import scalars
 
-    models, right = script("models"), interface.inhibitor_attention
+    models, right = script("models"), scalars.inhibitor_attention
     monkeypatch.setattr(models, "DistilBertConfig", tiny_distilbert)
 
     def wrong(*tensors: object, engine: str = "auto", **options: object) -> torch.Tensor:
         return right(*tensors, engine=engine, **options) * (1.0 if engine == "reference" else 1.1)
 
-    monkeypatch.setattr(interface, "inhibitor_attention", wrong)
+    monkeypatch.setattr(scalars, "inhibitor_attention", wrong)
     with pytest.raises(SystemExit, match="inhibitor computes something else"):
         models.main([*QUICK, "--layers", "1", "--batches", "2", "--lengths", "8"])
-    assert interface.inhibitor_attention is wrong  # what was put in its place is gone
+    assert scalars.inhibitor_attention is wrong  # what was put in its place is gone
 
 
 def tiny_distilbert(**settings: object) -> DistilBertConfig:

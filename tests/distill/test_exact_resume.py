@@ -150,7 +150,7 @@ def test_the_weights_and_the_order_are_those_of_an_uninterrupted_run(name, tmp_p
 
 
 class TestEarlyStopping:
-    SETTINGS: ClassVar[dict[str, Any]] = EPOCHS | {"num_train_epochs": 5, "learning_rate": 0.0, "weight_decay": 0.0}
+    SETTINGS: ClassVar[dict[str, Any]] = EPOCHS | {"num_train_epochs": 5, "learning_rate": 1e-30, "weight_decay": 0.0}
 
     def test_patience_is_counted_on(self, tmp_path):
         whole = train(tmp_path, **self.SETTINGS, early_stopping_patience=2)
@@ -194,7 +194,7 @@ def test_the_best_checkpoint_is_found_in_a_folder_that_was_moved(tmp_path):
         ({"auto_find_batch_size": True}, "start anew with weights that are trained already"),
         ({"dataloader_in_order": False}, "the order would be another in every run"),
         ({"restore_callback_states_from_checkpoint": False}, "early stopping would count anew"),
-        ({"accelerator_config": {"use_seedable_sampler": False}}, "would draw another order"),
+        ({"accelerator_config": {"use_seedable_sampler": False}}, "draws another order"),
     ],
 )
 def test_what_could_not_be_resumed_exactly_is_refused(setting, reason):
