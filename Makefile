@@ -27,7 +27,7 @@ test test-slow bench: export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow test-lowest check format bench clean
+.PHONY: help demo install test test-slow test-lowest check format bench findings clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +66,9 @@ format: $(VENV)/.installed-dev ## format the code and mend what the linter can m
 
 bench: $(VENV)/.installed-dev ## time the operation on this machine, against torch's attention
 	$(BIN)/python benchmarks/attention.py $(ARGS)
+
+findings: ## run what surprised us about other libraries (findings/): minutes, and downloads
+	@for script in findings/*.sh; do echo "== $$script"; bash "$$script" || exit 1; done
 
 clean: ## remove .venv, caches and build output (never quickstart/ or runs/)
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,8 @@ from tensors import Inputs
 from torch import Tensor
 from torch.nn import functional as F
 
-from inhibitor_transformers.attention import inhibitor_attention, scalars
+from inhibitor_transformers.attention import inhibitor_attention
+from inhibitor_transformers.attention import scalars as scalars_module
 from inhibitor_transformers.attention.integer import module as integer_module
 
 # Size of the difference over the size of what is expected. Two orders of adding float32 differ by some 1e-6 in it;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# torch 2.13.0: an operator made with torch.library.custom_op and register_autograd has right gradients, but
+# torch 2.13.0: an operator of one's own (custom_op with register_autograd) has right gradients, but
 # torch.func.jvp through it gives a tangent of zeros without a word, and forward_ad gives none. torch.func.grad fails with
 # an error that asks for the very setup_context that was given.
 # Guess before it was run: jvp raises "no formula for forward mode", func.grad works.
@@ -11,10 +11,11 @@ python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 numpy==2.4.6
 "$folder/venv/bin/python" -W ignore - <<'PY'
 import torch
+from torch import library
 from torch.autograd import forward_ad
 
 
-@torch.library.custom_op("finding::square", mutates_args=())
+@library.custom_op("finding::square", mutates_args=())
 def square(x: torch.Tensor) -> torch.Tensor:
     return x * x
 
