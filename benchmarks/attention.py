@@ -191,7 +191,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--student", help="folder of an aligned student: its tensors are timed too")
     parser.add_argument("--text", type=Path, help="what it reads: plain text, or Parquet with a column `text`")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="of that text, in tokens")
-    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     options = parser.parse_args(arguments)
     if bool(options.student) != bool(options.text):
         parser.error("--student and --text go together")

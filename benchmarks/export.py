@@ -228,7 +228,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=6, help="of the models; 0: attention alone")
     parser.add_argument("--compile", action="store_true", help="also what torch.compile makes of the forms")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each shape, after three rounds")
-    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

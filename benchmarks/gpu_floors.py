@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--multiprocessors", type=int, default=132)
     parser.add_argument("--clock", type=float, default=1.98, help="GHz")
     parser.add_argument("--bandwidth", type=float, default=4.8, help="of the memory, TB/s")
-    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     options = parser.parse_args(arguments)
     limit = Limits(options.bandwidth * 1e12, options.multiprocessors * LANES * options.clock * 1e9)
     report = Report(options.output)

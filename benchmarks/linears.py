@@ -73,7 +73,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[64, 128, 1024])
     parser.add_argument("--seconds", type=float, default=0.5, help="for each row of the table, after 3 rounds")
-    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     return parser.parse_args(arguments)
 
 

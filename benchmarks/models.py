@@ -125,7 +125,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--student", help="folder of an aligned student")
     parser.add_argument("--teacher", help="folder of its teacher")
     parser.add_argument("--text", type=Path, help="what they read: plain text, or Parquet with a column `text`")
-    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     options = parser.parse_args(arguments)
     if len({bool(options.student), bool(options.teacher), bool(options.text)}) != 1:
         parser.error("--student, --teacher and --text go together")

@@ -191,7 +191,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each row, after the rounds")
     parser.add_argument("--rounds", type=int, default=3, help="for each row at least")
-    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     parser.add_argument("--peak", nargs=3, metavar=("SIDE", "BATCH", "LENGTH"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

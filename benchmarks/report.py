@@ -13,12 +13,15 @@ from inhibitor_transformers.measure.processor import processor_name
 
 
 class Report:
-    """Prints, and appends to `output` what it prints."""
+    """Prints, and appends to `output`, a new file, what it prints. Ends the program if the file exists."""
 
     def __init__(self, output: Path | None) -> None:
         self.output = output
         if output is not None:
-            output.write_text("", encoding="utf-8")
+            try:
+                output.touch(exist_ok=False)
+            except OSError as error:
+                raise SystemExit(f"{output}: {error.strerror}; name a new file") from error
 
     def line(self, text: str = "") -> None:
         print(text, flush=True)

@@ -153,7 +153,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--stages", nargs="+", choices=names, default=names)
     parser.add_argument("--model", default="runs/minilm", help="student to fine-tune; relative to the repository")
     parser.add_argument("--data", default="../shared/data", help="GLUE and WikiText-2; relative to the repository")
-    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     return parser.parse_args(arguments)
 
 

@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--capability", type=int, default=90, help="of the NVIDIA GPU: 80, 90, …")
     parser.add_argument("--dims", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], default="bf16")
-    parser.add_argument("--output", type=Path, help="file for the Markdown, replaced if it exists")
+    parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     options = parser.parse_args(arguments)
     report = Report(options.output)
     report.line(f"Triton {triton.__version__}.")

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from inhibitor_transformers.cli.options import quiet, resolve_model
+from inhibitor_transformers.common.output_dir import is_used
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import StepBatches, token_windows
 from inhibitor_transformers.distill.scales import first_tokens
@@ -79,7 +80,7 @@ def run(row: str, output: Path, data: Path, *, bf16: bool) -> None:
     folder = folder_of(row, output)
     settings, started = settings_of(row, bf16=bf16), time.process_time()
     config = build(DistillConfig, settings, where=row)
-    student = Distillation(config, folder, resume=folder.exists(), runtime={"use_cpu": True}).run()
+    student = Distillation(config, folder, resume=is_used(folder), runtime={"use_cpu": True}).run()
     record = {"processor seconds": time.process_time() - started, **measure(student.eval(), settings["teacher"], data)}
     (folder / "measured.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
 

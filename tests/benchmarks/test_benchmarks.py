@@ -335,3 +335,11 @@ def test_ceiling(script: Script) -> None:
     else:
         assert rates.keys() == {"add", "multiply-add"}
         assert min(rates.values()) > 1e6
+
+
+def test_what_was_measured_before_is_kept(script: Script, tmp_path: Path) -> None:
+    older = tmp_path / "table.md"
+    older.write_text("an hour of measuring")
+    with pytest.raises(SystemExit, match=r"table\.md: File exists; name a new file"):
+        script("report").Report(older)
+    assert older.read_text() == "an hour of measuring"
