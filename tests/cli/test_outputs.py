@@ -146,3 +146,17 @@ def test_a_late_error_comes_before_the_folder(command: str, refused: Refused, pl
     name = "align_contexts.optim" if command == "distill" else "optim"
     assert "optim lomo: You need to install" in refused(*arguments, *stages, "--set", f"{name}=lomo")
     assert not Path("out").exists()
+
+
+def test_a_dry_run_looks_at_the_output_too(refused: Refused, place: Path) -> None:
+    dry = ["distill", "zoo/config.yaml", "--dry-run", "-o"]
+    assert "contains the teacher" in refused(*dry, "zoo")
+    assert "is a file" in refused(*dry, "zoo/data/train.csv", "--set", "text=this-machine")
+    assert "give one of them" in refused(*dry, "out", "--resume", "--overwrite")
+
+
+@pytest.mark.parametrize("command", ["convert", "distill", "finetune", "quantize", "export", "study"])
+def test_an_output_below_a_file(command: str, refused: Refused, place: Path) -> None:
+    Path("file").write_text("mine")
+    arguments = ["file/out" if a == "OUT" else a for a in COMMANDS[command][0]]
+    assert "file is a file; choose another output folder" in refused(*arguments)

@@ -76,13 +76,47 @@ class TestNewFolder:
             folder.finish()
         assert contents(tmp_path) == {"out/file": "half"}
 
-    def test_what_came_into_being_meanwhile_stays(self, tmp_path: Path) -> None:
+    def test_what_is_written_there_before_the_work_begins_stays(self, tmp_path: Path) -> None:
         with OutputDir(tmp_path / "out", "distill") as folder:
-            (tmp_path / "out").mkdir()
             (tmp_path / "out" / "file").write_text("of another")
             with pytest.raises(ConfigError, match="exists"):
                 folder.create({})
         assert contents(tmp_path) == {"out/file": "of another"}
+
+    @pytest.mark.parametrize("older", [False, True])
+    def test_what_is_written_there_meanwhile_stays(self, older: bool, tmp_path: Path) -> None:
+        """A thesis in a folder that was made while a model was quantised was deleted by the swap."""
+        if older:
+            write(tmp_path / "out", "old")
+
+        def work() -> None:
+            with OutputDir(tmp_path / "out", "quantize", resumable=False, overwrite=older) as folder:
+                folder.create({})
+                (folder.path / "file").write_text("new")
+                (tmp_path / "out" / "thesis").write_text("mine")
+                folder.finish()
+
+        with pytest.raises(
+            ConfigError, match=r"written to by somebody else meanwhile; what is finished is in .*partial"
+        ):
+            work()
+        mine = {"out/thesis": "mine", "out/.partial/file": "new"}
+        assert contents(tmp_path) == mine | ({"out/file": "old"} if older else {})
+
+    @both
+    def test_an_empty_folder_stays_the_folder_that_it_was(self, resumable: bool, tmp_path: Path) -> None:
+        """It may be the current one, or a mount."""
+        (tmp_path / "out").mkdir()
+        before = (tmp_path / "out").stat().st_ino
+        write(tmp_path / "out", "old", resumable=resumable)
+        write(tmp_path / "out", "new", resumable=resumable, overwrite=True)
+        assert (tmp_path / "out").stat().st_ino == before
+        assert contents(tmp_path) == {"out/file": "new"}
+
+    def test_folders_that_were_made_for_nothing_go(self, tmp_path: Path) -> None:
+        with OutputDir(tmp_path / "a" / "b" / "out", "distill"):
+            assert (tmp_path / "a" / "b" / "out" / ".lock").exists()
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestOverwriting:
@@ -98,15 +132,14 @@ class TestOverwriting:
     def test_a_failure_leaves_the_old_run(self, resumable: bool, tmp_path: Path) -> None:
         write(tmp_path / "out", "old")
         interrupt(tmp_path / "out", "half", overwrite=True, resumable=resumable)
-        assert contents(tmp_path / "out") == {"file": "old"}
-        assert (tmp_path / "out.partial").exists() == resumable
+        assert contents(tmp_path / "out") == {"file": "old"} | ({".partial/file": "half"} if resumable else {})
 
     def test_an_interrupted_one_is_resumed_and_then_takes_its_place(self, tmp_path: Path) -> None:
         write(tmp_path / "out", "old")
         interrupt(tmp_path / "out", "half", overwrite=True)
         with OutputDir(tmp_path / "out", "distill", resume=True) as folder:
             assert folder.settings() == {"text": "half"}
-            assert contents(tmp_path / "out") == {"file": "old", ".lock": ""}
+            assert contents(tmp_path / "out") == {"file": "old", ".partial/file": "half", ".lock": ""}
             folder.create({"text": "half"})
             (folder.path / "file").write_text("whole")
             folder.finish()
@@ -117,40 +150,56 @@ class TestOverwriting:
         interrupt(tmp_path / "out", "half", overwrite=True)  # nothing was there to be replaced
         assert contents(tmp_path) == {"out/file": "half"}
         interrupt(tmp_path / "out", "other", overwrite=True)
-        with pytest.raises(ConfigError, match=r"out\.partial holds an unfinished run of 'distill' that was to become"):
+        with pytest.raises(ConfigError, match=r"\.partial holds an unfinished run of 'distill' that was to become"):
             OutputDir(tmp_path / "out", "distill")
         write(tmp_path / "out", "new", overwrite=True)
         assert contents(tmp_path) == {"out/file": "new"}
 
     def test_the_remains_of_a_killed_one_that_cannot_resume_go(self, tmp_path: Path) -> None:
-        (tmp_path / "out.partial").mkdir()
-        (tmp_path / "out.partial" / "run.yaml").write_text("inhibit: export")
+        (tmp_path / "out" / ".partial").mkdir(parents=True)
+        (tmp_path / "out" / ".partial" / "run.yaml").write_text("inhibit: export")
         with pytest.raises(ConfigError, match="an unfinished run of 'export'"):
             OutputDir(tmp_path / "out", "quantize", resumable=False)
         with OutputDir(tmp_path / "out", "export", resumable=False) as folder:
             folder.create({})
             folder.finish()
-        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.yaml"]
 
-    def test_an_empty_folder_in_the_place_of_the_new_run(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("moves", range(6))
+    @both
+    def test_moves_that_were_cut_short_are_completed(
+        self, moves: int, resumable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whichever rename was the last one, the next command finds the new run whole, and nothing of the old one."""
         write(tmp_path / "out", "old")
-        (tmp_path / "out.partial").mkdir()
-        write(tmp_path / "out", "new", overwrite=True)
-        assert contents(tmp_path) == {"out/file": "new"}
+        (tmp_path / "out" / "more").write_text("old")
+        rename, left = Path.rename, [moves]
 
-    def test_a_failed_swap_gives_the_old_run_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        write(tmp_path / "out", "old")
-        rename = Path.rename
-
-        def fail_for_the_new_one(path: Path, target: Path) -> Path:
-            if path.name == "out.partial":
-                raise OSError("no")
+        def killed(path: Path, target: Path) -> Path:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
             return rename(path, target)
 
-        monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
-        with pytest.raises(OSError, match="no"):
-            write(tmp_path / "out", "new", overwrite=True)
-        assert contents(tmp_path) == {"out/file": "old", "out.partial/file": "new"}
+        def overwrite() -> None:
+            folder = OutputDir(tmp_path / "out", "distill", overwrite=True, resumable=resumable)
+            folder.lock()
+            folder.create({"text": "new"})
+            (folder.path / "file").write_text("new")
+            monkeypatch.setattr(Path, "rename", killed)
+            folder.finish()
+
+        with pytest.raises(KeyboardInterrupt):
+            overwrite()
+        monkeypatch.setattr(Path, "rename", rename)
+        (tmp_path / "out" / ".lock").unlink(missing_ok=True)
+        if moves == 0:
+            assert contents(tmp_path / "out") == {"file": "old", "more": "old", ".partial/file": "new"}
+            return
+        with pytest.raises(ConfigError, match="exists; add --overwrite"):
+            OutputDir(tmp_path / "out", "distill")
+        assert contents(tmp_path) == {"out/file": "new"}
+        assert read_run(tmp_path / "out") == {"inhibit": "distill", "text": "new"}
 
     def test_a_link_to_a_run_stays_a_link(self, tmp_path: Path) -> None:
         write(tmp_path / "real", "old")
@@ -190,27 +239,16 @@ class TestRefusals:
         self.refused(folder, "exists and holds no run: choose another folder")
         assert (folder / "thesis.txt").read_text() == "years of work"
 
-    def test_what_is_no_run_in_the_place_of_the_new_one(self, tmp_path: Path) -> None:
-        write(tmp_path / "out", "old")
-        (tmp_path / "out.partial").mkdir()
-        (tmp_path / "out.partial" / "mine").write_text("mine")
-        for output in ("out", "new"):
-            (tmp_path / "new.partial").mkdir(exist_ok=True)
-            (tmp_path / "new.partial" / "mine").write_text("mine")
-            self.refused(tmp_path / output, "partial, where .* may have to be made, is no run", overwrite=True)
-        self.refused(tmp_path / "new", "is no run")
+    def test_a_place_where_no_folder_can_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("mine")
+        for output in ("file/out", "file/a/out"):
+            with pytest.raises(ConfigError, match=r"cannot be made: .*file is a file"):
+                OutputDir(tmp_path / output, "distill")
 
     def test_a_run_in_which_others_lie(self, tmp_path: Path) -> None:
         write(tmp_path / "runs", "old")
         write(tmp_path / "runs" / "more" / "inner", "mine")
         self.refused(tmp_path / "runs", r"holds another run, .*inner, which would be lost", overwrite=True)
-
-    def test_the_current_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        write(tmp_path / "out", "old")
-        (tmp_path / "out" / "inner").mkdir()
-        for folder in (tmp_path / "out", tmp_path / "out" / "inner"):
-            monkeypatch.chdir(folder)
-            self.refused(tmp_path / "out", "current folder", overwrite=True)
 
     def test_resuming_what_is_not_there(self, tmp_path: Path) -> None:
         self.refused(tmp_path / "out", "holds no run to resume: leave out --resume to start one", resume=True)
@@ -250,16 +288,20 @@ class TestLock:
         write(tmp_path / "out", "old")
         with OutputDir(tmp_path / "out", "distill", overwrite=True) as folder:
             folder.create({})
-            for flags in ({"resume": True}, {"overwrite": True}):
+            for flags in ({"resume": True}, {"overwrite": True}, {}):
                 with pytest.raises(ConfigError, match="in use by another run"):
                     OutputDir(tmp_path / "out", "distill", **flags).lock()
 
-    def test_two_that_start_at_once(self, tmp_path: Path) -> None:
-        with OutputDir(tmp_path / "out", "distill") as first, OutputDir(tmp_path / "out", "distill") as second:
-            first.create({"of": "first"})
+    @pytest.mark.parametrize("commands", [("quantize", "quantize"), ("quantize", "finetune"), ("finetune", "export")])
+    def test_two_that_start_at_once(self, commands: tuple[str, str], tmp_path: Path) -> None:
+        """Both had ended with status 0, and the folder held the weights of one under the name of the other."""
+        first, second = (OutputDir(tmp_path / "out", name, resumable=name == "finetune") for name in commands)
+        with first:
             with pytest.raises(ConfigError, match="in use"):
-                second.create({"of": "second"})
-        assert read_run(tmp_path / "out") == {"inhibit": "distill", "of": "first"}
+                second.lock()
+            first.create({"of": "first"})
+            first.finish()
+        assert read_run(tmp_path / "out") == {"inhibit": commands[0], "of": "first"}
 
     def test_a_killed_owner_holds_nothing(self, tmp_path: Path) -> None:
         code = (
@@ -281,4 +323,4 @@ class TestLock:
         with OutputDir(tmp_path / "out", "distill", resume=True):
             pass
         assert not list(tmp_path.rglob(".lock"))
-        assert os.listdir(tmp_path / "out.partial")
+        assert os.listdir(tmp_path / "out" / ".partial")

@@ -70,6 +70,8 @@ def run_distillation(
     report_to: str | None = None,
 ) -> None:
     """Check the settings of a run, then run it (or, for a dry run, only show its plan)."""
+    from ..common.inputs import require_apart
+    from ..common.output_dir import OutputDir
     from ..distill import Distillation, DistillConfig
     from ..distill.pipeline import plan_of
     from ..distill.settings import build
@@ -80,6 +82,8 @@ def run_distillation(
         settings["teacher"] = resolve_model(settings["teacher"])
     config = build(DistillConfig, settings, where="the run")
     if dry_run:
+        require_apart(output, config.inputs)
+        OutputDir(output, "distill", resume=resume, overwrite=overwrite)
         for index in range(len(config.stages)):
             config.build_stage(index, output, **runtime)
         say(plan_of(config).table())

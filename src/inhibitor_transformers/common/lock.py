@@ -27,10 +27,6 @@ class FolderLock:
         except Timeout:
             raise ConfigError(f"{folder} is in use by another run: wait for it, or choose another folder") from None
 
-    def moved(self, folder: Path) -> None:
-        """The folder has another name now; it is held all the same."""
-        self.file = folder / LOCK_FILE
-
     def release(self) -> None:
         """Let others have the folder; a finished one keeps no lock file."""
         if self._lock.is_locked:

@@ -1,16 +1,20 @@
 """The folder that a command writes: never somebody else's, never half replaced, one process at a time.
 
-OUT/run.yaml    which command wrote the folder, and its settings; only a folder that has one is ever replaced
-OUT/.lock       held while a process works in the folder
-OUT.partial/    the new run that will take the place of an older one in OUT, once it is finished
+    OUT/run.yaml    which command wrote the folder, and its settings; only a folder that has one is ever replaced
+    OUT/.lock       held while a process works in the folder
+    OUT/.partial/   a run that is to replace what is there, or to appear whole, until it is finished
+
+A finished run is moved up in steps that the next command on the folder completes if they are cut short: `.partial` is
+renamed `.whole`, what it replaces goes to `.replaced/`, `.whole` is renamed `.moving`, what is in it goes up, and
+`.replaced` is deleted.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,14 +28,17 @@ from .strict_yaml import read_yaml
 
 RUN_FILE = "run.yaml"
 COMMAND = "inhibit"  # the key of RUN_FILE that names the command
+PARTIAL = ".partial"
+_WHOLE, _MOVING, _REPLACED = ".whole", ".moving", ".replaced"
+_OURS = frozenset((LOCK_FILE, PARTIAL, _WHOLE, _MOVING, _REPLACED))
 
 
 class OutputDir:
-    """The output folder of one command, from the first check to the swap.
+    """The output folder of one command, from the first check to the last move.
 
-    Checked when made, before any work and without changing anything. As a context it is held against other processes,
-    to be `create`d when the work begins, written at `path`, and `finish`ed. What was in the folder before is untouched
-    until then.
+    Checked when made, before any work and without changing anything (but for moves that were cut short, which are
+    completed). As a context it is held against other processes, to be `create`d when the work begins, written at
+    `path`, and `finish`ed. What was in the folder before is untouched until then.
 
     Args:
         output: the folder, which need not be there.
@@ -41,7 +48,7 @@ class OutputDir:
         resumable: whether an unfinished run is kept for `resume`. Otherwise the folder appears whole or not at all.
 
     Attributes:
-        path: where to write: the folder, or OUT.partial beside it.
+        path: where to write: the folder, or OUT/.partial.
 
     Raises ConfigError.
     """
@@ -57,8 +64,12 @@ class OutputDir:
     ) -> None:
         self.output, self.command, self.resume, self.resumable = Path(output), command, resume, resumable
         self._target = self.output.expanduser().resolve()
-        self._partial = self._target.with_name(f"{self._target.name}.partial")
-        self._locks: dict[Path, FolderLock] = {}
+        self._partial = self._target / PARTIAL
+        self._lock: FolderLock | None = None
+        self._made: list[Path] = []  # folders that were made to hold the lock
+        self._older: set[str] = set()  # what a finished run replaces
+        self._created = False
+        self._complete_moves()
         self.path = self._checked_path(resume, overwrite)
 
     def is_writer(self) -> bool:
@@ -73,68 +84,87 @@ class OutputDir:
         return record
 
     def lock(self) -> None:
-        """Hold the folder against other processes, as far as it is there. Raises ConfigError if another has it."""
+        """Hold the folder, made if it is not there, against other processes. Raises ConfigError if another has it."""
         if not self.is_writer():
             return
-        try:
-            for folder in (self._target, self._partial):
-                if is_used(folder):
-                    self._locks[folder] = FolderLock(folder)
-        except ConfigError:
-            self.release()
-            raise
+        missing = [folder for folder in (self._target, *self._target.parents) if not folder.exists()]
+        self._target.mkdir(parents=True, exist_ok=True)
+        self._made = missing
+        self._lock = FolderLock(self._target)
+        self._older = {entry.name for entry in _entries(self._target)}
 
     def create(self, settings: dict[str, Any]) -> None:
-        """Begin: make the folder and write RUN_FILE; an unfinished attempt that is not resumed is deleted."""
+        """Begin: write RUN_FILE; an unfinished attempt that is not resumed is deleted."""
         if not self.is_writer():
             return
-        if self.path == self._partial and is_used(self.path) and not self.resume:
-            self._locks.pop(self.path).release()
+        if self.path == self._partial and not self.resume and self.path.exists():
             shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        if self.path not in self._locks:
-            self._locks[self.path] = FolderLock(self.path)
-        if not self.resume and is_used(self.path):  # it may have come into being meanwhile
+        if self.path == self._target and not self.resume and is_used(self.path):  # written to meanwhile
             raise ConfigError(_occupied(self.output))
+        self._created = True
+        self.path.mkdir(exist_ok=True)
         atomic_write(self.path / RUN_FILE, yaml.safe_dump({COMMAND: self.command} | settings, sort_keys=False))
 
     def finish(self) -> None:
-        """The run is whole: let it take the place of an older one, and release the folder."""
-        if self.is_writer() and self.path != self._target:
-            self._swap()
-        self.path = self._target
+        """The run is whole: let it take the place of an older one, and release the folder.
+
+        Raises ConfigError if somebody wrote into the folder meanwhile; the run is then kept where it is.
+        """
+        if self.is_writer() and self.path == self._partial:
+            if {entry.name for entry in _entries(self._target)} - self._older:
+                self._created = False  # what is finished is kept
+                raise ConfigError(
+                    f"{self.output} was written to by somebody else meanwhile; what is finished is in {self.path}"
+                )
+            self._partial.rename(self._target / _WHOLE)
+            self._move_up()
+        self.path, self._created = self._target, False
         self.release()
 
     def release(self) -> None:
-        """Let other processes have the folder."""
-        while self._locks:
-            self._locks.popitem()[1].release()
+        """Let other processes have the folder; one that was made for nothing goes."""
+        if self._lock is None:
+            return
+        self._lock.release()
+        self._lock = None
+        with suppress(OSError):  # one that is not empty stays, and so do those above it
+            for folder in self._made:
+                folder.rmdir()
 
     def __enter__(self) -> Self:
         self.lock()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        created = self.path in self._locks
-        self.release()
-        if created and not self.resumable:
+        if self._created and not self.resumable:
             shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
 
     def _checked_path(self, resume: bool, overwrite: bool) -> Path:
         if resume and overwrite:
             raise ConfigError("--resume goes on with what is in the folder, --overwrite replaces it: give one of them")
-        if self.output.exists() and not self.output.is_dir():
-            raise ConfigError(f"{self.output} is a file; choose another output folder")
+        self._require_folder()
         if resume:
             return self._path_to_resume()
         if is_used(self._partial):
             self._require_replaceable_attempt(overwrite)
         if is_used(self._target):
             if not overwrite:
+                self._require_not_in_use()
                 raise ConfigError(_occupied(self.output))
             self._require_replaceable()
             return self._partial
-        return self._partial if is_used(self._partial) or not self.resumable else self._target
+        return self._target if self.resumable else self._partial
+
+    def _require_folder(self) -> None:
+        """Raise ConfigError unless the output is a folder that can be written to, or one can be made there."""
+        if self.output.exists() and not self._target.is_dir():
+            raise ConfigError(f"{self.output} is a file; choose another output folder")
+        nearest = next(folder for folder in (self._target, *self._target.parents) if os.path.lexists(folder))
+        if not nearest.is_dir():
+            raise ConfigError(f"{self.output} cannot be made: {nearest} is a file; choose another output folder")
+        if not os.access(nearest, os.W_OK):
+            raise ConfigError(f"{self.output} cannot be written: no permission for {nearest}")
 
     def _path_to_resume(self) -> Path:
         for folder in (self._partial, self._target):
@@ -146,20 +176,16 @@ class OutputDir:
 
     def _require_replaceable_attempt(self, overwrite: bool) -> None:
         """An unfinished attempt is deleted if that was asked for, or if its command is this one and cannot resume."""
-        try:
-            command = read_run(self._partial)[COMMAND]
-        except ConfigError as error:
-            raise ConfigError(
-                f"{self._partial}, where {self.output} may have to be made, is no run ({error}); choose another folder"
-            ) from error
+        command = read_run(self._partial)[COMMAND]
         if not overwrite and (self.resumable or command != self.command):
+            self._require_not_in_use()
             raise ConfigError(
-                f"{self._partial} holds an unfinished run of {command!r} that was to become {self.output}: add "
-                "--resume to go on with it, or --overwrite to start anew"
+                f"{self._partial} holds an unfinished run of {command!r} that was to become {self.output}: go on with "
+                "it by the same command with --resume, or start anew with --overwrite"
             )
 
     def _require_replaceable(self) -> None:
-        """Raise ConfigError unless the folder is a run of ours, and nothing else, that can be moved away."""
+        """Raise ConfigError unless the folder is a run of ours, and nothing else."""
         try:
             read_run(self._target)
         except ConfigError as error:
@@ -168,32 +194,31 @@ class OutputDir:
             ) from error
         if other := next(_runs_within(self._target), None):
             raise ConfigError(f"{self.output} holds another run, {other}, which would be lost; choose another folder")
-        if Path.cwd().resolve().is_relative_to(self._target) or os.path.ismount(self._target):
-            raise ConfigError(f"{self.output} cannot be replaced while it is the current folder, or a mount")
-        if not os.access(self._target.parent, os.W_OK):
-            raise ConfigError(f"{self.output} cannot be replaced: its parent folder cannot be written to")
 
-    def _swap(self) -> None:
-        if os.name == "nt":  # where a folder with an open file cannot be moved
-            self.release()
-        if not self._target.exists():
-            self._move(self.path, self._target)
-            return
-        aside = Path(tempfile.mkdtemp(prefix=f"{self._target.name}.replaced-", dir=self._target.parent))
-        self._move(self._target, aside / "run")
-        try:
-            self._move(self.path, self._target)
-        except OSError:
-            self._move(aside / "run", self._target)
-            aside.rmdir()
-            raise
-        shutil.rmtree(aside)
+    def _require_not_in_use(self) -> None:
+        if (self._target / LOCK_FILE).exists() and self.is_writer():
+            FolderLock(self._target).release()
 
-    def _move(self, folder: Path, to: Path) -> None:
-        folder.rename(to)
-        if folder in self._locks:
-            self._locks[to] = self._locks.pop(folder)
-            self._locks[to].moved(to)
+    def _complete_moves(self) -> None:
+        """Mend what a process left that was killed while it moved a finished run up."""
+        if self.is_writer() and any((self._target / name).exists() for name in (_WHOLE, _MOVING, _REPLACED)):
+            with FolderLock(self._target):
+                self._move_up()
+
+    def _move_up(self) -> None:
+        """The moves of a finished run, from wherever they were cut short."""
+        whole, moving, replaced = (self._target / name for name in (_WHOLE, _MOVING, _REPLACED))
+        if whole.exists():
+            replaced.mkdir(exist_ok=True)
+            for old in _entries(self._target):
+                old.rename(replaced / old.name)
+            whole.rename(moving)
+        if moving.exists():
+            for new in moving.iterdir():
+                new.rename(self._target / new.name)
+            moving.rmdir()
+        if replaced.exists():
+            shutil.rmtree(replaced)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -219,12 +244,18 @@ def _occupied(output: Path) -> str:
 
 
 def is_used(folder: Path) -> bool:
-    """Whether there is anything in the folder, but for the lock of a process."""
-    return folder.is_dir() and any(entry.name != LOCK_FILE for entry in folder.iterdir())
+    """Whether there is anything in the folder, but for what a process that works there has put aside."""
+    return folder.is_dir() and bool(_entries(folder))
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if entry.name not in _OURS]
 
 
 def _runs_within(folder: Path) -> Iterator[Path]:
     """Folders further down that hold runs of their own."""
-    for below, _, files in os.walk(folder):
-        if RUN_FILE in files and Path(below) != folder:
+    for below, folders, files in os.walk(folder):
+        if Path(below) == folder:
+            folders[:] = [name for name in folders if name not in _OURS]
+        elif RUN_FILE in files:
             yield Path(below)

@@ -83,7 +83,7 @@ def finetune(
     scored through this very pipeline, and refused unless it beats chance. With `teacher_base`, what that teacher was
     fine-tuned from, the model starts from the teacher's task vector (`add_task_vector`), and is scored before it is
     trained. With `alignment_epochs`, its hidden states are aligned first (`align_with_task_teacher`). Checkpoints are
-    in `output`/checkpoints, whatever `arguments` say. A run that is to `overwrite` an older one is in `output`.partial
+    in `output`/checkpoints, whatever `arguments` say. A run that is to `overwrite` an older one is in `output`/.partial
     until it is finished.
 
     Raises ValueError (ConfigError) before any work is done: also if `output` is, contains or lies inside something that

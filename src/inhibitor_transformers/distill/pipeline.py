@@ -52,7 +52,7 @@ class Distillation:
         config: what to do.
         output: the run folder; must not exist unless `resume` or `overwrite`.
         resume: go on where an interrupted run with the same settings stopped.
-        overwrite: replace the run that the folder holds, once this one is finished; until then it is in OUT.partial.
+        overwrite: replace the run that the folder holds, once this one is finished; until then it is in OUT/.partial.
         runtime: further TrainingArguments of every trained stage, e.g. `use_cpu`, `report_to`.
         say: receives one-line progress messages, in the main process.
 
