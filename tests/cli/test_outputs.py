@@ -150,7 +150,7 @@ def test_a_late_error_comes_before_the_folder(command: str, refused: Refused, pl
 
 def test_a_dry_run_looks_at_the_output_too(refused: Refused, place: Path) -> None:
     dry = ["distill", "zoo/config.yaml", "--dry-run", "-o"]
-    assert "contains the teacher" in refused(*dry, "zoo")
+    assert "is the teacher" in refused(*dry, "zoo/teacher")
     assert "is a file" in refused(*dry, "zoo/data/train.csv", "--set", "text=this-machine")
     assert "give one of them" in refused(*dry, "out", "--resume", "--overwrite")
 

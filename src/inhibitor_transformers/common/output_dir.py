@@ -143,7 +143,7 @@ class OutputDir:
     def _checked_path(self, resume: bool, overwrite: bool) -> Path:
         if resume and overwrite:
             raise ConfigError("--resume goes on with what is in the folder, --overwrite replaces it: give one of them")
-        self._require_folder()
+        require_folder(self.output)
         if resume:
             return self._path_to_resume()
         if is_used(self._partial):
@@ -155,16 +155,6 @@ class OutputDir:
             self._require_replaceable()
             return self._partial
         return self._target if self.resumable else self._partial
-
-    def _require_folder(self) -> None:
-        """Raise ConfigError unless the output is a folder that can be written to, or one can be made there."""
-        if self.output.exists() and not self._target.is_dir():
-            raise ConfigError(f"{self.output} is a file; choose another output folder")
-        nearest = next(folder for folder in (self._target, *self._target.parents) if os.path.lexists(folder))
-        if not nearest.is_dir():
-            raise ConfigError(f"{self.output} cannot be made: {nearest} is a file; choose another output folder")
-        if not os.access(nearest, os.W_OK):
-            raise ConfigError(f"{self.output} cannot be written: no permission for {nearest}")
 
     def _path_to_resume(self) -> Path:
         for folder in (self._partial, self._target):
@@ -219,6 +209,18 @@ class OutputDir:
             moving.rmdir()
         if replaced.exists():
             shutil.rmtree(replaced)
+
+
+def require_folder(output: Path) -> None:
+    """Raise ConfigError unless the output is a folder that can be written to, or one can be made there."""
+    target = output.expanduser().resolve()
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"{output} is a file; choose another output folder")
+    nearest = next(folder for folder in (target, *target.parents) if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise ConfigError(f"{output} cannot be made: {nearest} is a file; choose another output folder")
+    if not os.access(nearest, os.W_OK):
+        raise ConfigError(f"{output} cannot be written: no permission for {nearest}")
 
 
 def read_run(folder: Path) -> dict[str, Any]:

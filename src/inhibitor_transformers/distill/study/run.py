@@ -26,7 +26,7 @@ from ...common.atomic import atomic_write
 from ...common.errors import ConfigError
 from ...common.inputs import require_apart
 from ...common.lock import FolderLock
-from ...common.output_dir import RUN_FILE, is_used
+from ...common.output_dir import RUN_FILE, is_used, require_folder
 from ...common.progress import counted, progress
 from ...models.pretrained import load_pretrained
 from ...tasks import TaskData
@@ -172,7 +172,7 @@ def _record(config: StudyConfig) -> tuple[dict[str, Any], list[str]]:
 
 def _require_free(output: Path, *, resume: bool) -> None:
     """Raise ConfigError unless a study may begin in the folder, or go on in it."""
-    require(not output.exists() or output.is_dir(), f"{output} is a file; choose another output folder")
+    require_folder(output)
     if resume:
         require((output / RECORD).is_file(), f"{output} holds no study to resume (there is no {RECORD} in it)")
     elif is_used(output):
