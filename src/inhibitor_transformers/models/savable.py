@@ -12,11 +12,7 @@ from transformers import PreTrainedModel
 
 _OURS = f"{__name__.partition('.')[0]}."
 # Attributes of modules that change outputs and are read from the configuration only when the model is built.
-_SETTINGS = {
-    "length_reference": "inhibitor_length_reference",
-    "eps": "layer_norm_eps",
-    "n_heads": "n_heads",
-}
+_SETTINGS = {"length_reference": "inhibitor_length_reference", "eps": "layer_norm_eps"}
 
 
 def check_savable(model: PreTrainedModel, options: dict[str, Any]) -> None:
@@ -51,7 +47,7 @@ def _built_by_configuration(model: PreTrainedModel) -> Iterator[tuple[str, PreTr
         ours = isinstance(module, PreTrainedModel) and _class_of(module).__module__.startswith(_OURS)
         if ours and not any(prefix.startswith(outer) for outer in seen):
             seen.append(prefix)
-            yield prefix, module  # type: ignore[misc]
+            yield prefix, module
 
 
 def _class_of(module: nn.Module) -> type[Any]:
@@ -108,6 +104,6 @@ def _check_settings(part: PreTrainedModel, fresh: PreTrainedModel) -> None:
 
 def _disagree(name: str, value: Any, field: str, configured: Any) -> None:
     raise ValueError(
-        f"{name} is {value} in the model, {field} is {configured} in its configuration, which is read only when a model "
-        "is built: make them agree; nothing was written"
+        f"{name} is {value} in the model, {field} is {configured} in its configuration, which is read only when a "
+        "model is built: make them agree; nothing was written"
     )

@@ -30,8 +30,17 @@ _UNGUARDED = {
 
 def register_saved_shapes(model_type: str) -> None:
     """Let `from_pretrained` and `save_pretrained` of this model type convert the query projections."""
-    converter = WeightConverter(_QUERY, _QUERY, operations=[_JoinHeads()])
+    converter = _KeptConverter(_QUERY, _QUERY, operations=[_JoinHeads()])
     register_checkpoint_conversion_mapping(model_type, [converter], overwrite=True)
+
+
+class _KeptConverter(WeightConverter):
+    """Serves `save_pretrained` also of a model whose checkpoint held nothing of ours, where transformers drops it."""
+
+    __slots__ = ()
+
+    def was_used(self) -> bool:
+        return True
 
 
 class _JoinHeads(ConversionOps):
@@ -104,5 +113,3 @@ def check_saving(options: dict[str, Any]) -> None:
             raise ValueError(
                 f"{written} would write weights that other classes load and run as softmax attention: leave it out"
             )
-
-
