@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -187,3 +188,25 @@ def test_from_a_state_dict() -> None:
     incomplete = {key: value for key, value in model.state_dict().items() if key != BARE_QUERY}
     with pytest.raises(ValueError, match=rf"1 missing \({BARE_QUERY}\)"):
         student_class("Model").from_pretrained(None, config=tiny_config(), state_dict=incomplete)
+
+
+def saved_by_nobody(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "architectures"}))
+
+
+@pytest.mark.parametrize("edit", [lambda folder: None, saved_by_nobody], ids=["named", "nobody"])
+def test_a_lost_head_whoever_gives_the_configuration(edit: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = saved(tmp_path, tiny_student("ForSequenceClassification"), lambda w: w.pop("classifier.weight"))
+    edit(folder)
+    lying = tiny_config()
+    lying.architectures = ["InhibiDistilBertModel"]
+    for given in ({}, {"config": tiny_config()}, {"config": lying}):
+        with pytest.raises(ValueError, match=r"does not hold the weights .* missing \(classifier.weight\)$"):
+            student_class("ForSequenceClassification").from_pretrained(folder, **given)
+
+
+def test_a_new_head_with_a_configuration_in_python(tmp_path: Path) -> None:
+    folder = saved(tmp_path, tiny_student("ForMaskedLM"))
+    model = student_class("ForSequenceClassification").from_pretrained(folder, config=tiny_config(num_labels=3))
+    assert model.classifier.out_features == 3

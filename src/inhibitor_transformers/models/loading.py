@@ -2,31 +2,108 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
 _ALIGNMENT = 64  # bytes, of every tensor that torch allocates on a CPU
+_WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+_checked_afterwards: ContextVar[bool] = ContextVar("checked_afterwards", default=False)
 
 
-def check_loaded_keys(model: PreTrainedModel, info: dict[str, Any], source: str) -> None:
+@contextmanager
+def checked_afterwards() -> Iterator[None]:
+    """While inside, our own `from_pretrained` loads, which knows all keys at the end; else a model around ours may."""
+    token = _checked_afterwards.set(True)
+    try:
+        yield
+    finally:
+        _checked_afterwards.reset(token)
+
+
+def is_checked_afterwards() -> bool:
+    return _checked_afterwards.get()
+
+
+def refuse_new_weights(encoder: nn.Module) -> None:
+    """Raise ValueError if a checkpoint has filled an encoder in part, whatever model it is loaded in.
+
+    Called where weights are initialised, which for a model around ours is all that is ours of its `from_pretrained`.
+    Transformers has marked by then what it took from the checkpoint. An encoder of which it took nothing is new, like
+    any part of a model.
+    """
+    if is_checked_afterwards():
+        return
+    state = encoder.state_dict(keep_vars=True)
+    new = sorted(name for name, t in state.items() if not (t.is_meta or getattr(t, "_is_hf_initialized", False)))
+    if new and len(new) < len(state):
+        if has_joined_heads(encoder):
+            raise ValueError(_joined("this checkpoint"))
+        raise ValueError(
+            f"the checkpoint does not hold the weights of the {type(encoder).__name__} in this model: "
+            f"{len(new)} missing ({_some(new)})"
+        )
+
+
+def has_joined_heads(model: nn.Module) -> bool:
+    """Whether the files that the model was loaded from hold query projections in an unguarded shape."""
+    return any(getattr(module, "found_joined_heads", False) for module in model.modules())
+
+
+def check_heads_were_split(model: PreTrainedModel, source: str) -> None:
+    """Raise ValueError if the files that the model was loaded from hold query projections in an unguarded shape."""
+    if has_joined_heads(model):
+        raise ValueError(_joined(source))
+
+
+def _joined(source: str) -> str:
+    return (
+        f"weights of {source} were not written by save_pretrained; other classes run them as softmax attention. "
+        "Make them anew, or load the file with load_state_dict and save_pretrained that model"
+    )
+
+
+def saver_of(source: Any, model: PreTrainedModel, options: dict[str, Any]) -> str | None:
+    """The class that saved `source`, by its own `config.json`; None if it does not say.
+
+    Args:
+        source: name or path of the checkpoint, or None.
+        model: what was loaded from it.
+        options: of `from_pretrained`; a `config` given in Python says nothing of who saved the weights.
+    """
+    if options.get("config") is None:
+        return (model.config.architectures or [None])[0]
+    if source is None:
+        return None
+    try:
+        fields, _ = PreTrainedConfig.get_config_dict(source, **{k: options[k] for k in _WHERE if k in options})
+    except OSError:  # there is none: weights alone
+        return None
+    return (fields.get("architectures") or [None])[0]
+
+
+def check_loaded_keys(model: PreTrainedModel, info: dict[str, Any], source: str, saved_by: str | None) -> None:
     """Raise ValueError unless the checkpoint filled the model.
 
     Args:
         model: the model just loaded.
         info: transformers' loading info (missing, unexpected and mismatched keys).
         source: name or path of the checkpoint, for the message.
+        saved_by: the class that saved it; None, unknown, counts as the model's own.
 
     Keys of a task head may be missing or left over if the checkpoint was saved by another class, and may have another
     shape, which transformers lets pass only at `ignore_mismatched_sizes=True`. Head weights that were made for
     another task are named in a warning.
     """
-    saved_by = (model.config.architectures or [None])[0]
-    other_head = saved_by != type(model).__name__
+    other_head = saved_by not in (None, type(model).__name__)
     keys = {kind: {_key_name(key) for key in info[f"{kind}_keys"]} for kind in ("missing", "unexpected", "mismatched")}
     wrong = {
         kind: sorted(k for k in found if not (_is_head_key(model, k) and (other_head or kind == "mismatched")))
@@ -37,7 +114,7 @@ def check_loaded_keys(model: PreTrainedModel, info: dict[str, Any], source: str)
         is_softmax = any(".inhibitor." in key for key in wrong["missing"])
         hint = "; a softmax model becomes an inhibitor model through from_teacher(teacher)" if is_softmax else ""
         raise ValueError(f"{source} does not hold the weights of {type(model).__name__}: {found}{hint}")
-    if other_head and saved_by is not None:
+    if other_head:
         anew = keys["missing"] | keys["mismatched"]
         if reused := sorted(key for key, _ in model.named_parameters() if _is_head_key(model, key) and key not in anew):
             logger.warning(f"{type(model).__name__} takes over weights of a {saved_by}: {_some(reused)}")

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import ConversionOps, WeightConverter
 
+from .loading import is_checked_afterwards
+
 _QUERY = "attention.q_lin.weight"
 _UNGUARDED = {
     "save_original_format": (True, "save_original_format=False"),
@@ -28,15 +30,25 @@ _UNGUARDED = {
 
 def register_saved_shapes(model_type: str) -> None:
     """Let `from_pretrained` and `save_pretrained` of this model type convert the query projections."""
-    converter = WeightConverter(_QUERY, _QUERY, operations=[_JoinHeads()])
+    converter = _KeptConverter(_QUERY, _QUERY, operations=[_JoinHeads()])
     register_checkpoint_conversion_mapping(model_type, [converter], overwrite=True)
 
 
+class _KeptConverter(WeightConverter):
+    """Serves `save_pretrained` also of a model whose checkpoint held nothing of ours, where transformers drops it."""
+
+    __slots__ = ()
+
+    def was_used(self) -> bool:
+        return True
+
+
 class _JoinHeads(ConversionOps):
-    """File to memory: (heads, head size, in) to (heads · head size, in). Marks the model if it was joined already.
+    """File to memory: (heads, head size, in) to (heads · head size, in). Marks the layer if it was joined already.
 
     Transformers chooses it by the configuration, which may have been given to another class: that one gets what lies in
-    the file, which does not fit.
+    the file, which does not fit. A model around ours gets none of what was joined already: `refuse_new_weights` then
+    finds that it lacks the weight. An error raised here would be lost in transformers' report.
     """
 
     @torch.no_grad()
@@ -44,9 +56,12 @@ class _JoinHeads(ConversionOps):
         self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
     ) -> dict[str, Tensor]:
         weight = _only(input_dict)
-        if hasattr(_attention(**kwargs), "inhibitor"):
+        attention = _attention(**kwargs)
+        if hasattr(attention, "inhibitor"):
             if weight.dim() == 2:
-                kwargs["model"].found_joined_heads = True
+                attention.found_joined_heads = True
+                if not is_checked_afterwards():
+                    return {}
             elif weight.dim() == 3:
                 weight = weight.flatten(0, 1)
         return {target_patterns[0]: weight}
@@ -98,12 +113,3 @@ def check_saving(options: dict[str, Any]) -> None:
             raise ValueError(
                 f"{written} would write weights that other classes load and run as softmax attention: leave it out"
             )
-
-
-def check_heads_were_split(model: Any, source: str) -> None:
-    """Raise ValueError if the files that the model was loaded from hold query projections in an unguarded shape."""
-    if model.found_joined_heads:
-        raise ValueError(
-            f"weights of {source} were not written by save_pretrained; other classes run them as softmax attention. "
-            "Make them anew, or load the file with load_state_dict and save_pretrained that model"
-        )

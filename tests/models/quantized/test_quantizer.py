@@ -157,6 +157,32 @@ class TestRefusals:
         with pytest.raises(ValueError, match="quant_method must be"):
             InhibitorIntegersConfig(quant_method="gptq")
 
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("inhibitor_center", "none"),
+            ("inhibitor_value_center", "mean"),
+            ("inhibitor_length_reference", 128),
+        ],
+    )
+    def test_what_it_was_not_calibrated_for(self, field, value, folder, tmp_path):
+        with pytest.raises(ValueError, match=rf"^this model was calibrated for {field}=.*, not {value!r}: quantize"):
+            AutoModel.from_pretrained(folder[1], **{field: value})
+        model = AutoModel.from_pretrained(folder[1])
+        setattr(model.config, field, value)
+        with pytest.raises(ValueError, match=rf"calibrated for {field}="):
+            model.save_pretrained(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_other_bits(self, folder, tmp_path):
+        saved(folder[0], tmp_path)
+        path = tmp_path / "config.json"
+        fields = json.loads(path.read_text())
+        fields["quantization_config"]["bits"] = 16
+        path.write_text(json.dumps(fields))
+        with pytest.raises(ValueError, match="calibrated for bits=8, not 16"):
+            AutoModel.from_pretrained(tmp_path)
+
     def test_training(self, folder):
         model = AutoModel.from_pretrained(folder[1])
         model.config.attention_dropout = 0.1

@@ -15,7 +15,11 @@ from ...attention.scalars import INITIAL
 FORMAT = 2
 # In files, where other configurations expect a number or a truth value: they refuse it, and show it.
 _NOTICE = "inhibitor attention: import inhibitor_transformers and load this with AutoModel; no other class computes it"
-_NOTICE_FIELDS = ("hidden_size", "sinusoidal_pos_embds")  # of BERT and its kin; of DistilBERT
+_EARLIER = (
+    "this model was saved in an earlier format, which other classes run as softmax attention: "
+    "make it anew, with from_teacher, `inhibit convert`, `inhibit distill` or `inhibit quantize`"
+)
+_SINUSOIDAL = "inhibitor_sinusoidal_pos_embds"  # in files: its value, whose own place holds the sentence
 
 
 @strict
@@ -38,11 +42,12 @@ class InhibiDistilBertConfig(DistilBertConfig):
         DistilBERT does.
     layer_norm_eps (`float`, defaults to 1e-12):
         Epsilon of every LayerNorm (1e-5 in a student of RoBERTa).
-    inhibitor_format (`int`, defaults to 2):
+    inhibitor_format (`int`, *optional*, becomes 2):
         The form in which `save_pretrained` writes; a folder of another form is refused.
 
-    `config.json` holds a sentence as `hidden_size` (the number stands as `dim`) and `sinusoidal_pos_embds`, so that the
-    configurations of softmax models refuse it.
+    `config.json` holds a sentence as `hidden_size` (the number stands as `dim`) and `sinusoidal_pos_embds` (the truth
+    value stands as `inhibitor_sinusoidal_pos_embds`), so that the configurations of softmax models refuse it. Inside
+    the configuration of a larger model, and in `to_dict()`, it is `sinusoidal_pos_embds` alone.
 
     Raises ValueError for a number outside its range, and for an `inhibitor_…` field that is not known, since what it
     changes would be lost; StrictDataclassFieldValidationError, as all of transformers, for a wrong type or choice.
@@ -60,9 +65,16 @@ class InhibiDistilBertConfig(DistilBertConfig):
     inhibitor_value_center: Center = "none"
     type_vocab_size: int = 0
     layer_norm_eps: float = 1e-12
-    inhibitor_format: int = FORMAT
+    inhibitor_format: int | None = None
+    sinusoidal_pos_embds: Any = False  # a truth value; the sentence only while it is read
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self._read_notice(kwargs)
+        if self.inhibitor_format is None:
+            # Inside a larger model's configuration, what was written has these names; nobody writes them in Python.
+            if kwargs.get("model_type", "_name_or_path" in kwargs and self.model_type) == self.model_type:
+                raise ValueError(_EARLIER)
+            self.inhibitor_format = FORMAT
         if self.inhibitor_format != FORMAT:
             raise ValueError(f"inhibitor_format {self.inhibitor_format} is not known here, only {FORMAT}")
         if not 0 < self.inhibitor_length_reference < math.inf:
@@ -80,26 +92,34 @@ class InhibiDistilBertConfig(DistilBertConfig):
         self.output_attentions = kwargs.pop("output_attentions", False)
         super().__post_init__(**kwargs)
 
+    def _read_notice(self, written: dict[str, Any]) -> None:
+        """Put in place of the sentence what it stands for."""
+        if written.get("hidden_size") == _NOTICE:
+            del written["hidden_size"]  # dim has it
+        if self.sinusoidal_pos_embds == _NOTICE:
+            self.sinusoidal_pos_embds = written.pop(_SINUSOIDAL, False)
+        if not isinstance(self.sinusoidal_pos_embds, bool):
+            raise ValueError(f"sinusoidal_pos_embds must be true or false, got {self.sinusoidal_pos_embds!r}")
+
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers. Raises ValueError for the `config.json` of an earlier format, which names none."""
         if config_dict.get("model_type") == cls.model_type and "inhibitor_format" not in config_dict:
-            raise ValueError(
-                "this model was saved in an earlier format, which other classes run as softmax attention: "
-                "make it anew, with from_teacher, `inhibit convert`, `inhibit distill` or `inhibit quantize`"
-            )
-        known = {k: v for k, v in config_dict.items() if not (k in _NOTICE_FIELDS and v == _NOTICE)}
-        return super().from_dict(known, **kwargs)
+            raise ValueError(_EARLIER)
+        return super().from_dict(config_dict, **kwargs)
 
     @classmethod
     def from_json_file(cls, json_file: Any) -> Any:
         """As in transformers, from a file that `to_json_file` wrote."""
         return cls.from_dict(cls.get_config_dict(json_file)[0])
 
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers, with the sentence: a configuration around this one is written with what this returns."""
+        return super().to_dict() | {"sinusoidal_pos_embds": _NOTICE, _SINUSOIDAL: self.sinusoidal_pos_embds}
+
     def to_json_file(self, json_file_path: Any, use_diff: bool = True) -> None:
         """Writes the configuration with the sentence that keeps other configurations from reading it."""
-        fields = json.loads(self.to_json_string(use_diff=use_diff))
-        fields |= {name: _NOTICE for name in _NOTICE_FIELDS if not fields.get(name)}
+        fields = json.loads(self.to_json_string(use_diff=use_diff)) | {"hidden_size": _NOTICE}
         Path(json_file_path).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @property

@@ -21,9 +21,17 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ...attention import InhibitorScalars
 from ..interface import ATTENTION_NAME, require_inhibitor
-from ..loading import check_loaded_keys, own_memory
+from ..loading import (
+    check_heads_were_split,
+    check_loaded_keys,
+    checked_afterwards,
+    own_memory,
+    refuse_new_weights,
+    saver_of,
+)
 from ..quantized.modules import require_float32
-from ..saved_format import check_heads_were_split, check_saving, join_saved_heads
+from ..savable import check_savable
+from ..saved_format import check_saving, join_saved_heads
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 from .from_teacher import student_from_teacher
 
@@ -32,6 +40,7 @@ class InhibiDistilBertSelfAttention(distilbert.DistilBertSelfAttention):
     """DistilBERT's self-attention with inhibitor scalars; refuses to run any other attention function."""
 
     config: InhibiDistilBertConfig
+    found_joined_heads = False  # in the files that this layer was loaded from
 
     def __init__(self, config: InhibiDistilBertConfig) -> None:
         super().__init__(config)
@@ -59,7 +68,6 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
     _supports_sdpa = False
     _supports_flex_attn = False
     _keep_in_fp32_modules_strict = ("inhibitor",)
-    found_joined_heads = False  # in the files that this model was loaded from
     # The heads average their loss over the batch at hand; else Trainer takes it for a share of all accumulated batches.
     accepts_loss_kwargs = False
     _can_record_outputs = {  # noqa: RUF012 (transformers declares it so)
@@ -79,6 +87,8 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(self, InhibiDistilBertModel):
+            refuse_new_weights(self)
         super()._init_weights(module)
         if isinstance(module, InhibitorScalars):
             for name, value in module.initial.items():
@@ -97,20 +107,26 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
         Only a task head may be new, and only where the checkpoint was saved by a class with another head.
         """
         wants_info, source = kwargs.pop("output_loading_info", False), str(pretrained_model_name_or_path)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        with checked_afterwards():
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
         if kwargs.get("state_dict") is None:
             check_heads_were_split(model, source)
-        check_loaded_keys(model, info, source)
+        check_loaded_keys(model, info, source, saver_of(pretrained_model_name_or_path, model, kwargs))
         own_memory(model)
         return (model, info) if wants_info else model
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As in transformers, in a form that no softmax class loads (see `models/saved_format.py`).
 
-        Raises ValueError for `save_original_format=False` and `distributed_checkpoint=True`, which know no such form.
+        Raises ValueError, before anything is written, for `save_original_format=False` and
+        `distributed_checkpoint=True`, which know no such form; for weights that loading would not find under their
+        names (adapters, parametrizations, pruning); and where modules and configuration disagree.
         """
         options = inspect.signature(super().save_pretrained).bind(save_directory, *args, **kwargs).arguments
         check_saving(options)
+        check_savable(self, options)
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod

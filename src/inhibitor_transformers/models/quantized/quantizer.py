@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,17 +15,23 @@ from ...attention.integer.heads import PRECISIONS
 from .modules import put_empty
 
 METHOD = "inhibitor-integers"
+# Fields of the model's configuration that the levels were chosen for.
+_CALIBRATED = ("inhibitor_center", "inhibitor_value_center", "inhibitor_length_reference")
 
 
 @register_quantization_config(METHOD)
 @dataclass
 class InhibitorIntegersConfig(QuantizationConfigMixin):
-    """What is quantised: attention with `bits` (8 or 16), and with 8 bits linear layers and word embeddings."""
+    """What is quantised: attention with `bits` (8 or 16), and with 8 bits linear layers and word embeddings.
+
+    `calibrated_for` is written by quantization: what the levels were chosen for, by name.
+    """
 
     bits: int = 8
     linears: bool = True
     embeddings: bool = False
     quant_method: Any = METHOD
+    calibrated_for: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.bits not in PRECISIONS:
@@ -50,6 +56,10 @@ class InhibitorIntegersQuantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
         config = self.quantization_config
+        asked, made_for = _asked(model, config), config.calibrated_for or {}
+        if other := [name for name, value in asked.items() if made_for.get(name) != value]:
+            told = "; ".join(f"{name}={made_for.get(name)!r}, not {asked[name]!r}" for name in other)
+            raise ValueError(f"this model was calibrated for {told}: quantize the float model anew")
         put_empty(
             model,
             bits=config.bits,  # type: ignore[arg-type]
@@ -70,8 +80,13 @@ class InhibitorIntegersQuantizer(HfQuantizer):
 
 def mark_quantized(model: PreTrainedModel, config: InhibitorIntegersConfig) -> None:
     """Say of a model whose modules were replaced what loading would say of it."""
+    config = replace(config, calibrated_for=_asked(model, config))
     quantizer = InhibitorIntegersQuantizer(config, pre_quantized=True)
     model.hf_quantizer = quantizer
     model.is_quantized = True
     model.quantization_method = config.quant_method
     quantizer.postprocess_model(model)
+
+
+def _asked(model: PreTrainedModel, config: InhibitorIntegersConfig) -> dict[str, Any]:
+    return {"bits": config.bits} | {name: getattr(model.config, name) for name in _CALIBRATED}
