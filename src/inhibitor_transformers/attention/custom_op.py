@@ -13,6 +13,7 @@ from torch import Tensor, library
 
 from . import reference
 from .call import AttentionCall
+from .kept import keep, kept
 from .kernels import KERNELS
 from .layout import Masks, Options, Tensors, heads_last
 
@@ -85,14 +86,13 @@ def _(
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    out, saved = output
-    ctx.mark_non_differentiable(saved)
-    ctx.save_for_backward(out, saved, *inputs[:9])
+    ctx.mark_non_differentiable(output[1])
+    keep(ctx, *output, *inputs[:9])
     ctx.options = inputs[9:]
 
 
 def _backward(ctx: Any, grad: Tensor, _grad_of_saved: Tensor | None) -> tuple[Any, ...]:
-    gq, gk, gv, scalars = torch.ops.inhibitor.attention_backward(grad, *ctx.saved_tensors, *ctx.options)
+    gq, gk, gv, scalars = torch.ops.inhibitor.attention_backward(grad, *kept(ctx), *ctx.options)
     return (gq, gk, gv, *scalars.sum(1).unbind(0), *(None,) * 7)
 
 
@@ -100,12 +100,12 @@ attention.register_autograd(_backward, setup_context=_save_for_backward)
 
 
 def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(inputs[0], *inputs[3:12])
+    keep(ctx, inputs[0], *inputs[3:12])
     ctx.options = inputs[12:]
 
 
 def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    grad, *tensors, key_padding_mask, attn_mask = ctx.saved_tensors
+    grad, *tensors, key_padding_mask, attn_mask = kept(ctx)
     second = second_gradients(grads, grad, tuple(tensors), (key_padding_mask, attn_mask), ctx.options[:4])
     return (second[0], None, None, *second[1:], *(None,) * 7)
 
