@@ -126,6 +126,18 @@ def test_saved_tensors_of_a_second_derivative_that_come_back_as_others_are_refus
             torch.autograd.grad(first.sum(), leaves[0])
 
 
+@has_cpu
+@pytest.mark.parametrize("change", [CHANGED["half"], CHANGED["fewer rows"]])
+def test_saved_tensors_of_compiled_code_that_come_back_as_others_are_refused(
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    leaves = [t.requires_grad_() for t in tensors()]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, change):
+        out = torch.compile(attention("cpu"), backend="aot_eager")(*leaves)
+        with pytest.raises(RuntimeError, match="inhibitor attention needs .* for its backward pass, got"):
+            torch.autograd.grad(out.sum(), leaves)
+
+
 REARRANGED: dict[str, Callable[[Tensor], Tensor]] = {
     "strided": lambda t: t.mT.contiguous().mT if t.dim() > 1 else t.repeat_interleave(2)[::2],
     "lazily negated": lambda t: negated(-t) if t.is_floating_point() else t,

@@ -74,7 +74,26 @@ def attention_backward(
     """Gradients of query, key, value, and of the scalars per row of the batch as (4, B, H), in the order given."""
     tensors = (query, key, value, gamma, eta, delta, length_exponent)
     options = (length_reference, is_causal, is_signed, is_centered)
-    return KERNELS[engine].backward(grad, out, saved, tensors, (key_padding_mask, attn_mask), options)
+    masks = (key_padding_mask, attn_mask)
+    _check_that_all_fit(grad, (out, saved, *tensors, *masks), KERNELS[engine].saved)
+    return KERNELS[engine].backward(grad, out, saved, tensors, masks, options)
+
+
+def _check_that_all_fit(grad: Tensor, given: tuple[Tensor | None, ...], saved: int) -> None:
+    """Raises RuntimeError for tensors that a kernel cannot read: compiled code saves without `keep`."""
+    key = given[3]
+    assert key is not None
+    (batch, heads, queries, _), (kv_heads, keys, dim) = grad.shape, key.shape[1:]
+    of_values, per_head = (batch, kv_heads, keys, grad.shape[3]), (heads,)
+    shapes = (grad.shape, (saved, batch, heads, queries), (batch, heads, queries, dim), (batch, *key.shape[1:]))
+    shapes += (of_values, *(per_head,) * 4, (batch, keys), (batch, heads, queries, keys))
+    dtypes = (grad.dtype, torch.float32, *(grad.dtype,) * 3, *(torch.float32,) * 4, torch.bool, torch.bool)
+    for t, shape, dtype in zip(given, shapes, dtypes, strict=True):
+        if t is not None and (t.shape != shape or t.dtype != dtype or t.device != grad.device):
+            raise RuntimeError(
+                f"inhibitor attention needs {tuple(shape)}, {dtype} for its backward pass, got {tuple(t.shape)}, "
+                f"{t.dtype}: a hook of torch.autograd.graph.saved_tensors_hooks must return what was saved"
+            )
 
 
 @attention_backward.register_fake
