@@ -134,7 +134,7 @@ def test_saved_tensors_of_compiled_code_that_come_back_as_others_are_refused(
     leaves = [t.requires_grad_() for t in tensors()]
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, change):
         out = torch.compile(attention("cpu"), backend="aot_eager")(*leaves)
-        with pytest.raises(RuntimeError, match="inhibitor attention needs .* for its backward pass, got"):
+        with pytest.raises(RuntimeError, match=r"inhibitor attention needs .* for its backward pass, got"):
             torch.autograd.grad(out.sum(), leaves)
 
 

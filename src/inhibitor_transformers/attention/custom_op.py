@@ -85,7 +85,12 @@ def _check_that_all_fit(grad: Tensor, given: tuple[Tensor | None, ...], saved: i
     assert key is not None
     (batch, heads, queries, _), (kv_heads, keys, dim) = grad.shape, key.shape[1:]
     of_values, per_head = (batch, kv_heads, keys, grad.shape[3]), (heads,)
-    shapes = (grad.shape, (saved, batch, heads, queries), (batch, heads, queries, dim), (batch, *key.shape[1:]))
+    shapes: tuple[tuple[int, ...], ...] = (
+        grad.shape,
+        (saved, batch, heads, queries),
+        (batch, heads, queries, dim),
+        (batch, *key.shape[1:]),
+    )
     shapes += (of_values, *(per_head,) * 4, (batch, keys), (batch, heads, queries, keys))
     dtypes = (grad.dtype, torch.float32, *(grad.dtype,) * 3, *(torch.float32,) * 4, torch.bool, torch.bool)
     for t, shape, dtype in zip(given, shapes, dtypes, strict=True):
