@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,3 +160,29 @@ def test_compiled_under_torch_func(of: Any) -> None:
 
     compiled = torch.compile(of(total("auto")), backend="eager", fullgraph=True)
     assert_agrees(compiled(q), of(total("reference"))(q))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_torch_onnx_export_writes_the_formula(tmp_path: Path) -> None:
+    """ONNX has no operator of ours. `inhibit export` writes a faster form."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="needs onnx, onnxscript and onnxruntime")
+    import onnxruntime
+
+    class Layer(nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+            return inhibitor_attention(q, k, v, gamma=0.7, delta=0.2, length_exponent=0.5, key_padding_mask=mask)
+
+    def given(batch: int, length: int) -> tuple[Tensor, ...]:
+        return (*(torch.randn(batch, 2, length, 4) for _ in range(3)), random_bools(1, batch, length))
+
+    dims = {0: torch.export.Dim("batch"), 2: torch.export.Dim("length")}
+    shapes = (dims, dims, dims, {0: dims[0], 1: dims[2]})
+    file = tmp_path / "attention.onnx"
+    torch.onnx.export(Layer(), given(2, 5), file, dynamo=True, dynamic_shapes=shapes, verbose=False)
+    session = onnxruntime.InferenceSession(file)
+    for size in ((2, 5), (3, 9)):
+        args = given(*size)
+        found = session.run(None, {i.name: t.numpy() for i, t in zip(session.get_inputs(), args, strict=True)})
+        assert_agrees(torch.from_numpy(found[0]), Layer()(*args))

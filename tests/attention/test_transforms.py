@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.func import grad
+from torch.autograd import forward_ad
+from torch.func import grad, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import inhibitor_attention
+from tests.attention.cases import chunks_of
 from tests.attention.transform_cases import (
     ALL,
     MASKS,
@@ -22,6 +26,7 @@ from tests.attention.transform_cases import (
     directions,
     engines,
     exact,
+    forward_engines,
     has_cpu,
     loss,
     tensors,
@@ -78,6 +83,76 @@ def test_saved_tensors_may_be_kept_elsewhere(engine: str) -> None:
     assert_agrees(torch.autograd.grad(out, leaves), true_gradients())
 
 
+CHANGED: dict[str, Callable[[Tensor], Tensor]] = {
+    "half": lambda t: t.half() if t.is_floating_point() else t,
+    "double": lambda t: t.double() if t.is_floating_point() else t,
+    "shorter": lambda t: t[..., :1] if t.dim() == 4 else t,
+    "fewer rows": lambda t: t[..., :1, :] if t.dim() == 4 else t,
+    "fewer heads": lambda t: t[:1],
+    "elsewhere": lambda t: t.to("meta"),
+    "sparse": lambda t: t.to_sparse() if t.dim() == 4 else t,
+}
+
+
+@has_cpu
+@pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize("watched", [False, True], ids=["plain", "operator"])
+def test_saved_tensors_that_come_back_as_others_are_refused(change: Callable[[Tensor], Tensor], watched: bool) -> None:
+    """A kernel would read memory that is not there."""
+    leaves = [t.requires_grad_() for t in tensors()]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, change), Watching() if watched else nullcontext():
+        out = attention("cpu")(*leaves)
+        with pytest.raises(RuntimeError, match=r"inhibitor attention saved \(.* and got back .*saved_tensors_hooks"):
+            torch.autograd.grad(out.sum(), leaves)
+
+
+@has_cpu
+@pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
+def test_saved_tensors_that_come_back_as_others_are_refused_after_vmap(change: Callable[[Tensor], Tensor]) -> None:
+    leaves = [t.requires_grad_() for t in tensors()]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, change):
+        out = vmap(attention("cpu"))(*(t[None] for t in leaves))
+        with pytest.raises(RuntimeError, match="inhibitor attention saved"):
+            torch.autograd.grad(out.sum(), leaves)
+
+
+@has_cpu
+def test_saved_tensors_of_a_second_derivative_that_come_back_as_others_are_refused() -> None:
+    leaves = [t.requires_grad_() for t in tensors()]
+    value = loss("cpu")(*leaves)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, CHANGED["half"]):
+        first = torch.autograd.grad(value, leaves[0], create_graph=True)[0]
+        with pytest.raises(RuntimeError, match="inhibitor attention saved"):
+            torch.autograd.grad(first.sum(), leaves[0])
+
+
+@has_cpu
+@pytest.mark.parametrize("change", [CHANGED["half"], CHANGED["fewer rows"]])
+def test_saved_tensors_of_compiled_code_that_come_back_as_others_are_refused(
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    leaves = [t.requires_grad_() for t in tensors()]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, change):
+        out = torch.compile(attention("cpu"), backend="aot_eager")(*leaves)
+        with pytest.raises(RuntimeError, match=r"inhibitor attention needs .* for its backward pass, got"):
+            torch.autograd.grad(out.sum(), leaves)
+
+
+REARRANGED: dict[str, Callable[[Tensor], Tensor]] = {
+    "strided": lambda t: t.mT.contiguous().mT if t.dim() > 1 else t.repeat_interleave(2)[::2],
+    "lazily negated": lambda t: negated(-t) if t.is_floating_point() else t,
+    "a subclass": lambda t: t.as_subclass(Subclass),
+}
+
+
+@engines
+@pytest.mark.parametrize("change", REARRANGED.values(), ids=REARRANGED)
+def test_saved_tensors_may_come_back_in_another_form(engine: str, change: Callable[[Tensor], Tensor]) -> None:
+    leaves = [t.requires_grad_() for t in tensors()]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, change):
+        assert_agrees(torch.autograd.grad(loss(engine)(*leaves), leaves), true_gradients())
+
+
 @engines
 @pytest.mark.parametrize("use_reentrant", [False, True], ids=["non-reentrant", "reentrant"])
 def test_checkpoint_in_autocast(engine: str, use_reentrant: bool) -> None:
@@ -85,6 +160,62 @@ def test_checkpoint_in_autocast(engine: str, use_reentrant: bool) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         checkpoint(loss(engine), *leaves, use_reentrant=use_reentrant).backward()
     assert_agrees([t.grad for t in leaves], true_gradients())
+
+
+@contextmanager
+def level_in_another_thread() -> Iterator[None]:
+    """Torch has one level of forward mode for all threads."""
+    opened, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with forward_ad.dual_level():
+            opened.set()
+            done.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    opened.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+LEVELS = pytest.mark.parametrize("level", [forward_ad.dual_level, level_in_another_thread], ids=["own", "another's"])
+
+
+@engines
+@LEVELS
+@pytest.mark.parametrize("chunk", [1, 1 << 20], ids=["row by row", "one chunk"])
+def test_a_checkpoint_whose_backward_pass_runs_in_forward_mode(engine: str, level: Any, chunk: int) -> None:
+    """Where no tensor has a tangent nothing is different, neither the engine nor what it saves."""
+    leaves = [t.requires_grad_() for t in tensors()]
+    with chunks_of(chunk):
+        value = checkpoint(loss(engine), *leaves, use_reentrant=False)
+        with level():
+            assert_agrees(torch.autograd.grad(value, leaves), true_gradients())
+            value = checkpoint(loss(engine), *leaves, use_reentrant=False)
+        assert_agrees(torch.autograd.grad(value, leaves), true_gradients())
+
+
+@engines
+@LEVELS
+def test_where_no_tensor_has_a_tangent_every_engine_serves(engine: str, level: Any) -> None:
+    with level():
+        leaves = [t.requires_grad_() for t in tensors()]
+        assert_agrees(torch.autograd.grad(loss(engine)(*leaves), leaves), true_gradients())
+
+
+@forward_engines
+def test_tangents_inside_transforms_are_seen(engine: str) -> None:
+    """Below the tensors of torch.func, or made there."""
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(t, d) for t, d in zip(tensors(), directions(), strict=True)]
+        found = grad(lambda scale: attention(engine)(*duals).sum() * scale)(torch.ones(()))
+        assert_agrees(forward_ad.unpack_dual(found).tangent, true_derivative().sum())
+        found = vmap(lambda q: attention(engine)(q, *duals[1:]))(duals[0][None])[0]
+        assert_agrees(forward_ad.unpack_dual(found).tangent, true_derivative())
 
 
 @engines

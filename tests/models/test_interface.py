@@ -190,6 +190,20 @@ def test_a_mask_of_another_length_than_said_is_refused(length: int) -> None:
         inhibitor_mask(B, N, N, attention_mask=torch.ones(B, length))
 
 
+@pytest.mark.parametrize("rows", [1, B - 1, B + 3])
+@pytest.mark.parametrize("function", [bidirectional_mask_function, causal_mask_function])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_mask_for_another_batch_is_refused(rows: int, function: Any, masked: bool) -> None:
+    """Whether or not there is something to mask: what is refused must not depend on what a mask holds."""
+    mask = torch.ones(rows, N)
+    mask[0, -1] = not masked
+    with pytest.raises(ValueError, match=f"attention_mask has {rows} rows, the batch has {B}"):
+        inhibitor_mask(B, N, N, mask_function=function, attention_mask=mask, device=torch.device("cpu"))
+    inputs = texts()
+    with pytest.raises(ValueError, match=r"attention_mask has 5 rows, the batch has 3"):
+        tiny_student()(inputs["input_ids"], torch.ones(5, inputs["input_ids"].shape[1]))
+
+
 @pytest.mark.parametrize("shape", [(N,), (B, N, N), (B, 1, N, N)])
 @pytest.mark.parametrize("function", [bidirectional_mask_function, causal_mask_function])
 def test_other_ranks_are_refused(shape: tuple[int, ...], function: Any) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .custom_op import second_gradients
+from .kept import keep, kept
 from .kernels import KERNELS
 from .layout import Masks, Options, Tensors
 from .transforms import is_plain, is_transformed
@@ -24,7 +25,7 @@ def apply(engine: str, tensors: Tensors, masks: Masks, options: Options) -> Tens
             out = _Attention.apply(*tensors, *masks, options, engine)
         else:
             out, _ = KERNELS[engine].forward(tensors, masks, options, False)
-    elif is_transformed():
+    elif is_transformed(*tensors):
         out, _ = _TransformedAttention.apply(*tensors, *masks, *options, engine)
     else:
         out, _ = torch.ops.inhibitor.attention(*tensors, *masks, *options, engine)
@@ -40,23 +41,22 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
         *arguments, options, engine = args
-        out, saved = KERNELS[engine].forward(tuple(arguments[:7]), tuple(arguments[7:]), options, True)
-        ctx.save_for_backward(out, saved, *arguments)
+        out, for_gradients = KERNELS[engine].forward(tuple(arguments[:7]), tuple(arguments[7:]), options, True)
+        keep(ctx, out, for_gradients, *arguments)
         ctx.options, ctx.engine = options, engine
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        if is_transformed():
-            *gradients, scalars = _TransformedGradients.apply(grad, *ctx.saved_tensors, *ctx.options, ctx.engine)
-        elif torch.is_grad_enabled() or not is_plain(grad) or _is_batched(grad):  # the operator bears all of this
-            *gradients, scalars = torch.ops.inhibitor.attention_backward(
-                grad, *ctx.saved_tensors, *ctx.options, ctx.engine
-            )
+        given = (grad, *kept(ctx))
+        if is_transformed(*given):
+            *gradients, scalars = _TransformedGradients.apply(*given, *ctx.options, ctx.engine)
+        elif torch.is_grad_enabled() or not is_plain(*given) or _is_batched(grad):  # the operator bears all of this
+            *gradients, scalars = torch.ops.inhibitor.attention_backward(*given, *ctx.options, ctx.engine)
         else:
-            out, saved, *tensors, key_padding_mask, attn_mask = ctx.saved_tensors
+            _, out, for_gradients, *tensors, key_padding_mask, attn_mask = given
             *gradients, scalars = KERNELS[ctx.engine].backward(
-                grad, out, saved, tuple(tensors), (key_padding_mask, attn_mask), ctx.options
+                grad, out, for_gradients, tuple(tensors), (key_padding_mask, attn_mask), ctx.options
             )
         per_head = scalars.sum(1).unbind(0) if any(ctx.needs_input_grad[3:7]) else (None,) * 4
         return (*gradients, *per_head, None, None, None, None)
@@ -72,12 +72,12 @@ class _TransformedAttention(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(*output, *inputs[:9])
+        keep(ctx, *output, *inputs[:9])
         ctx.options = inputs[9:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _grad_of_saved: Tensor) -> tuple[Any, ...]:
-        *gradients, scalars = _TransformedGradients.apply(grad, *ctx.saved_tensors, *ctx.options)
+        *gradients, scalars = _TransformedGradients.apply(grad, *kept(ctx), *ctx.options)
         return (*gradients, *scalars.sum(1).unbind(0), *(None,) * 7)
 
     @staticmethod
@@ -94,12 +94,12 @@ class _TransformedGradients(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(inputs[0], *inputs[3:12])
+        keep(ctx, inputs[0], *inputs[3:12])
         ctx.options = inputs[12:]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        grad, *tensors, key_padding_mask, attn_mask = ctx.saved_tensors
+        grad, *tensors, key_padding_mask, attn_mask = kept(ctx)
         second = second_gradients(grads, grad, tuple(tensors), (key_padding_mask, attn_mask), ctx.options[:4])
         return (second[0], None, None, *second[1:], *(None,) * 7)
 

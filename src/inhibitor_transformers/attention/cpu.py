@@ -34,7 +34,7 @@ def refuses(call: AttentionCall) -> str | None:
         return f"it runs on CPU tensors, the query is on {call.query.device}"
     if call.query.dtype == torch.float64:
         return "it computes in float32, the query is float64"
-    return transforms.refuses()
+    return transforms.refuses(*call.tensors())
 
 
 def run(call: AttentionCall) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, library
 
 from . import reference
 from .call import AttentionCall
+from .kept import keep, kept
 from .kernels import KERNELS
 from .layout import Masks, Options, Tensors, heads_last
 
@@ -73,7 +74,31 @@ def attention_backward(
     """Gradients of query, key, value, and of the scalars per row of the batch as (4, B, H), in the order given."""
     tensors = (query, key, value, gamma, eta, delta, length_exponent)
     options = (length_reference, is_causal, is_signed, is_centered)
-    return KERNELS[engine].backward(grad, out, saved, tensors, (key_padding_mask, attn_mask), options)
+    masks = (key_padding_mask, attn_mask)
+    _check_that_all_fit(grad, (out, saved, *tensors, *masks), KERNELS[engine].saved)
+    return KERNELS[engine].backward(grad, out, saved, tensors, masks, options)
+
+
+def _check_that_all_fit(grad: Tensor, given: tuple[Tensor | None, ...], saved: int) -> None:
+    """Raises RuntimeError for tensors that a kernel cannot read: compiled code saves without `keep`."""
+    key = given[3]
+    assert key is not None
+    (batch, heads, queries, _), (kv_heads, keys, dim) = grad.shape, key.shape[1:]
+    of_values, per_head = (batch, kv_heads, keys, grad.shape[3]), (heads,)
+    shapes: tuple[tuple[int, ...], ...] = (
+        grad.shape,
+        (saved, batch, heads, queries),
+        (batch, heads, queries, dim),
+        (batch, *key.shape[1:]),
+    )
+    shapes += (of_values, *(per_head,) * 4, (batch, keys), (batch, heads, queries, keys))
+    dtypes = (grad.dtype, torch.float32, *(grad.dtype,) * 3, *(torch.float32,) * 4, torch.bool, torch.bool)
+    for t, shape, dtype in zip(given, shapes, dtypes, strict=True):
+        if t is not None and (t.shape != shape or t.dtype != dtype or t.device != grad.device):
+            raise RuntimeError(
+                f"inhibitor attention needs {tuple(shape)}, {dtype} for its backward pass, got {tuple(t.shape)}, "
+                f"{t.dtype}: a hook of torch.autograd.graph.saved_tensors_hooks must return what was saved"
+            )
 
 
 @attention_backward.register_fake
@@ -85,14 +110,13 @@ def _(
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    out, saved = output
-    ctx.mark_non_differentiable(saved)
-    ctx.save_for_backward(out, saved, *inputs[:9])
+    ctx.mark_non_differentiable(output[1])
+    keep(ctx, *output, *inputs[:9])
     ctx.options = inputs[9:]
 
 
 def _backward(ctx: Any, grad: Tensor, _grad_of_saved: Tensor | None) -> tuple[Any, ...]:
-    gq, gk, gv, scalars = torch.ops.inhibitor.attention_backward(grad, *ctx.saved_tensors, *ctx.options)
+    gq, gk, gv, scalars = torch.ops.inhibitor.attention_backward(grad, *kept(ctx), *ctx.options)
     return (gq, gk, gv, *scalars.sum(1).unbind(0), *(None,) * 7)
 
 
@@ -100,12 +124,12 @@ attention.register_autograd(_backward, setup_context=_save_for_backward)
 
 
 def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(inputs[0], *inputs[3:12])
+    keep(ctx, inputs[0], *inputs[3:12])
     ctx.options = inputs[12:]
 
 
 def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    grad, *tensors, key_padding_mask, attn_mask = ctx.saved_tensors
+    grad, *tensors, key_padding_mask, attn_mask = kept(ctx)
     second = second_gradients(grads, grad, tuple(tensors), (key_padding_mask, attn_mask), ctx.options[:4])
     return (second[0], None, None, *second[1:], *(None,) * 7)
 

@@ -109,7 +109,8 @@ def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
     if (batch_size, head_size, row_size) == q.shape[:3]:
         return function(q, k, v, valid, *scalars).to(call.query.dtype)
     differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in call.tensors())
-    if differentiated and not is_transformed():  # what checkpoint does, torch.func and forward-mode cannot follow
+    # What checkpoint does, torch.func and forward mode cannot follow.
+    if differentiated and not is_transformed(*call.tensors()):
         function = partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
     out = []
     for b in _split([q, k, v, valid, *scalars], batch_size, 0):

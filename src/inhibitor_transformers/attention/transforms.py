@@ -36,7 +36,7 @@ def is_plain(*tensors: Tensor | None) -> bool:
         and not torch._C._are_functorch_transforms_active()
         and torch._C._get_tracing_state() is None
         and not torch._C._dispatch_tls_is_dispatch_key_included(_PRE_DISPATCH)
-        and forward_ad._current_level < 0
+        and not _have_tangents(*tensors)
     )
 
 
@@ -50,22 +50,37 @@ def is_recorded() -> bool:
     )
 
 
-def is_transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation is at work."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+def is_transformed(*tensors: Tensor | None) -> bool:
+    """Whether torch.func is at work, or forward-mode differentiation on one of these."""
+    return torch._C._are_functorch_transforms_active() or _have_tangents(*tensors)
+
+
+def _have_tangents(*tensors: Tensor | None) -> bool:
+    """Whether one of these carries a tangent.
+
+    That a level is open says little: torch has one for all threads, and it may be opened between a checkpoint's forward
+    pass and the backward pass that repeats it, which must not then choose another engine.
+    """
+    if forward_ad._current_level < 0:
+        return False
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():  # under which nothing can be asked
+        return True
+    return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
 AUTO = "leave it to engine='auto'"
 
 
-def refuses() -> str | None:
-    """Why compiled kernels cannot serve here, where plain torch can; None: they can."""
-    if forward_ad._current_level >= 0:
+def refuses(*tensors: Tensor | None) -> str | None:
+    """Why compiled kernels cannot serve a call of these here, where plain torch can; None: they can."""
+    if _have_tangents(*tensors):
         return f"it has no forward-mode derivatives; {AUTO}"
     if torch.compiler.is_compiling():
-        return (
-            f"it cannot be compiled under torch.func; {AUTO}" if torch._C._are_functorch_transforms_active() else None
-        )
+        if torch._C._are_functorch_transforms_active():
+            return f"it cannot be compiled under torch.func; {AUTO}"
+        if torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
+            return f"ONNX holds standard operators only; {AUTO}"
+        return None
     if torch._C._get_tracing_state() is not None:
         return f"torch.jit.trace records torch's own operators only; {AUTO}"
     if torch._C._are_functorch_transforms_active() and _functionalizes():

@@ -109,6 +109,8 @@ def inhibitor_mask(
             "attention_mask must be (batch, keys), or bool (batch, 1 or heads, queries, keys) with True = valid; "
             f"got {tuple(attention_mask.shape)}"
         )
+    if attention_mask is not None and attention_mask.shape[0] != batch_size:
+        raise ValueError(f"attention_mask has {attention_mask.shape[0]} rows, the batch has {batch_size}")
     if mask_function is not bidirectional_mask_function:
         kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
         return sdpa_mask(batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, **kwargs)

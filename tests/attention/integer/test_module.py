@@ -39,6 +39,28 @@ def test_loading_makes_new_factors(module):
     assert torch.equal(module.heads.factors(9), before * 2)
 
 
+@pytest.mark.parametrize("inference", [False, True])
+def test_changes_in_place_are_seen(inference):
+    with torch.inference_mode(inference):
+        module = IntegerInhibitor(4, 2, 8)
+        module.assign(random_heads(SHAPE, 8))
+        for name in ("scale", "length_exponent"):
+            before = module.heads.factors(9).clone()
+            getattr(module, name).mul_(2).add_(0.25)
+            assert torch.equal(module.heads.factors(9), copy.deepcopy(module).heads.factors(9))
+            assert not torch.equal(module.heads.factors(9), before)
+        module.weight.fill_(0)
+        with pytest.raises(ValueError, match="weight must lie in"):
+            _ = module.heads
+
+
+def test_changes_of_heads_alone_are_seen():
+    heads = random_heads(SHAPE, 8)
+    before = heads.factors(9).clone()
+    heads.scale.mul_(2)
+    assert torch.equal(heads.factors(9), before * 2)
+
+
 def test_copies_are_independent(module):
     module.heads.factors(9)
     other = copy.deepcopy(module)

@@ -20,3 +20,12 @@ def test_rows_are_near_by_half_a_step():
     step = exact.abs().amax(-1, keepdim=True) / 127
     assert ((got - exact).abs() <= 0.51 * step).all()
     assert not made(torch.tensor([0])).any()  # a row of zeros has no step of its own
+
+
+def test_changes_in_place_are_seen():
+    made, other = (Int8Embedding.from_embedding(nn.Embedding(9, 4)) for _ in range(2))
+    ids = torch.arange(9)
+    made(ids)
+    for mine, its in zip(made.buffers(), other.buffers(), strict=True):
+        mine.copy_(its)
+    assert torch.equal(made(ids), other(ids))

@@ -8,6 +8,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from inhibitor_transformers.models.quantized import linear as linear_module
@@ -133,12 +134,12 @@ class TestSharedInput:
         shared = SharedInput(readers=3)
         for layer in layers:
             layer.shared = shared
-        counted.clear()
-        for inference in (False, True, False):
+        for inference, times in ((False, 1), (True, 3), (False, 1)):  # changes in inference mode are not counted
+            counted.clear()
             with torch.inference_mode(inference):
                 y = x * 1  # a new tensor each time, as hidden states are
                 assert all(torch.equal(layer(y), e) for layer, e in zip(layers, expected, strict=True))
-        assert len(counted) == 3
+            assert len(counted) == times
 
     def test_other_steps_get_levels_of_their_own(self, counted):
         _, first = made()
@@ -160,6 +161,101 @@ class TestSharedInput:
             after = layer(x)
         assert len(counted) == 2
         assert not torch.equal(before, after)
+
+    @pytest.mark.parametrize("inference", [False, True])
+    def test_a_tensor_changed_between_its_readers_is_read_anew(self, inference):
+        """By a hook of the second, as transformers and PEFT allow."""
+        first, second = made(seed=1)[1], made(seed=2)[1]
+        x = torch.randn(4, 40)
+        expected = copy.deepcopy(second)(x / 2)
+        first.shared = second.shared = SharedInput(readers=3)
+
+        def halve(module, given):
+            given[0].div_(2)
+
+        second.register_forward_pre_hook(halve)
+        with torch.inference_mode(inference):
+            y = x * 1
+            first(y)
+            assert torch.equal(second(y), expected)
+
+
+CHANGES = {
+    "weight": lambda t: t.neg_(),
+    "weight_scale": lambda t: t.mul_(3),
+    "input_step": lambda t: t.mul_(3),
+    "input_zero_point": lambda t: t.add_(40),
+    "bias": lambda t: t.add_(1),
+}
+
+
+@pytest.fixture(params=[True, False], ids=["oneDNN", "floats"])
+def _products(request, monkeypatch) -> None:
+    if not request.param:
+        monkeypatch.setattr(linear_module, "has_onednn", lambda: False)
+
+
+@pytest.mark.usefixtures("_products")
+class TestBuffersThatChange:
+    """After a first call, which packs them: what others hold, average, broadcast or put in."""
+
+    @pytest.mark.parametrize("name", CHANGES)
+    @pytest.mark.parametrize("inference", [False, True])
+    def test_in_place(self, name, inference):
+        with torch.inference_mode(inference):
+            _, layer = made()
+            x = 5 * torch.randn(3, 40)  # some is clipped
+            before = layer(x)
+            CHANGES[name](getattr(layer, name))
+            assert torch.equal(layer(x), copy.deepcopy(layer)(x))
+            assert not torch.equal(layer(x), before)
+
+    def test_in_inference_mode_of_a_layer_made_outside(self):
+        _, layer = made()
+        x = 5 * torch.randn(3, 40)
+        layer(x)
+        with torch.inference_mode():
+            layer.weight.neg_()
+            assert torch.equal(layer(x), copy.deepcopy(layer)(x))
+
+    @pytest.mark.parametrize("put", [setattr, lambda layer, name, t: setattr(getattr(layer, name), "data", t)])
+    @pytest.mark.parametrize("name", CHANGES)
+    def test_another_tensor(self, name, put):
+        _, layer = made()
+        x = 5 * torch.randn(3, 40)
+        before = layer(x)
+        put(layer, name, CHANGES[name](getattr(layer, name).clone()))
+        assert torch.equal(layer(x), copy.deepcopy(layer)(x))
+        assert not torch.equal(layer(x), before)
+
+    def test_copied_from_another_layer(self):
+        _, layer = made()
+        _, other = made(high=9.0, seed=1)
+        x = 5 * torch.randn(3, 40)
+        layer(x)
+        for mine, its in zip(layer.buffers(), other.buffers(), strict=True):
+            mine.copy_(its)
+        assert torch.equal(layer(x), other(x))
+
+    @pytest.mark.parametrize("name", CHANGES)
+    def test_in_exchange_for_a_call(self, name):
+        _, layer = made()
+        x = 5 * torch.randn(3, 40)
+        before = layer(x)
+        changed = {name: CHANGES[name](getattr(layer, name).clone())}
+        found = functional_call(layer, changed, (x,))
+        assert not torch.equal(found, before)
+        assert torch.equal(layer(x), before)
+        CHANGES[name](getattr(layer, name))
+        assert torch.equal(layer(x), found)
+
+
+def test_unchanged_buffers_are_packed_once(monkeypatch):
+    _, layer = made()
+    x = 5 * torch.randn(3, 40)
+    layer(x)
+    monkeypatch.setattr(linear_module, "_Packed", None)
+    layer(x)
 
 
 @pytest.mark.parametrize("features", [64, 518, 3072])

@@ -25,7 +25,8 @@ def refuses(call: MaskedTensors) -> str | None:
     """Why the engine cannot serve this call; None: it can."""
     if call.query.device.type != "cpu":
         return f"it runs on CPU tensors, the query is on {call.query.device}"
-    return f"it has no rules for torch.func; {AUTO}" if is_transformed() else refuses_transform()
+    tensors = (call.query, call.key, call.value)
+    return f"it has no rules for torch.func; {AUTO}" if is_transformed(*tensors) else refuses_transform(*tensors)
 
 
 # inputs q, k, v; levels; bits; key padding mask, attention mask; causal, signed, centred

@@ -15,7 +15,7 @@ def without_gradient(result: Tensor, *inputs: Tensor) -> Tensor:
 
     Raises ValueError where torch.jit.trace would record a graph that has lost it.
     """
-    if is_transformed() or (torch.is_grad_enabled() and any(t.requires_grad for t in inputs)):
+    if is_transformed(*inputs) or (torch.is_grad_enabled() and any(t.requires_grad for t in inputs)):
         if torch.jit.is_tracing():
             raise ValueError("integers have no gradient, and a trace cannot say so: trace under torch.no_grad()")
         result = _WithoutGradient.apply(result.detach(), *inputs)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..call import check_length_reference
 from ..transforms import is_plain
+from ..versions import Versions
 
 Bits = Literal[8, 16]
 
@@ -136,10 +137,12 @@ class IntegerHeads:
         """f(n) = η · step of v · (n₀/n)^ρ for n = 0 … keys visible keys: (H, keys + 1) float32, a view."""
         if not is_plain(self.scale, self.length_exponent):  # what is made here would not outlive the transform
             return self._factors_up_to(keys)
-        known: Tensor | None = self.__dict__.get("_factors")
-        if known is None or known.shape[1] <= keys:  # powers take longer than a short text's attention
+        made_of = (self.scale, self.length_exponent)
+        versions, known = self.__dict__.get("_factors", (None, None))
+        # Powers take longer than a short text's attention.
+        if versions is None or not versions.are_of(*made_of) or known.shape[1] <= keys:
             known = self._factors_up_to(max(keys, 511))
-            self.__dict__["_factors"] = known
+            self.__dict__["_factors"] = Versions(*made_of), known
         return known[:, : keys + 1]
 
     def _factors_up_to(self, keys: int) -> Tensor:

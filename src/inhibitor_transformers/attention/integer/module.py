@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..transforms import is_plain
+from ..versions import Versions
 from .dispatch import integer_attention, integer_scores
 from .heads import Bits, IntegerHeads
 
@@ -28,7 +29,7 @@ class IntegerInhibitor(nn.Module):
     def __init__(self, heads: int, kv_heads: int, dim: int, *, bits: Bits = 8, length_reference: float = 64.0) -> None:
         super().__init__()
         self.bits, self.length_reference = bits, length_reference
-        self._heads: IntegerHeads | None = None
+        self._heads: tuple[Versions, IntegerHeads] | None = None
         for field in fields(IntegerHeads):
             if field.name in ("bits", "length_reference"):
                 continue
@@ -65,24 +66,23 @@ class IntegerInhibitor(nn.Module):
             raise ValueError(f"the layer has {self.bits} bits and n₀ = {self.length_reference}, the heads have others")
         for name, buffer in self.named_buffers():
             buffer.copy_(getattr(heads, name))
-        self._heads = None
 
     @property
     def heads(self) -> IntegerHeads:
         """The buffers, checked. Raises ValueError if they hold what would not be exact (or nothing yet)."""
         values: dict[str, Any] = self._buffers
-        known = self._heads
-        if known is not None and all(getattr(known, name) is value for name, value in values.items()):
-            return known
-        # Moved to another device, loaded, or in exchange for a call (torch.func.functional_call).
+        if not torch.compiler.is_compiling() and self._heads is not None:
+            versions, known = self._heads
+            if versions.are_of(*values.values()):
+                return known
+        # Moved to another device, loaded, changed, or in exchange for a call (torch.func.functional_call).
         made = IntegerHeads(bits=self.bits, length_reference=self.length_reference, **values)
         if is_plain(*values.values()):  # only then was all of it checked
-            self._heads = made
+            self._heads = Versions(*values.values()), made
         return made
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._heads = None  # values change in place
-        super()._load_from_state_dict(*args, **kwargs)
+    def __getstate__(self) -> dict[str, Any]:  # copies and pickles check their own buffers
+        return self.__dict__ | {"_heads": None}
 
     def extra_repr(self) -> str:
         offset: Tensor = self.offset  # type: ignore[assignment]

@@ -66,7 +66,7 @@ def refuses(call: AttentionCall) -> str | None:
         return f"it computes in float32, the query is {str(query.dtype).removeprefix('torch.')}"
     if max(query.shape[-1], value.shape[-1]) > LARGEST_DIM:
         return f"heads may have {LARGEST_DIM} features, query and value have {query.shape[-1]} and {value.shape[-1]}"
-    return refuses_transform()
+    return refuses_transform(*call.tensors())
 
 
 def run(call: AttentionCall) -> Tensor:
@@ -85,7 +85,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from . import launch
 
-    return launch.backward(grad, saved, tensors, masks, options)
+    return launch.backward(grad, saved.contiguous(), tensors, masks, options)
 
 
 # Saved: the mean distance of each query, the number of its keys, (n0/n)^rho.

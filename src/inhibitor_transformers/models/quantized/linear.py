@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ...attention.integer.gradient import without_gradient
 from ...attention.integer.levels import TOP, levels
 from ...attention.transforms import is_plain, is_recorded
+from ...attention.versions import Versions
 
 _LARGEST_WEIGHT = 127
 _EXACT_IN_FLOAT32 = 1 << 24  # whole numbers up to it
@@ -41,15 +42,16 @@ class _Read(NamedTuple):
     """Levels that were made of a tensor, and who has had them."""
 
     source: weakref.ref[Tensor]
+    version: int
     inverse_step: Tensor
     zero_point: int
     levels: Tensor
     readers: set[int]
 
     def serves(self, reader: object, x: Tensor, inverse_step: Tensor, zero_point: int) -> bool:
-        # A reader that comes back reads anew: the tensor may have been changed in place since.
-        same = self.source() is x and id(reader) not in self.readers and self.zero_point == zero_point
-        return same and torch.equal(self.inverse_step, inverse_step)
+        # A reader that comes back reads anew: the tensor may have been changed since without torch's knowing it.
+        same = self.source() is x and x._version == self.version and id(reader) not in self.readers
+        return same and self.zero_point == zero_point and torch.equal(self.inverse_step, inverse_step)
 
 
 class SharedInput:
@@ -60,11 +62,12 @@ class SharedInput:
         self._last: _Read | None = None
 
     def levels(self, reader: object, x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
-        if self.readers == 1 or not is_plain(x):
+        if self.readers == 1 or not is_plain(x) or x.is_inference():  # whose changes torch does not count
             return levels(x, inverse_step, zero_point)
         last = self._last
         if last is None or not last.serves(reader, x, inverse_step, zero_point):
-            last = _Read(weakref.ref(x), inverse_step, zero_point, levels(x, inverse_step, zero_point), set())
+            read = levels(x, inverse_step, zero_point)
+            last = _Read(weakref.ref(x), x._version, inverse_step, zero_point, read, set())
         last.readers.add(id(reader))
         self._last = last if len(last.readers) < self.readers else None
         return last.levels
@@ -130,45 +133,35 @@ class Int8Linear(nn.Module):
         of this layer's packed steps that gives the levels (uint8); reader has those of the layer that comes next, for
         whose levels, after GELU, this layer's output is taken.
         """
-        read = self.input_levels(x) if isinstance(x, Tensor) else x(self._pack())
+        packed = self._pack()
+        read = self._levels(packed, x) if isinstance(x, Tensor) else x(packed)
         if reader is not None:
-            return self._product_for(reader, read)
-        output = self.product(read)
+            return packed.product_for(self, reader, read)
+        output = packed.product(self, read)
         return without_gradient(output, x) if isinstance(x, Tensor) else output
 
     def input_levels(self, x: Tensor) -> Tensor:
         """(…, in_features) float32 to uint8."""
-        packed = self._pack()
-        return self.shared.levels(self, x, packed.inverse_step, packed.zero_point)
+        return self._levels(self._pack(), x)
 
     def product(self, x: Tensor) -> Tensor:
         """(…, in_features) levels, uint8, to (…, out_features) float32."""
-        packed = self._pack()
-        if packed.weight is None:
-            return packed.in_float(self, x)
-        return packed.onednn(self, x, 1.0, 0, torch.float32, "none")
+        return self._pack().product(self, x)
 
-    def _product_for(self, reader: _Packed, x: Tensor) -> Tensor:
-        """What is written in 8 bits stays in the cache, where float32 would not fit."""
-        packed = self._pack()
-        if packed.weight is None or reader.step is None:
-            return levels(F.gelu(self.product(x)), reader.inverse_step, reader.zero_point)
-        return packed.onednn(self, x, reader.step, reader.zero_point, torch.uint8, "gelu")
+    def _levels(self, packed: _Packed, x: Tensor) -> Tensor:
+        return self.shared.levels(self, x, packed.inverse_step, packed.zero_point)
 
     def _pack(self) -> _Packed:
-        """Weights in the layout of the kernels, made on first use and anew for other weights."""
+        """Weights in the layout of the kernels, made on first use and anew when a buffer is another or has changed."""
         if torch.compiler.is_exporting() or (is_recorded() and not torch.compiler.is_compiling()):
             raise ValueError("a quantised model cannot be traced or exported: take the model that it was made from")
-        if self._packed is None or self._packed.source is not self.weight:
-            packed = _Packed(self)
-            if not is_plain(self.weight):  # what is made inside a transform does not outlive it
+        made_of = (self.weight, self.input_step, self.input_zero_point)
+        if self._packed is None or not self._packed.versions.are_of(*made_of):
+            packed = _Packed(self, Versions(*made_of))
+            if not is_plain(*made_of):  # what is made inside a transform does not outlive it
                 return packed
             self._packed = packed
         return self._packed
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._packed = None  # values change in place
-        super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:  # copies and pickles pack for themselves
         return self.__dict__ | {"_packed": None}
@@ -180,8 +173,8 @@ class Int8Linear(nn.Module):
 class _Packed:
     """What a layer needs at hand for every call."""
 
-    def __init__(self, layer: Int8Linear) -> None:
-        self.source = layer.weight
+    def __init__(self, layer: Int8Linear, versions: Versions) -> None:
+        self.versions = versions
         self.inverse_step, self.zero_point = 1.0 / layer.input_step, int(layer.input_zero_point)
         first = float(layer.input_step[0])
         self.step = first if bool((layer.input_step == first).all()) else None  # what oneDNN can write for this layer
@@ -189,6 +182,17 @@ class _Packed:
         self.weight: Tensor | None = None
         if layer.weight.device.type == "cpu" and has_onednn():
             self.weight = torch.ops.onednn.qlinear_prepack(layer.weight, None)
+
+    def product(self, layer: Int8Linear, x: Tensor) -> Tensor:
+        if self.weight is None:
+            return self.in_float(layer, x)
+        return self.onednn(layer, x, 1.0, 0, torch.float32, "none")
+
+    def product_for(self, layer: Int8Linear, reader: _Packed, x: Tensor) -> Tensor:
+        """What is written in 8 bits stays in the cache, where float32 would not fit."""
+        if self.weight is None or reader.step is None:
+            return levels(F.gelu(self.product(layer, x)), reader.inverse_step, reader.zero_point)
+        return self.onednn(layer, x, reader.step, reader.zero_point, torch.uint8, "gelu")
 
     def onednn(self, layer: Int8Linear, x: Tensor, step: float, zero: int, dtype: torch.dtype, post_op: str) -> Tensor:
         out: Tensor = torch.ops.onednn.qlinear_pointwise(
