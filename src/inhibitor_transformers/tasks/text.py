@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..common.paths import expanded
 from ..common.progress import counted
 from .files import TABLE_SUFFIXES, Columns, read_table, require_text
 from .prose import english_on_this_machine
@@ -174,7 +175,7 @@ def _tables(source: str | Path) -> Iterator[Columns]:
     """The text columns of each file of a source; a text file has one column."""
     if source == THIS_MACHINE:
         return iter([{"text": english_on_this_machine()}])
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return _of_folder(path)
     if path.exists():

@@ -108,7 +108,7 @@ def test_a_card_that_would_lose_text(folder, content, message):
 def test_a_card_that_is_no_regular_file(folder):
     readme = folder / "README.md"
     readme.mkdir()
-    with pytest.raises(ConfigError, match="README.md is a folder"):
+    with pytest.raises(ConfigError, match=r"README\.md is a folder"):
         require_own_card(folder, [str(folder)])
     readme.rmdir()
     (folder / "elsewhere.md").write_text("precious")

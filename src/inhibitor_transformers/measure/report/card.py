@@ -66,7 +66,8 @@ def _read(file: Path) -> str:
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        where = f"{error.reason} at byte {error.start}"
+        raise ConfigError(f"{file} is not UTF-8 text ({where}); save it as UTF-8") from None
 
 
 def _around(text: str, section: str, file: Path) -> tuple[str, str]:
