@@ -189,6 +189,8 @@ def _tables(source: str | Path) -> Iterator[Columns]:
 
 
 def _of_file(path: Path) -> Columns:
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file: name a file or a folder")  # of a pipe, reading may never end
     if path.suffix.lower() in TABLE_SUFFIXES:
         return _text_columns(read_table(path), str(path))
     return {"text": list(_of_text_file(path))}
