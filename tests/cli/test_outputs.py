@@ -160,3 +160,29 @@ def test_an_output_below_a_file(command: str, refused: Refused, place: Path) -> 
     Path("file").write_text("mine")
     arguments = ["file/out" if a == "OUT" else a for a in COMMANDS[command][0]]
     assert "file is a file; choose another output folder" in refused(*arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_loop_of_links(command: str, refused: Refused, place: Path) -> None:
+    """As an output or as an input: Path.resolve raised a RuntimeError of it."""
+    Path("loop").symlink_to("loop")
+    for output in ("loop", "loop/new"):
+        assert "a loop of links" in refused(*(output if a == "OUT" else a for a in COMMANDS[command][0]))
+    for name in ("zoo/model", "zoo/teacher", "zoo/data", "zoo/text"):
+        arguments = ["out" if a == "OUT" else "loop" if a == name else a for a in COMMANDS[command][0]]
+        if "loop" in arguments:
+            assert "a loop of links" in refused(*arguments)
+    assert not Path("out").exists()
+
+
+def test_a_loop_of_links_within_a_model(refused: Refused, place: Path) -> None:
+    Path("zoo/model/loop").symlink_to("loop")
+    assert "zoo/model/loop is, or goes through, a loop of links" in refused("export", "zoo/model", "out")
+
+
+@pytest.mark.parametrize("output", ["zoo/config.yaml/scores.json", "pipe"])
+def test_scores_that_could_not_be_written(output: str, refused: Refused, place: Path) -> None:
+    """A pipe was read, without end; a file above it showed after the measurement."""
+    os.mkfifo("pipe")
+    message = refused("evaluate", "minilm", "--task", "sst2", "-o", output)
+    assert "cannot be written" in message or "is no regular file" in message

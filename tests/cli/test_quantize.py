@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from inhibitor_transformers import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel
+from inhibitor_transformers.tasks import text as text_sources
 from tests.distill.tiny import bert, saved, sentences, text_file
 
 
@@ -27,6 +28,14 @@ def test_a_folder_that_loads(inhibit, student, text, tmp_path):
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert model.config.quantization_config.embeddings
     assert {p.name for p in (tmp_path / "out").iterdir()} >= {"model.safetensors", "config.json", "tokenizer.json"}
+
+
+@pytest.mark.parametrize("flags", [(), ("--text", "this-machine")])
+def test_text_of_this_machine(flags, inhibit, student, tmp_path, monkeypatch):
+    """It was taken for a file, so that the command failed without --text."""
+    monkeypatch.setattr(text_sources, "english_on_this_machine", lambda: sentences(60))
+    done = inhibit("quantize", student, tmp_path / "out", *flags)
+    assert done.status == 0, done.err
 
 
 def test_its_progress(phases, student, text, tmp_path):

@@ -40,6 +40,12 @@ def test_the_tables_of_what_is_finished(inhibit, config, tmp_path):
     assert "sequences/s" in done.out
 
 
+def test_the_home_folder(inhibit, config, tmp_path, monkeypatch):
+    """A shell leaves the "~" of --output=~/study as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert inhibit("study", f"~/{config.name}", "--output=~/study", "--table-only").status == 0
+
+
 @pytest.mark.parametrize("columns", [40, 80])
 def test_the_tables_on_a_narrow_terminal(columns, inhibit, config, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))

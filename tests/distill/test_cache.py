@@ -274,6 +274,14 @@ class TestRun:
         with pytest.raises(ConfigError, match=message):
             DistillConfig(**config_with(teacher_cache=given))
 
+    def test_the_home_folder(self, config_with, tmp_path, monkeypatch):
+        """The cache was written to ./~."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        given = {"teacher": "~/teacher", "start": Path("~/student"), "student": {}}
+        config = DistillConfig(**(config_with(teacher_cache="~/cache") | given))
+        found = config.build_cache().folder, config.teacher, config.start
+        assert found == tuple(str(tmp_path / name) for name in ("cache", "teacher", "student"))
+
 
 def encoded(rows: Sequence[dict[str, object]]) -> Dataset:
     inputs = bert_tokenizer()([row["text"] for row in rows])

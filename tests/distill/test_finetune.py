@@ -378,6 +378,22 @@ class TestRefusals:
         with pytest.raises(ValueError, match="no tokenizer found in"):
             run(str(tmp_path / "none"), data, tmp_path / "run")
 
+    def test_the_home_folder(self, teacher, data, tmp_path, monkeypatch):
+        """The teacher's logits were kept in ./~."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "teacher").symlink_to(teacher[0])
+        asked: dict[str, Path] = {}
+
+        def stop(*arguments):
+            asked["cache"] = arguments[3]
+            raise StoppedError
+
+        monkeypatch.setattr("inhibitor_transformers.distill.finetune.with_teacher_logits", stop)
+        with pytest.raises(StoppedError):
+            run("~/teacher", data, tmp_path / "run", teacher_source="~/teacher", teacher_cache="~/cache")
+        assert asked["cache"] == tmp_path / "cache"
+
     def test_a_head_for_another_task(self, tmp_path, data):
         three = saved(bert(BertForSequenceClassification, num_labels=3), tmp_path / "three")
         with pytest.raises(ValueError, match="not one of 2 labels, as custom has"):

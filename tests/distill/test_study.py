@@ -17,6 +17,7 @@ import yaml
 
 from inhibitor_transformers.distill import ConfigError
 from inhibitor_transformers.distill.study import Cell, Study, StudyConfig, run_study
+from inhibitor_transformers.distill.study import run as study_run
 from inhibitor_transformers.distill.study.run import StudyFailedError, run_cell
 from inhibitor_transformers.distill.study.table import drop, drop_table, rate_table, score, score_table
 from tests.distill.fine_tuning import FAST, write
@@ -297,6 +298,15 @@ class TestRun:
             del row["learning_rates"], row["task_vector"], row["training"]
         (tmp_path / "study" / "study.yaml").write_text(yaml.safe_dump(record))
         run_study(small, tmp_path / "study", resume=True, say=pytest.fail)
+
+    def test_the_home_folder(self, tmp_path, monkeypatch):
+        """Half of a study was written to ./~."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(study_run, "_record", lambda _: ({}, []))
+        monkeypatch.setattr(study_run, "_run_pending", lambda study, *_: study)
+        assert run_study(config(), "~/study").output == tmp_path / "study"
+        assert os.listdir() == ["study"]
 
     def test_an_existing_folder_and_other_settings(self, small, tmp_path):
         record = dataclasses.asdict(small) | {"weights": {}, "examples": {}}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from inhibitor_transformers.measure.score_table import print_scores, write_scores
+from inhibitor_transformers.common.errors import ConfigError
+from inhibitor_transformers.measure.score_table import print_scores, require_free_for_scores, write_scores
 
 ROWS = {
     "teacher": {"validation": {"f1": 0.912345, "accuracy": 0.88}, "speed": {"sequences/s": 1234.5}},
@@ -79,3 +81,51 @@ def test_rows_that_cannot_be_written_leave_no_file(tmp_path):
     with pytest.raises(TypeError):
         write_scores(tmp_path / "scores.json", "mrpc", {"a": {"b": {"c": object()}}})
     assert not (tmp_path / "scores.json").exists()
+
+
+def test_where_scores_cannot_go(tmp_path):
+    """Found out before the measurement, which may take hours; and no pipe is read, which would never end."""
+    (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipe-link").symlink_to("pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, reason in {
+        "file": "holds no scores",
+        ".": "is a folder; name a file",
+        "file/new.json": r"cannot be written: .*file is a file, not a folder",
+        "file/new/deeper.json": r"cannot be written: .*file is a file, not a folder",
+        "pipe": "is no regular file",
+        "pipe-link": "is no regular file",
+        "loop": "a loop of links",
+        "loop/new.json": "a loop of links",
+    }.items():
+        with pytest.raises(ConfigError, match=reason):
+            require_free_for_scores(tmp_path / name, overwrite=True)
+    with pytest.raises(ConfigError, match="no regular file"):
+        require_free_for_scores("/dev/null", overwrite=True)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match="no permission to write"):
+        require_free_for_scores(tmp_path / "new" / "scores.json", overwrite=False)
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    require_free_for_scores("~/new/scores.json", overwrite=False)
+    write_scores("~/new/scores.json", "mrpc", ROWS)
+    assert os.listdir() == ["new"]
+    with pytest.raises(ConfigError, match="add --overwrite"):
+        require_free_for_scores("~/new/scores.json", overwrite=False)
+
+
+def test_a_link_stays_one(tmp_path):
+    write_scores(tmp_path / "scores.json", "old", {})
+    (tmp_path / "link.json").symlink_to("scores.json")
+    write_scores(tmp_path / "link.json", "new", ROWS)
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "scores.json").read_text())["title"] == "new"

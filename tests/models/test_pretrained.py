@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertModel
 
 from inhibitor_transformers import InhibiDistilBertModel
-from inhibitor_transformers.models.pretrained import load_pretrained, load_tokenizer
+from inhibitor_transformers.models.pretrained import load_as_saved, load_config, load_pretrained, load_tokenizer
 from tests.models.tiny import WORDS, save_tokenizer, teacher_config, tiny_student, tiny_teacher
 
 
@@ -109,3 +110,29 @@ def test_the_real_teacher(minilm_path: Path) -> None:
     model, tokenizer = load_pretrained(str(minilm_path)), load_tokenizer(str(minilm_path))
     assert model.config.num_hidden_layers == 6
     assert model.config.vocab_size == len(tokenizer)
+
+
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    tiny_teacher("bert").save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    source = f"~/{tmp_path.name}"
+    assert type(load_as_saved(source)) is BertModel
+    assert load_tokenizer(source).pad_token_id is not None
+
+
+def test_a_loop_of_links(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for load in (load_config, load_tokenizer, load_pretrained, load_as_saved):
+        with pytest.raises(ValueError, match="loop is, or goes through, a loop of links"):
+            load(str(tmp_path / "loop"))
+
+
+@pytest.mark.parametrize("named", [5, "BertModel", [5], {"a": "b"}])
+def test_architectures_that_are_no_names(named: object, tmp_path: Path) -> None:
+    tiny_teacher("bert").save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": named}))
+    for load in (load_config, load_pretrained, load_as_saved):
+        with pytest.raises(ValueError, match=r"architectures in its config.json must list classes, got"):
+            load(str(tmp_path))

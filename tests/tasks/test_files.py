@@ -94,6 +94,16 @@ def test_json_as_a_list_or_as_lines(tmp_path, lines):
         ("a.json", '[{"text": "a", "label": 1, "label": 2}]', "a.json: an object has the field 'label' twice"),
         ("a.json", '[{"text": "a"},\n 3]', "a.json, row 2: expected an object with named fields, got int"),
         ("a.json", '[{"text": "a"},\n', "a.json, line 2: not valid JSON"),
+        (
+            "a.jsonl",
+            '{"text": "ok"}\n{"text": "cut \\ud83d off"}\n',
+            r"a.jsonl, row 2, column 'text': half a character, '\\ud83d'",
+        ),
+        (
+            "a.json",
+            '[{"text": "ok", "label": "\\udc00"}]',
+            r"a.json, row 1, column 'label': half a character, '\\udc00'",
+        ),
         ("a.parquet", "PAR1 not really", "not a readable Parquet file"),
         ("a.xlsx", "x", "cannot read .xlsx; use .parquet, .csv"),
         ("a", "x", "cannot read a file without a suffix"),

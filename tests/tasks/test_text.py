@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import datasets
@@ -267,6 +268,20 @@ def test_a_column_of_texts_with_something_else_in_it(tmp_path):
     file.write_text('{"text": "one two three four five"}\n{"text": null}\n{"text": 7}\n')
     with pytest.raises(ValueError, match=r"a\.jsonl, row 3, column 'text': expected a text, got 7"):
         load_texts(file)
+
+
+def test_half_a_character_is_named_with_its_row(tmp_path):
+    """tokenizers raised a TypeError of it, long after it was read."""
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "one two three four five"}\n{"text": "one two three four five \\ud83d"}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl, row 2, column 'text': half a character, '\\ud83d'"):
+        load_texts(file)
+
+
+def test_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(ValueError, match=r"pipe\.txt is no regular file"):
+        load_texts(tmp_path / "pipe.txt")
 
 
 @pytest.mark.parametrize("content", [A.encode("utf-16"), A.encode("utf-16-le"), bytes(100)])

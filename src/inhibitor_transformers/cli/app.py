@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from ..common.paths import expanded
 from ..common.progress import progress, showing_progress
 from . import convert, distill, env, evaluate, export, finetune, quantize, quickstart, study
 from .console import tell
@@ -30,7 +32,7 @@ app = typer.Typer(
 
 
 def _shown(command: Callable[..., None], packages: tuple[str, ...]) -> Callable[..., None]:
-    """The command, which shows from its first second on how far it is."""
+    """The command, which shows from its first second on how far it is; its paths may begin with "~" (--output=~/x)."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
@@ -38,9 +40,14 @@ def _shown(command: Callable[..., None], packages: tuple[str, ...]) -> Callable[
             with progress("loading"):
                 for name in packages:
                     import_module(name)
-            command(*arguments, **options)
+            command(*arguments, **{name: _path_at_home(value) for name, value in options.items()})
 
     return run
+
+
+def _path_at_home(value: Any) -> Any:
+    """A path with the home folder in place of "~", which shells leave in --output=~/x; any other value as it is."""
+    return expanded(value) if isinstance(value, Path) else value
 
 
 for module in (quickstart, convert, distill, finetune, study, evaluate, quantize, export, env):

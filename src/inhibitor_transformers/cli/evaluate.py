@@ -73,7 +73,7 @@ def evaluate(
     if task == AGREEMENT and teacher is None:
         raise ValueError("agreement is measured against a teacher; name it with --teacher")
     if card is not None:
-        require_own_card(card, models)
+        require_own_card(card, models, section=task)
     quiet(threads)
     sources = {name: resolve_model(name) for name in ([teacher] if teacher else []) + models}
     where = torch_device(device)

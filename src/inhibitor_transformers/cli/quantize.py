@@ -42,11 +42,12 @@ def quantize(
     from ..models.pretrained import load_as_saved, load_tokenizer
     from ..models.saving import save_model
     from ..tasks import load_texts, split_held_out
+    from ..tasks.text import THIS_MACHINE
 
     quiet(threads)
     with folder:
         loaded, tokenizer = load_as_saved(model), load_tokenizer(model)
-        texts, unseen = split_held_out(load_texts(text or ["this-machine"], max_texts=2 * max_texts, seed=seed), 0.5)
+        texts, unseen = split_held_out(load_texts(text or [THIS_MACHINE], max_texts=2 * max_texts, seed=seed), 0.5)
         made = quantize(
             loaded,
             texts[:max_texts],

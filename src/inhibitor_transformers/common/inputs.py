@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .errors import ConfigError
+from .paths import expanded, resolved
 
 Source = str | os.PathLike[str] | None
 Sources = Mapping[str, Source | Iterable[Source]]
@@ -15,18 +16,19 @@ Sources = Mapping[str, Source | Iterable[Source]]
 def require_apart(output: str | os.PathLike[str], inputs: Sources) -> None:
     """Raise ConfigError if `output` is, contains or lies inside one of `inputs`; changes nothing.
 
-    Paths are compared by what they lead to, through links, relative parts and other mounts of the same place.
+    Paths are compared by what they lead to, through links, relative parts and other mounts of the same place. A link
+    that leads to itself is refused too.
 
     Args:
         output: the file or folder that is to be written; it need not be there.
         inputs: a path, several or None, by the name that the message shall call it. A string that names nothing here
             is passed over, since it may be a Hub id; a Path is one that may yet be made, such as a cache.
     """
-    place = Path(output).expanduser()
+    place = expanded(output)
     for name, given in inputs.items():
         several = [given] if given is None or isinstance(given, str | os.PathLike) else list(given)
         for source in several:
-            path = None if source is None else Path(source).expanduser()
+            path = None if source is None else expanded(source)
             if path is None or (isinstance(source, str) and not os.path.lexists(path)):
                 continue
             if relation := _relation(place, path):
@@ -47,7 +49,7 @@ def _relation(output: Path, source: Path) -> str | None:
 
 def _spellings(path: Path) -> set[Path]:
     """As it was written, and where it leads."""
-    return {Path(os.path.abspath(path)), path.resolve()}
+    return {Path(os.path.abspath(path)), resolved(path)}
 
 
 def _identities(path: Path) -> set[object]:

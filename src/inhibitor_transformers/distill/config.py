@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -144,6 +145,7 @@ class TeacherCacheConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.folder) and isinstance(self.folder, str), f"folder must be a path, got {self.folder!r}")
+        self.folder = os.path.expanduser(self.folder)
         require(self.dtype in _CACHE_DTYPES, f"dtype must be one of {', '.join(_CACHE_DTYPES)}, got {self.dtype!r}")
 
 
@@ -266,8 +268,8 @@ class DistillConfig:
 
 
 def _as_text(name: Any) -> Any:
-    """A path as YAML holds it; anything else as it is."""
-    return str(name) if isinstance(name, Path) else name
+    """A path as YAML holds it, with the home folder in place of "~"; anything else as it is."""
+    return os.path.expanduser(name) if isinstance(name, str | Path) else name
 
 
 def _is_source(text: Any) -> bool:

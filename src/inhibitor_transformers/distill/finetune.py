@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from transformers import (
 )
 
 from ..common.inputs import require_apart
+from ..common.paths import expanded
 from ..common.progress import counted, progress
 from ..measure.positions import require_positions
 from ..measure.segments import warn_of_lost_segments
@@ -90,9 +92,11 @@ def finetune(
     is read, or if another process works in it.
     """
     started, say = time.monotonic(), on_main_process(say)
-    source, output = str(source), Path(output)
-    teacher_source, teacher_base = (None if name is None else str(name) for name in (teacher_source, teacher_base))
-    cache = Path(arguments.teacher_cache) if arguments.teacher_cache else None
+    source, output = os.path.expanduser(source), expanded(output)
+    teacher_source, teacher_base = (
+        None if name is None else os.path.expanduser(name) for name in (teacher_source, teacher_base)
+    )
+    cache = expanded(arguments.teacher_cache) if arguments.teacher_cache else None
     inputs = {"model": source, "teacher": teacher_source, "teacher's base": teacher_base, "teacher cache": cache}
     require_apart(output, inputs | {"data": data.source})
     settings = {"model": source, "teacher": teacher_source, "teacher_base": teacher_base, "task": data.task.name}
@@ -237,7 +241,7 @@ def _encoded(
         return encode(train, tokenizer, task, arguments.max_length)
     # Both give the same ids; only the teacher's own tokenizer is sure to give the segments that it was trained with.
     encoded = encode(train, taught_by.tokenizer, task, arguments.max_length)
-    cache = Path(arguments.teacher_cache) if arguments.teacher_cache else None
+    cache = expanded(arguments.teacher_cache) if arguments.teacher_cache else None
     return with_teacher_logits(encoded, taught_by.teacher, taught_by.tokenizer, cache, say)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from ..attention.dispatch import serving_engine
+from ..common.paths import expanded
 from ..common.progress import progress
 from ..measure.report import AttentionMaps, DistillationReport, StageResult, Throughput, write_report
 from ..measure.report.svg import drawing_style
@@ -66,7 +67,7 @@ def run_quickstart(
     """Distil `teacher` into `output`, measuring on held-out text after every stage; writes and returns the report."""
     with drawing_style():  # without matplotlib there is no report: say so now, not after the training
         pass
-    output = Path(output)
+    output = expanded(output)
     config = quickstart_config(teacher, steps, seed)
     run = Distillation(config, output, overwrite=overwrite, runtime=runtime, say=say)
     held_out = split_held_out(english_on_this_machine(seed=seed), fraction=config.held_out)[1]

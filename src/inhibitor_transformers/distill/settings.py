@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import yaml
 
 from ..common.errors import ConfigError
+from ..common.paths import expanded
 from ..common.strict_yaml import read_yaml
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises ConfigError if it cannot be read, gives a key twice or is no mapping."""
     try:
-        loaded = read_yaml(Path(path).read_text(encoding="utf-8"))
+        loaded = read_yaml(expanded(path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read {path}: it is no text in UTF-8") from error
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date

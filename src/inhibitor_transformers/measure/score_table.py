@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ..common.atomic import atomic_write
 from ..common.errors import ConfigError
+from ..common.paths import require_writable, resolved
 from ..models.saving import writing
 from .compare import Rows
 from .report import Table, print_table
@@ -32,20 +33,22 @@ def print_scores(title: str, rows: Rows, console: Console) -> None:
 
 
 def write_scores(path: str | Path, title: str, rows: Rows) -> None:
-    """The same as JSON, {"title", "rows"}; the file appears whole or not at all."""
-    path = Path(path)
+    """The same as JSON, {"title", "rows"}; the file appears whole or not at all, where a link leads to if it is one."""
+    path = resolved(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, json.dumps({"title": title, "rows": rows}, indent=2))
 
 
-def require_free_for_scores(path: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError unless scores may be written to `path`: nothing is there, or older scores to be overwritten."""
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; name a file, such as {path / 'scores.json'}")
-    if not path.exists():
+def require_free_for_scores(path: str | Path, *, overwrite: bool) -> None:
+    """Raise ConfigError unless scores can be written to `path`: nothing is there, or older scores to be overwritten."""
+    file = resolved(path)
+    if file.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file, such as {Path(path) / 'scores.json'}")
+    require_writable(path)  # also that a pipe or a device is none, of which reading may never end
+    if not file.exists():
         return
-    if not _holds_scores(path):
+    if not _holds_scores(file):
         raise ConfigError(f"{path} exists and holds no scores of this command: choose another file")
     if not overwrite:
         raise ConfigError(f"{path} exists; add --overwrite to replace it")

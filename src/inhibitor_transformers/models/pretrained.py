@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
+from ..common.paths import resolved
 from ..common.progress import progress
 from . import inhibidistilbert
 from .finite_weights import require_finite
@@ -33,9 +35,12 @@ _JSON_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", SAFE_WE
 
 def load_config(source: str | Path) -> PretrainedConfig:
     """The configuration of a model folder or Hub id. Raises ValueError if it cannot be read."""
-    source = str(source)
+    source = os.path.expanduser(source)
     with loading(source):
         config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    saved_by: Any = config.architectures
+    if saved_by is not None and not (isinstance(saved_by, list) and all(isinstance(name, str) for name in saved_by)):
+        raise ValueError(f"cannot load {source!r}: architectures in its config.json must list classes, got {saved_by}")
     return config
 
 
@@ -44,7 +49,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
     Raises ValueError if it has none, or one that cannot pad, or that knows tokens which the model does not.
     """
-    source = str(source)
+    source = os.path.expanduser(source)
     with loading(source, what="no tokenizer found in"):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up from a config alone
@@ -74,7 +79,8 @@ def load_pretrained(source: str | Path, auto_class: type[Any] = AutoModel) -> Pr
     outputs depend on, and if weights are NaN or infinite. A bare encoder may lack its pooler: hidden states do not
     depend on it.
     """
-    source = str(source)
+    source = os.path.expanduser(source)
+    load_config(source)  # what transformers would not look at
     with loading(source):
         model, info = auto_class.from_pretrained(source, output_loading_info=True, **SAFE_LOADING)
     require_encoder(model.config, source)
@@ -113,7 +119,7 @@ def loading(source: str, what: str = "cannot load") -> Iterator[None]:
 
     A broken checkpoint can fail them anywhere and with any exception, a KeyError in an index of shards for one.
     """
-    where = Path(source)
+    where = resolved(source)
     if where.is_file():
         raise ValueError(f"{what} {source!r}: it is a file; name the folder of a model, with its config.json")
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from ..common.paths import expanded
 from ..common.progress import progress
 from .examples import hub_columns, to_dataset
 from .files import Columns, name_classes, read_table
@@ -71,8 +72,8 @@ def load_task(
     elif data is None:
         loaded = _load_hub(get_task(name))
     else:
-        loaded = _load_local(get_task(name), Path(data).expanduser())
-    loaded.source = None if data is None else Path(data).expanduser()
+        loaded = _load_local(get_task(name), expanded(data))
+    loaded.source = None if data is None else expanded(data)
     if loaded.evaluation:
         loaded.notes.extend(_shared_with_train(loaded))
     else:
@@ -177,7 +178,7 @@ def _read_split(files: list[Path], task: Task, notes: list[str]) -> Dataset:
 def _load_own(data: str | Path | None, text_columns: Sequence[str] | None, label_column: str | None) -> TaskData:
     if data is None:
         raise ValueError("the task 'custom' needs your data: a file, or a folder with train and validation files")
-    path = Path(data).expanduser()
+    path = expanded(data)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     train_files = split_files(path, "train") if path.is_dir() else [path]

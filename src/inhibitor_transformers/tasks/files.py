@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.progress import counted
+from ..common.surrogates import require_whole_characters
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -176,6 +177,9 @@ def _columns_of_records(path: Path, records: Iterable[Any]) -> Columns:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise ValueError(f"{path}, row {number}: expected an object with named fields, got {type(row).__name__}")
+        for name, value in row.items():
+            if isinstance(value, str):  # other formats hold UTF-8, which has no halves of characters
+                require_whole_characters(value, f"{path}, row {number}, column {name!r}")
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..common.paths import expanded
 from ..common.progress import counted
 from .files import TABLE_SUFFIXES, Columns, read_table, require_text
 from .prose import english_on_this_machine
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 Text = str | tuple[str, str]  # a text, or two that belong together
 TextT = TypeVar("TextT", bound=Text)
 
+THIS_MACHINE = "this-machine"  # the source that every machine with Python has: `english_on_this_machine`
 HELD_OUT = 0.1  # share of any source of texts that no training sees
 _SALT = "0\n"  # never to be changed: it decides which texts those are
 
@@ -79,8 +81,8 @@ def load_texts(
     `TEXT_COLUMNS` are taken; a folder, searched recursively for .txt, .parquet, .csv, .tsv and
     .jsonl files, without files and folders named as validation or test and with the train files
     alone where a folder has some; or a Hub id with or without a configuration
-    ("Salesforce/wikitext:wikitext-2-raw-v1"), of which the train split is taken. An existing path
-    wins over a Hub id.
+    ("Salesforce/wikitext:wikitext-2-raw-v1"), of which the train split is taken; or "this-machine",
+    for `english_on_this_machine`. An existing path wins over a Hub id.
 
     In a text file each line is a text, unless the file is hard-wrapped (blank lines between blocks,
     hardly a line beyond 120 characters): then each block is one. WikiText's "<unk>" becomes
@@ -171,7 +173,9 @@ def _clean(text: str | None, min_words: int, unk_token: str) -> str | None:
 
 def _tables(source: str | Path) -> Iterator[Columns]:
     """The text columns of each file of a source; a text file has one column."""
-    path = Path(source).expanduser()
+    if source == THIS_MACHINE:
+        return iter([{"text": english_on_this_machine()}])
+    path = expanded(source)
     if path.is_dir():
         return _of_folder(path)
     if path.exists():
@@ -185,6 +189,8 @@ def _tables(source: str | Path) -> Iterator[Columns]:
 
 
 def _of_file(path: Path) -> Columns:
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file: name a file or a folder")  # of a pipe, reading may never end
     if path.suffix.lower() in TABLE_SUFFIXES:
         return _text_columns(read_table(path), str(path))
     return {"text": list(_of_text_file(path))}

@@ -140,8 +140,12 @@ def test_half_precision_is_exported_in_float32(tmp_path: Path) -> None:
     assert_same(FORMATS["torch"].load(done.file), model.float(), inputs_of(model, 2, 5))
 
 
-def test_paths_may_be_strings_or_paths(tmp_path: Path) -> None:
+def test_paths_may_be_strings_or_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, _ = saved_student(tmp_path / "model")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    at_home = export_model("~/model", "~/at-home", "torch").file
+    assert at_home == tmp_path / "at-home" / FORMATS["torch"].file
+    assert at_home.exists()
     for given in (str, Path):
         done = export_model(given(source), given(tmp_path / given.__name__), "torch")
         assert done.file == tmp_path / given.__name__ / FORMATS["torch"].file

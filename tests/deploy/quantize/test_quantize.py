@@ -164,15 +164,46 @@ class TestRefusals:
             ([None], "must be strings, or pairs of strings, got None"),
             ([("a", "b", "c")], r"pairs of strings, got \('a', 'b', 'c'\)"),
             (["a text", ("a", "b")], "all single or all pairs, got both"),
+            (dict.fromkeys(TEXTS), "must be a list of texts, or of pairs of texts, got dict"),
+            (set(TEXTS), "must be a list of texts, or of pairs of texts, got set"),
+            (b"bytes", "must be a list of texts, or of pairs of texts, got bytes"),
+            (np.array("text"), "must be a list of texts, or of pairs of texts, got ndarray"),
+            (["a", "cut \ud83d"], r"text 2: half a character, '\\ud83d', at position 4 of the text"),
+            ([("a", "\udc00")], "text 1: half a character"),
         ],
     )
     def test_texts(self, texts, reason, student):
         with pytest.raises(ValueError, match=reason):
             quantize(student, texts, bert_tokenizer())
 
-    def test_a_batch_of_nothing(self, student):
-        with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
-            quantize(student, TEXTS, bert_tokenizer(), batch_size=0)
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"batch_size": 0}, "batch_size must be a positive whole number, got 0"),
+            ({"batch_size": 2.0}, "batch_size must be a positive whole number, got 2.0"),
+            ({"max_length": 0}, "max_length must be a whole number above the 2 special tokens, got 0"),
+            ({"max_length": 2}, "above the 2 special tokens, got 2"),
+            ({"max_length": -1}, "above the 2 special tokens, got -1"),
+            ({"max_length": 16.0}, "above the 2 special tokens, got 16.0"),
+            ({"max_length": True}, "above the 2 special tokens, got True"),
+            ({"bits": 4}, r"bits must be one of \[8, 16\], got 4"),
+            ({"bits": 8.0}, r"bits must be one of \[8, 16\], got 8.0"),
+            ({"bits": "8"}, r"bits must be one of \[8, 16\], got '8'"),
+            ({"linears": 1}, "linears must be true or false, got 1"),
+            ({"embeddings": "no"}, "embeddings must be true or false, got 'no'"),
+        ],
+    )
+    def test_settings(self, settings, message, student):
+        with pytest.raises(ValueError, match=message):
+            quantize(student, TEXTS, bert_tokenizer(), **settings)
+
+    def test_a_length_without_room_for_a_pair(self, student):
+        with pytest.raises(ValueError, match="above the 3 special tokens, got 3"):
+            quantize(student, [("a", "b")], bert_tokenizer(), max_length=3)
+
+    def test_a_length_of_the_costs(self, student):
+        with pytest.raises(ValueError, match="above the 2 special tokens, got 0"):
+            cost_table(student, student, bert_tokenizer(), TEXTS, max_length=0)
 
     def test_another_models_tokenizer(self, student):
         student.config.vocab_size = 30
@@ -198,10 +229,6 @@ class TestRefusals:
             student.transformer.layer[0].ffn.lin2.weight.fill_(1e38)
         with pytest.raises(ValueError, match="not finite"):
             quantize(student, TEXTS[:5], bert_tokenizer())
-
-    def test_other_bits(self, student):
-        with pytest.raises(ValueError, match="bits must be one of"):
-            quantize(student, TEXTS[:5], bert_tokenizer(), bits=4)
 
 
 def test_the_auto_class_gives_back_what_was_quantised(student, tmp_path):

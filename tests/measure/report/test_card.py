@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import ModelCard
 
+from inhibitor_transformers.common.errors import ConfigError
 from inhibitor_transformers.measure.report import Table, require_own_card, write_card
 
 TABLE = Table("Scores", ["", "sst2"], [["student", "81.0 ± 0.2"]])
@@ -57,3 +58,69 @@ def test_a_card_of_another_model(folder, tmp_path):
         require_own_card(folder, ["minilm"])
     with pytest.raises(ValueError, match="holds no model"):
         require_own_card(tmp_path / "new", [str(tmp_path / "new")])
+
+
+def test_all_but_the_section_stays_to_the_byte(folder):
+    """The front matter was written anew, without its comments, and CRLF became LF."""
+    file = folder / "README.md"
+    head = "---\r\nlicense:   mit  # a comment\r\n---\r\n\r\n\r\n# Mine  \r\n"
+    file.write_bytes(head.encode())
+    write_card(folder, [TABLE])
+    file.write_bytes(file.read_bytes() + b"\r\n  at the end, without a line end")
+    for value in ("1.0", "2.0"):
+        write_card(folder, [Table("Scores", ["", "sst2"], [["student", value]])])
+    content = file.read_bytes().decode()
+    assert content.startswith(head)
+    assert content.endswith("\r\n  at the end, without a line end")
+    assert content.count("\n") == content.count("\r\n")
+    assert ("1.0" in content, "2.0" in content) == (False, True)
+
+
+def test_front_matter_that_is_no_yaml_is_none_of_our_business(folder):
+    (folder / "README.md").write_text("---\na: [\n---\n\n# Mine\n")
+    require_own_card(folder, [str(folder)])
+    assert write_card(folder, [TABLE]).read_text().startswith("---\na: [\n---\n\n# Mine\n\n<!-- scores: begin -->")
+
+
+BEGIN, END = b"<!-- scores: begin -->", b"<!-- scores: end -->"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BEGIN + b"\nold\n\nprecious", "must have one beginning and, after it, one end"),
+        (END + b"\nprecious", "must have one beginning and, after it, one end"),
+        (END + b"\nprecious\n" + BEGIN, "must have one beginning and, after it, one end"),
+        ((BEGIN + b"\nold\n" + END + b"\nprecious\n") * 2, "must have one beginning and, after it, one end"),
+        (b"caf\xe9, precious", r"README.md is not UTF-8 text \(.* at byte 3\); save it as UTF-8"),
+    ],
+)
+def test_a_card_that_would_lose_text(folder, content, message):
+    """Without an end mark, all that followed the beginning was dropped; other encodings became question marks."""
+    (folder / "README.md").write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        require_own_card(folder, [str(folder)])
+    with pytest.raises(ConfigError, match=message):
+        write_card(folder, [TABLE])
+    assert (folder / "README.md").read_bytes() == content
+
+
+def test_a_card_that_is_no_regular_file(folder):
+    readme = folder / "README.md"
+    readme.mkdir()
+    with pytest.raises(ConfigError, match=r"README\.md is a folder"):
+        require_own_card(folder, [str(folder)])
+    readme.rmdir()
+    (folder / "elsewhere.md").write_text("precious")
+    readme.symlink_to("elsewhere.md")
+    for refused in (lambda: require_own_card(folder, [str(folder)]), lambda: write_card(folder, [TABLE])):
+        with pytest.raises(ConfigError, match=r"README.md is a link, .* put a copy of the file in its place"):
+            refused()
+    assert readme.is_symlink()
+    assert (folder / "elsewhere.md").read_text() == "precious"
+
+
+def test_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    require_own_card(f"~/{folder.name}", [str(folder)])
+    assert write_card(f"~/{folder.name}", [TABLE]) == folder / "README.md"

@@ -26,7 +26,7 @@ from ...models.quantized.quantizer import mark_quantized
 from ...models.value_center import center_values
 from .attention import HeadInputs
 from .ranges import InputRange
-from .texts import Batch, Texts, as_batches, list_of_texts
+from .texts import Batch, Texts, as_batches, list_of_texts, require_max_length
 
 _PARTS: dict[str, type[nn.Module]] = dict.fromkeys(
     ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"), nn.Linear
@@ -58,8 +58,8 @@ def quantize(
         max_length: tokens of a text that are read.
         batch_size: texts at a time.
 
-    Raises ValueError for what cannot be quantised (naming the module), no texts, tokens that the model lacks, or
-    weights or activations that are not finite.
+    Raises ValueError for what cannot be quantised (naming the module), settings that make no sense, no texts, tokens
+    that the model lacks, or weights or activations that are not finite.
     """
     config = InhibitorIntegersConfig(bits=bits, linears=linears, embeddings=embeddings)
     _check(model)
@@ -69,6 +69,7 @@ def quantize(
             f"the word embeddings of {type(model).__name__} project its output too: leave them as they are"
         )
     listed = list_of_texts(texts)
+    require_max_length(max_length, tokenizer, is_pair=isinstance(listed[0], tuple))
     if isinstance(listed[0], tuple):
         warn_of_lost_segments(model.config, tokenizer, "quantize")
     length = min(max_length, model.config.max_position_embeddings)

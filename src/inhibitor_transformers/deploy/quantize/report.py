@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...measure.report import Table
 from ...measure.similarity import embed
+from .texts import require_max_length
 
 
 def cost_table(
@@ -23,6 +24,7 @@ def cost_table(
 
     max_length: tokens of a text that are read; of a model that reads fewer, as many as it can.
     """
+    require_max_length(max_length, tokenizer, is_pair=False)
     length = min(max_length, model.config.max_position_embeddings)
     ours, theirs = (embed(m.base_model, tokenizer, list(texts), max_length=length) for m in (quantized, model))
     cosines = (ours * theirs).sum(-1)

@@ -27,6 +27,7 @@ from ...common.errors import ConfigError
 from ...common.inputs import require_apart
 from ...common.lock import FolderLock
 from ...common.output_dir import RUN_FILE, is_used, require_folder
+from ...common.paths import expanded
 from ...common.progress import counted, progress
 from ...models.pretrained import load_pretrained
 from ...tasks import TaskData
@@ -64,7 +65,7 @@ def run_study(
     Raises ConfigError before any work is done: also if `output` is, contains or lies inside a model or the data, or if
     another process runs the study. Raises StudyFailedError when fine-tunings failed (after all others have run).
     """
-    output = Path(output)
+    output = expanded(output)
     require(jobs > 0, f"jobs must be positive, got {jobs}")
     require_apart(output, config.inputs)
     _require_free(output, resume=resume)

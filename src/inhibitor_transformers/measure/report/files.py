@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...common.atomic import atomic_write
+from ...common.paths import expanded
 from .markdown import render_markdown
 from .page import render_html
 from .results import DistillationReport
@@ -18,7 +19,7 @@ def write_report(report: DistillationReport, folder: str | Path) -> tuple[Path, 
 
     Raises ValueError if matplotlib is missing.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     markdown = atomic_write(folder / "report.md", render_markdown(report))
     return markdown, atomic_write(folder / "report.html", render_html(report))

@@ -34,8 +34,11 @@ class InhibitorIntegersConfig(QuantizationConfigMixin):
     calibrated_for: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.bits not in PRECISIONS:
+        if type(self.bits) is not int or self.bits not in PRECISIONS:
             raise ValueError(f"bits must be one of {sorted(PRECISIONS)}, got {self.bits!r}")
+        for name in ("linears", "embeddings"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if self.quant_method != METHOD:
             raise ValueError(f"quant_method must be {METHOD!r}, got {self.quant_method!r}")
 

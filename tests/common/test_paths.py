@@ -1,0 +1,47 @@
+"""Paths as users write them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from inhibitor_transformers.common.errors import ConfigError
+from inhibitor_transformers.common.paths import expanded, require_writable, resolved
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which is the home folder too."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_home_folder(here: Path) -> None:
+    assert expanded("~/a") == expanded(Path("~/a")) == here / "a"
+    assert expanded("a/~") == Path("a/~")
+    assert expanded("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")  # Path.expanduser: a RuntimeError
+
+
+@pytest.mark.parametrize("name", ["loop", "loop/below", "one", "one/below/deeper", "~/loop"])
+def test_a_loop_of_links(here: Path, name: str) -> None:
+    (here / "loop").symlink_to("loop")
+    (here / "one").symlink_to("two")
+    (here / "two").symlink_to("one")
+    for refuse in (resolved, require_writable):
+        with pytest.raises(ConfigError, match=f"^{name} is, or goes through, a loop of links"):
+            refuse(name)
+
+
+def test_a_link_that_leads_nowhere(here: Path) -> None:
+    (here / "dangling").symlink_to("gone")
+    assert resolved("dangling") == (here / "gone").resolve()
+
+
+def test_what_can_be_written(here: Path) -> None:
+    (here / "file").touch()
+    for name in ("file", "new", "new/deeper/file", here / "new", "~/new"):
+        require_writable(name)
+    assert os.listdir() == ["file"]
