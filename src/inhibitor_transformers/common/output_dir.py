@@ -24,6 +24,7 @@ import yaml
 from .atomic import atomic_write
 from .errors import ConfigError
 from .lock import LOCK_FILE, FolderLock
+from .paths import resolved
 from .strict_yaml import read_yaml
 
 RUN_FILE = "run.yaml"
@@ -63,7 +64,7 @@ class OutputDir:
         resumable: bool = True,
     ) -> None:
         self.output, self.command, self.resume, self.resumable = Path(output), command, resume, resumable
-        self._target = self.output.expanduser().resolve()
+        self._target = resolved(self.output)
         self._partial = self._target / PARTIAL
         self._lock: FolderLock | None = None
         self._made: list[Path] = []  # folders that were made to hold the lock
@@ -213,7 +214,7 @@ class OutputDir:
 
 def require_folder(output: Path) -> None:
     """Raise ConfigError unless the output is a folder that can be written to, or one can be made there."""
-    target = output.expanduser().resolve()
+    target = resolved(output)
     if target.exists() and not target.is_dir():
         raise ConfigError(f"{output} is a file; choose another output folder")
     nearest = next(folder for folder in (target, *target.parents) if os.path.lexists(folder))
