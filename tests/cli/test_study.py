@@ -26,6 +26,7 @@ def config(tmp_path, teacher) -> Path:
             folder = Cell("sst2", model, 1e-4, seed).folder(tmp_path / "study")
             folder.mkdir(parents=True)
             (folder / "results.json").write_text(json.dumps({"scores": {"validation": {"accuracy": score}}}))
+    (tmp_path / "study" / "study.yaml").write_text("{}")
     file = tmp_path / "study-settings.yaml"
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
     return file
@@ -70,6 +71,9 @@ def test_they_go_into_the_card_of_a_model_of_the_study(inhibit, refused, config,
 
 def test_what_is_refused(refused, config, tmp_path):
     assert "there is no study" in refused("study", config, "-o", tmp_path / "nothing", "--table-only")
-    assert "exists; it holds no study: choose" in refused("study", config, "-o", tmp_path / "study")
+    (tmp_path / "study" / "study.yaml").unlink()
+    for flags in ((), ("--table-only",)):  # an empty table, and exit status 0, as if nothing were finished
+        message = refused("study", config, "-o", tmp_path / "study", *flags)
+        assert "exists; it holds no study: choose" in message or "there is no study in" in message
     message = refused("study", config, "-o", tmp_path / "x", "--set", "seeds=[]")
     assert "seeds must be" in message

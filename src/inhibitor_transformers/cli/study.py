@@ -29,6 +29,7 @@ def study(
     from ..common.inputs import require_apart
     from ..distill.settings import build, load_yaml, override, require
     from ..distill.study import Study, StudyConfig, run_study
+    from ..distill.study.run import RECORD
     from ..distill.study.table import drop_table, rate_table, score_table, speed_table
     from ..measure.report import print_table, require_own_card, write_card
 
@@ -41,7 +42,7 @@ def study(
     if card is not None:
         require_own_card(card, [row.model for row in built.rows.values()])
     if table_only:
-        require(output.is_dir(), f"there is no study in {output}")
+        require((output / RECORD).is_file(), f"there is no study in {output} (no {RECORD})")
         finished = Study(built, output)
     else:
         finished = run_study(
