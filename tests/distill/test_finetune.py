@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -523,6 +524,61 @@ class TestResume:
         run(student_path, fewer, tmp_path / "run", num_train_epochs=1)
         with pytest.raises(ConfigError, match=r"other settings than this one \(data\)"):
             run(student_path, load_task("custom", folder), tmp_path / "run", num_train_epochs=1, resume=True)
+
+    def test_with_other_settings_that_are_a_mapping(self, student_path, data, tmp_path):
+        """Only numbers and texts were compared."""
+        first = {"max_steps": 1, "lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 1}}
+        run(student_path, data, tmp_path / "run", **first)
+        with pytest.raises(ConfigError, match=r"other settings than this one \(lr_scheduler_kwargs\)"):
+            run(student_path, data, tmp_path / "run", resume=True, **first | {"lr_scheduler_kwargs": {"power": 3}})
+
+    def test_with_other_names_of_the_classes(self, student_path, tmp_path):
+        labels = [row | {"label": "ab"[row["label"]]} for row in reviews(60)]
+        run(student_path, custom(tmp_path / "data", labels, labels[:20]), tmp_path / "run", max_steps=1)
+        renamed = [row | {"label": "xy"["ab".index(row["label"])]} for row in labels]
+        with pytest.raises(ConfigError, match=r"other settings than this one \(data\)"):
+            run(
+                student_path,
+                custom(tmp_path / "data", renamed, renamed[:20]),
+                tmp_path / "run",
+                max_steps=1,
+                resume=True,
+            )
+
+    @pytest.mark.parametrize(
+        ("role", "named"),
+        [
+            ("source", "model_weights"),
+            ("teacher_source", "teacher_weights"),
+            ("teacher_base", "teacher_base_weights"),
+        ],
+    )
+    def test_with_other_weights_under_the_same_name(
+        self, role, named, student_path, teacher, teacher_path, data, tmp_path
+    ):
+        sources = {"source": student_path, "teacher_source": teacher[0], "teacher_base": teacher_path}
+        copy = tmp_path / "copy"
+        shutil.copytree(sources[role], copy)
+        sources[role] = str(copy)
+        run(**sources, data=data, output=tmp_path / "run", max_steps=1)
+        file = copy / "model.safetensors"
+        weights = load_file(file)
+        name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+        save_file(weights | {name: weights[name] * 1.001}, file, metadata={"format": "pt"})
+        said: list[str] = []
+        with pytest.raises(ConfigError, match=rf"other settings than this one \(.*\b{named}\b.*\)"):
+            run(**sources, data=data, output=tmp_path / "run", max_steps=1, resume=True, say=said.append)
+        assert not said  # no teacher was scored
+
+    def test_a_finished_run_is_not_trained_again(self, student_path, data, tmp_path):
+        """Without its checkpoints it was, over the finished model."""
+        first = run(student_path, data, tmp_path / "run", max_steps=1)
+        shutil.rmtree(tmp_path / "run" / "checkpoints")
+        before, said = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns, list[str]()
+        assert run(student_path, data, tmp_path / "run", max_steps=1, resume=True, say=said.append) == first
+        assert said == [f"{tmp_path / 'run'} is finished already: nothing is left to resume"]
+        assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+        assert not (tmp_path / "run" / "checkpoints").exists()
 
     def test_other_kinds_of_settings_are_recorded(self, student_path, data, tmp_path):
         run(student_path, data, tmp_path / "run", max_steps=2, lr_scheduler_type="cosine")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
 
 from .number_ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, check_number, check_numbers
 from .settings import require
@@ -19,6 +22,7 @@ _RANGES = {
     ),
     **dict.fromkeys(("selection_share", "attention_dropout"), SHARE),
 }
+_SET_BY_THE_RUN = {"output_dir", "metric_for_best_model", "greater_is_better"}
 
 
 @dataclass
@@ -70,3 +74,23 @@ class FinetuneArguments(TrainedArguments):
         weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
         require(any(weights.values()), f"one of {', '.join(weights)} must be positive, or there is nothing to learn")
         super().__post_init__()
+
+
+def own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
+    """The arguments that differ from their defaults, as YAML holds them."""
+    # with the same device: made without, it would take the processes of this run apart
+    defaults = FinetuneArguments(output_dir=arguments.output_dir, use_cpu=arguments.use_cpu)
+    names = sorted({field.name for field in fields(arguments)} - _SET_BY_THE_RUN)
+    given = {name: _plain(getattr(arguments, name)) for name in names}
+    return {name: value for name, value in given.items() if value != _plain(getattr(defaults, name))}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as numbers, texts, lists and mappings."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

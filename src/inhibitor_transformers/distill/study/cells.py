@@ -10,10 +10,10 @@ from typing import Any
 
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..finetune import RESULTS
 from ..settings import load_record
 from .config import StudyConfig
 
-RESULTS = "results.json"  # there when a fine-tuning is finished
 REFUSED = "refused.txt"  # there when it makes no sense, with the reason
 
 

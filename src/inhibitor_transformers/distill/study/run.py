@@ -29,10 +29,8 @@ from ...common.lock import FolderLock
 from ...common.output_dir import RUN_FILE, is_used
 from ...common.progress import counted, progress
 from ...models.pretrained import load_pretrained
-from ...tasks import TaskData
 from ..finetune import finetune
-from ..fingerprints import encoder_fingerprint
-from ..folders import fingerprint
+from ..fingerprints import data_fingerprint, encoder_fingerprint
 from ..settings import load_record, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
@@ -165,7 +163,7 @@ def _record(config: StudyConfig) -> tuple[dict[str, Any], list[str]]:
     examples, notes = {}, []
     for name, task in config.parts.items():
         data = task.load(config.data_seed)
-        examples[name] = _fingerprint(data)
+        examples[name] = data_fingerprint(data)
         notes += data.notes
     return dataclasses.asdict(config) | {"models": rows, "weights": weights, "examples": examples}, notes
 
@@ -179,16 +177,6 @@ def _require_free(output: Path, *, resume: bool) -> None:
         is_study = (output / RECORD).is_file()
         what = "add --resume to go on with the study in it, or" if is_study else "it holds no study:"
         raise ConfigError(f"{output} exists; {what} choose another folder")
-
-
-def _fingerprint(data: TaskData) -> dict[str, str]:
-    """Number and hash of the examples of every split, with the names of the classes."""
-    columns, names = (*data.task.text_columns, data.task.label_column), data.task.label_names
-    splits = {"train": data.train, **data.evaluation}
-    return {
-        split: fingerprint([names, *zip(*(rows[name][:] for name in columns), strict=True)])
-        for split, rows in splits.items()
-    }
 
 
 def _check_record(now: dict[str, Any], record: Path) -> None:
