@@ -527,7 +527,7 @@ class TestResume:
 
     def test_with_other_settings_that_are_a_mapping(self, student_path, data, tmp_path):
         """Only numbers and texts were compared."""
-        first = {"max_steps": 1, "lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 1}}
+        first = {"max_steps": 2, "lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 1}}
         run(student_path, data, tmp_path / "run", **first)
         with pytest.raises(ConfigError, match=r"other settings than this one \(lr_scheduler_kwargs\)"):
             run(student_path, data, tmp_path / "run", resume=True, **first | {"lr_scheduler_kwargs": {"power": 3}})
@@ -625,6 +625,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(damaged, student_p
     run(student_path, data, tmp_path / "whole", **kept)
     shutil.copytree(tmp_path / "whole", tmp_path / "run")
     first, last = (tmp_path / "run" / "checkpoints" / f"checkpoint-{step}" for step in (15, 30))
+    (tmp_path / "run" / "results.json").unlink()
     (last / damaged).write_bytes((last / damaged).read_bytes()[:100])
     said: list[str] = []
     run(student_path, data, tmp_path / "run", resume=True, say=said.append, **kept)
@@ -636,6 +637,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(damaged, student_p
 def test_without_a_whole_checkpoint_the_training_starts_anew(student_path, data, tmp_path):
     run(student_path, data, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
     for state in (tmp_path / "run" / "checkpoints").glob("*/trainer_state.json"):
         state.write_text("{")
     said: list[str] = []

@@ -42,6 +42,7 @@ from .task_alignment import align_with_task_teacher
 from .task_teacher import Scores, TaskTeacher, load_task_teacher, score_start, score_teacher
 from .teacher import Teacher
 from .teacher_logits import with_teacher_logits
+from .trainable import require_trainable
 from .trainer import DistillationTrainer
 
 RESULTS = "results.json"  # written last: a run that has it is finished
@@ -194,15 +195,17 @@ def load_for_task(
     attention_dropout: instead of the rate in its config. label_mean: in the labels' units, where a new head of a
     regression begins; from 0 it would get there by moving all hidden states, for a bias moves a learning rate a step.
 
-    Raises ValueError if it does not load, or has weights that are NaN or infinite.
+    Raises ValueError if it does not load, is quantized, or has weights that are NaN or infinite.
     """
+    config = load_config(source)
+    require_encoder(config, source)
+    require_trainable(config, repr(source))
     labels: dict[str, Any] = {"num_labels": task.num_labels, "problem_type": task.problem_type}
     if task.label_names:
         labels["id2label"] = dict(enumerate(task.label_names))
         labels["label2id"] = {name: i for i, name in enumerate(task.label_names)}
     if attention_dropout is not None:
         labels[_dropout_field(source)] = attention_dropout
-    require_encoder(load_config(source), source)
     try:
         with loading(source):
             model, info = AutoModelForSequenceClassification.from_pretrained(
