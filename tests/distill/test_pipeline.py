@@ -258,9 +258,8 @@ def test_calibration_without_any_length_is_an_error(teacher_path, tmp_path):
 def odd_inputs(tmp_path_factory, teacher_path, student_path) -> dict[str, str]:
     """Paths of inputs that no run can use, by their names in the cases below."""
     folder = tmp_path_factory.mktemp("odd")
-    short, words, nan, quantized = (folder / name for name in ("short.txt", "words.txt", "nan", "quantized"))
+    short, nan, quantized = (folder / name for name in ("short.txt", "nan", "quantized"))
     short.write_text("\n".join(f"the {a} sees a {b} and the {b} sees a {a} ." for a in "bcdefgh" for b in "jklmnopq"))
-    words.write_text("\n".join(a + b for a in "bcdefgh" for b in "jklmnopq"))
     shutil.copytree(teacher_path, nan)
     config = json.loads((nan / "config.json").read_text())
     (nan / "config.json").write_text(json.dumps(config | {"layer_norm_eps": float("nan")}))
@@ -269,7 +268,7 @@ def odd_inputs(tmp_path_factory, teacher_path, student_path) -> dict[str, str]:
     method = {"quantization_config": {"quant_method": "inhibitor_int8"}}
     (quantized / "config.json").write_text(json.dumps(config | method))
     plain = saved(distilbert(), folder / "plain", distilbert_tokenizer())
-    paths = {"SHORT": short, "WORDS": words, "PLAIN": plain, "NAN": nan, "QUANTIZED": quantized}
+    paths = {"SHORT": short, "PLAIN": plain, "NAN": nan, "QUANTIZED": quantized}
     return {name: str(path) for name, path in paths.items()} | {"TEACHER": teacher_path}
 
 
@@ -381,7 +380,6 @@ class TestRefusals:
                 "calibrate.lengths: 100000",
             ),
             ({"stages": [{"calibrate": {"lengths": [160]}}], "text": ["SHORT"]}, "no text is as long as 160 tokens"),
-            ({"text": ["WORDS"], "stages": [trained("align_contexts")]}, "no window of at least 8 tokens"),
             ({"teacher": "PLAIN", "segments": "keep"}, "has no segment embeddings to keep"),
             ({"teacher": "NAN"}, "layer_norm_eps"),
             ({"start": "QUANTIZED"}, "is quantized, which cannot be trained"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from .number_ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, check_number, check_numbers
-from .settings import require
+from .settings import require, settle_numbers
 from .trained_arguments import TrainedArguments
+from .trainer_settings import FINE_TUNING
 
 _LENGTH = Range("be at least 8 tokens", lambda x: x >= 8)
 _RANGES = {
@@ -45,6 +46,8 @@ class FinetuneArguments(TrainedArguments):
     early_stopping_patience: stop after so many epochs without a better score; None trains to the end.
     """
 
+    obeys: ClassVar[frozenset[str]] = FINE_TUNING
+
     num_train_epochs: float = 3
     learning_rate: float = 1e-4
     lr_scheduler_type: str = "linear"
@@ -69,10 +72,15 @@ class FinetuneArguments(TrainedArguments):
     early_stopping_patience: int | None = None
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         check_number("max_length", self.max_length, _LENGTH)
         check_numbers(self, _RANGES)
         weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
         require(any(weights.values()), f"one of {', '.join(weights)} must be positive, or there is nothing to learn")
+        cache = self.teacher_cache
+        require(
+            cache is None or (isinstance(cache, str) and bool(cache)), f"teacher_cache must be a folder, got {cache!r}"
+        )
         super().__post_init__()
 
 
