@@ -34,11 +34,13 @@ from .checkpoints import last_whole_checkpoint, model_fault
 from .finetune_arguments import FinetuneArguments, own_settings
 from .fingerprints import data_fingerprint, model_fingerprint, tokenizer_fingerprint
 from .folders import RunFolder, save_into, write_json
+from .manifest import CACHE, require_cache_folder
 from .memory import estimate_memory
 from .objectives import TaskObjective
 from .processes import on_main_process, wait_for_everyone
 from .settings import load_record, require
 from .task_alignment import align_with_task_teacher
+from .task_data import require_usable
 from .task_teacher import Scores, TaskTeacher, load_task_teacher, score_start, score_teacher
 from .teacher import Teacher
 from .teacher_logits import with_teacher_logits
@@ -95,8 +97,10 @@ def finetune(
     source, output = str(source), Path(output)
     teacher_source, teacher_base = (None if name is None else str(name) for name in (teacher_source, teacher_base))
     cache = Path(arguments.teacher_cache) if arguments.teacher_cache else None
-    inputs = {"model": source, "teacher": teacher_source, "teacher's base": teacher_base, "teacher cache": cache}
+    inputs = {"model": source, "teacher": teacher_source, "teacher's base": teacher_base, CACHE: cache}
     require_apart(output, inputs | {"data": data.source})
+    require_cache_folder(cache, inputs | {"data": data.source})
+    require_usable(data, arguments)
     settings = {"model": source, "teacher": teacher_source, "teacher_base": teacher_base, "task": data.task.name}
     settings |= {"data": data_fingerprint(data)} | own_settings(arguments)
     require(teacher_base is None or teacher_source is not None, "a teacher's base needs the teacher: give both")

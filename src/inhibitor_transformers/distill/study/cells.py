@@ -27,7 +27,19 @@ class Cell:
     seed: int
 
     def folder(self, output: Path) -> Path:
-        return output / self.task / self.model.replace(" ", "-") / f"lr-{self.learning_rate:g}" / f"seed-{self.seed}"
+        return (
+            output
+            / self.task
+            / self.model.replace(" ", "-")
+            / f"lr-{_rate_name(self.learning_rate)}"
+            / f"seed-{self.seed}"
+        )
+
+
+def _rate_name(rate: float) -> str:
+    """Short, and another one for every rate."""
+    short = f"{rate:g}"
+    return short if float(short) == rate else repr(rate)
 
 
 class Study:

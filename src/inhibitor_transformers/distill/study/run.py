@@ -31,6 +31,7 @@ from ...common.progress import counted, progress
 from ...models.pretrained import load_pretrained
 from ..finetune import finetune
 from ..fingerprints import data_fingerprint, encoder_fingerprint
+from ..manifest import require_cache_folder
 from ..settings import load_record, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
@@ -63,8 +64,11 @@ def run_study(
     another process runs the study. Raises StudyFailedError when fine-tunings failed (after all others have run).
     """
     output = Path(output)
-    require(jobs > 0, f"jobs must be positive, got {jobs}")
+    for name, number in (("jobs", jobs), ("threads", threads)):
+        require(type(number) is int and number > 0, f"{name} must be a positive whole number, got {number!r}")
     require_apart(output, config.inputs)
+    for cache in config.caches:
+        require_cache_folder(cache, config.inputs)
     _require_free(output, resume=resume)
     record, notes = _record(config)
     if resume:
@@ -147,7 +151,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / REFUSED, str(error))
         return str(error)
-    shutil.rmtree(folder / "checkpoints")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # none were saved if the settings say so
     if not study.is_teacher(cell.model):
         (folder / SAFE_WEIGHTS_NAME).unlink()
     split, scores = next(iter(result.scores.items()))
