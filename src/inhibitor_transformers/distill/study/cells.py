@@ -79,6 +79,11 @@ class Study:
                         if cell.seed == seed and self._can_run(cell):
                             yield cell
 
+    def finished(self) -> Iterator[Cell]:
+        """Those with results."""
+        for task, model in product(self.config.tasks, self.config.rows):
+            yield from (cell for cell in self._every(task, model) if self.result(cell) is not None)
+
     def count_left(self) -> int:
         """How many are to be run, none of them failing or refused; of an open grid, the best rate counts already."""
         left = 0

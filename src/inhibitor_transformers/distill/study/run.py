@@ -29,13 +29,15 @@ from ...common.lock import FolderLock
 from ...common.output_dir import RUN_FILE, is_used
 from ...common.progress import counted, progress
 from ...models.pretrained import load_pretrained
-from ..finetune import finetune
+from ..finetune import RESULTS, finetune
+from ..finetune_arguments import own_settings
 from ..fingerprints import data_fingerprint, encoder_fingerprint
 from ..manifest import require_cache_folder
 from ..settings import load_record, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
 from .config import StudyConfig, study_model
+from .rows import require_fitting
 
 RECORD = "study.yaml"
 Say = Callable[[str], None]
@@ -73,6 +75,8 @@ def run_study(
     record, notes = _record(config)
     if resume:
         _check_record(record, output / RECORD)
+        for cell in Study(config, output).finished():
+            _require_own(config, cell, cell.folder(output), record["examples"][cell.task])
     else:
         for note in notes:
             say(note)
@@ -163,13 +167,35 @@ def _record(config: StudyConfig) -> tuple[dict[str, Any], list[str]]:
     and what is to be said of these."""
     sources = {row.model for row in config.rows.values()}
     weights = {source: encoder_fingerprint(load_pretrained(source)) for source in counted(sources, "models")}
+    data = {name: task.load(config.data_seed) for name, task in config.parts.items()}
+    require_fitting(config, data)
     rows = {name: dataclasses.asdict(row) for name, row in config.rows.items()}
     examples, notes = {}, []
-    for name, task in config.parts.items():
-        data = task.load(config.data_seed)
-        examples[name] = data_fingerprint(data)
-        notes += data.notes
+    for name, loaded in data.items():
+        examples[name] = data_fingerprint(loaded)
+        notes += loaded.notes
     return dataclasses.asdict(config) | {"models": rows, "weights": weights, "examples": examples}, notes
+
+
+def _require_own(config: StudyConfig, cell: Cell, folder: Path, examples: dict[str, Any]) -> None:
+    """Raise ConfigError for the results of a fine-tuning that was not the study's."""
+    row, arguments = (
+        config.rows[cell.model],
+        config.arguments(cell.task, cell.model, cell.learning_rate, cell.seed, folder),
+    )
+    arguments.disable_tqdm = True
+    expected = {"model": row.model, "teacher_base": config.teacher_base(cell.model), "data": examples}
+    expected |= own_settings(arguments)
+    there = load_record(folder / RESULTS, "delete it, and this fine-tuning is run again").get("settings")
+    found = there if isinstance(there, dict) else {}
+    differing = [name for name in expected if found.get(name) != expected[name]]
+    if bool(found.get("teacher")) != bool(row.teacher):
+        differing.append("teacher")
+    if differing:
+        raise ConfigError(
+            f"{folder} holds a fine-tuning that is not this study's ({', '.join(differing)}): delete it, and it is "
+            "run again"
+        )
 
 
 def _require_free(output: Path, *, resume: bool) -> None:
