@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -383,6 +384,52 @@ class TestRefusals:
         three = saved(bert(BertForSequenceClassification, num_labels=3), tmp_path / "three")
         with pytest.raises(ValueError, match="not one of 2 labels, as custom has"):
             run(three, data, tmp_path / "run")
+
+    def test_a_quantized_model(self, student_path, data, tmp_path):
+        shutil.copytree(student_path, tmp_path / "quantized")
+        file = tmp_path / "quantized" / "config.json"
+        method = {"quantization_config": {"quant_method": "inhibitor_int8"}}
+        file.write_text(json.dumps(json.loads(file.read_text()) | method))
+        with pytest.raises(ConfigError, match="is quantized, which cannot be trained"):
+            run(str(tmp_path / "quantized"), data, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("below", ["", "cache"])
+    def test_a_cache_in_the_model(self, below, student_path, data, tmp_path):
+        with pytest.raises(ConfigError, match=r"(is|lies inside) the model"):
+            run(student_path, data, tmp_path / "run", teacher_cache=str(Path(student_path) / below))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                lambda d: {"train": d.train.map(lambda _: {"label": -100})},
+                "must be from 0 to 1, got -100 in row 0",
+            ),
+            (
+                lambda d: {"evaluation": {"validation": d.evaluation["validation"].map(lambda _: {"label": 7})}},
+                "labels must be from 0 to 1, got 7 in row 0 of validation",
+            ),
+            (lambda d: {"train": d.train.select([])}, "the split train is empty"),
+            (lambda d: {"evaluation": {"test": d.train.select([])}}, "the split test is empty"),
+            (lambda d: {"evaluation": {}}, "there is no evaluation split to score by"),
+            (lambda d: {"train": d.train.remove_columns("label")}, "the split train has no column label"),
+        ],
+    )
+    def test_hand_made_data(self, change, message, student_path, data, tmp_path):
+        with pytest.raises(ConfigError, match=message):
+            run(student_path, dataclasses.replace(data, **change(data)), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_batches_that_are_all_dropped(self, student_path, data, tmp_path):
+        with pytest.raises(ConfigError, match="dataloader_drop_last leaves nothing to train on: 240 examples"):
+            run(
+                student_path,
+                data,
+                tmp_path / "run",
+                dataloader_drop_last=True,
+                per_device_train_batch_size=500,
+            )
 
     def test_an_existing_folder(self, student_path, data, tmp_path):
         (tmp_path / "kept.txt").write_text("mine")

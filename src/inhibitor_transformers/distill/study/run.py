@@ -179,10 +179,8 @@ def _record(config: StudyConfig) -> tuple[dict[str, Any], list[str]]:
 
 def _require_own(config: StudyConfig, cell: Cell, folder: Path, examples: dict[str, Any]) -> None:
     """Raise ConfigError for the results of a fine-tuning that was not the study's."""
-    row, arguments = (
-        config.rows[cell.model],
-        config.arguments(cell.task, cell.model, cell.learning_rate, cell.seed, folder),
-    )
+    row = config.rows[cell.model]
+    arguments = config.arguments(cell.task, cell.model, cell.learning_rate, cell.seed, folder)
     arguments.disable_tqdm = True
     expected = {"model": row.model, "teacher_base": config.teacher_base(cell.model), "data": examples}
     expected |= own_settings(arguments)
