@@ -47,8 +47,8 @@ class TrainedArguments(TrainingArguments):
     def __post_init__(self) -> None:
         prefix = f"{self.name}." if self.name else ""
         settle_numbers(self, prefix)
-        require_obeyed(self, self.obeys, prefix)
         check_numbers(self, _RANGES, prefix)
+        require_obeyed(self, self.obeys, prefix)
         strategies, strategy = ", ".join(_STRATEGIES), self.train_sampling_strategy
         known = strategy in _STRATEGIES
         require(known, f"{prefix}train_sampling_strategy must be one of {strategies}, got {strategy!r}")

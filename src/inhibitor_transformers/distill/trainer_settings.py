@@ -81,7 +81,7 @@ _NOT_RESUMABLE = {
     "save_only_model": "without the optimizer's state a run cannot go on from its checkpoints",
     "ignore_data_skip": "after an interruption some examples would be seen twice and others not at all",
     "auto_find_batch_size": "after a lack of memory it would start anew with weights that are trained already",
-    "accelerator_config": "with another order of the batches, or batches that one process sends, no resume is exact",
+    "accelerator_config": "with other samplers or loaders than its own a resume draws another order",
 }
 _NEEDED_TO_RESUME = {
     "restore_callback_states_from_checkpoint": "early stopping would count anew",

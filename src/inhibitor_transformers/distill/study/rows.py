@@ -41,7 +41,8 @@ def _require_fitting(config: StudyConfig, name: str, task: str, data: TaskData) 
     require_encoder(model, source)
     require_trainable(model, repr(source))
     require_positions(model, arguments.max_length, "max_length")
-    has_head = any(str(saved).endswith("ForSequenceClassification") for saved in model.architectures or [])
+    saved_by = model.architectures if isinstance(model.architectures, list) else []
+    has_head = any(str(name).endswith("ForSequenceClassification") for name in saved_by)
     require(
         not has_head or model.num_labels == data.task.num_labels,
         f"the head of {source!r} is not one of {data.task.num_labels} labels, as {data.task.name} has",
