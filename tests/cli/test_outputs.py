@@ -129,7 +129,7 @@ def test_a_folder_in_use(
     Path("out/study.yaml").write_text(json.dumps({}))
     monkeypatch.setattr("inhibitor_transformers.distill.study.run._record", lambda config: ({}, []))
     monkeypatch.setattr("inhibitor_transformers.distill.study.run._check_record", lambda now, output: None)
-    monkeypatch.setattr("inhibitor_transformers.distill.folders.RunFolder._require_same", lambda *_, **__: None)
+    monkeypatch.setattr("inhibitor_transformers.distill.folders.RunFolder.require_same", lambda *_, **__: None)
     arguments = ["out" if a == "OUT" else a for a in COMMANDS[command][0]]
     if command == "finetune":
         arguments = ["finetune", "zoo/model", "--task", "custom", "--data", "zoo/data", "-o", "out"]

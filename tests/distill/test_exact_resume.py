@@ -27,7 +27,6 @@ SHORT = FAST | {
     "save_total_limit": None,
     "eval_strategy": "no",
     "load_best_model_at_end": False,
-    "metric_for_best_model": "eval_loss",
     "report_to": "none",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -399,6 +401,52 @@ class TestRefusals:
         with pytest.raises(ValueError, match="not one of 2 labels, as custom has"):
             run(three, data, tmp_path / "run")
 
+    def test_a_quantized_model(self, student_path, data, tmp_path):
+        shutil.copytree(student_path, tmp_path / "quantized")
+        file = tmp_path / "quantized" / "config.json"
+        method = {"quantization_config": {"quant_method": "inhibitor_int8"}}
+        file.write_text(json.dumps(json.loads(file.read_text()) | method))
+        with pytest.raises(ConfigError, match="is quantized, which cannot be trained"):
+            run(str(tmp_path / "quantized"), data, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("below", ["", "cache"])
+    def test_a_cache_in_the_model(self, below, student_path, data, tmp_path):
+        with pytest.raises(ConfigError, match=r"(is|lies inside) the model"):
+            run(student_path, data, tmp_path / "run", teacher_cache=str(Path(student_path) / below))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                lambda d: {"train": d.train.map(lambda _: {"label": -100})},
+                "must be from 0 to 1, got -100 in row 0",
+            ),
+            (
+                lambda d: {"evaluation": {"validation": d.evaluation["validation"].map(lambda _: {"label": 7})}},
+                "labels must be from 0 to 1, got 7 in row 0 of validation",
+            ),
+            (lambda d: {"train": d.train.select([])}, "the split train is empty"),
+            (lambda d: {"evaluation": {"test": d.train.select([])}}, "the split test is empty"),
+            (lambda d: {"evaluation": {}}, "there is no evaluation split to score by"),
+            (lambda d: {"train": d.train.remove_columns("label")}, "the split train has no column label"),
+        ],
+    )
+    def test_hand_made_data(self, change, message, student_path, data, tmp_path):
+        with pytest.raises(ConfigError, match=message):
+            run(student_path, dataclasses.replace(data, **change(data)), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_batches_that_are_all_dropped(self, student_path, data, tmp_path):
+        with pytest.raises(ConfigError, match="dataloader_drop_last leaves nothing to train on: 240 examples"):
+            run(
+                student_path,
+                data,
+                tmp_path / "run",
+                dataloader_drop_last=True,
+                per_device_train_batch_size=500,
+            )
+
     def test_an_existing_folder(self, student_path, data, tmp_path):
         (tmp_path / "kept.txt").write_text("mine")
         with pytest.raises(ConfigError, match="exists and holds no run"):
@@ -540,6 +588,61 @@ class TestResume:
         with pytest.raises(ConfigError, match=r"other settings than this one \(data\)"):
             run(student_path, load_task("custom", folder), tmp_path / "run", num_train_epochs=1, resume=True)
 
+    def test_with_other_settings_that_are_a_mapping(self, student_path, data, tmp_path):
+        """Only numbers and texts were compared."""
+        first = {"max_steps": 2, "lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 1}}
+        run(student_path, data, tmp_path / "run", **first)
+        with pytest.raises(ConfigError, match=r"other settings than this one \(lr_scheduler_kwargs\)"):
+            run(student_path, data, tmp_path / "run", resume=True, **first | {"lr_scheduler_kwargs": {"power": 3}})
+
+    def test_with_other_names_of_the_classes(self, student_path, tmp_path):
+        labels = [row | {"label": "ab"[row["label"]]} for row in reviews(60)]
+        run(student_path, custom(tmp_path / "data", labels, labels[:20]), tmp_path / "run", max_steps=1)
+        renamed = [row | {"label": "xy"["ab".index(row["label"])]} for row in labels]
+        with pytest.raises(ConfigError, match=r"other settings than this one \(data\)"):
+            run(
+                student_path,
+                custom(tmp_path / "data", renamed, renamed[:20]),
+                tmp_path / "run",
+                max_steps=1,
+                resume=True,
+            )
+
+    @pytest.mark.parametrize(
+        ("role", "named"),
+        [
+            ("source", "model_weights"),
+            ("teacher_source", "teacher_weights"),
+            ("teacher_base", "teacher_base_weights"),
+        ],
+    )
+    def test_with_other_weights_under_the_same_name(
+        self, role, named, student_path, teacher, teacher_path, data, tmp_path
+    ):
+        sources = {"source": student_path, "teacher_source": teacher[0], "teacher_base": teacher_path}
+        copy = tmp_path / "copy"
+        shutil.copytree(sources[role], copy)
+        sources[role] = str(copy)
+        run(**sources, data=data, output=tmp_path / "run", max_steps=1)
+        file = copy / "model.safetensors"
+        weights = load_file(file)
+        name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+        save_file(weights | {name: weights[name] * 1.001}, file, metadata={"format": "pt"})
+        said: list[str] = []
+        with pytest.raises(ConfigError, match=rf"other settings than this one \(.*\b{named}\b.*\)"):
+            run(**sources, data=data, output=tmp_path / "run", max_steps=1, resume=True, say=said.append)
+        assert not said  # no teacher was scored
+
+    def test_a_finished_run_is_not_trained_again(self, student_path, data, tmp_path):
+        """Without its checkpoints it was, over the finished model."""
+        first = run(student_path, data, tmp_path / "run", max_steps=1)
+        shutil.rmtree(tmp_path / "run" / "checkpoints")
+        before, said = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns, list[str]()
+        assert run(student_path, data, tmp_path / "run", max_steps=1, resume=True, say=said.append) == first
+        assert said == [f"{tmp_path / 'run'} is finished already: nothing is left to resume"]
+        assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+        assert not (tmp_path / "run" / "checkpoints").exists()
+
     def test_other_kinds_of_settings_are_recorded(self, student_path, data, tmp_path):
         run(student_path, data, tmp_path / "run", max_steps=2, lr_scheduler_type="cosine")
         record = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
@@ -585,6 +688,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(damaged, student_p
     run(student_path, data, tmp_path / "whole", **kept)
     shutil.copytree(tmp_path / "whole", tmp_path / "run")
     first, last = (tmp_path / "run" / "checkpoints" / f"checkpoint-{step}" for step in (15, 30))
+    (tmp_path / "run" / "results.json").unlink()
     (last / damaged).write_bytes((last / damaged).read_bytes()[:100])
     said: list[str] = []
     run(student_path, data, tmp_path / "run", resume=True, say=said.append, **kept)
@@ -596,6 +700,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(damaged, student_p
 def test_without_a_whole_checkpoint_the_training_starts_anew(student_path, data, tmp_path):
     run(student_path, data, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
     for state in (tmp_path / "run" / "checkpoints").glob("*/trainer_state.json"):
         state.write_text("{")
     said: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,15 @@ from inhibitor_transformers.distill import pipeline as pipeline_module
 from inhibitor_transformers.distill.pipeline import plan_of
 from inhibitor_transformers.models import InhibiDistilBertForMaskedLM, InhibiDistilBertModel
 from tests.distill.chains import CALIBRATE, RUNTIME, distill, settings, trained
-from tests.distill.tiny import assert_same_weights, bert, bert_tokenizer, saved, weights_of
+from tests.distill.tiny import (
+    assert_same_weights,
+    bert,
+    bert_tokenizer,
+    distilbert,
+    distilbert_tokenizer,
+    saved,
+    weights_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +254,24 @@ def test_calibration_without_any_length_is_an_error(teacher_path, tmp_path):
         distill(settings(teacher_path, str(short), [{"calibrate": {"lengths": [64, 32]}}]), tmp_path / "run")
 
 
+@pytest.fixture(scope="module")
+def odd_inputs(tmp_path_factory, teacher_path, student_path) -> dict[str, str]:
+    """Paths of inputs that no run can use, by their names in the cases below."""
+    folder = tmp_path_factory.mktemp("odd")
+    short, nan, quantized = (folder / name for name in ("short.txt", "nan", "quantized"))
+    short.write_text("\n".join(f"the {a} sees a {b} and the {b} sees a {a} ." for a in "bcdefgh" for b in "jklmnopq"))
+    shutil.copytree(teacher_path, nan)
+    config = json.loads((nan / "config.json").read_text())
+    (nan / "config.json").write_text(json.dumps(config | {"layer_norm_eps": float("nan")}))
+    shutil.copytree(student_path, quantized)
+    config = json.loads((quantized / "config.json").read_text())
+    method = {"quantization_config": {"quant_method": "inhibitor_int8"}}
+    (quantized / "config.json").write_text(json.dumps(config | method))
+    plain = saved(distilbert(), folder / "plain", distilbert_tokenizer())
+    paths = {"SHORT": short, "PLAIN": plain, "NAN": nan, "QUANTIZED": quantized}
+    return {name: str(path) for name, path in paths.items()} | {"TEACHER": teacher_path}
+
+
 class TestRefusals:
     def test_an_existing_folder(self, chain, tmp_path):
         (tmp_path / "kept.txt").write_text("mine")
@@ -348,18 +375,35 @@ class TestRefusals:
                 {"stages": [trained("align_contexts", lengths=[200], tokens_per_step=200)]},
                 "align_contexts.lengths: 200 ",
             ),
+            (
+                {"stages": [{"calibrate": {"lengths": [100000], "tokens_per_length": 100000}}]},
+                "calibrate.lengths: 100000",
+            ),
+            ({"stages": [{"calibrate": {"lengths": [160]}}], "text": ["SHORT"]}, "no text is as long as 160 tokens"),
+            ({"teacher": "PLAIN", "segments": "keep"}, "has no segment embeddings to keep"),
+            ({"teacher": "NAN"}, "layer_norm_eps"),
+            ({"start": "QUANTIZED"}, "is quantized, which cannot be trained"),
+            ({"teacher_cache": "SHORT"}, "teacher cache .* cannot be a folder: .* is a file"),
+            ({"teacher_cache": "SHORT/below"}, "teacher cache .* cannot be a folder: .* is a file"),
+            ({"teacher_cache": "TEACHER"}, "is the teacher "),
+            ({"teacher_cache": "TEACHER/cache"}, "lies inside the teacher "),
             ({"stages": [trained("masked_lm")]}, "does not have a masked-LM head"),
             ({"stages": [trained("align_context")]}, r"unknown stage 'align_context' \(did you mean 'align_contexts'"),
         ],
     )
-    def test_nothing_is_deleted_or_made_for_a_run_that_cannot_start(self, change, message, chain, tmp_path):
+    def test_nothing_is_deleted_or_made_for_a_run_that_cannot_start(
+        self, change, message, chain, odd_inputs, teacher_path, tmp_path
+    ):
         """--overwrite with a misspelt teacher once deleted the old run."""
+        change = yaml.safe_load(re.sub("[A-Z]{3,}", lambda m: odd_inputs[m[0]], yaml.safe_dump(change)))
+        before = sorted(Path(teacher_path).iterdir())
         (tmp_path / "old").mkdir()
         (tmp_path / "old" / "run.yaml").write_text("inhibit: distill")
         for folder, flags in ((tmp_path / "old", {"overwrite": True}), (tmp_path / "new", {})):
             with pytest.raises((ValueError, OSError), match=message):
                 distill(chain | change, folder, **flags)
         assert [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*"))] == ["old", "old/run.yaml"]
+        assert sorted(Path(teacher_path).iterdir()) == before
 
     def test_another_architecture(self, text_path, tmp_path):
         from transformers import ElectraConfig, ElectraModel

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from inhibitor_transformers.distill import Distillation, DistillConfig
+from inhibitor_transformers.distill import ConfigError, Distillation, DistillConfig
 from inhibitor_transformers.distill.objectives import ContextObjective, HiddenObjective, MaskedLMObjective
 from tests.distill.chains import CALIBRATE, RUNTIME, distill, settings, trained
 from tests.distill.tiny import assert_same_weights
@@ -57,6 +58,7 @@ def whole(request, masked_lm_path, text_path, tmp_path_factory):
 def unfinished(whole: Path, run: Path, name: str) -> Path:
     """A copy of a finished run as it was before its second stage ended; returns the folder of that stage."""
     shutil.copytree(whole, run)
+    (run / "model.safetensors").unlink()
     stage = run / "stages" / f"2-{name}"
     shutil.rmtree(stage / "student")
     return stage
@@ -146,6 +148,7 @@ class TestResume:
     def test_a_damaged_student_of_a_stage_is_made_again(self, whole, tmp_path):
         name, config, folder = whole
         shutil.copytree(folder, tmp_path / "run")
+        (tmp_path / "run" / "model.safetensors").unlink()
         students = [tmp_path / "run" / "stages" / stage / "student" for stage in ("1-calibrate", f"2-{name}")]
         (students[1] / "model.safetensors").write_bytes(b"half")
         said = distill(config, tmp_path / "run", resume=True)
@@ -153,6 +156,7 @@ class TestResume:
         assert "resuming after stage 1 of 2" in said
         assert_same_weights(tmp_path / "run", folder)
         (students[0] / "config.json").write_text("{")
+        (tmp_path / "run" / "model.safetensors").unlink()
         said = distill(config, tmp_path / "run", resume=True)  # a later stage is there, which is all that is needed
         assert "resuming after stage 2 of 2" in said
         assert_same_weights(tmp_path / "run", folder)
@@ -160,6 +164,7 @@ class TestResume:
     def test_a_half_saved_student_is_passed_over(self, whole, tmp_path, monkeypatch):
         _, config, folder = whole
         shutil.copytree(folder, tmp_path / "run")
+        (tmp_path / "run" / "model.safetensors").unlink()
         stages = tmp_path / "run" / "stages"
         shutil.rmtree(stages / "1-calibrate")
         (stages / "1-calibrate" / "student.half").mkdir(parents=True)
@@ -171,8 +176,29 @@ class TestResume:
     def test_a_finished_run_stays_as_it_is(self, whole, tmp_path):
         _, config, folder = whole
         shutil.copytree(folder, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "stages")
+        file = tmp_path / "run" / "model.safetensors"
+        before = file.stat().st_mtime_ns
+        said = distill(config, tmp_path / "run", resume=True)
+        assert said == [f"{tmp_path / 'run'} is finished already: nothing is left to resume"]
+        assert file.stat().st_mtime_ns == before
+        assert not (tmp_path / "run" / "stages").exists()
+
+
+@pytest.mark.parametrize(("role", "named"), [("teacher", "teacher_weights"), ("start", "start_weights")])
+def test_other_weights_under_the_same_name(role, named, teacher_path, student_path, text_path, tmp_path):
+    """A run went on with a teacher that had been trained further meanwhile."""
+    sources = {"teacher": teacher_path, "start": student_path}
+    copy = tmp_path / "copy"
+    shutil.copytree(sources[role], copy)
+    config = settings(**sources | {role: str(copy)}, text=text_path, stages=[CALIBRATE])
+    distill(config, tmp_path / "run")
+    file = copy / "model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    save_file(weights | {name: weights[name] * 1.001}, file, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=rf"began with other settings than this one \({named}\)"):
         distill(config, tmp_path / "run", resume=True)
-        assert_same_weights(tmp_path / "run", folder)
 
 
 def test_resume_after_several_interruptions(chain, tmp_path, monkeypatch):

@@ -215,6 +215,9 @@ class TestDistillConfig:
         [
             ({"teacher": ""}, "teacher must be a name"),
             ({"teacher": 5}, "teacher must be a name, got 5"),
+            ({"held_out": None}, "held_out must be a number, got None"),
+            ({"max_texts": 2.5}, "max_texts must be a whole number, got 2.5"),
+            ({"max_texts": "many"}, "max_texts must be a whole number, got 'many'"),
             ({"text": []}, "text must name at least one source"),
             ({"text": [5]}, "text must name at least one source"),
             ({"text": [{}]}, "text must name at least one source"),
@@ -306,7 +309,15 @@ class TestStages:
             ("align_hidden", {"first_token_weight": -1.0}, "first_token_weight must not be negative"),
             ("align_hidden", {"text_weight": -1.0}, "text_weight must not be negative"),
             ("align_contexts", {"pair_share": 1.5}, "pair_share must be from 0 to 1"),
-            ("align_contexts", {"fixed_scalars": ["rho"]}, "fixed_scalars must be of gamma, .*, got rho"),
+            ("align_contexts", {"fixed_scalars": "gamma"}, "fixed_scalars must be a list of gamma, .*, got 'gamma'"),
+            ("align_contexts", {"fixed_scalars": 5}, "fixed_scalars must be a list of gamma, .*, got 5"),
+            ("align_contexts", {"fixed_scalars": None}, "fixed_scalars must be a list of gamma, .*, got None"),
+            ("align_contexts", {"fixed_scalars": [5]}, r"fixed_scalars must be a list of gamma, .*, got \[5\]"),
+            ("align_contexts", {"fixed_scalars": ["rho"]}, r"fixed_scalars must be a list of gamma, .*, got \['rho'\]"),
+            ("align_contexts", {"eval_strategy": "steps"}, "^align_contexts.eval_strategy cannot be used"),
+            ("align_contexts", {"eval_on_start": True}, "^align_contexts.eval_on_start cannot be used"),
+            ("align_contexts", {"fsdp": "full_shard"}, "^align_contexts.fsdp cannot be used"),
+            ("align_contexts", {"dataloader_drop_last": True}, "^align_contexts.dataloader_drop_last cannot be used"),
             ("calibrate", {"max_steps": 3}, "stage 'calibrate' has no setting 'max_steps'"),
             ("align_contexts", {"lengths": 64}, "align_contexts.lengths must be a list .* got 64"),
             ("align_contexts", {"lengths": "32,64"}, "align_contexts.lengths must be a list .* got '32,64'"),
@@ -445,3 +456,8 @@ def test_seeds_that_no_generator_takes():
 def test_paths_are_as_good_as_strings(tmp_path):
     config = DistillConfig(**(RUN | {"teacher": tmp_path, "start": tmp_path, "text": tmp_path / "a.txt"}))
     assert (config.teacher, config.start, config.text) == (str(tmp_path), str(tmp_path), [str(tmp_path / "a.txt")])
+
+
+def test_an_override_of_a_stage_where_stages_are_no_list():
+    with pytest.raises(ConfigError, match="this run has no stage 'calibrate'"):
+        override({"teacher": "t"}, ["stages=5", "calibrate.x=3"])

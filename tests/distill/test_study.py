@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from transformers import BertForSequenceClassification
 
 from inhibitor_transformers.distill import ConfigError
 from inhibitor_transformers.distill.study import Cell, Study, StudyConfig, run_study
@@ -21,7 +23,7 @@ from inhibitor_transformers.distill.study import run as study_run
 from inhibitor_transformers.distill.study.run import StudyFailedError, run_cell
 from inhibitor_transformers.distill.study.table import drop, drop_table, rate_table, score, score_table
 from tests.distill.fine_tuning import FAST, write
-from tests.distill.tiny import bert, reviews, saved
+from tests.distill.tiny import bert, bert_tokenizer, reviews, saved
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "configs" / "studies").glob("*.yaml"))
 MODELS: dict[str, Any] = {
@@ -107,6 +109,12 @@ class TestCells:
         assert list(study.pending()) == []
 
 
+def test_rates_that_are_nearly_equal_have_folders_of_their_own(tmp_path):
+    rates = (1e-4, 0.00010000001)
+    assert len({Cell("sst2", "a", rate, 0).folder(tmp_path) for rate in rates}) == 2
+    assert Cell("sst2", "a", 1e-4, 0).folder(tmp_path).parent.name == "lr-0.0001"
+
+
 class TestRows:
     def test_a_row_s_own_training_comes_after_that_of_the_task_and_of_all(self):
         models = MODELS | {"short": {"model": "s", "training": {"num_train_epochs": 1}}}
@@ -169,6 +177,14 @@ class TestRefused:
         ("given", "message"),
         [
             ({"models": {}}, "models must be"),
+            ({"models": {"a": {"model": 5}}}, "models: a: model must be a name, got 5"),
+            ({"models": {"a": {"model": ["a"]}}}, "models: a: model must be a name"),
+            ({"models": {"a": {"model": "x", "teacher": ["a"]}}}, "models: a: teacher must be a name"),
+            ({"training": [1]}, "training must be a mapping of settings"),
+            ({"training": None}, "training must be a mapping of settings"),
+            ({"training": {"teacher_cache": 5}}, "teacher_cache must be a folder, got 5"),
+            ({"data": 5}, "data must be a file or folder, got 5"),
+            ({"learning_rates": [True]}, "learning_rates must be numbers"),
             ({"models": {"a": {"model": "x", "teacher": "b"}}}, "teacher 'b' is none of the models"),
             ({"models": {"a": {"model": "x", "control": "b"}}}, "control 'b' is none of the models"),
             ({"models": {"../a": "x"}}, "a name must be of letters"),
@@ -357,11 +373,53 @@ class TestRun:
         assert Study(small, tmp_path).refused(cell)
 
     def test_a_failure_is_told_after_the_others_have_run(self, small, tmp_path):
-        narrow = saved(bert(max_position_embeddings=16), tmp_path / "narrow")  # texts are cut at 32 tokens
-        broken = dataclasses.replace(small, models={"narrow": narrow} | small.models)
-        with pytest.raises(StudyFailedError, match=r"2 fine-tunings failed; the first, sst2/narrow/lr-0\.001/seed-0: "):
+        diverging = {"model": small.models["teacher"], "learning_rates": [1e30, 2e30]}
+        broken = dataclasses.replace(small, models={"diverging": diverging} | small.models)
+        with pytest.raises(StudyFailedError, match=r"2 fine-tunings failed; the first, sst2/diverging/lr-1e\+30/"):
             run_study(broken, tmp_path / "study", jobs=2, say=lambda _: None)
         assert list(Study(small, tmp_path / "study").pending()) == []
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"models": {"a": "NARROW"}}, "models: a on sst2: max_length: 32 tokens are more than"),
+            ({"models": {"a": "THREE"}}, "models: a on sst2: the head of .* is not one of 2 labels"),
+            (
+                {"models": {"a": "CASED", "b": {"model": "NARROW", "teacher": "a"}}, "training": {"max_length": 16}},
+                "models: b and its teacher a: .*tokenizer",
+            ),
+            ({"training": {"teacher_cache": "NARROW"}, "models": {"a": "NARROW"}}, "is the model"),
+        ],
+    )
+    def test_what_no_worker_could_do(self, change, message, small, tmp_path):
+        models = {
+            "NARROW": saved(bert(max_position_embeddings=16), tmp_path / "narrow"),
+            "THREE": saved(bert(BertForSequenceClassification, num_labels=3), tmp_path / "three"),
+            "CASED": saved(bert(), tmp_path / "cased", bert_tokenizer(do_lower_case=False)),
+        }
+        named = yaml.safe_load(re.sub("[A-Z]{4,}", lambda m: models[m[0]], yaml.safe_dump(change)))
+        named["training"] = small.training | named.get("training", {})
+        with pytest.raises(ConfigError, match=message):
+            run_study(dataclasses.replace(small, **named), tmp_path / "study", say=lambda _: None)
+        assert not (tmp_path / "study").exists()
+
+    @pytest.mark.parametrize("number", [{"threads": 0}, {"jobs": 1.5}, {"jobs": True}, {"threads": "2"}])
+    def test_numbers_of_processes(self, number, small, tmp_path):
+        with pytest.raises(ConfigError, match=f"{next(iter(number))} must be a positive whole number"):
+            run_study(small, tmp_path / "study", **number)
+
+    def test_results_of_another_run_are_not_the_study_s(self, small, tmp_path):
+        """`finetune -o STUDY/…/seed-0 --overwrite` was taken for the study's own."""
+        study = run_study(
+            dataclasses.replace(small, models={"a": small.models["teacher"]}, learning_rates=[1e-3]),
+            tmp_path / "study",
+            say=lambda _: None,
+        )
+        file = Cell("sst2", "a", 1e-3, 0).folder(study.output) / "results.json"
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps(record | {"settings": record["settings"] | {"learning_rate": 0.5}}))
+        with pytest.raises(ConfigError, match=r"seed-0 holds a fine-tuning that is not this study's \(learning_rate\)"):
+            run_study(study.config, tmp_path / "study", resume=True)
 
     def test_a_model_that_is_not_there(self, small, tmp_path):
         broken = dataclasses.replace(small, models=small.models | {"wrong": "no/such/folder"})

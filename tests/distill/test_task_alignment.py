@@ -102,6 +102,7 @@ def test_what_is_damaged_is_made_again(
 ):
     """The student, if labels are not learnt yet and it is wanted, from the alignment's last checkpoint."""
     shutil.copytree(aligned[0], tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
     checkpoints = tmp_path / "run" / "checkpoints"
     if not is_trained:
         for checkpoint in checkpoints.glob("checkpoint-*"):

@@ -16,7 +16,7 @@ from ..models import InhibiDistilBertConfig
 from ..tasks.text import HELD_OUT
 from .calibrate import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID
 from .number_ranges import NOT_NEGATIVE, POSITIVE, SEED, SHARE, Range, check_number, check_numbers
-from .settings import ConfigError, build, close_match, require
+from .settings import ConfigError, build, close_match, require, settle_numbers
 from .trained_arguments import TrainedArguments
 
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
@@ -76,8 +76,10 @@ class StageArguments(TrainedArguments):
     fixed_scalars: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.fixed_scalars) - set(INITIAL))
-        require(not unknown, f"{self.name}.fixed_scalars must be of {', '.join(INITIAL)}, got {', '.join(unknown)}")
+        settle_numbers(self, f"{self.name}.")
+        fixed = self.fixed_scalars
+        known = isinstance(fixed, list) and all(name in INITIAL for name in fixed)
+        require(known, f"{self.name}.fixed_scalars must be a list of {', '.join(INITIAL)}, got {fixed!r}")
         check_number(f"{self.name}.max_steps", self.max_steps, POSITIVE)
         _require_lengths(self.name, self.lengths)
         require(
@@ -196,6 +198,7 @@ class DistillConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         self.teacher, self.start = _as_text(self.teacher), _as_text(self.start)
         require(bool(self.teacher) and isinstance(self.teacher, str), f"teacher must be a name, got {self.teacher!r}")
         self.text = [_as_text(text) for text in (self.text if isinstance(self.text, list) else [self.text])]

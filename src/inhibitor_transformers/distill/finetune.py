@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +25,31 @@ from transformers import (
 
 from ..common.inputs import require_apart
 from ..common.paths import expanded
-from ..common.progress import counted, progress
+from ..common.progress import progress
 from ..measure.positions import require_positions
 from ..measure.segments import warn_of_lost_segments
 from ..measure.task_score import score_task
 from ..models.finite_weights import require_finite
 from ..models.pretrained import SAFE_LOADING, load_config, load_tokenizer, loading, require_encoder
 from ..tasks import Task, TaskData, compute_metrics, encode, hold_out
-from .checkpoints import last_whole_checkpoint
-from .finetune_arguments import FinetuneArguments
-from .folders import RunFolder, fingerprint, save_into, write_json
+from .checkpoints import last_whole_checkpoint, model_fault
+from .finetune_arguments import FinetuneArguments, own_settings
+from .fingerprints import data_fingerprint, model_fingerprint, tokenizer_fingerprint
+from .folders import RunFolder, save_into, write_json
+from .manifest import CACHE, require_cache_folder
 from .memory import estimate_memory
 from .objectives import TaskObjective
 from .processes import on_main_process, wait_for_everyone
-from .settings import require
+from .settings import load_record, require
 from .task_alignment import align_with_task_teacher
-from .task_teacher import Scores, TaskTeacher, load_task_teacher
+from .task_data import require_usable
+from .task_teacher import Scores, TaskTeacher, load_task_teacher, score_start, score_teacher
 from .teacher import Teacher
 from .teacher_logits import with_teacher_logits
+from .trainable import require_trainable
 from .trainer import DistillationTrainer
 
+RESULTS = "results.json"  # written last: a run that has it is finished
 SELECTION = "selection"  # name of the held-out part of the training examples
 _PARTS_ON_A_CPU = 4
 
@@ -97,14 +101,17 @@ def finetune(
         None if name is None else os.path.expanduser(name) for name in (teacher_source, teacher_base)
     )
     cache = expanded(arguments.teacher_cache) if arguments.teacher_cache else None
-    inputs = {"model": source, "teacher": teacher_source, "teacher's base": teacher_base, "teacher cache": cache}
+    inputs = {"model": source, "teacher": teacher_source, "teacher's base": teacher_base, CACHE: cache}
     require_apart(output, inputs | {"data": data.source})
+    require_cache_folder(cache, inputs | {"data": data.source})
+    require_usable(data, arguments)
     settings = {"model": source, "teacher": teacher_source, "teacher_base": teacher_base, "task": data.task.name}
-    settings |= {"data": _fingerprints(data)} | _own_settings(arguments)
+    settings |= {"data": data_fingerprint(data)} | own_settings(arguments)
     require(teacher_base is None or teacher_source is not None, "a teacher's base needs the teacher: give both")
     aligns = arguments.alignment_epochs > 0
     require(not aligns or teacher_source is not None, "alignment_epochs needs a teacher to align with: give one")
-    with RunFolder(output, "finetune", settings, resume=resume, overwrite=overwrite) as folder:
+    flags = {"resume": resume, "overwrite": overwrite, "more_to_come": True}
+    with RunFolder(output, "finetune", settings, **flags) as folder:
         return _finetune(source, data, arguments, folder, settings, teacher_source, teacher_base, started, say)
 
 
@@ -128,9 +135,20 @@ def _finetune(
     require_positions(model.config, arguments.max_length, "max_length")
     if data.task.is_pair:
         warn_of_lost_segments(model.config, tokenizer, data.task.name)
-    taught_by = None
+    settings = settings | {"tokenizer": tokenizer_fingerprint(tokenizer), "model_weights": model_fingerprint(model)}
+    taught_by = teacher_scores = start_scores = None
     if teacher_source is not None:
-        taught_by = load_task_teacher(teacher_source, teacher_base, model, tokenizer, data, arguments, say)
+        taught_by = load_task_teacher(teacher_source, teacher_base, model, tokenizer, data, arguments)
+        settings |= taught_by.weights
+    folder.require_same(settings)
+    if folder.resume and (finished := _finished(output)) is not None:
+        say(f"{folder.output} is finished already: nothing is left to resume")
+        folder.create(settings)
+        folder.finish()
+        return finished
+    if taught_by is not None:
+        teacher_scores = score_teacher(str(teacher_source), taught_by, data, arguments.max_length, say)
+        start_scores = score_start(model, tokenizer, taught_by, data, arguments, say)
     train, selection = _training_examples(data, arguments)
     folder.create(settings)
     for note in data.notes:
@@ -145,14 +163,25 @@ def _finetune(
     say(f"{estimate_memory(model, teacher.model if teacher else None, model.config, tokens)}, at full length")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     scores, selection_score = _final_scores(trainer, model, tokenizer, data, selection, arguments)
-    teacher_scores, start_scores = (taught_by.scores, taught_by.start_scores) if taught_by else (None, None)
     seconds = time.monotonic() - started
     result = FinetuneResult(scores, teacher_scores, start_scores, aligned_scores, selection_score, seconds)
     save_into(output, model, tokenizer)
     record = dataclasses.asdict(result) | {"settings": settings, "notes": data.notes}
-    write_json(output / "results.json", record)
+    write_json(output / RESULTS, record)
     folder.finish()
     return result
+
+
+def _finished(output: Path) -> FinetuneResult | None:
+    """The result of a run that ended, and whose model is there and can be loaded."""
+    file = output / RESULTS
+    if not file.exists() or model_fault(output) is not None:
+        return None
+    cure = "delete it, and this fine-tuning is run again"
+    record = load_record(file, cure)
+    names = [field.name for field in dataclasses.fields(FinetuneResult)]
+    require(all(name in record for name in names), f"{file} is damaged; {cure}")
+    return FinetuneResult(**{name: record[name] for name in names})
 
 
 def _checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
@@ -174,15 +203,17 @@ def load_for_task(
     attention_dropout: instead of the rate in its config. label_mean: in the labels' units, where a new head of a
     regression begins; from 0 it would get there by moving all hidden states, for a bias moves a learning rate a step.
 
-    Raises ValueError if it does not load, or has weights that are NaN or infinite.
+    Raises ValueError if it does not load, is quantized, or has weights that are NaN or infinite.
     """
+    config = load_config(source)
+    require_encoder(config, source)
+    require_trainable(config, repr(source))
     labels: dict[str, Any] = {"num_labels": task.num_labels, "problem_type": task.problem_type}
     if task.label_names:
         labels["id2label"] = dict(enumerate(task.label_names))
         labels["label2id"] = {name: i for i, name in enumerate(task.label_names)}
     if attention_dropout is not None:
         labels[_dropout_field(source)] = attention_dropout
-    require_encoder(load_config(source), source)
     try:
         with loading(source):
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -343,21 +374,3 @@ def _require_best_restored(trainer: DistillationTrainer, scores: dict[str, float
     best, now = trainer.state.best_metric, scores[task.main_metric]
     if trainer.args.load_best_model_at_end and best is not None and not np.isclose(best, now, atol=5e-3):
         raise RuntimeError(f"the best checkpoint scored {task.main_metric} {best:.4f}, the restored model {now:.4f}")
-
-
-def _own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
-    """The arguments that differ from their defaults, plainly."""
-    # with the same device: made without, it would take the processes of this run apart
-    defaults = FinetuneArguments(output_dir=arguments.output_dir, use_cpu=arguments.use_cpu)
-    names = sorted({f.name for f in dataclasses.fields(arguments)} - {"output_dir"})
-    given = {n: getattr(arguments, n) for n in names if getattr(arguments, n) != getattr(defaults, n)}
-    given = {n: v.value if isinstance(v, Enum) else v for n, v in given.items()}
-    return {n: v for n, v in given.items() if isinstance(v, bool | int | float | str)}
-
-
-def _fingerprints(data: TaskData) -> dict[str, str]:
-    splits = {"train": data.train, **data.evaluation}
-    return {
-        split: fingerprint(tuple(row.values()) for row in counted(examples, "taking fingerprints", unit="rows"))
-        for split, examples in splits.items()
-    }

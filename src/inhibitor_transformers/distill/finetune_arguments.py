@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, ClassVar
 
 from .number_ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, check_number, check_numbers
-from .settings import require
+from .settings import require, settle_numbers
 from .trained_arguments import TrainedArguments
+from .trainer_settings import FINE_TUNING
 
 _LENGTH = Range("be at least 8 tokens", lambda x: x >= 8)
 _RANGES = {
@@ -19,6 +23,7 @@ _RANGES = {
     ),
     **dict.fromkeys(("selection_share", "attention_dropout"), SHARE),
 }
+_SET_BY_THE_RUN = {"output_dir", "metric_for_best_model", "greater_is_better"}
 
 
 @dataclass
@@ -40,6 +45,8 @@ class FinetuneArguments(TrainedArguments):
     teacher_cache: folder that keeps the teacher's logits for other runs; without it they are computed once a run.
     early_stopping_patience: stop after so many epochs without a better score; None trains to the end.
     """
+
+    obeys: ClassVar[frozenset[str]] = FINE_TUNING
 
     num_train_epochs: float = 3
     learning_rate: float = 1e-4
@@ -65,8 +72,33 @@ class FinetuneArguments(TrainedArguments):
     early_stopping_patience: int | None = None
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         check_number("max_length", self.max_length, _LENGTH)
         check_numbers(self, _RANGES)
         weights = {name: getattr(self, name) for name in ("alpha_task", "alpha_soft", "alpha_hidden")}
         require(any(weights.values()), f"one of {', '.join(weights)} must be positive, or there is nothing to learn")
+        cache = self.teacher_cache
+        require(
+            cache is None or (isinstance(cache, str) and bool(cache)), f"teacher_cache must be a folder, got {cache!r}"
+        )
         super().__post_init__()
+
+
+def own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
+    """The arguments that differ from their defaults, as YAML holds them."""
+    # with the same device: made without, it would take the processes of this run apart
+    defaults = FinetuneArguments(output_dir=arguments.output_dir, use_cpu=arguments.use_cpu)
+    names = sorted({field.name for field in fields(arguments)} - _SET_BY_THE_RUN)
+    given = {name: _plain(getattr(arguments, name)) for name in names}
+    return {name: value for name, value in given.items() if value != _plain(getattr(defaults, name))}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as numbers, texts, lists and mappings."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

@@ -1,4 +1,4 @@
-"""Short hashes by which a teacher, a tokenizer and token rows are known again."""
+"""Short hashes by which a model, a tokenizer, the data of a task and token rows are known again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..common.progress import progress
+from ..common.progress import counted, progress
+from ..tasks import TaskData
+from .folders import fingerprint
 
 # What besides its weights decides what an encoder computes.
 _CONFIG_FIELDS = ("model_type", "num_attention_heads", "hidden_act", "activation", "layer_norm_eps", "pad_token_id")
@@ -37,6 +39,17 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return _hash([json.dumps([vocabulary, tokenizer.all_special_ids]).encode()])
 
 
+def data_fingerprint(data: TaskData) -> dict[str, Any]:
+    """Of the examples of a task: the names of its classes, and the number and hash of every split."""
+    columns = (*data.task.text_columns, data.task.label_column)
+    splits = {"train": data.train, **data.evaluation}
+    found: dict[str, Any] = {"classes": list(data.task.label_names)}
+    for split, examples in splits.items():
+        rows = counted(examples.select_columns(list(columns)), "taking fingerprints", unit="rows")
+        found[split] = fingerprint(tuple(row[name] for name in columns) for row in rows)
+    return found
+
+
 def rows_fingerprint(rows: Sequence[Any]) -> str:
     """Of token rows in their order: number and hash."""
     arrays = (np.asarray(row, dtype=np.int64) for row in rows)
@@ -44,7 +57,8 @@ def rows_fingerprint(rows: Sequence[Any]) -> str:
 
 
 def _of_weights(model: PreTrainedModel, state: dict[str, torch.Tensor]) -> str:
-    fields = [repr(getattr(model.config, name, None)).encode() for name in _CONFIG_FIELDS]
+    ours = sorted(name for name in vars(model.config) if name.startswith("inhibitor_"))
+    fields = [f"{name}={getattr(model.config, name, None)!r}".encode() for name in (*_CONFIG_FIELDS, *ours)]
     weights = (
         part
         for name, tensor in sorted(state.items())

@@ -45,15 +45,13 @@ class RunFolder(OutputDir):
         more_to_come: bool = False,
     ) -> None:
         super().__init__(output, command, resume=resume, overwrite=overwrite)
-        if resume:
-            self._require_same(settings, more_to_come=more_to_come)
+        self.require_same(settings, more_to_come=more_to_come)
 
     def is_writer(self) -> bool:
         return is_main_process()
 
     def create(self, settings: dict[str, Any]) -> None:
-        if self.resume:
-            self._require_same(settings)
+        self.require_same(settings)
         wait_for_everyone()  # what one process writes, none must find while it checks
         super().create(settings)
         wait_for_everyone()
@@ -63,7 +61,10 @@ class RunFolder(OutputDir):
         super().finish()
         wait_for_everyone()
 
-    def _require_same(self, settings: dict[str, Any], *, more_to_come: bool = False) -> None:
+    def require_same(self, settings: dict[str, Any], *, more_to_come: bool = False) -> None:
+        """Raise ConfigError, naming those that differ, if a run that is resumed began with other settings."""
+        if not self.resume:
+            return
         before, now = self.settings(), yaml.safe_load(yaml.safe_dump(settings, sort_keys=False))
         names = now if more_to_come else now | before
         if differing := [name for name in names if before.get(name) != now.get(name)]:

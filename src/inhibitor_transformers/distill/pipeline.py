@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForMaskedLM, TrainingArguments, set_seed
+from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedModel, TrainingArguments, set_seed
 
 from ..common.inputs import require_apart
-from ..measure.positions import require_positions
 from ..models import (
     InhibiDistilBertForMaskedLM,
     InhibiDistilBertModel,
@@ -29,17 +28,17 @@ from ..models import (
 )
 from ..models.inhibidistilbert.from_teacher import teacher_depth
 from ..models.pretrained import load_config, load_pretrained, load_tokenizer, loading
-from ..tasks.text import Text, english_on_this_machine, load_pairs, load_texts, split_held_out
+from ..tasks.text import THIS_MACHINE, Text, english_on_this_machine, load_pairs, load_texts, split_held_out
 from .cache import TeacherCache
 from .checkpoints import model_fault
 from .config import DistillConfig, MaskedLMArguments, StageArguments
+from .fingerprints import encoder_fingerprint, model_fingerprint, tokenizer_fingerprint
 from .folders import RunFolder, fingerprint, save_atomically, save_into
+from .manifest import require_cache_folder
 from .processes import on_main_process, require_joined, wait_for_everyone
-from .stages import run_stage
+from .stages import require_readable_lengths, require_windows, run_stage
 from .start import load_start, student_from_start
 from .teacher import Teacher
-
-THIS_MACHINE = "this-machine"  # text source: the English prose that every machine with Python has
 
 OnStage = Callable[[str, InhibiDistilBertPreTrainedModel], None]
 OnEnd = Callable[[InhibiDistilBertPreTrainedModel], None]
@@ -73,6 +72,8 @@ class Distillation:
     ) -> None:
         self.config, self.runtime, self.say = config, runtime or {}, on_main_process(say)
         require_apart(output, config.inputs)
+        cache = config.build_cache()
+        require_cache_folder(Path(cache.folder) if cache else None, config.inputs)
         settings = dataclasses.asdict(config)
         self.folder = RunFolder(output, "distill", settings, resume=resume, overwrite=overwrite, more_to_come=True)
         self.stages = [config.build_stage(i, self._stage_folder(i), **self.runtime) for i in range(len(config.stages))]
@@ -81,7 +82,7 @@ class Distillation:
         self.folder.lock()
         try:
             self._load()
-            self.folder.create(settings | {"texts": fingerprint(self.texts)})
+            self.folder.create(settings | {"texts": fingerprint(self.texts)} | self.weights)
         except BaseException:
             self.folder.release()
             raise
@@ -95,11 +96,16 @@ class Distillation:
         model = load_pretrained(config.teacher, AutoModelForMaskedLM if wants_head else AutoModel)
         self.plan = plan_layers(config.layers, teacher_depth(model.config))
         for stage in self.stages:
-            if isinstance(stage, StageArguments):
-                require_positions(model.config, max(stage.lengths), f"{stage.name}.lengths")
-        self.start = load_start(config.start, model.config, self.plan) if config.start else None
+            require_readable_lengths(stage, model.config)
+        self.new = self._new_student(model)
+        teacher_weights = model_fingerprint(model) if wants_head else encoder_fingerprint(model)
+        self.weights = {"tokenizer": tokenizer_fingerprint(self.tokenizer), "teacher_weights": teacher_weights}
+        if config.start:
+            self.weights["start_weights"] = model_fingerprint(self.new)
         self.teacher = Teacher(model.to(self.arguments.device))
         self.texts = self._texts()
+        for stage in self.stages:
+            require_windows(stage, self.texts, self.tokenizer)
         cache = config.build_cache()
         self.cache = TeacherCache(cache, self.teacher, self.tokenizer, self.texts) if cache else None
 
@@ -125,6 +131,9 @@ class Distillation:
 
     def _run(self, on_stage: OnStage | None) -> InhibiDistilBertPreTrainedModel:
         set_seed(self.config.seed)
+        if self.folder.resume and model_fault(self.output) is None:
+            self.say(f"{self.folder.output} is finished already: nothing is left to resume")
+            return self._saved_student(self.output)
         finished = self._finished()
         wait_for_everyone()  # until all have seen the same: the main process is about to finish more
         student = self._student(finished)
@@ -164,19 +173,23 @@ class Distillation:
         return 0
 
     def _student(self, finished: int) -> InhibiDistilBertPreTrainedModel:
-        config, device = self.config, self.arguments.device
-        if finished:
-            folder = self._stage_folder(finished - 1) / "student"
-            self.say(f"resuming after stage {finished} of {len(self.stages)}")
-            with loading(str(folder)):
-                student = self.model_class.from_pretrained(folder)
-            return student.to(device)
-        teacher = self.teacher.model
-        if self.start is not None:
-            student = student_from_start(self.start, str(config.start), self.model_class, teacher, self.plan)
-        else:
-            student = self.model_class.from_teacher(teacher, config.layers, segments=config.segments, **config.student)
-        return student.to(device)
+        if not finished:
+            return self.new.to(self.arguments.device)
+        self.say(f"resuming after stage {finished} of {len(self.stages)}")
+        return self._saved_student(self._stage_folder(finished - 1) / "student")
+
+    def _saved_student(self, folder: Path) -> InhibiDistilBertPreTrainedModel:
+        with loading(str(folder)):
+            student: InhibiDistilBertPreTrainedModel = self.model_class.from_pretrained(folder)
+        return student.to(self.arguments.device)
+
+    def _new_student(self, teacher: PreTrainedModel) -> InhibiDistilBertPreTrainedModel:
+        """What the run begins with."""
+        config = self.config
+        if config.start:
+            start = load_start(config.start, teacher.config, self.plan)
+            return student_from_start(start, config.start, self.model_class, teacher, self.plan)
+        return self.model_class.from_teacher(teacher, config.layers, segments=config.segments, **config.student)
 
     def _texts(self) -> list[Text]:
         texts: list[Text] = []

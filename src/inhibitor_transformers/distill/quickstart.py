@@ -21,11 +21,11 @@ from ..measure.report.svg import drawing_style
 from ..measure.similarity import agreement, embed, pair_cosines, rank_correlation
 from ..measure.throughput import sequences_per_second
 from ..models import InhibiDistilBertPreTrainedModel
-from ..tasks.text import english_on_this_machine, split_held_out
+from ..tasks.text import THIS_MACHINE, english_on_this_machine, split_held_out
 from .compare import context_errors
 from .config import DistillConfig
 from .data import StepBatches, token_windows
-from .pipeline import THIS_MACHINE, Distillation
+from .pipeline import Distillation
 
 LENGTHS = (32, 64, 128)
 AGREEMENT_LENGTHS = (16, 32, 64, 128)

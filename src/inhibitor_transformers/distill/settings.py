@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,8 @@ def override(
         if not dot:
             result[key] = parsed
             continue
-        targets = [s for s in result.get("stages") or [] if isinstance(s, dict) and stage in s]
+        stages = result.get("stages")
+        targets = [s for s in stages if isinstance(s, dict) and stage in s] if isinstance(stages, list) else []
         if not targets:
             raise ConfigError(f"cannot set {key!r}: this run has no stage {stage!r}")
         for target in targets:
@@ -123,6 +125,15 @@ def build(cls: type[Any], settings: dict[str, Any], *, where: str) -> Any:
         raise ConfigError(f"{where}: {error}") from error
 
 
+def settle_numbers(settings: Any, prefix: str = "") -> None:
+    """Make every setting that is declared a number or a truth value one; raises ConfigError for what is none."""
+    for field in dataclasses.fields(settings):
+        try:
+            setattr(settings, field.name, _typed(getattr(settings, field.name), field.type))
+        except ValueError as error:
+            raise ConfigError(f"{prefix}{field.name} {error}") from None
+
+
 def _typed(value: Any, declared: Any) -> Any:
     """The value, if it is of the declared number or truth type; raises ValueError otherwise.
 
@@ -134,10 +145,10 @@ def _typed(value: Any, declared: Any) -> Any:
     if isinstance(value, bool):
         if "bool" in kinds:
             return value
-    elif isinstance(value, int | float | str) and kinds & {"int", "float"}:
+    elif isinstance(value, Real | str) and kinds & {"int", "float"}:
         with contextlib.suppress(ValueError):
             number = float(value)
-            if number.is_integer() and ("int" in kinds or isinstance(value, int)):
+            if number.is_integer() and ("int" in kinds or isinstance(value, Integral)):
                 return int(number)
             if "float" in kinds and math.isfinite(number):
                 return number

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PretrainedConfig, PreTrainedTokenizerBase, set_seed
 
-from ..measure.positions import max_tokens
+from ..measure.positions import max_tokens, require_positions
 from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
 from ..tasks.text import Text
 from .cache import TeacherCache
@@ -32,6 +32,21 @@ from .teacher import Teacher
 from .trainer import DistillationTrainer
 
 Say = Callable[[str], None]
+
+
+def require_readable_lengths(stage: StageConfig, config: PretrainedConfig) -> None:
+    """Raise ValueError for lengths that the model cannot read; calibration leaves out those, if others remain."""
+    calibrates = isinstance(stage, CalibrateConfig)
+    require_positions(config, (min if calibrates else max)(stage.lengths), f"{stage.name}.lengths")
+
+
+def require_windows(stage: StageConfig, texts: list[Text], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError unless the texts hold something that the stage can learn from."""
+    if isinstance(stage, CalibrateConfig):
+        if not exact_windows(texts, tokenizer, min(stage.lengths), 1):
+            raise ValueError(f"nothing to calibrate on: no text is as long as {min(stage.lengths)} tokens")
+    else:
+        token_windows(texts, tokenizer, stage.lengths, max_tokens=1)
 
 
 def run_stage(
@@ -78,8 +93,6 @@ def _calibrate(
             continue
         batch = pad_windows(windows, tokenizer)
         batches.append({name: t.to(student.device) for name, t in batch.items()})
-    if not batches:
-        raise ValueError(f"nothing to calibrate on: no text is as long as {min(stage.lengths)} tokens")
     grid = Grid(stage.gammas, stage.deltas, stage.length_exponents)
     result = calibrate(student, teacher, plan, batches, grid)
     write_json(folder / "calibration.json", dataclasses.asdict(result))

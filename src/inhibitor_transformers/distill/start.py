@@ -9,9 +9,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ..models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerPlan
 from ..models.finite_weights import require_finite
 from ..models.inhibidistilbert.from_teacher import student_config
-from ..models.pretrained import load_pretrained, loading
+from ..models.pretrained import load_config, load_pretrained, loading
 from .config import STUDENT_FIELDS
 from .settings import require
+from .trainable import require_trainable
 
 _SIZES = ("n_layers", "vocab_size", "max_position_embeddings", "n_heads", "dim", "hidden_dim", "layer_norm_eps")
 
@@ -21,6 +22,7 @@ def load_start(source: str, teacher: PretrainedConfig, plan: LayerPlan) -> Inhib
 
     Raises ValueError if it is not an InhibiDistilBERT, ConfigError if it does not fit the teacher and the plan.
     """
+    require_trainable(load_config(source), f"start: {source!r}")
     start = load_pretrained(source)
     if not isinstance(start, InhibiDistilBertModel):
         raise ValueError(f"start: {source!r} is a {type(start).__name__}, not an InhibiDistilBERT student")

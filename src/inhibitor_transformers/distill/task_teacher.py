@@ -16,6 +16,7 @@ from ..models.labels import label_names
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks import TaskData, chance_level
 from .finetune_arguments import FinetuneArguments
+from .fingerprints import encoder_fingerprint, model_fingerprint
 from .settings import require
 from .teacher import Teacher
 
@@ -29,15 +30,16 @@ class TeacherAtChanceError(ValueError):
 
 @dataclass(frozen=True)
 class TaskTeacher:
-    """A fine-tuned teacher with its tokenizer and its scores on every evaluation split.
+    """A fine-tuned teacher with its tokenizer.
 
-    start_scores: of the model that it teaches, untrained, where that starts from the task vector.
+    weights: fingerprints of the teacher and, where the model that it teaches starts from its task vector, of its base.
+    new_heads: heads of that model that the teacher has not, and which start anew.
     """
 
     teacher: Teacher
     tokenizer: PreTrainedTokenizerBase
-    scores: Scores
-    start_scores: Scores | None
+    weights: dict[str, str]
+    new_heads: list[str] | None
 
 
 def load_task_teacher(
@@ -47,14 +49,10 @@ def load_task_teacher(
     tokenizer: PreTrainedTokenizerBase,
     data: TaskData,
     arguments: FinetuneArguments,
-    say: Say,
 ) -> TaskTeacher:
-    """A teacher for `model`, scored through the model's own pipeline.
+    """A teacher for `model`. With `base`, what it was fine-tuned from, its task vector is added to `model`.
 
-    With `base`, what the teacher was fine-tuned from, its task vector is added to `model`, which is scored as well.
-
-    Raises ValueError, before anything is scored, for another tokenizer, other labels or sizes, or a base that does not
-    fit; TeacherAtChanceError for a teacher that knows nothing.
+    Raises ValueError for another tokenizer, other labels or sizes, or a base that does not fit.
     """
     its_tokenizer = load_tokenizer(source)
     require_same_tokenizer(tokenizer, its_tokenizer)
@@ -67,20 +65,38 @@ def load_task_teacher(
         f"alpha_hidden compares hidden states of one width; the teacher has {teacher_width}, the model {width}",
     )
     _require_same_depth(teacher, model, arguments)
-    new_heads = add_task_vector(model, teacher, load_pretrained(base)) if base else []
-    scores = score_task(teacher.to(arguments.device), its_tokenizer, data, max_length=arguments.max_length)
-    _require_above_chance(source, scores, data, say)
-    start_scores = None
+    weights, new_heads = {"teacher_weights": model_fingerprint(teacher)}, None
     if base:
-        start_scores = score_task(model.to(arguments.device), tokenizer, data, max_length=arguments.max_length)
-        _say_start(start_scores, new_heads, data, say)
-    return TaskTeacher(Teacher(teacher), its_tokenizer, scores, start_scores)
+        pretrained = load_pretrained(base)
+        new_heads = add_task_vector(model, teacher, pretrained)
+        weights["teacher_base_weights"] = encoder_fingerprint(pretrained)
+    return TaskTeacher(Teacher(teacher.to(arguments.device)), its_tokenizer, weights, new_heads)
 
 
-def _say_start(scores: Scores, new_heads: list[str], data: TaskData, say: Say) -> None:
-    metric, head = data.task.main_metric, f"; its head starts anew ({', '.join(new_heads)})" if new_heads else ""
+def score_teacher(source: str, taught_by: TaskTeacher, data: TaskData, max_length: int, say: Say) -> Scores:
+    """The teacher's scores on every evaluation split. Raises TeacherAtChanceError for one that knows nothing."""
+    scores = score_task(taught_by.teacher.model, taught_by.tokenizer, data, max_length=max_length)
+    _require_above_chance(source, scores, data, say)
+    return scores
+
+
+def score_start(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    taught_by: TaskTeacher,
+    data: TaskData,
+    arguments: FinetuneArguments,
+    say: Say,
+) -> Scores | None:
+    """The scores of an untrained model that starts from its teacher's task vector; None for any other."""
+    if taught_by.new_heads is None:
+        return None
+    scores = score_task(model.to(arguments.device), tokenizer, data, max_length=arguments.max_length)
+    new = taught_by.new_heads
+    metric, head = data.task.main_metric, f"; its head starts anew ({', '.join(new)})" if new else ""
     for split, values in scores.items():
         say(f"with the teacher's task vector on {data.task.name} {split}: {metric} {values[metric]:.4f}{head}")
+    return scores
 
 
 def _require_same_labels(source: str, teacher: PreTrainedModel, data: TaskData) -> None:

@@ -11,21 +11,12 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from ..common.errors import ConfigError
 from .number_ranges import NOT_NEGATIVE, TRAINING, check_numbers
-from .settings import require
+from .settings import require, settle_numbers
+from .trainer_settings import require_obeyed
 
 _RANGES = TRAINING | {"scalar_learning_rate_factor": NOT_NEGATIVE}
 _STRATEGIES = ("random", "sequential", "group_by_length", "batch_rebalance")  # Trainer takes any other for random
 
-# What Trainer allows, but an interrupted run could not take up again where it was.
-_NOT_RESUMABLE = {
-    "save_only_model": "without the optimizer's state a run cannot go on from its checkpoints",
-    "ignore_data_skip": "after an interruption some examples would be seen twice and others not at all",
-    "auto_find_batch_size": "after a lack of memory it would start anew with weights that are trained already",
-}
-_NEEDED_TO_RESUME = {
-    "restore_callback_states_from_checkpoint": "early stopping would count anew",
-    "dataloader_in_order": "the order would be another in every run",
-}
 # What optimizers, schedules and reporters raise when they are made from settings that they cannot use.
 _REFUSALS = (ValueError, TypeError, RuntimeError, ImportError)
 
@@ -37,11 +28,12 @@ class TrainedArguments(TrainingArguments):
     scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
 
     Raises ConfigError for a number out of its range, for a setting that nothing here would obey or that could not be
-    resumed exactly, and for an optimizer, a schedule or a reporter that cannot be made: Trainer makes them when the
-    output folder is there already.
+    resumed exactly (`trainer_settings`), and for an optimizer, a schedule or a reporter that cannot be made: Trainer
+    makes them when the output folder is there already.
     """
 
     name: ClassVar[str] = ""  # of a stage, for messages
+    obeys: ClassVar[frozenset[str]] = frozenset()  # settings of Trainer beside those that every training obeys
 
     warmup_steps: float = 0.1
     save_total_limit: int | None = 2
@@ -54,26 +46,15 @@ class TrainedArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         prefix = f"{self.name}." if self.name else ""
+        settle_numbers(self, prefix)
         check_numbers(self, _RANGES, prefix)
-        smoothing = self.label_smoothing_factor
-        require(smoothing == 0, f"{prefix}label_smoothing_factor is not computed here, got {smoothing!r}; leave it out")
+        require_obeyed(self, self.obeys, prefix)
         strategies, strategy = ", ".join(_STRATEGIES), self.train_sampling_strategy
         known = strategy in _STRATEGIES
         require(known, f"{prefix}train_sampling_strategy must be one of {strategies}, got {strategy!r}")
-        self._require_resumable(prefix)
         super().__post_init__()
-        seedable = self.accelerator_config.use_seedable_sampler
-        require(
-            seedable, f"{prefix}accelerator_config: use_seedable_sampler must be true, or a resume draws another order"
-        )
         self._require_optimizer(prefix)
         self._require_reporters(prefix)
-
-    def _require_resumable(self, prefix: str) -> None:
-        for name, reason in _NOT_RESUMABLE.items():
-            require(not getattr(self, name), f"{prefix}{name} cannot be used: {reason}")
-        for name, reason in _NEEDED_TO_RESUME.items():
-            require(getattr(self, name), f"{prefix}{name} must be true, or {reason}")
 
     def _require_optimizer(self, prefix: str) -> None:
         try:

@@ -10,10 +10,10 @@ from typing import Any
 
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..finetune import RESULTS
 from ..settings import load_record
 from .config import StudyConfig
 
-RESULTS = "results.json"  # there when a fine-tuning is finished
 REFUSED = "refused.txt"  # there when it makes no sense, with the reason
 
 
@@ -27,7 +27,19 @@ class Cell:
     seed: int
 
     def folder(self, output: Path) -> Path:
-        return output / self.task / self.model.replace(" ", "-") / f"lr-{self.learning_rate:g}" / f"seed-{self.seed}"
+        return (
+            output
+            / self.task
+            / self.model.replace(" ", "-")
+            / f"lr-{_rate_name(self.learning_rate)}"
+            / f"seed-{self.seed}"
+        )
+
+
+def _rate_name(rate: float) -> str:
+    """Short, and another one for every rate."""
+    short = f"{rate:g}"
+    return short if float(short) == rate else repr(rate)
 
 
 class Study:
@@ -66,6 +78,11 @@ class Study:
                     for cell in self._every(task, model):
                         if cell.seed == seed and self._can_run(cell):
                             yield cell
+
+    def finished(self) -> Iterator[Cell]:
+        """Those with results."""
+        for task, model in product(self.config.tasks, self.config.rows):
+            yield from (cell for cell in self._every(task, model) if self.result(cell) is not None)
 
     def count_left(self) -> int:
         """How many are to be run, none of them failing or refused; of an open grid, the best rate counts already."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...common.inputs import Sources
 from ..finetune_arguments import FinetuneArguments
+from ..manifest import CACHE
 from ..number_ranges import POSITIVE, SEED, check_number
 from ..settings import ConfigError, build, require
 from .tasks import study_task
@@ -59,6 +60,9 @@ class StudyConfig:
         for name, kind in (("models", dict), ("tasks", dict), ("seeds", list), ("learning_rates", list)):
             value = getattr(self, name)
             require(isinstance(value, kind) and bool(value), f"{name} must be a {kind.__name__} of at least one entry")
+        require(isinstance(self.training, dict), f"training must be a mapping of settings, got {self.training!r}")
+        data = self.data
+        require(data is None or (isinstance(data, str) and bool(data)), f"data must be a file or folder, got {data!r}")
         self.learning_rates = _rates(self.learning_rates)
         require(all(type(s) is int for s in self.seeds), f"seeds must be whole numbers, got {self.seeds}")
         require(len(set(self.seeds)) == len(self.seeds), f"seeds must differ from each other, got {self.seeds}")
@@ -89,14 +93,18 @@ class StudyConfig:
     @property
     def inputs(self) -> Sources:
         """What the study reads, by name, for `require_apart`."""
-        of_rows, of_tasks = (r.training for r in self.rows.values()), (t.training for t in self.parts.values())
-        training = [self.training, *of_rows, *of_tasks]
-        caches = [settings.get("teacher_cache") for settings in training]
         return {
             "model": [row.model for row in self.rows.values()],
             "data": [task.data for task in self.parts.values()],
-            "teacher cache": [Path(cache) for cache in caches if cache],
+            CACHE: self.caches,
         }
+
+    @property
+    def caches(self) -> list[Path]:
+        """The folders in which fine-tunings keep their teachers' logits."""
+        of_rows, of_tasks = (r.training for r in self.rows.values()), (t.training for t in self.parts.values())
+        given = [settings.get("teacher_cache") for settings in (self.training, *of_rows, *of_tasks)]
+        return [Path(cache) for cache in given if cache]
 
     def grid(self, model: str) -> list[float]:
         """The learning rates of a row: its own or those of the study."""
@@ -123,12 +131,18 @@ def study_model(name: Any, given: Any) -> StudyModel:
     require(plain, f"models: a name must be of letters, digits, blanks and _,.+ and not {name!r}")
     require(isinstance(given, str | dict), f"models: {name} must be a model or a mapping, got {given!r}")
     row: StudyModel = build(StudyModel, {"model": given} if isinstance(given, str) else given, where=f"models: {name}")
+    require(bool(row.model) and isinstance(row.model, str), f"models: {name}: model must be a name, got {row.model!r}")
+    for role in ("teacher", "control"):
+        other = getattr(row, role)
+        require(other is None or isinstance(other, str), f"models: {name}: {role} must be a name, got {other!r}")
     require(isinstance(row.training, dict), f"models: {name}: training must be a mapping, got {row.training!r}")
     return row if row.learning_rates is None else replace(row, learning_rates=_rates(row.learning_rates))
 
 
 def _rates(given: Any) -> list[float]:
     try:  # YAML 1.1 reads 1e-4 as a string
+        if not isinstance(given, list) or any(isinstance(rate, bool) for rate in given):
+            raise TypeError
         rates = [float(rate) for rate in given]
     except (TypeError, ValueError):
         raise ConfigError(f"learning_rates must be numbers, got {given}") from None

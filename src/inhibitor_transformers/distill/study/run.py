@@ -30,14 +30,15 @@ from ...common.output_dir import RUN_FILE, is_used, require_folder
 from ...common.paths import expanded
 from ...common.progress import counted, progress
 from ...models.pretrained import load_pretrained
-from ...tasks import TaskData
-from ..finetune import finetune
-from ..fingerprints import encoder_fingerprint
-from ..folders import fingerprint
+from ..finetune import RESULTS, finetune
+from ..finetune_arguments import own_settings
+from ..fingerprints import data_fingerprint, encoder_fingerprint
+from ..manifest import require_cache_folder
 from ..settings import load_record, require
 from ..task_teacher import TeacherAtChanceError
 from .cells import REFUSED, Cell, Study
 from .config import StudyConfig, study_model
+from .rows import require_fitting
 
 RECORD = "study.yaml"
 Say = Callable[[str], None]
@@ -66,12 +67,17 @@ def run_study(
     another process runs the study. Raises StudyFailedError when fine-tunings failed (after all others have run).
     """
     output = expanded(output)
-    require(jobs > 0, f"jobs must be positive, got {jobs}")
+    for name, number in (("jobs", jobs), ("threads", threads)):
+        require(type(number) is int and number > 0, f"{name} must be a positive whole number, got {number!r}")
     require_apart(output, config.inputs)
+    for cache in config.caches:
+        require_cache_folder(cache, config.inputs)
     _require_free(output, resume=resume)
     record, notes = _record(config)
     if resume:
         _check_record(record, output / RECORD)
+        for cell in Study(config, output).finished():
+            _require_own(config, cell, cell.folder(output), record["examples"][cell.task])
     else:
         for note in notes:
             say(note)
@@ -150,7 +156,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / REFUSED, str(error))
         return str(error)
-    shutil.rmtree(folder / "checkpoints")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # none were saved if the settings say so
     if not study.is_teacher(cell.model):
         (folder / SAFE_WEIGHTS_NAME).unlink()
     split, scores = next(iter(result.scores.items()))
@@ -162,13 +168,33 @@ def _record(config: StudyConfig) -> tuple[dict[str, Any], list[str]]:
     and what is to be said of these."""
     sources = {row.model for row in config.rows.values()}
     weights = {source: encoder_fingerprint(load_pretrained(source)) for source in counted(sources, "models")}
+    data = {name: task.load(config.data_seed) for name, task in config.parts.items()}
+    require_fitting(config, data)
     rows = {name: dataclasses.asdict(row) for name, row in config.rows.items()}
     examples, notes = {}, []
-    for name, task in config.parts.items():
-        data = task.load(config.data_seed)
-        examples[name] = _fingerprint(data)
-        notes += data.notes
+    for name, loaded in data.items():
+        examples[name] = data_fingerprint(loaded)
+        notes += loaded.notes
     return dataclasses.asdict(config) | {"models": rows, "weights": weights, "examples": examples}, notes
+
+
+def _require_own(config: StudyConfig, cell: Cell, folder: Path, examples: dict[str, Any]) -> None:
+    """Raise ConfigError for the results of a fine-tuning that was not the study's."""
+    row = config.rows[cell.model]
+    arguments = config.arguments(cell.task, cell.model, cell.learning_rate, cell.seed, folder)
+    arguments.disable_tqdm = True
+    expected = {"model": row.model, "teacher_base": config.teacher_base(cell.model), "data": examples}
+    expected |= own_settings(arguments)
+    there = load_record(folder / RESULTS, "delete it, and this fine-tuning is run again").get("settings")
+    found = there if isinstance(there, dict) else {}
+    differing = [name for name in expected if found.get(name) != expected[name]]
+    if bool(found.get("teacher")) != bool(row.teacher):
+        differing.append("teacher")
+    if differing:
+        raise ConfigError(
+            f"{folder} holds a fine-tuning that is not this study's ({', '.join(differing)}): delete it, and it is "
+            "run again"
+        )
 
 
 def _require_free(output: Path, *, resume: bool) -> None:
@@ -180,16 +206,6 @@ def _require_free(output: Path, *, resume: bool) -> None:
         is_study = (output / RECORD).is_file()
         what = "add --resume to go on with the study in it, or" if is_study else "it holds no study:"
         raise ConfigError(f"{output} exists; {what} choose another folder")
-
-
-def _fingerprint(data: TaskData) -> dict[str, str]:
-    """Number and hash of the examples of every split, with the names of the classes."""
-    columns, names = (*data.task.text_columns, data.task.label_column), data.task.label_names
-    splits = {"train": data.train, **data.evaluation}
-    return {
-        split: fingerprint([names, *zip(*(rows[name][:] for name in columns), strict=True)])
-        for split, rows in splits.items()
-    }
 
 
 def _check_record(now: dict[str, Any], record: Path) -> None:
