@@ -116,6 +116,8 @@ def _lengths(listed: str) -> list[int]:
 
 def _held_out(source: str, seed: int) -> list[str]:
     """The texts of a source that no distillation has seen."""
-    from ..tasks import load_texts, split_held_out
+    from ..tasks import english_on_this_machine, load_texts, split_held_out
+    from ..tasks.text import THIS_MACHINE
 
-    return split_held_out(load_texts(source, seed=seed))[1]
+    texts = english_on_this_machine(seed=seed) if source == THIS_MACHINE else load_texts(source, seed=seed)
+    return split_held_out(texts)[1]
