@@ -134,12 +134,16 @@ class TestSharedInput:
         shared = SharedInput(readers=3)
         for layer in layers:
             layer.shared = shared
-        for inference, times in ((False, 1), (True, 3), (False, 1)):  # changes in inference mode are not counted
+        # Changes in inference mode are not counted, and one with a hook could change what the next one reads.
+        for inference, hooked, times in ((False, False, 1), (True, False, 1), (True, True, 3), (False, False, 1)):
+            handles = [layers[1].register_forward_hook(lambda *_: None)] if hooked else []
             counted.clear()
             with torch.inference_mode(inference):
                 y = x * 1  # a new tensor each time, as hidden states are
                 assert all(torch.equal(layer(y), e) for layer, e in zip(layers, expected, strict=True))
             assert len(counted) == times
+            for handle in handles:
+                handle.remove()
 
     def test_other_steps_get_levels_of_their_own(self, counted):
         _, first = made()

@@ -42,16 +42,32 @@ class _Read(NamedTuple):
     """Levels that were made of a tensor, and who has had them."""
 
     source: weakref.ref[Tensor]
-    version: int
+    version: int | None
     inverse_step: Tensor
     zero_point: int
     levels: Tensor
     readers: set[int]
 
-    def serves(self, reader: object, x: Tensor, inverse_step: Tensor, zero_point: int) -> bool:
+    def serves(self, reader: nn.Module, x: Tensor, inverse_step: Tensor, zero_point: int) -> bool:
         # A reader that comes back reads anew: the tensor may have been changed since without torch's knowing it.
-        same = self.source() is x and x._version == self.version and id(reader) not in self.readers
+        same = self.source() is x and _version(x) == self.version and id(reader) not in self.readers
         return same and self.zero_point == zero_point and torch.equal(self.inverse_step, inverse_step)
+
+
+def _version(x: Tensor) -> int | None:
+    """How often the tensor was changed in place; torch does not count the changes of one made in inference mode."""
+    return None if x.is_inference() else x._version
+
+
+def _has_hooks(reader: nn.Module) -> bool:
+    """Whether anybody but the reader sees its input, and could change it between two readers."""
+    everywhere = nn.modules.module
+    return bool(
+        reader._forward_pre_hooks
+        or reader._forward_hooks
+        or everywhere._global_forward_pre_hooks
+        or everywhere._global_forward_hooks
+    )
 
 
 class SharedInput:
@@ -61,13 +77,14 @@ class SharedInput:
         self.readers = readers
         self._last: _Read | None = None
 
-    def levels(self, reader: object, x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
-        if self.readers == 1 or not is_plain(x) or x.is_inference():  # whose changes torch does not count
+    def levels(self, reader: nn.Module, x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
+        if self.readers == 1 or not is_plain(x) or (x.is_inference() and _has_hooks(reader)):
+            self._last = None
             return levels(x, inverse_step, zero_point)
         last = self._last
         if last is None or not last.serves(reader, x, inverse_step, zero_point):
             read = levels(x, inverse_step, zero_point)
-            last = _Read(weakref.ref(x), x._version, inverse_step, zero_point, read, set())
+            last = _Read(weakref.ref(x), _version(x), inverse_step, zero_point, read, set())
         last.readers.add(id(reader))
         self._last = last if len(last.readers) < self.readers else None
         return last.levels
