@@ -97,6 +97,7 @@ class Distillation:
         self.plan = plan_layers(config.layers, teacher_depth(model.config))
         for stage in self.stages:
             require_readable_lengths(stage, model.config)
+        set_seed(config.seed)  # for a head that starts anew
         self.new = self._new_student(model)
         teacher_weights = model_fingerprint(model) if wants_head else encoder_fingerprint(model)
         self.weights = {"tokenizer": tokenizer_fingerprint(self.tokenizer), "teacher_weights": teacher_weights}
@@ -111,7 +112,7 @@ class Distillation:
 
     @property
     def output(self) -> Path:
-        """Where the run lies: in the run folder or, until it is finished, beside an older run that it will replace."""
+        """Where the run lies: in the run folder or, until it replaces an older run there, in OUT/.partial."""
         return self.folder.path
 
     def run(self, on_stage: OnStage | None = None, on_end: OnEnd | None = None) -> InhibiDistilBertPreTrainedModel:
