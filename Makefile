@@ -35,7 +35,7 @@ help: ## list the targets
 	@echo "  Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH)  TORCH_INDEX=$(TORCH_INDEX)"
 	@echo "             OUTPUT=$(OUTPUT) (demo)  ARGS=… (passed on to the command behind the target)"
 
-demo: $(VENV)/.installed-quickstart ## install, then distil an inhibitor encoder: minutes on two cores
+demo: $(VENV)/.installed-quickstart ## install, then distill an inhibitor encoder: minutes on two cores
 	@if [ -e "$(OUTPUT)" ] && [ -z "$(findstring --overwrite,$(ARGS))" ]; then \
 		echo "$(OUTPUT)/ exists. Replace it:  make demo ARGS=--overwrite   Keep it:  make demo OUTPUT=another-folder" >&2; \
 		exit 1; \

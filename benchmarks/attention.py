@@ -23,7 +23,7 @@ from report import Report, machine, progress
 from tensors import captured, gaussian
 from timing import Times, clock_name
 
-from inhibitor_transformers.attention import native
+from inhibitor_transformers.attention.cpu import library as native
 
 SHAPES = (
     (1, 12, 64, 64),
@@ -49,7 +49,7 @@ LEGEND = """
 Minima, medians in brackets. SDPA is torch's, float32, of the same inputs and with the same padding.
 Dead pairs: share of (query, key) that contribute exactly nothing. G el/s: 1e9 element operations per second of the
 dense forward pass, whatever is skipped; the ceiling is measured on registers alone. MiB: peak above inputs and results.
-int8 and int16: integer attention, the quantisation of q, k and v included.
+int8 and int16: integer attention, the quantization of q, k and v included.
 """
 
 

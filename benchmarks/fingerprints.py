@@ -35,8 +35,8 @@ TRAINING = {"max_steps": 20, "tokens_per_step": 512, "lengths": [16, 32, 64], "s
 # One run of all stages; values in groups so that every option that changes the numbers is on somewhere.
 STAGES = [
     {"calibrate": {"lengths": [16, 32], "tokens_per_length": 256}},
-    {"align_contexts": TRAINING | {"pair_share": 0.5}},
-    {"align_hidden": TRAINING | {"text_weight": 4.0, "fixed_scalars": ["delta"]}},
+    {"align_attention": TRAINING | {"pair_fraction": 0.5}},
+    {"align_hidden": TRAINING | {"pooled_weight": 4.0, "frozen_scalars": ["delta"]}},
     {"masked_lm": TRAINING},
 ]
 FINE_TUNING = {
@@ -44,7 +44,7 @@ FINE_TUNING = {
     "learning_rate": 3e-3,
     "per_device_train_batch_size": 16,
     "max_length": 32,
-    "selection_share": 0.2,
+    "selection_fraction": 0.2,
 }
 DISTILLING = {"alignment_epochs": 1, "alpha_hidden": 0.1}
 

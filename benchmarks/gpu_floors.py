@@ -19,7 +19,7 @@ from timing import stopwatch
 from torch import Tensor
 
 from inhibitor_transformers.attention.triton import launch
-from inhibitor_transformers.attention.triton.blocks import default
+from inhibitor_transformers.attention.triton.tile_config import default
 
 SHAPES = ((32, 12, 128, 64), (8, 12, 512, 64), (4, 12, 1024, 64), (4, 12, 2048, 64), (4, 12, 4096, 64))
 LANES = 128  # float32 additions of a multiprocessor in one cycle

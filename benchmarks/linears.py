@@ -2,7 +2,7 @@
 
     python benchmarks/linears.py [--rows 64 128 1024] [--seconds 0.5] [--output FILE]
 
-At the sizes of DistilBERT, one thread; `Int8Linear` is what quantised models use, quantising its input included.
+At the sizes of DistilBERT, one thread; `Int8Linear` is what quantized models use, quantizing its input included.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def sides(linear: nn.Linear, x: Tensor) -> Sides:
     ours = Int8Linear.from_linear(linear, low, high)
     levels, step, zero = ours.input_levels(x), (high - low) / 255, int(ours.input_zero_point)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # quantised tensors are to be removed from torch
+        warnings.simplefilter("ignore", UserWarning)  # quantized tensors are to be removed from torch
         packed = fbgemm(linear)
     ops = torch.ops.quantized
     return {

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from compiler import shared_library
 
-from inhibitor_transformers.attention import native
+from inhibitor_transformers.attention.cpu import library as native
 
 
 def extra_memory(side: str, shape: tuple[int, ...], threads: int) -> tuple[float, float] | None:

@@ -13,8 +13,8 @@ from tensors import Inputs, dead_share, half_valid
 from timing import Budget, Sides, Times, interleave
 from torch import Tensor
 
-from inhibitor_transformers.attention import native
-from inhibitor_transformers.attention.integer import IntegerHeads, integer_attention
+from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.integer import QuantParams, integer_attention
 
 NAIVE_ELEMENTS = 1 << 29  # the broadcast formulation holds several float tensors of B·H·N²·D elements
 LONG_CALL = 1 << 30  # element operations from which on one call of torch.cdist takes seconds
@@ -145,7 +145,7 @@ def require_right(forward: Sides, both: Sides, inputs: Inputs) -> None:
 
 def _integers_of(inputs: Inputs, valid: Tensor | None, bits: int) -> Tensor:
     q, k, v, scalars = inputs
-    heads = IntegerHeads.from_tensors(q, k, v, **scalars, bits=bits)
+    heads = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
     mask = None if valid is None else valid[:1]
     first = (q[:1, :, : agreement.QUERIES], k[:1], v[:1])
     return integer_attention(*first, heads, key_padding_mask=mask, engine="reference")
@@ -162,11 +162,11 @@ def forward_call(side: rivals.Attention, inputs: Inputs, valid: Tensor | None = 
 
 
 def integer_calls(inputs: Inputs, valid: Tensor | None = None) -> Sides:
-    """Sides `int8` and `int16`, quantising included; levels are chosen beforehand, as in a quantised model."""
+    """Sides `int8` and `int16`, quantizing included; levels are chosen beforehand, as in a quantized model."""
     q, k, v, scalars = inputs
     calls: Sides = {}
     for bits in (8, 16):
-        heads = IntegerHeads.from_tensors(q, k, v, **scalars, bits=bits)
+        heads = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
         calls[f"int{bits}"] = partial(
             torch.no_grad()(integer_attention), q, k, v, heads, key_padding_mask=valid, engine="cpu"
         )

@@ -1,4 +1,4 @@
-"""Times quantised models end to end, at DistilBERT's size with random weights:
+"""Times quantized models end to end, at DistilBERT's size with random weights:
 
     python benchmarks/quantized.py [--threads 1 2] [--batches 1 8 32] [--lengths 64 128 256 512] [--seconds 10]
                                    [--rounds 3] [--layers 6] [--output FILE]
@@ -30,10 +30,10 @@ from torch import Tensor
 from transformers import AttentionInterface, DistilBertConfig, DistilBertModel, PreTrainedModel
 
 from inhibitor_transformers import InhibiDistilBertModel
-from inhibitor_transformers.attention import native
+from inhibitor_transformers.attention.cpu import library as native
 from inhibitor_transformers.deploy.quantize.quantize import quantize_attention, quantize_linears
 from inhibitor_transformers.deploy.quantize.report import megabytes
-from inhibitor_transformers.measure.energy_counters import energy_counters
+from inhibitor_transformers.evaluation.energy_counters import energy_counters
 
 RATIOS = {  # column: (numerator, denominator) of seconds
     "int8 softmax": ("softmax", "int8 softmax"),
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         isa = native.kernels().integer_isa
-        report.line(f"\n## Quantised models, {threads} thread(s)\n\n{machine()}, integers {isa}, {clock_name()}.")
+        report.line(f"\n## Quantized models, {threads} thread(s)\n\n{machine()}, integers {isa}, {clock_name()}.")
         report.line(LEGEND.rstrip())
         report.header(HEADER)
         for batch in options.batches:

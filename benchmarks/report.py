@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from inhibitor_transformers.measure.processor import processor_name
+from inhibitor_transformers.common.processor import processor_name
 
 
 class Report:

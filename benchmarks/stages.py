@@ -92,7 +92,7 @@ def all_stages(options: argparse.Namespace) -> dict[str, Stage]:
     """The recipe of configs/minilm.yaml with fewer steps, the quickstart, and fine-tuning on MRPC."""
     steps, data = options.steps, options.data
     wikitext = str(Path(data) / "wikitext-2")
-    align = ["distill", "configs/minilm.yaml", "--text", wikitext, "--set", f"align_contexts.max_steps={steps}"]
+    align = ["distill", "configs/minilm.yaml", "--text", wikitext, "--set", f"align_attention.max_steps={steps}"]
     finetune = ["finetune", options.model, "--task", "mrpc", "--data", data, "--epochs", "1"]
     finetune += ["--batch-size", str(BATCH), "--max-train-examples", str(BATCH * steps), "--max-eval-examples", "32"]
     return {
@@ -126,7 +126,7 @@ def _children_seconds() -> float:
 
 
 def _from_log(output: Path) -> Training:
-    log = json.loads((output / "stages" / "2-align_contexts" / "log.json").read_text(encoding="utf-8"))
+    log = json.loads((output / "stages" / "2-align_attention" / "log.json").read_text(encoding="utf-8"))
     return Training(log[-1]["train_runtime"], [entry["loss"] for entry in log if "loss" in entry])
 
 

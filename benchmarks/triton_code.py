@@ -29,8 +29,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from inhibitor_transformers.attention.triton.backward import key_value_kernel, query_kernel
-from inhibitor_transformers.attention.triton.blocks import Blocks, default, dim_block
 from inhibitor_transformers.attention.triton.forward import forward_kernel
+from inhibitor_transformers.attention.triton.tile_config import Blocks, default, dim_block
 from inhibitor_transformers.attention.triton.tiles import UNROLL
 
 KERNELS = {"forward": forward_kernel, "query": query_kernel, "key_value": key_value_kernel}
@@ -81,7 +81,7 @@ def compiled(
     masks: tuple[str, ...] = ("key_mask",),
     **flags: bool,
 ) -> Any:
-    """The kernel for contiguous inputs with these masks, signed, centred, with cached distances; `flags` override."""
+    """The kernel for contiguous inputs with these masks, signed, centered, with cached distances; `flags` override."""
     kernel = KERNELS[name]
     constants = {"DIM": dim, "VALUE_DIM": dim, "DIM_BLOCK": dim_block(dim), "VALUE_BLOCK": dim_block(dim)}
     constants |= {"ROWS": blocks.rows, "KEYS": blocks.columns, "QUERIES": blocks.columns, "LANES": blocks.lanes}
@@ -165,7 +165,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pair mask": {"masks": ("key_mask", "pair_mask")},
     "causal, pair mask, unsigned": {"masks": ("pair_mask",), "IS_CAUSAL": True, "IS_SIGNED": False},
     "causal, not cached": {"masks": (), "IS_CAUSAL": True, "CACHED": False},
-    "unsigned, not centred": {"IS_SIGNED": False, "IS_CENTERED": False},
+    "unsigned, not centered": {"IS_SIGNED": False, "IS_CENTERED": False},
     "not cached": {"CACHED": False},
 }
 

@@ -145,7 +145,7 @@ struct Backward {
     for (int64_t i = 0; i < rows; ++i) write_row(s.dq + i * size.dim, c.dim, out + i * c.grad_query.stride[2]);
   }
 
-  // b_ij -> dL/dS_ij * gamma / sqrt(D), the centring folded in; adds this row's share of the scalars.
+  // b_ij -> dL/dS_ij * gamma / sqrt(D), the centering folded in; adds this row's share of the scalars.
   static void score_row(const float* s, const float* z, float* b, int64_t n, const typename S::Row& row,
                         const InhibitorCall& c, const HeadScalars& scalars, Totals& totals) {
     const Vec zero = V::zero(), infinity = V::set(S::kInfinity), mean = V::set(row.mean);

@@ -102,7 +102,7 @@ struct Scores {
 
   // What becomes of one row of scores.
   struct Row {
-    float mean;     // of S over the valid keys; 0 when not centred
+    float mean;     // of S over the valid keys; 0 when not centered
     int64_t count;  // valid keys
     bool is_nan;    // some score is NaN: so is the result
   };

@@ -18,13 +18,13 @@ from transformers import AutoModel, PreTrainedModel
 
 from inhibitor_transformers.cli.options import quiet, resolve_model
 from inhibitor_transformers.common.output_dir import is_used
+from inhibitor_transformers.common.settings import build, load_yaml, override
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import StepBatches, token_windows
-from inhibitor_transformers.distill.scales import first_tokens
-from inhibitor_transformers.distill.settings import build, load_yaml, override
-from inhibitor_transformers.measure.report import Table, markdown_table
-from inhibitor_transformers.measure.similarity import agreement, sts_spearman
+from inhibitor_transformers.distill.variances import first_tokens
+from inhibitor_transformers.evaluation.similarity import agreement, sts_spearman
 from inhibitor_transformers.models.pretrained import load_tokenizer
+from inhibitor_transformers.report import Table, markdown_table
 from inhibitor_transformers.tasks import load_task, load_texts, split_held_out
 
 SETTINGS = load_yaml(Path(__file__).parent / "ablations.yaml")
@@ -36,7 +36,7 @@ def settings_of(row: str, *, bf16: bool) -> dict[str, Any]:
     change = SETTINGS["rows"][row]
     settings = load_yaml(SETTINGS["recipe"])
     settings["teacher"] = resolve_model(settings["teacher"])
-    precision = [f"{stage}.bf16={bf16}" for stage in ("align_contexts", "align_hidden")]
+    precision = [f"{stage}.bf16={bf16}" for stage in ("align_attention", "align_hidden")]
     settings = override(settings, SETTINGS["shorter"] + precision + change.get("set", []))
     if only := change.get("only"):
         settings["stages"] = [stage for stage in settings["stages"] if set(stage) <= set(only)]

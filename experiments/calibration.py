@@ -16,12 +16,18 @@ from common import inner, split_heads
 from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
-from inhibitor_transformers.distill.calibrate import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID, Grid, calibrate
 from inhibitor_transformers.distill.data import exact_windows, pad_windows
-from inhibitor_transformers.distill.teacher import Teacher
-from inhibitor_transformers.measure.report import Table, markdown_table
-from inhibitor_transformers.measure.similarity import sts_spearman
-from inhibitor_transformers.models import InhibiDistilBertModel, plan_layers
+from inhibitor_transformers.distill.stages.calibrate import (
+    DELTA_GRID,
+    GAMMA_GRID,
+    LENGTH_EXPONENT_GRID,
+    Grid,
+    calibrate,
+)
+from inhibitor_transformers.distill.teacher.teacher import Teacher
+from inhibitor_transformers.evaluation.similarity import sts_spearman
+from inhibitor_transformers.models import InhibiDistilBertModel, map_layers
+from inhibitor_transformers.report import Table, markdown_table
 from inhibitor_transformers.tasks import load_task, load_texts, split_held_out
 
 LENGTHS = (16, 32, 64, 128, 256)
@@ -39,12 +45,12 @@ ROWS: dict[str, Grid | None] = {
 
 def calibrate_layers(student: InhibiDistilBertModel, teacher: Teacher, batches: Batches) -> None:
     """As `calibrate`, with one γ, δ, ρ and η for a layer: least mean of its heads' relative errors."""
-    signals = [teacher(batch, contexts=True, hidden=True) for batch in batches]
+    teacher_outputs = [teacher(batch, attention_outputs=True, hidden=True) for batch in batches]
     for i, block in enumerate(student.transformer.layer):
         attention, heads = block.attention, block.attention.n_heads
         linears = (attention.q_lin, attention.k_lin, attention.v_lin)
-        inputs = [[split_heads(linear(s.hidden[i]), heads) for linear in linears] for s in signals]
-        targets = [split_heads(s.contexts[i], heads) for s in signals]
+        inputs = [[split_heads(linear(s.hidden[i]), heads) for linear in linears] for s in teacher_outputs]
+        targets = [split_heads(s.attention_outputs[i], heads) for s in teacher_outputs]
         shared = best_of_layer(inputs, targets, attention.inhibitor.length_reference)
         for name, value in shared.items():
             getattr(attention.inhibitor, name).fill_(value)
@@ -79,13 +85,13 @@ def deviation(query: Tensor, key: Tensor) -> Tensor:
     return (scores - scores.mean(-1, keepdim=True)).abs().mean()
 
 
-def context_error(student: InhibiDistilBertModel, teacher: Teacher, batches: Batches) -> float:
+def attention_error(student: InhibiDistilBertModel, teacher: Teacher, batches: Batches) -> float:
     """Mean over layers, heads and lengths of the relative error: what `calibrate` finds before it changes any."""
     nothing = Grid((1.0,), (0.0,), (0.0,))
     copy = InhibiDistilBertModel(student.config)
     copy.load_state_dict(student.state_dict())
-    plan = plan_layers("all", student.config.n_layers)
-    return float(torch.tensor(calibrate(copy, teacher, plan, batches, nothing).before).mean())
+    layer_map = map_layers("all", student.config.n_layers)
+    return float(torch.tensor(calibrate(copy, teacher, layer_map, batches, nothing).before).mean())
 
 
 def batches_of(texts: list[str], tokenizer: Any, tokens: int) -> Batches:
@@ -106,9 +112,9 @@ def main() -> None:
         if name == SHARED:
             calibrate_layers(student, teacher, seen)
         elif grid is not None:
-            calibrate(student, teacher, plan_layers("all", student.config.n_layers), seen, grid)
+            calibrate(student, teacher, map_layers("all", student.config.n_layers), seen, grid)
         sts = sts_spearman(student, tokenizer, pairs, max_length=128)
-        rows.append([name, f"{context_error(student, teacher, unseen):.3g}", f"{sts:.4f}"])
+        rows.append([name, f"{attention_error(student, teacher, unseen):.3g}", f"{sts:.4f}"])
     print(markdown_table(Table("Before any training", ["scalars", "contexts' error", "STS-B"], rows)))
 
 

@@ -10,19 +10,8 @@ from torch import Tensor
 from transformers import AutoModel
 
 from inhibitor_transformers.cli.options import quiet, resolve_model
-from inhibitor_transformers.distill.teacher import Teacher
+from inhibitor_transformers.distill.teacher.teacher import Teacher
 from inhibitor_transformers.models.pretrained import load_tokenizer
-from inhibitor_transformers.tasks import load_task
-
-TASKS = ("cola", "sst2", "mrpc", "stsb")
-
-# Weights of a DistilBERT's layers by parts of their names.
-PARTS = {
-    "queries, keys": ("q_lin", "k_lin"),
-    "values, outputs": ("v_lin", "out_lin"),
-    "feed-forward": ("ffn",),
-    "all layers": ("transformer",),
-}
 
 
 def parser(description: str | None, *, steps: int | None = None) -> argparse.ArgumentParser:
@@ -44,15 +33,6 @@ def minilm(threads: int | None) -> tuple[Any, Teacher]:
 def split_heads(x: Tensor, count: int) -> Tensor:
     """(B, N, H·D) to (B, H, N, D)."""
     return x.unflatten(-1, (count, -1)).transpose(1, 2)
-
-
-def task_inputs(task: str, data: Path, tokenizer: Any, count: int) -> dict[str, Tensor]:
-    """The first texts of a task's validation split: `input_ids` and `attention_mask`, (count, N)."""
-    loaded = load_task(task, data)
-    examples = loaded.evaluation["validation"][:count]
-    columns = [examples[name] for name in loaded.task.text_columns]
-    tokens = tokenizer(*columns, padding=True, truncation=True, max_length=128, return_tensors="pt")
-    return {name: tokens[name] for name in ("input_ids", "attention_mask")}
 
 
 def variation(states: Tensor) -> Tensor:

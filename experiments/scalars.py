@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 from transformers import PreTrainedModel
 
 from inhibitor_transformers.cli.options import quiet
-from inhibitor_transformers.measure.report import Table, markdown_table
 from inhibitor_transformers.models.pretrained import load_pretrained
+from inhibitor_transformers.report import Table, markdown_table
 
 SYMBOLS = {"gamma": "γ", "delta": "δ", "eta": "η", "length_exponent": "ρ"}
 

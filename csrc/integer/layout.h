@@ -1,7 +1,7 @@
 // Sizes and packed layouts of the integer kernels. An element is a byte (int8) or a 16-bit word (int16); G of them
 // fill the 32 bits that one lane of a dot product reads.
 //
-// Features: D is cut into G runs of `quads` = ceil(D / G); word l holds features l, quads + l, ... so that quantised
+// Features: D is cut into G runs of `quads` = ceil(D / G); word l holds features l, quads + l, ... so that quantized
 // vectors of consecutive features are merged by shifts alone. Features past D have weight 0.
 // Keys: panels of kPanel keys, [panel][word][key]. Values: groups of G keys, [group][feature], magnitudes and signs apart.
 #pragma once

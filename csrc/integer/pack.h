@@ -1,4 +1,4 @@
-// Quantises q, k and v of one head into the layouts of layout.h.
+// Quantizes q, k and v of one head into the layouts of layout.h.
 #pragma once
 #include "../pack.h"
 #include "abi.h"
@@ -17,7 +17,7 @@ struct IntegerPack {
   static constexpr int L = V::kLanes;
   static constexpr int G = V::kGroup;
 
-  // What one key/value head's features are quantised by, in the order of the packed words.
+  // What one key/value head's features are quantized by, in the order of the packed words.
   struct Features {
     float *offset, *inverse;  // [G][padded_words]
     uint32_t* weight;         // [padded_words], G weights each

@@ -1,4 +1,4 @@
-// Phase one in integers: weighted distances, centring, and the rescaling to the levels of v.
+// Phase one in integers: weighted distances, centering, and the rescaling to the levels of v.
 #pragma once
 #include "pack.h"
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.attention import inhibitor_attention, native
+from inhibitor_transformers.attention import inhibitor_attention
+from inhibitor_transformers.attention.cpu import library as native
 
 SCALARS = ("gamma", "eta", "delta", "length_exponent")
 
@@ -49,7 +50,7 @@ def inputs(shape: Shape, draw=on_grid, *, off_lattice: float = 4e-6) -> dict[str
 
     With q, k and v on the grid, gamma = sqrt(D) / 8 and n keys, S - mean S is a multiple of 1 / (1024 n).
     A delta that is off this lattice keeps every comparison of the gradient away from equality by more
-    than float32 rounds, for n up to about 130 (any n when not centred): gradients must agree everywhere.
+    than float32 rounds, for n up to about 130 (any n when not centered): gradients must agree everywhere.
     """
     s = shape
     return {

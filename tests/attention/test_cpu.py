@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from inhibitor_transformers.attention import inhibition_scores, inhibitor_attention, native
+from inhibitor_transformers.attention import inhibition_scores, inhibitor_attention
+from inhibitor_transformers.attention.cpu import library as native
 from tests.attention.engine_cases import Shape, compare, error, inputs, instruction_set, on_grid, outputs
 
 if native.unavailable():
@@ -113,7 +114,7 @@ def test_ties_of_sparse_gradients(signed):
     compare(tensors, 3e-5, signed=signed, center="none")
 
 
-def test_a_nan_row_leaves_its_neighbours_alone():
+def test_a_nan_row_leaves_its_neighbors_alone():
     shape = Shape(1, 1, 1, 8, 70, 16, 16)
     clean, grad = mostly_dead(shape), torch.randn(1, 1, 8, 16)
     dirty = {n: t.clone() for n, t in clean.items()}

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from inhibitor_transformers.attention import inhibitor_attention, native
+from inhibitor_transformers.attention import inhibitor_attention
+from inhibitor_transformers.attention.cpu import library as native
 from tests.attention.data_parallel import gradients, half_of_the_batch, whole_batch
 from tests.attention.engine_cases import Shape, inputs, outputs
 

@@ -12,14 +12,9 @@ import torch
 from torch import library
 from torch.utils.checkpoint import checkpoint
 
-from inhibitor_transformers.attention import (
-    InhibitorScalars,
-    available_engines,
-    dispatch,
-    inhibitor_attention,
-    native,
-)
+from inhibitor_transformers.attention import InhibitorScalars, available_engines, dispatch, inhibitor_attention
 from inhibitor_transformers.attention.call import make_call
+from inhibitor_transformers.attention.cpu import library as native
 from tests.attention.engine_cases import Shape, assert_compiles_once_for_all_shapes, inputs, on_grid
 
 if native.unavailable():

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.attention import available_engines, dispatch, engine_report, inhibitor_attention, native
+from inhibitor_transformers.attention import available_engines, dispatch, engine_report, inhibitor_attention
 from inhibitor_transformers.attention.call import AttentionCall
+from inhibitor_transformers.attention.cpu import library as native
 from inhibitor_transformers.attention.dispatch import REFERENCE, Engine
 
 

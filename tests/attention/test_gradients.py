@@ -165,7 +165,7 @@ def test_gradients_flow_for_scalars_of_any_sign(gamma: float, eta: float, delta:
     assert gradients["eta"].abs().min() > 0
 
 
-# Exact ties: one query, one feature, γ = η = 1, no centring, so that S = |q − k| and Z = relu(S + δ).
+# Exact ties: one query, one feature, γ = η = 1, no centering, so that S = |q − k| and Z = relu(S + δ).
 
 
 def tie(
@@ -242,7 +242,7 @@ def test_dead_pair_gives_nothing(v: float, signed: bool, engine: str, dtype: tor
     assert all(gradient == 0.0 for gradient in gradients.values())
 
 
-def test_ties_of_centred_scores() -> None:
+def test_ties_of_centered_scores() -> None:
     """Keys at equal distance: every S equals the mean, so Z = relu(0) and nothing flows through the scores."""
     inputs = {
         "query": torch.zeros(1, 1, 1, 1),

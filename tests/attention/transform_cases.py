@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.attention import inhibitor_attention, native
+from inhibitor_transformers.attention import inhibitor_attention
+from inhibitor_transformers.attention.cpu import library as native
 from tests.attention.cases import Shape, random_bools, random_inputs
 from tests.attention.engine_cases import error
 

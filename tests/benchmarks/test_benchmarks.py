@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import DistilBertConfig
 
-from inhibitor_transformers.attention import native
+from inhibitor_transformers.attention.cpu import library as native
 from tests.models.tiny import WORDS, save_tokenizer, tiny_student, tiny_teacher
 from tests.scripts import Script
 

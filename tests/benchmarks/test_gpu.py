@@ -35,7 +35,7 @@ def test_the_whole_table_in_the_interpreter() -> None:
     code = """
 import sys; sys.path.insert(0, "benchmarks")
 import attention, gpu
-from inhibitor_transformers.attention.triton import blocks
+from inhibitor_transformers.attention.triton import tile_config as blocks
 attention.require_green_tests = lambda **_: None
 gpu.slots = lambda *_, **__: 4.25
 small = dict.fromkeys(("forward", "query", "key_value"), {256: blocks.Blocks(16, 16, 16, 1, 1)})
@@ -71,7 +71,7 @@ def test_compiles_for_every_kind_of_gpu(tmp_path: Path) -> None:
     table = run("benchmarks/triton_code.py", "--targets", TRITON_CACHE_DIR=str(tmp_path))
     compiled = {row[0]: row[1:] for row in rows(table)}
     assert compiled.keys() >= {"cuda 8.0", "cuda 9.0", "cuda 10.0", "hip gfx942", "hip gfx1100"}
-    assert compiled.keys() >= {"unmasked", "pair mask", "causal, not cached", "unsigned, not centred", "not cached"}
+    assert compiled.keys() >= {"unmasked", "pair mask", "causal, not cached", "unsigned, not centered", "not cached"}
 
 
 def test_gpu_tests_gate_the_gpu_benchmark(script, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 import typer
 
 from inhibitor_transformers.cli.app import app, main
-from inhibitor_transformers.cli.console import output, say
+from inhibitor_transformers.cli.console import log, output
 from inhibitor_transformers.cli.options import choose_device, resolve_model, torch_device
 from tests.terminal import screen, terminal
 
@@ -69,16 +69,16 @@ def test_an_unknown_command(inhibit):
 
 
 def test_an_unknown_option(inhibit):
-    done = inhibit("env", "--colour")
+    done = inhibit("env", "--color")
     assert done.status == 2
-    assert "--colour" in done.err
+    assert "--color" in done.err
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("inhibitor_transformers.measure.environment.environment", fail)
+    monkeypatch.setattr("inhibitor_transformers.evaluation.environment.environment", fail)
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, FloatingPointError, FileNotFoundError, ConnectionError])
@@ -150,13 +150,13 @@ def test_env(inhibit):
 def test_env_shows_brackets_as_they_are(inhibit, monkeypatch):
     """Rich takes [quickstart] for a style, and would leave it out of the line that says what to install."""
     fact = ("extras", "quickstart", "missing matplotlib: pip install 'inhibitor-transformers[quickstart]'")
-    monkeypatch.setattr("inhibitor_transformers.measure.environment.environment", lambda: [fact])
+    monkeypatch.setattr("inhibitor_transformers.evaluation.environment.environment", lambda: [fact])
     assert fact[2] in inhibit("env").out
 
 
 def test_env_on_a_narrow_terminal_loses_nothing(inhibit, monkeypatch):
     facts = [("packages", "torch", "2.13.0 (supported: >=2.13, <3)"), ("engines", "cpu", "/a/path/" + "long" * 30)]
-    monkeypatch.setattr("inhibitor_transformers.measure.environment.environment", lambda: facts)
+    monkeypatch.setattr("inhibitor_transformers.evaluation.environment.environment", lambda: facts)
     monkeypatch.setenv("COLUMNS", "40")
     assert all(value in inhibit("env").out for fact in facts for value in fact)
 
@@ -166,7 +166,7 @@ def test_a_message_is_one_line_in_a_file(columns, monkeypatch, capsys):
     """It was broken at 80 characters, in the middle of a path; at a width of 0 nothing was written at all."""
     monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS", raising=False)
     line = "saved in " + "/a-folder" * 30 + " [bold]"
-    say(line)
+    log(line)
     assert capsys.readouterr().out == f"{line}\n"
 
 
@@ -187,7 +187,7 @@ def test_a_width_that_is_none_is_not_taken(columns, monkeypatch):
 def test_a_character_that_stdout_does_not_know_ends_no_command(monkeypatch):
     """On a stdout in Latin-1 a minus sign in the last table was a UnicodeEncodeError after hours of work."""
     file = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
-    monkeypatch.setattr("inhibitor_transformers.measure.environment.environment", lambda: [("a", "−", "≥")])
+    monkeypatch.setattr("inhibitor_transformers.evaluation.environment.environment", lambda: [("a", "−", "≥")])
     monkeypatch.setattr(sys, "stdout", file)
     monkeypatch.setattr(sys, "argv", ["inhibit", "env"])
     with pytest.raises(SystemExit) as stopped:

@@ -12,13 +12,13 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer, DistilBertModel
 
-from inhibitor_transformers.distill.objectives import ContextObjective
+from inhibitor_transformers.distill.objectives import AttentionOutputLoss
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill.tiny import assert_same_weights, saved
 from tests.terminal import screen, terminal
 
 CALIBRATE = {"calibrate": {"lengths": [16, 32], "tokens_per_length": 64}}
-ALIGN = {"align_contexts": {"max_steps": 4, "tokens_per_step": 64, "lengths": [16, 32], "save_steps": 2}}
+ALIGN = {"align_attention": {"max_steps": 4, "tokens_per_step": 64, "lengths": [16, 32], "save_steps": 2}}
 
 
 @pytest.fixture
@@ -62,16 +62,16 @@ class TestConvert:
 
     def test_the_control_is_a_plain_distilbert(self, inhibit, refused, teacher, texts, tmp_path):
         output = tmp_path / "control"
-        done = inhibit("convert", teacher, output, "--dot-product", "--layers", "last 1")
+        done = inhibit("convert", teacher, output, "--softmax", "--layers", "last 1")
         assert done.status == 0, done.err
         control = AutoModel.from_pretrained(output)
         assert type(control) is DistilBertModel
         assert control.config.n_layers == 1
         assert AutoTokenizer.from_pretrained(output)("the cat")["input_ids"]
-        assert "exists" in refused("convert", teacher, output, "--dot-product")
-        assert "no text" in refused("convert", teacher, tmp_path / "x", "--dot-product", "--text", texts)
+        assert "exists" in refused("convert", teacher, output, "--softmax")
+        assert "no text" in refused("convert", teacher, tmp_path / "x", "--softmax", "--text", texts)
 
-    @pytest.mark.parametrize("flags", [[], ["--dot-product"]])
+    @pytest.mark.parametrize("flags", [[], ["--softmax"]])
     def test_a_teacher_with_weights_that_are_nan(self, refused, teacher, texts, tmp_path, flags):
         """It was converted, "nan -> nan", and saved."""
         model = AutoModel.from_pretrained(teacher)
@@ -93,8 +93,8 @@ class TestConvert:
 
     def test_an_existing_folder_is_kept_unless_asked(self, inhibit, refused, teacher, texts, tmp_path):
         (tmp_path / "mine.txt").write_text("mine")
-        for flags in ((), ("--overwrite",), ("--dot-product",), ("--dot-product", "--overwrite")):
-            text = () if "--dot-product" in flags else ("--text", texts)
+        for flags in ((), ("--overwrite",), ("--softmax",), ("--softmax", "--overwrite")):
+            text = () if "--softmax" in flags else ("--text", texts)
             assert "choose another folder" in refused("convert", teacher, tmp_path, *text, *flags)
             assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
         assert inhibit("convert", teacher, tmp_path / "out", "--text", texts).status == 0
@@ -121,19 +121,19 @@ class TestDistill:
     def test_the_stages_of_a_yaml(self, inhibit, config, tmp_path):
         done = inhibit("distill", config(), "--output", tmp_path / "run", "--device", "cpu")
         assert done.status == 0, done.err
-        assert "stage 2 of 2: align_contexts" in done.out
+        assert "stage 2 of 2: align_attention" in done.out
         assert "memory, estimated: " in done.out
         assert type(AutoModel.from_pretrained(tmp_path / "run")) is InhibiDistilBertModel
 
     def test_a_line_for_each_log_and_no_bar_in_a_file(self, inhibit, config, tmp_path):
-        done = inhibit("distill", config(), "--output", tmp_path / "run", "--set", "align_contexts.logging_steps=2")
+        done = inhibit("distill", config(), "--output", tmp_path / "run", "--set", "align_attention.logging_steps=2")
         lines = [line for line in done.out.splitlines() if line.startswith("step ")]
         assert [line.split(": loss ")[0] for line in lines] == ["step 2 of 4", "step 4 of 4"]
         assert done.err == ""
 
     def test_its_progress_and_messages_on_a_terminal(self, inhibit, config, tmp_path, monkeypatch):
         with terminal(monkeypatch, "stdout", "stderr", columns=100) as shown:
-            inhibit("distill", config(), "--output", tmp_path / "run", "--set", "align_contexts.logging_steps=2")
+            inhibit("distill", config(), "--output", tmp_path / "run", "--set", "align_attention.logging_steps=2")
         written = shown.close()
         assert {"tokenizing", "sizing the teacher's signals"} <= set(re.findall(r"\r([a-z' ]+) \d+/", written))
         lines = [line for line in screen(written) if line]
@@ -149,9 +149,9 @@ class TestDistill:
         flags = ["--teacher", teacher, "--text", moved, "--layers", "first 1", "--seed", "7"]
         sets = [
             "--set",
-            "align_contexts.max_steps=2",
+            "align_attention.max_steps=2",
             "--set",
-            "align_contexts.learning_rate=1e-4",
+            "align_attention.learning_rate=1e-4",
             "--set",
             "held_out=0.3",
         ]
@@ -160,16 +160,16 @@ class TestDistill:
         record = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
         found = [record[name] for name in ("teacher", "text", "layers", "seed", "held_out")]
         assert found == [teacher, [str(moved)], "first 1", 7, 0.3]
-        assert record["stages"][1]["align_contexts"]["max_steps"] == 2
+        assert record["stages"][1]["align_attention"]["max_steps"] == 2
 
     def test_a_dry_run_checks_every_stage(self, inhibit, refused, config, tmp_path):
         done = inhibit("distill", config(), "--output", tmp_path / "run", "--dry-run")
         assert (done.status, done.out) == (
             0,
-            "student 0 ← teacher 0\nstudent 1 ← teacher 1\nstages: calibrate, align_contexts\n",
+            "student 0 ← teacher 0\nstudent 1 ← teacher 1\nstages: calibrate, align_attention\n",
         )
         wrong = config(stages=[CALIBRATE, {"align_context": {}}])
-        assert "did you mean 'align_contexts'" in refused("distill", wrong, "--output", tmp_path / "run", "--dry-run")
+        assert "did you mean 'align_attention'" in refused("distill", wrong, "--output", tmp_path / "run", "--dry-run")
         wrong = config(stages=[{"align_hidden": {"max_step": 3}}])
         assert "no setting 'max_step' (did you mean 'max_steps'?)" in refused(
             "distill", wrong, "--output", tmp_path / "run", "--dry-run"
@@ -179,7 +179,7 @@ class TestDistill:
     def test_resume_goes_on_to_the_same_weights(self, inhibit, config, tmp_path, monkeypatch):
         file = config()
         inhibit("distill", file, "--output", tmp_path / "whole")
-        original, calls = ContextObjective.__call__, 0
+        original, calls = AttentionOutputLoss.__call__, 0
 
         def interrupted(self, *arguments):
             nonlocal calls
@@ -189,7 +189,7 @@ class TestDistill:
             return original(self, *arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(ContextObjective, "__call__", interrupted)
+            patch.setattr(AttentionOutputLoss, "__call__", interrupted)
             done = inhibit("distill", file, "--output", tmp_path / "run")
         assert done.status == 130
         assert "go on with --resume" in done.err
@@ -228,7 +228,7 @@ class TestDistill:
     @pytest.mark.parametrize(
         ("assignment", "message"),
         [
-            ("align_contexts.max_steps", "write key=value, or stage.key=value"),
+            ("align_attention.max_steps", "write key=value, or stage.key=value"),
             ("masked_lm.max_steps=3", "this run has no stage 'masked_lm'"),
             ("text=[a", "as YAML"),
         ],
@@ -245,6 +245,6 @@ class TestDistill:
         """The flags' defaults once took their place without a word."""
         pytest.importorskip("tensorboard")
         own = {"report_to": "tensorboard", "use_cpu": True}
-        file = config(stages=[{"align_contexts": ALIGN["align_contexts"] | own}])
+        file = config(stages=[{"align_attention": ALIGN["align_attention"] | own}])
         assert inhibit("distill", file, "--output", tmp_path / "run").status == 0
         assert list((tmp_path / "run").rglob("events.out.tfevents.*"))

@@ -66,7 +66,7 @@ def stsb(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def classifiers(tmp_path_factory, data) -> dict[str, str]:
     """Two classifiers of the reviews, one of them an inhibitor, both trained by the library."""
-    from inhibitor_transformers.distill.finetune import FinetuneArguments, finetune
+    from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
     from inhibitor_transformers.tasks import load_task
 
     folder = tmp_path_factory.mktemp("classifiers")
@@ -75,7 +75,7 @@ def classifiers(tmp_path_factory, data) -> dict[str, str]:
         settings = {"per_device_train_batch_size": 16, "learning_rate": 3e-3, "max_length": 16, "use_cpu": True}
         arguments = FinetuneArguments(num_train_epochs=2, disable_tqdm=True, **settings)
         source = saved(model, folder / f"{name}-encoder")
-        finetune(source, load_task("custom", data), arguments, folder / name, say=lambda _: None)
+        finetune(source, load_task("custom", data), arguments, folder / name, log=lambda _: None)
     return {name: str(folder / name) for name in sources}
 
 
@@ -236,7 +236,7 @@ class TestEvaluateTask:
 
     def test_what_was_held_out_depends_on_the_seed(self, inhibit, classifiers, tmp_path, monkeypatch):
         """With another seed than in training, examples that were trained on would count as held out."""
-        from inhibitor_transformers.measure import compare
+        from inhibitor_transformers.evaluation import compare
         from inhibitor_transformers.tasks import load_task
 
         write(tmp_path / "data.csv", reviews(100))
@@ -326,7 +326,7 @@ class TestEvaluateAgreement:
         assert all(row["speed"] for row in rows.values())
 
     def test_only_held_out_texts_are_compared(self, inhibit, teacher, student, texts, monkeypatch):
-        from inhibitor_transformers.measure import compare
+        from inhibitor_transformers.evaluation import compare
         from inhibitor_transformers.tasks import load_texts, split_held_out
 
         seen = []

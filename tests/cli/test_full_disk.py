@@ -34,7 +34,7 @@ def full(refused):
 
 def test_convert(full, teacher, texts, tmp_path):
     full("convert", teacher, tmp_path / "a", "--text", texts, "--device", "cpu")
-    full("convert", teacher, tmp_path / "b", "--dot-product")
+    full("convert", teacher, tmp_path / "b", "--softmax")
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".safetensors" or ".half" in path.name]
 
 

@@ -42,7 +42,7 @@ def test_a_batch_of_nothing(inhibit):
     [
         ("quickstart", "-o", "out"),
         ("convert", "a", "out"),
-        ("convert", "a", "out", "--dot-product"),
+        ("convert", "a", "out", "--softmax"),
         ("finetune", "a", "--task", "cola", "-o", "out"),
         ("evaluate", "a", "--task", "cola"),
         ("quantize", "a", "out"),

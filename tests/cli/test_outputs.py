@@ -42,7 +42,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "convert": (["convert", "zoo/teacher", "OUT", "--text", "zoo/text"], ["teacher", "text"]),
-    "convert --dot-product": (["convert", "zoo/teacher", "OUT", "--dot-product"], ["teacher"]),
+    "convert --softmax": (["convert", "zoo/teacher", "OUT", "--softmax"], ["teacher"]),
     "distill": (["distill", "zoo/config.yaml", "-o", "OUT"], ["teacher", "model", "text", "config.yaml", "cache"]),
     "finetune": (
         [
@@ -127,9 +127,9 @@ def test_a_folder_in_use(
     settings = {"distill": yaml.safe_load(Path("zoo/config.yaml").read_text())}.get(command, {})
     Path("out/run.yaml").write_text(yaml.safe_dump({"inhibit": command} | settings))
     Path("out/study.yaml").write_text(json.dumps({}))
-    monkeypatch.setattr("inhibitor_transformers.distill.study.run._record", lambda config: ({}, []))
-    monkeypatch.setattr("inhibitor_transformers.distill.study.run._check_record", lambda now, output: None)
-    monkeypatch.setattr("inhibitor_transformers.distill.folders.RunFolder.require_same", lambda *_, **__: None)
+    monkeypatch.setattr("inhibitor_transformers.study.run._record", lambda config: ({}, []))
+    monkeypatch.setattr("inhibitor_transformers.study.run._check_record", lambda now, output: None)
+    monkeypatch.setattr("inhibitor_transformers.distill.output_dir.RunFolder.require_same", lambda *_, **__: None)
     arguments = ["out" if a == "OUT" else a for a in COMMANDS[command][0]]
     if command == "finetune":
         arguments = ["finetune", "zoo/model", "--task", "custom", "--data", "zoo/data", "-o", "out"]
@@ -141,9 +141,9 @@ def test_a_folder_in_use(
 def test_a_late_error_comes_before_the_folder(command: str, refused: Refused, place: Path) -> None:
     """Trainer looks at its reporters and its optimizer when the folder is there already."""
     arguments = ["out" if a == "OUT" else a for a in COMMANDS[command][0]]
-    stages = ["--set", "stages=[{align_contexts: {}}]"] if command == "distill" else []
+    stages = ["--set", "stages=[{align_attention: {}}]"] if command == "distill" else []
     assert "report_to: nope is not supported" in refused(*arguments, *stages, "--report-to", "nope")
-    name = "align_contexts.optim" if command == "distill" else "optim"
+    name = "align_attention.optim" if command == "distill" else "optim"
     assert "optim lomo: You need to install" in refused(*arguments, *stages, "--set", f"{name}=lomo")
     assert not Path("out").exists()
 

@@ -23,7 +23,7 @@ def text(tmp_path) -> str:
 def test_a_folder_that_loads(inhibit, student, text, tmp_path):
     done = inhibit("quantize", student, tmp_path / "out", "--text", text, "--embeddings")
     assert done.status == 0, done.err
-    assert "quantised" in done.out
+    assert "quantized" in done.out
     assert "least" in done.out
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert model.config.quantization_config.embeddings
@@ -47,7 +47,7 @@ def test_its_progress(phases, student, text, tmp_path):
 @pytest.mark.parametrize("columns", ["20", "40", "80"])
 def test_the_costs_on_a_narrow_terminal(columns, inhibit, student, text, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
-    table = inhibit("quantize", student, tmp_path / "out", "--text", text).out.split("quantised model saved")[0]
+    table = inhibit("quantize", student, tmp_path / "out", "--text", text).out.split("quantized model saved")[0]
     assert max(map(len, table.splitlines())) <= int(columns)
     assert {"float", "MB", "mean", "least"} <= set(table.split())
 

@@ -33,9 +33,9 @@ def test_quickstart(inhibit, minilm_path, tmp_path):
     assert close > far
 
     markdown, html = ((folder / f"report.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
-    for stage in ("calibrate", "align contexts"):
+    for stage in ("calibrate", "align attention"):
         assert stage in markdown
     assert "<html" in html
     assert "http://" not in html.replace("http://www.w3.org", "")  # one self-contained page
-    log = json.loads((folder / "stages" / "2-align_contexts" / "log.json").read_text())
+    log = json.loads((folder / "stages" / "2-align_attention" / "log.json").read_text())
     assert max(entry["step"] for entry in log) == 12

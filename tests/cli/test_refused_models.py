@@ -31,7 +31,7 @@ def commands(tmp_path, texts, data, student):
     def of(model: str | Path) -> list[tuple[str | Path, ...]]:
         return [
             ("convert", model, output, "--text", texts, "--device", "cpu"),
-            ("convert", model, output, "--dot-product"),
+            ("convert", model, output, "--softmax"),
             ("finetune", model, "--task", "custom", "--data", data, "-o", output, "--device", "cpu"),
             ("finetune", student, "--teacher", model, "--task", "custom", "--data", data, "-o", output),
             ("evaluate", model, "--task", "custom", "--data", data, "--device", "cpu"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inhibitor_transformers.distill.study import Cell
+from inhibitor_transformers.study import Cell
 
 
 @pytest.fixture

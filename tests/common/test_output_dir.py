@@ -85,7 +85,7 @@ class TestNewFolder:
 
     @pytest.mark.parametrize("older", [False, True])
     def test_what_is_written_there_meanwhile_stays(self, older: bool, tmp_path: Path) -> None:
-        """A thesis in a folder that was made while a model was quantised was deleted by the swap."""
+        """A thesis in a folder that was made while a model was quantized was deleted by the swap."""
         if older:
             write(tmp_path / "out", "old")
 

@@ -23,5 +23,5 @@ def settings(teacher: str, text: str, stages: list[dict[str, Any]], **others: An
 def distill(config: dict[str, Any], output: Path, **flags: Any) -> list[str]:
     """Run it; returns what it said."""
     said: list[str] = []
-    Distillation(DistillConfig(**config), output, runtime=RUNTIME, say=said.append, **flags).run()
+    Distillation(DistillConfig(**config), output, runtime=RUNTIME, log=said.append, **flags).run()
     return said

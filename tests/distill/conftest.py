@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoModel, BertForMaskedLM
 
-from inhibitor_transformers.distill.finetune import FinetuneResult
+from inhibitor_transformers.distill.task.finetune import FinetuneResult
 from inhibitor_transformers.models import InhibiDistilBertModel
 from inhibitor_transformers.tasks import TaskData
 from tests.distill.chains import CALIBRATE, settings, trained
@@ -36,7 +36,7 @@ def text_path(tmp_path_factory) -> str:
 
 @pytest.fixture
 def chain(teacher_path, text_path) -> dict[str, Any]:
-    return settings(teacher_path, text_path, [CALIBRATE, trained("align_contexts"), trained("align_hidden")])
+    return settings(teacher_path, text_path, [CALIBRATE, trained("align_attention"), trained("align_hidden")])
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ def heads(x: Tensor) -> Tensor:
 
 
 def one_head(q: Tensor, k: Tensor, v: Tensor, gamma: float, delta: float, eta: float, rho: float, n0: float) -> Tensor:
-    """Signed and centred, all keys valid; q, k, v and the result are (B, N, size)."""
+    """Signed and centered, all keys valid; q, k, v and the result are (B, N, size)."""
     s = gamma / q.shape[-1] ** 0.5 * (q[:, :, None] - k[:, None]).abs().sum(-1)
     z = relu(s - s.mean(-1, keepdim=True) + delta)[..., None]
     shrunk = v[:, None].sign() * relu(v[:, None].abs() - z)

@@ -88,7 +88,7 @@ class TestTokenWindows:
         """Every window is special tokens around one text or two, and as long as without pairs."""
         tokenizer = make()
         single = token_windows(texts, tokenizer, [32, 64])
-        windows = token_windows(texts, tokenizer, [32, 64], pair_share=1.0)
+        windows = token_windows(texts, tokenizer, [32, 64], pair_fraction=1.0)
         assert max(map(len, windows)) == max(map(len, single))
         assert sum(map(len, windows)) == pytest.approx(sum(map(len, single)), rel=0.05)
         special, pairs, repeating = set(tokenizer.all_special_ids), 0, 0
@@ -106,7 +106,7 @@ class TestTokenWindows:
 
     def test_half_of_the_windows_may_be_pairs(self, texts):
         tokenizer = bert_tokenizer()
-        windows = token_windows(texts, tokenizer, [32], pair_share=0.5)
+        windows = token_windows(texts, tokenizer, [32], pair_fraction=0.5)
         pairs = [w for w in windows if (w == tokenizer.sep_token_id).sum() == 2]
         assert 0.3 < len(pairs) / len(windows) < 0.7
 

@@ -12,10 +12,10 @@ from datasets import Dataset
 from torch.nn import functional as F
 from transformers import DataCollatorWithPadding, DistilBertForSequenceClassification, EarlyStoppingCallback
 
+from inhibitor_transformers.common.settings import ConfigError, build
 from inhibitor_transformers.distill.config import AlignHiddenArguments
-from inhibitor_transformers.distill.finetune_arguments import FinetuneArguments
-from inhibitor_transformers.distill.settings import ConfigError, build
-from inhibitor_transformers.distill.trainer import DistillationTrainer
+from inhibitor_transformers.distill.task.arguments import FinetuneArguments
+from inhibitor_transformers.distill.training.trainer import DistillationTrainer
 from tests.distill.fine_tuning import FAST
 from tests.distill.tiny import distilbert, distilbert_tokenizer
 
@@ -71,7 +71,7 @@ def train(folder: Path, *, checkpoint: int | None = None, **settings: Any) -> Tr
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
     arguments = FinetuneArguments(output_dir=str(folder), **(SHORT | settings))
-    train_set, objective, patience = examples(EXAMPLES, seed=0), Recorded(), arguments.early_stopping_patience
+    train_set, criterion, patience = examples(EXAMPLES, seed=0), Recorded(), arguments.early_stopping_patience
     trainer = DistillationTrainer(
         model=model,
         args=arguments,
@@ -80,11 +80,11 @@ def train(folder: Path, *, checkpoint: int | None = None, **settings: Any) -> Tr
         data_collator=DataCollatorWithPadding(distilbert_tokenizer()),
         processing_class=distilbert_tokenizer(),
         callbacks=[EarlyStoppingCallback(patience)] if patience else None,
-        objective=objective,
-        length_parts=arguments.length_parts or 1,
+        criterion=criterion,
+        length_buckets=arguments.length_buckets or 1,
     )
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(folder / f"checkpoint-{checkpoint}"))
-    return Trained(trainer, objective.seen)
+    return Trained(trainer, criterion.seen)
 
 
 def assert_same(a: Trained, b: Trained) -> None:
@@ -107,7 +107,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "uneven_accumulation": {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 5, "save_steps": 1},
     "drop_last": {"dataloader_drop_last": True, "per_device_train_batch_size": 5},
-    "parts": {"length_parts": 3},
+    "parts": {"length_buckets": 3},
     "workers": {"dataloader_num_workers": 2},
     "persistent_workers": {"dataloader_num_workers": 1, "dataloader_persistent_workers": True},
     "evaluated_by_epochs": {"eval_strategy": "epoch"},

@@ -10,24 +10,29 @@ import torch
 from torch import Tensor
 from transformers import BertForMaskedLM, BertForSequenceClassification
 
-from inhibitor_transformers.distill.compare import context_errors
 from inhibitor_transformers.distill.objectives import (
-    ContextObjective,
-    HiddenObjective,
-    MaskedLMObjective,
-    TaskObjective,
+    AttentionOutputLoss,
+    HiddenStateLoss,
+    MaskedLMLoss,
+    TaskLoss,
 )
-from inhibitor_transformers.distill.scales import HiddenScales, context_scales, first_tokens, hidden_scales
-from inhibitor_transformers.distill.teacher import Teacher
+from inhibitor_transformers.distill.stages.errors import attention_output_errors
+from inhibitor_transformers.distill.teacher.teacher import Teacher
+from inhibitor_transformers.distill.variances import (
+    HiddenVariances,
+    attention_output_mean_squares,
+    first_tokens,
+    hidden_variances,
+)
 from inhibitor_transformers.models import (
     InhibiDistilBertConfig,
     InhibiDistilBertForMaskedLM,
     InhibiDistilBertForSequenceClassification,
     InhibiDistilBertModel,
-    plan_layers,
+    map_layers,
 )
 from tests.distill.formula import context
-from tests.distill.tiny import HEADS, LAYERS, VOCABULARY, bert, equal_scales, padded_batch, pair
+from tests.distill.tiny import HEADS, LAYERS, VOCABULARY, bert, equal_variances, padded_batch, pair
 
 ROWS = [9, 14, 11]
 
@@ -57,26 +62,29 @@ def total(terms: dict[str, Tensor]) -> Tensor:
 class TestContextObjective:
     @pytest.mark.parametrize("layers", ["all", [1]])
     def test_by_hand(self, layers):
-        student, teacher, plan = pair(layers=layers)
-        batch, scales = padded_batch(ROWS), [2.0, 5.0][: len(plan)]
-        terms = ContextObjective(student, teacher, plan, scales)(student, batch, 20.0)
-        assert list(terms) == [f"context/layer_{i}" for i in range(len(plan))]
-        for i, source in enumerate(plan.teacher_layers):
+        student, teacher, layer_map = pair(layers=layers)
+        batch, variances = padded_batch(ROWS), [2.0, 5.0][: len(layer_map)]
+        terms = AttentionOutputLoss(student, teacher, layer_map, variances)(student, batch, 20.0)
+        assert list(terms) == [f"attention/layer_{i}" for i in range(len(layer_map))]
+        for i, source in enumerate(layer_map.teacher_layers):
             attention, error = student.transformer.layer[i].attention, 0.0
             for row in rows_of(batch):
-                signals = teacher(row, contexts=True, hidden=True)
-                error += squared(context(attention, signals.hidden[source]).detach(), signals.contexts[source])
-            assert terms[f"context/layer_{i}"].item() == pytest.approx(error / 20 / scales[i], rel=1e-4)
+                teacher_outputs = teacher(row, attention_outputs=True, hidden=True)
+                error += squared(
+                    context(attention, teacher_outputs.hidden[source]).detach(),
+                    teacher_outputs.attention_outputs[source],
+                )
+            assert terms[f"attention/layer_{i}"].item() == pytest.approx(error / 20 / variances[i], rel=1e-4)
 
     def test_what_stands_in_padding_does_not_matter(self):
-        student, teacher, plan = pair()
-        objective, batch = ContextObjective(student, teacher, plan, [1.0, 1.0]), padded_batch(ROWS)
-        first, second = objective(student, batch, 34.0), objective(student, with_other_padding(batch), 34.0)
+        student, teacher, layer_map = pair()
+        criterion, batch = AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0]), padded_batch(ROWS)
+        first, second = criterion(student, batch, 34.0), criterion(student, with_other_padding(batch), 34.0)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_each_layer_trains_its_own_q_k_v_and_scalars(self):
-        student, teacher, plan = pair()
-        terms = ContextObjective(student, teacher, plan, [1.0, 1.0])(student, padded_batch(ROWS), 34.0)
+        student, teacher, layer_map = pair()
+        terms = AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0])(student, padded_batch(ROWS), 34.0)
         for i, term in enumerate(terms.values()):
             student.zero_grad()
             term.backward()
@@ -86,69 +94,75 @@ class TestContextObjective:
             assert got == {f"transformer.layer.{i}.attention.{name}" for name in expected}
 
     def test_parts_of_a_batch_with_the_count_of_the_whole_add_up(self):
-        student, teacher, plan = pair()
-        objective, batch = ContextObjective(student, teacher, plan, [1.0, 1.0]), padded_batch(ROWS)
-        whole = objective(student, batch, 34.0)
-        parts = [objective(student, row, 34.0) for row in rows_of(batch)]
+        student, teacher, layer_map = pair()
+        criterion, batch = AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0]), padded_batch(ROWS)
+        whole = criterion(student, batch, 34.0)
+        parts = [criterion(student, row, 34.0) for row in rows_of(batch)]
         for name, term in whole.items():
             assert term.item() == pytest.approx(sum(part[name].item() for part in parts), rel=1e-4)
 
     def test_no_hook_is_left_behind(self):
-        student, teacher, plan = pair()
-        ContextObjective(student, teacher, plan, [1.0, 1.0])(student, padded_batch(ROWS), 34.0)
+        student, teacher, layer_map = pair()
+        AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0])(student, padded_batch(ROWS), 34.0)
         assert not any(module._forward_pre_hooks for model in (student, teacher.model) for module in model.modules())
 
 
 class TestHiddenObjective:
     @pytest.mark.parametrize("layers", ["all", [1]])
     def test_by_hand(self, layers):
-        student, teacher, plan = pair(layers=layers)
+        student, teacher, layer_map = pair(layers=layers)
         batch = padded_batch(ROWS)
-        scales = HiddenScales([torch.rand(32) + 0.5 for _ in range(len(plan))], [3.0, 7.0][: len(plan)], 5.0)
-        weights = {"first_token_weight": 4.0, "text_weight": 8.0}
-        terms = HiddenObjective(student, teacher, plan, scales, **weights)(student, batch, 20.0)
-        of_layers = [f"{kind}/layer_{i}" for kind in ("hidden", "first") for i in range(len(plan))]
+        variances = HiddenVariances(
+            [torch.rand(32) + 0.5 for _ in range(len(layer_map))], [3.0, 7.0][: len(layer_map)], 5.0
+        )
+        weights = {"cls_weight": 4.0, "pooled_weight": 8.0}
+        terms = HiddenStateLoss(student, teacher, layer_map, variances, **weights)(student, batch, 20.0)
+        of_layers = [f"{kind}/layer_{i}" for kind in ("hidden", "first") for i in range(len(layer_map))]
         assert sorted(terms) == sorted([*of_layers, "text"])
-        for i, source in enumerate(plan.teacher_layers):
+        for i, source in enumerate(layer_map.teacher_layers):
             error = first = text = 0.0
             for row in rows_of(batch):
                 with torch.no_grad():
                     ours = student(row["input_ids"], output_hidden_states=True).hidden_states[i + 1]
                     theirs = teacher.model(row["input_ids"], output_hidden_states=True).hidden_states[source + 1]
-                error += float(((ours.double() - theirs).square() / scales.tokens[i]).mean(-1).sum())
+                error += float(((ours.double() - theirs).square() / variances.tokens[i]).mean(-1).sum())
                 first += squared(ours[:, :1], theirs[:, :1])
                 text += squared(ours.mean(1, keepdim=True), theirs.mean(1, keepdim=True))
             assert terms[f"hidden/layer_{i}"].item() == pytest.approx(error / 20, rel=1e-4)
-            assert terms[f"first/layer_{i}"].item() == pytest.approx(4 * first / 20 / scales.first[i], rel=1e-4)
-        assert terms["text"].item() == pytest.approx(8 * text / 20 / scales.text, rel=1e-4)  # of the last layer
+            assert terms[f"first/layer_{i}"].item() == pytest.approx(4 * first / 20 / variances.first[i], rel=1e-4)
+        assert terms["text"].item() == pytest.approx(8 * text / 20 / variances.text, rel=1e-4)  # of the last layer
 
     def test_without_the_first_token(self):
-        student, teacher, plan = pair()
-        terms = HiddenObjective(student, teacher, plan, equal_scales(plan))(student, padded_batch(ROWS), 34.0)
+        student, teacher, layer_map = pair()
+        terms = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map))(
+            student, padded_batch(ROWS), 34.0
+        )
         assert list(terms) == ["hidden/layer_0", "hidden/layer_1"]
 
     def test_what_stands_in_padding_does_not_matter(self):
-        student, teacher, plan = pair()
-        objective = HiddenObjective(student, teacher, plan, equal_scales(plan), 2.0, 3.0)
+        student, teacher, layer_map = pair()
+        criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map), 2.0, 3.0)
         batch = padded_batch(ROWS)
-        first, second = objective(student, batch, 34.0), objective(student, with_other_padding(batch), 34.0)
+        first, second = criterion(student, batch, 34.0), criterion(student, with_other_padding(batch), 34.0)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_the_whole_student_is_trained(self):
-        student, teacher, plan = pair()
-        total(HiddenObjective(student, teacher, plan, equal_scales(plan))(student, padded_batch(ROWS), 34.0)).backward()
+        student, teacher, layer_map = pair()
+        total(
+            HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map))(student, padded_batch(ROWS), 34.0)
+        ).backward()
         assert [name for name, p in student.named_parameters() if p.grad is None] == []
 
-    def test_of_equal_widths_nothing_is_learnt_along(self):
-        student, teacher, plan = pair()
-        assert list(HiddenObjective(student, teacher, plan, equal_scales(plan)).parameters()) == []
+    def test_of_equal_widths_nothing_is_learned_along(self):
+        student, teacher, layer_map = pair()
+        assert list(HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map)).parameters()) == []
 
-    def test_of_different_widths_a_projection_per_layer_is_learnt_along(self):
+    def test_of_different_widths_a_projection_per_layer_is_learned_along(self):
         teacher = Teacher(bert())
-        student, plan = narrow_student(), plan_layers("all", LAYERS)
-        objective = HiddenObjective(student, teacher, plan, equal_scales(plan))
-        total(objective(student, padded_batch(ROWS), 34.0)).backward()
-        weights = dict(objective.named_parameters())
+        student, layer_map = narrow_student(), map_layers("all", LAYERS)
+        criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map))
+        total(criterion(student, padded_batch(ROWS), 34.0)).backward()
+        weights = dict(criterion.named_parameters())
         assert {name: tuple(p.shape) for name, p in weights.items()} == {
             f"projections.{i}.{kind}": shape
             for i in range(LAYERS)
@@ -157,10 +171,10 @@ class TestHiddenObjective:
         assert all(p.grad is not None and p.grad.any() for p in weights.values())
 
     def test_the_teacher_is_no_part_of_it(self):
-        _, teacher, plan = pair()
-        objective = HiddenObjective(narrow_student(), teacher, plan, equal_scales(plan)).train()
+        _, teacher, layer_map = pair()
+        criterion = HiddenStateLoss(narrow_student(), teacher, layer_map, equal_variances(layer_map)).train()
         assert not teacher.model.training
-        assert all(name.startswith("projections.") for name in objective.state_dict())
+        assert all(name.startswith("projections.") for name in criterion.state_dict())
 
 
 def narrow_student() -> InhibiDistilBertModel:
@@ -188,14 +202,14 @@ class TestMaskedLMObjective:
         model = bert(BertForMaskedLM)
         return InhibiDistilBertForMaskedLM.from_teacher(model), Teacher(model)
 
-    def objective(self, teacher, **settings):
+    def criterion(self, teacher, **settings):
         weights = {"temperature": 2.0, "alpha_ce": 5.0, "alpha_mlm": 3.0, "alpha_cos": 2.0}
-        return MaskedLMObjective(teacher, **(weights | settings))
+        return MaskedLMLoss(teacher, **(weights | settings))
 
     def test_by_hand_at_the_masked_positions_alone(self, models):
         student, teacher = models
         batch = masked_batch(ROWS, self.POSITIONS)
-        terms = self.objective(teacher)(student, batch, 7.0)
+        terms = self.criterion(teacher)(student, batch, 7.0)
         soft = hard = cosine = 0.0
         for row, column in self.POSITIONS:
             n = ROWS[row]
@@ -213,35 +227,35 @@ class TestMaskedLMObjective:
 
     def test_a_label_more_is_a_term_more(self, models):
         student, teacher = models
-        objective = self.objective(teacher)
+        criterion = self.criterion(teacher)
         one = masked_batch([12], [(0, 4)])
         two = one | {"labels": one["labels"].clone()}
         two["labels"][0, 8] = two["input_ids"][0, 8]  # a position that keeps its token, 10 % of the chosen
         extra = two | {"labels": two["labels"].clone()}
         extra["labels"][0, 4] = -100
-        sums = [{n: t.item() for n, t in objective(student, b, 1.0).items()} for b in (one, extra, two)]
+        sums = [{n: t.item() for n, t in criterion(student, b, 1.0).items()} for b in (one, extra, two)]
         assert {n: sums[0][n] + sums[1][n] for n in sums[0]} == pytest.approx(sums[2], rel=1e-5)
 
     def test_what_stands_in_padding_does_not_matter(self, models):
         student, teacher = models
         batch = masked_batch(ROWS, self.POSITIONS)
-        objective = self.objective(teacher)
-        first, second = objective(student, batch, 5.0), objective(student, with_other_padding(batch), 5.0)
+        criterion = self.criterion(teacher)
+        first, second = criterion(student, batch, 5.0), criterion(student, with_other_padding(batch), 5.0)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_nothing_reaches_the_teacher(self, models):
         student, teacher = models
-        total(self.objective(teacher)(student, masked_batch(ROWS, self.POSITIONS), 5.0)).backward()
+        total(self.criterion(teacher)(student, masked_batch(ROWS, self.POSITIONS), 5.0)).backward()
         assert all(p.grad is None for p in teacher.model.parameters())
         assert [name for name, p in student.named_parameters() if p.grad is None] == []
 
     def test_the_teacher_is_in_evaluation_mode_whoever_called_train(self):
         model = bert(BertForMaskedLM, hidden_dropout_prob=0.5)
         student, teacher = InhibiDistilBertForMaskedLM.from_teacher(model, dropout=0.0), Teacher(model)
-        batch, objective = masked_batch(ROWS, self.POSITIONS), self.objective(Teacher(model))
-        first = objective(student, batch, 5.0)
+        batch, criterion = masked_batch(ROWS, self.POSITIONS), self.criterion(Teacher(model))
+        first = criterion(student, batch, 5.0)
         teacher.model.train()
-        second = objective(student, batch, 5.0)
+        second = criterion(student, batch, 5.0)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -256,7 +270,7 @@ class TestTaskObjective:
     def test_without_a_teacher_it_is_the_model_s_own_loss(self):
         student, _ = self.models()
         batch = padded_batch(ROWS) | {"labels": self.LABELS}
-        terms = TaskObjective(regression=False)(student, batch, 3)
+        terms = TaskLoss(regression=False)(student, batch, 3)
         assert list(terms) == ["task"]
         with torch.no_grad():
             own = student(batch["input_ids"], attention_mask=batch["attention_mask"], labels=self.LABELS).loss
@@ -265,10 +279,10 @@ class TestTaskObjective:
     def test_with_a_teacher_by_hand(self):
         student, teacher = self.models()
         batch = padded_batch(ROWS) | {"labels": self.LABELS}
-        objective = TaskObjective(
+        criterion = TaskLoss(
             regression=False, teacher=teacher, alpha_task=0.3, alpha_soft=0.7, alpha_hidden=0.2, temperature=3.0
         )
-        terms = objective(student, batch, 3)
+        terms = criterion(student, batch, 3)
         task = soft = hidden = 0.0
         for row in rows_of(batch):
             inputs = {"input_ids": row["input_ids"], "output_hidden_states": True}
@@ -284,14 +298,14 @@ class TestTaskObjective:
     def test_hidden_states_count_only_where_they_are_wanted(self):
         student, teacher = self.models()
         batch = padded_batch(ROWS) | {"labels": self.LABELS}
-        terms = TaskObjective(regression=False, teacher=teacher, alpha_soft=0.5)(student, batch, 3)
+        terms = TaskLoss(regression=False, teacher=teacher, alpha_soft=0.5)(student, batch, 3)
         assert list(terms) == ["task", "soft_targets"]
 
     def test_a_regression_compares_logits(self):
         student, teacher = self.models(num_labels=1)
         batch = padded_batch(ROWS) | {"labels": torch.tensor([0.5, 4.0, 2.5])}
-        objective = TaskObjective(regression=True, teacher=teacher, alpha_task=0.5, alpha_soft=2.0, temperature=9.0)
-        terms = objective(student, batch, 3)
+        criterion = TaskLoss(regression=True, teacher=teacher, alpha_task=0.5, alpha_soft=2.0, temperature=9.0)
+        terms = criterion(student, batch, 3)
         with torch.no_grad():
             inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
             ours, theirs = (m(**inputs).logits[:, 0].tolist() for m in (student, teacher.model))
@@ -306,21 +320,21 @@ class TestTaskObjective:
         batch = padded_batch([12, 12, 12]) | {"labels": self.LABELS}
         segments = torch.zeros_like(batch["input_ids"])
         segments[:, 6:] = 1
-        objective = TaskObjective(regression=False, teacher=teacher, alpha_soft=1.0)
-        found = objective(student, batch | {"token_type_ids": segments}, 3)
+        criterion = TaskLoss(regression=False, teacher=teacher, alpha_soft=1.0)
+        found = criterion(student, batch | {"token_type_ids": segments}, 3)
         with torch.no_grad():
             inputs = {"input_ids": batch["input_ids"], "token_type_ids": segments}
             s, t = (m(**inputs).logits.double() for m in (student, teacher.model))
         soft = float((t.softmax(-1) * (t.log_softmax(-1) - s.log_softmax(-1))).sum()) / 3
         assert found["soft_targets"].item() == pytest.approx(soft, rel=1e-4)
-        without = objective(student, batch, 3)
+        without = criterion(student, batch, 3)
         assert all(not math.isclose(found[name].item(), without[name].item(), rel_tol=1e-4) for name in found)
 
     def test_what_stands_in_padding_does_not_matter(self):
         student, teacher = self.models()
         batch = padded_batch(ROWS) | {"labels": self.LABELS}
-        objective = TaskObjective(regression=False, teacher=teacher, alpha_soft=1.0, alpha_hidden=1.0)
-        first, second = objective(student, batch, 3), objective(student, with_other_padding(batch), 3)
+        criterion = TaskLoss(regression=False, teacher=teacher, alpha_soft=1.0, alpha_hidden=1.0)
+        first, second = criterion(student, batch, 3), criterion(student, with_other_padding(batch), 3)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -331,18 +345,20 @@ class TestScales:
         return [row for batch in self.BATCHES for row in rows_of(batch)]
 
     def test_of_contexts_they_are_the_mean_squares_over_valid_tokens(self):
-        teacher, plan = Teacher(bert()), plan_layers([1], LAYERS)
-        contexts = torch.cat([teacher(row, contexts=True).contexts[1][0] for row in self.rows()]).double()
-        assert context_scales(teacher, plan, list(self.BATCHES)) == pytest.approx(
-            [float(contexts.square().mean())], rel=1e-5
+        teacher, layer_map = Teacher(bert()), map_layers([1], LAYERS)
+        attention_outputs = torch.cat(
+            [teacher(row, attention_outputs=True).attention_outputs[1][0] for row in self.rows()]
+        ).double()
+        assert attention_output_mean_squares(teacher, layer_map, list(self.BATCHES)) == pytest.approx(
+            [float(attention_outputs.square().mean())], rel=1e-5
         )
 
     def test_of_hidden_states_they_are_the_variances_over_valid_tokens(self):
-        teacher, plan = Teacher(bert()), plan_layers([1], LAYERS)
+        teacher, layer_map = Teacher(bert()), map_layers([1], LAYERS)
         states = [teacher(row, hidden=True).hidden[2][0].double() for row in self.rows()]
         every, first = torch.cat(states), torch.stack([s[0] for s in states])
         variance, alone = every.var(0, correction=0), first.var(0, correction=0).mean()
-        found = hidden_scales(teacher, plan, list(self.BATCHES))
+        found = hidden_variances(teacher, layer_map, list(self.BATCHES))
         torch.testing.assert_close(found.tokens[0].double(), variance + 0.05 * variance.mean(), rtol=1e-4, atol=1e-6)
         assert found.first == pytest.approx([float(alone + 0.02 * every.square().mean())], rel=1e-4)
         texts = torch.stack([s.mean(0) for s in states]).var(0, correction=0).mean()
@@ -355,12 +371,14 @@ class TestScales:
 
 
 def test_context_errors_are_relative_to_the_teacher_over_all_tokens():
-    student, teacher, plan = pair()
+    student, teacher, layer_map = pair()
     batches = [padded_batch(ROWS), padded_batch([20, 7], seed=1)]
-    for i, found in enumerate(context_errors(student, teacher, plan, batches)):
+    for i, found in enumerate(attention_output_errors(student, teacher, layer_map, batches)):
         attention, error, energy = student.transformer.layer[i].attention, 0.0, 0.0
         for row in [row for batch in batches for row in rows_of(batch)]:
-            signals = teacher(row, contexts=True, hidden=True)
-            error += squared(context(attention, signals.hidden[i]).detach(), signals.contexts[i])
-            energy += squared(signals.contexts[i], torch.zeros(1))
+            teacher_outputs = teacher(row, attention_outputs=True, hidden=True)
+            error += squared(
+                context(attention, teacher_outputs.hidden[i]).detach(), teacher_outputs.attention_outputs[i]
+            )
+            energy += squared(teacher_outputs.attention_outputs[i], torch.zeros(1))
         assert found == pytest.approx(error / energy, rel=1e-4)

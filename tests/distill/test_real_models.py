@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModel, BertConfig, BertForMaskedLM, BertTokenizer
 
 from inhibitor_transformers.distill import Distillation, DistillConfig
-from inhibitor_transformers.distill.compare import context_errors
 from inhibitor_transformers.distill.data import MaskedStepBatches, StepBatches, token_windows
-from inhibitor_transformers.distill.finetune import FinetuneArguments, finetune
-from inhibitor_transformers.distill.objectives import MaskedLMObjective
-from inhibitor_transformers.measure.similarity import sts_spearman
+from inhibitor_transformers.distill.objectives import MaskedLMLoss
+from inhibitor_transformers.distill.stages.errors import attention_output_errors
+from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
+from inhibitor_transformers.evaluation.similarity import sts_spearman
 from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.tasks import load_task, load_texts, split_held_out
 from tests.distill.tiny import assert_same_weights, saved
@@ -28,7 +28,7 @@ RUNTIME = {"use_cpu": True, "disable_tqdm": True}
 
 
 def distill(config: dict[str, Any], output: Path, **flags: Any) -> Distillation:
-    made = Distillation(DistillConfig(**config), output, runtime=RUNTIME, say=lambda _: None, **flags)
+    made = Distillation(DistillConfig(**config), output, runtime=RUNTIME, log=lambda _: None, **flags)
     made.run()
     return made
 
@@ -40,7 +40,7 @@ def aligned(minilm_path, shared_data, tmp_path_factory) -> Distillation:
     config = {
         "teacher": str(minilm_path),
         "text": [str(shared_data / "wikitext-2"), str(shared_data / "glue" / "sst2")],
-        "stages": [{"calibrate": {}}, {"align_contexts": alignment}],
+        "stages": [{"calibrate": {}}, {"align_attention": alignment}],
         "max_texts": 3000,
     }
     return distill(config, tmp_path_factory.mktemp("aligned") / "run")
@@ -51,14 +51,14 @@ def errors_after(run: Distillation, stage: str, texts: list[str]) -> list[float]
     student = AutoModel.from_pretrained(run.output / "stages" / stage / "student")
     windows = token_windows(texts, run.tokenizer, [32, 64, 128], max_tokens=4096)
     batches = StepBatches(windows, run.tokenizer, steps=4, tokens_per_step=1024, lengths=[32, 64, 128])
-    return context_errors(student, run.teacher, run.plan, [batches[i] for i in range(len(batches))])
+    return attention_output_errors(student, run.teacher, run.layer_map, [batches[i] for i in range(len(batches))])
 
 
 def test_alignment_lowers_the_error_of_every_layer_on_held_out_text(aligned, shared_data):
     texts = load_texts(shared_data / "wikitext-2", max_texts=3000, unk_token="[UNK]")
     held_out = split_held_out(texts)[1]
     assert not set(held_out) & set(aligned.texts)
-    calibrated, trained = (errors_after(aligned, name, held_out) for name in ("1-calibrate", "2-align_contexts"))
+    calibrated, trained = (errors_after(aligned, name, held_out) for name in ("1-calibrate", "2-align_attention"))
     assert len(calibrated) == 6
     assert all(b < a < 1 for a, b in zip(calibrated, trained, strict=True)), (calibrated, trained)
 
@@ -78,7 +78,7 @@ def test_calibration_alone_gives_useful_sentence_embeddings(aligned, shared_data
 
 
 def wikitext_tokenizer(texts: list[str]) -> BertTokenizer:
-    """WordPiece of 1,000 tokens, learnt from the texts: so few that a small model learns more than frequencies."""
+    """WordPiece of 1,000 tokens, learned from the texts: so few that a small model learns more than frequencies."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -116,7 +116,7 @@ def task_agnostic(teacher: str, data: Path) -> dict[str, Any]:
     trained = {"tokens_per_step": 1024, "lengths": [32, 64], "logging_steps": 25, "save_steps": 50}
     stages = [
         {"calibrate": {"lengths": [16, 32, 64]}},
-        {"align_contexts": trained | {"max_steps": 50}},
+        {"align_attention": trained | {"max_steps": 50}},
         {"masked_lm": trained | {"max_steps": 150, "learning_rate": 5e-4}},
     ]
     return {
@@ -147,15 +147,15 @@ def test_the_triple_loss_falls_on_held_out_text(distilled, shared_data):
     held_out = split_held_out(load_texts(shared_data / "wikitext-2", max_texts=6000))[1]
     windows = token_windows(held_out, distilled.tokenizer, [64], max_tokens=8192)
     batches = MaskedStepBatches(windows, distilled.tokenizer, steps=4, tokens_per_step=2048, lengths=[64])
-    objective = MaskedLMObjective(distilled.teacher, temperature=2.0, alpha_ce=5.0, alpha_mlm=1.0, alpha_cos=2.0)
+    criterion = MaskedLMLoss(distilled.teacher, temperature=2.0, alpha_ce=5.0, alpha_mlm=1.0, alpha_cos=2.0)
 
     def terms(stage: str) -> dict[str, float]:
         student = distilled.model_class.from_pretrained(distilled.output / "stages" / stage / "student").eval()
         with torch.no_grad():
-            parts = [objective(student, batches[i], (batches[i]["labels"] != -100).sum()) for i in range(4)]
+            parts = [criterion(student, batches[i], (batches[i]["labels"] != -100).sum()) for i in range(4)]
         return {name: sum(part[name].item() for part in parts) / 4 for name in parts[0]}
 
-    before, after = terms("2-align_contexts"), terms("3-masked_lm")
+    before, after = terms("2-align_attention"), terms("3-masked_lm")
     assert all(after[name] < before[name] for name in before), (before, after)
 
 
@@ -166,14 +166,14 @@ from pathlib import Path
 import torch
 torch.set_num_threads({torch.get_num_threads()})
 from inhibitor_transformers.distill import DistillConfig, Distillation
-from inhibitor_transformers.distill.objectives import MaskedLMObjective
-original, calls = MaskedLMObjective.__call__, [0]
+from inhibitor_transformers.distill.objectives import MaskedLMLoss
+original, calls = MaskedLMLoss.__call__, [0]
 def killed(self, *arguments):
     calls[0] += 1
     if calls[0] == 80:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, *arguments)
-MaskedLMObjective.__call__ = killed
+MaskedLMLoss.__call__ = killed
 config, folder, runtime = json.loads(sys.argv[1])
 Distillation(DistillConfig(**config), Path(folder), runtime=runtime).run()
 """
@@ -193,7 +193,7 @@ def test_fine_tuning_with_a_teacher_through_the_whole_pipeline(aligned, minilm_p
     def run(source: str, name: str, **flags: Any) -> dict[str, float]:
         settings = {"num_train_epochs": 2, "per_device_train_batch_size": 24, "max_length": 64, "learning_rate": 1e-4}
         arguments = FinetuneArguments(**settings, **RUNTIME)
-        result = finetune(source, data, arguments, tmp_path / name, say=lambda _: None, **flags)
+        result = finetune(source, data, arguments, tmp_path / name, log=lambda _: None, **flags)
         return result.scores["validation"]
 
     taught = run(str(minilm_path), "teacher")

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inhibitor_transformers.distill import ConfigError, Distillation, DistillConfig
-from inhibitor_transformers.distill.objectives import ContextObjective, HiddenObjective, MaskedLMObjective
+from inhibitor_transformers.distill.objectives import AttentionOutputLoss, HiddenStateLoss, MaskedLMLoss
 from tests.distill.chains import CALIBRATE, RUNTIME, distill, settings, trained
 from tests.distill.tiny import assert_same_weights
 
@@ -23,10 +23,10 @@ class StoppedError(Exception):
     pass
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, objective: type, step: int) -> None:
+def interrupt(monkeypatch: pytest.MonkeyPatch, criterion: type, step: int) -> None:
     """Let training stop in the middle of step `step`, counted from the first call after this."""
-    method = "forward" if issubclass(objective, torch.nn.Module) else "__call__"
-    original, calls = getattr(objective, method), 0
+    method = "forward" if issubclass(criterion, torch.nn.Module) else "__call__"
+    original, calls = getattr(criterion, method), 0
 
     def counted(self, *args):
         nonlocal calls
@@ -35,13 +35,13 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, objective: type, step: int) -> No
             raise StoppedError
         return original(self, *args)
 
-    monkeypatch.setattr(objective, method, counted)
+    monkeypatch.setattr(criterion, method, counted)
 
 
 STAGES = {
-    "align_contexts": (ContextObjective, {}),
-    "align_hidden": (HiddenObjective, {}),
-    "masked_lm": (MaskedLMObjective, {"learning_rate": 1e-3}),
+    "align_attention": (AttentionOutputLoss, {}),
+    "align_hidden": (HiddenStateLoss, {}),
+    "masked_lm": (MaskedLMLoss, {"learning_rate": 1e-3}),
 }
 
 
@@ -102,10 +102,10 @@ class TestResume:
                 raise StoppedError
 
         with pytest.raises(StoppedError):
-            Distillation(DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, say=lambda _: None).run(stop)
+            Distillation(DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, log=lambda _: None).run(stop)
         seen = []
         resumed = Distillation(
-            DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, resume=True, say=lambda _: None
+            DistillConfig(**config), tmp_path / "run", runtime=RUNTIME, resume=True, log=lambda _: None
         )
         resumed.run(lambda name, student: seen.append(name))
         assert seen == [*config["stages"][1]]
@@ -203,9 +203,9 @@ def test_other_weights_under_the_same_name(role, named, teacher_path, student_pa
 
 def test_resume_after_several_interruptions(chain, tmp_path, monkeypatch):
     distill(chain, tmp_path / "whole")
-    for objective, step in ((ContextObjective, 3), (ContextObjective, 3), (HiddenObjective, 5)):
+    for criterion, step in ((AttentionOutputLoss, 3), (AttentionOutputLoss, 3), (HiddenStateLoss, 5)):
         with monkeypatch.context() as patch:
-            interrupt(patch, objective, step)
+            interrupt(patch, criterion, step)
             with pytest.raises(StoppedError):
                 distill(chain, tmp_path / "run", resume=(tmp_path / "run").exists())
     distill(chain, tmp_path / "run", resume=True)
@@ -213,11 +213,11 @@ def test_resume_after_several_interruptions(chain, tmp_path, monkeypatch):
 
 
 def test_resume_with_accumulated_gradients(teacher_path, text_path, tmp_path, monkeypatch):
-    accumulated = trained("align_contexts", gradient_accumulation_steps=2, max_steps=4)
+    accumulated = trained("align_attention", gradient_accumulation_steps=2, max_steps=4)
     config = settings(teacher_path, text_path, [accumulated])
     distill(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        interrupt(patch, ContextObjective, 6)  # the second half of step 3
+        interrupt(patch, AttentionOutputLoss, 6)  # the second half of step 3
         with pytest.raises(StoppedError):
             distill(config, tmp_path / "run")
     said = distill(config, tmp_path / "run", resume=True)
@@ -231,10 +231,10 @@ from pathlib import Path
 import torch
 torch.set_num_threads(2)
 from inhibitor_transformers.distill import DistillConfig, Distillation
-from inhibitor_transformers.distill.objectives import MaskedLMObjective
+from inhibitor_transformers.distill.objectives import MaskedLMLoss
 
 config, folder, runtime = json.loads(sys.argv[1])
-original, calls = MaskedLMObjective.__call__, 0
+original, calls = MaskedLMLoss.__call__, 0
 
 def killed(self, *args):
     global calls
@@ -243,7 +243,7 @@ def killed(self, *args):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, *args)
 
-MaskedLMObjective.__call__ = killed
+MaskedLMLoss.__call__ = killed
 Distillation(DistillConfig(**config), Path(folder), runtime=runtime).run()
 """
 
@@ -251,7 +251,7 @@ Distillation(DistillConfig(**config), Path(folder), runtime=runtime).run()
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_resume_after_a_killed_process(masked_lm_path, text_path, tmp_path):
     torch.set_num_threads(2)
-    config = settings(masked_lm_path, text_path, [CALIBRATE, trained("align_contexts"), trained("masked_lm")])
+    config = settings(masked_lm_path, text_path, [CALIBRATE, trained("align_attention"), trained("masked_lm")])
     distill(config, tmp_path / "whole")
     arguments = json.dumps([config, str(tmp_path / "run"), RUNTIME])
     killed = subprocess.run(

@@ -10,19 +10,19 @@ import pytest
 import yaml
 from transformers import TrainingArguments
 
+from inhibitor_transformers.common.number_ranges import TRAINING
+from inhibitor_transformers.common.settings import ConfigError, Flag, build, load_yaml, override
 from inhibitor_transformers.distill.config import (
-    AlignContextsArguments,
+    AlignAttentionArguments,
     AlignHiddenArguments,
     CalibrateConfig,
     DistillConfig,
     MaskedLMArguments,
 )
-from inhibitor_transformers.distill.finetune import FinetuneArguments
-from inhibitor_transformers.distill.number_ranges import TRAINING
-from inhibitor_transformers.distill.settings import ConfigError, Flag, build, load_yaml, override
+from inhibitor_transformers.distill.task.finetune import FinetuneArguments
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
-RUN = {"teacher": "a/teacher", "text": ["texts.txt"], "stages": [{"calibrate": {}}, {"align_contexts": {}}]}
+RUN = {"teacher": "a/teacher", "text": ["texts.txt"], "stages": [{"calibrate": {}}, {"align_attention": {}}]}
 
 
 def config(**changes) -> DistillConfig:
@@ -102,8 +102,8 @@ class TestOverride:
         }
 
     def test_keys_of_a_stage(self):
-        changed = override(RUN, ["align_contexts.max_steps=5", "calibrate.lengths=[16, 32]"])
-        assert changed["stages"] == [{"calibrate": {"lengths": [16, 32]}}, {"align_contexts": {"max_steps": 5}}]
+        changed = override(RUN, ["align_attention.max_steps=5", "calibrate.lengths=[16, 32]"])
+        assert changed["stages"] == [{"calibrate": {"lengths": [16, 32]}}, {"align_attention": {"max_steps": 5}}]
 
     def test_every_stage_of_that_name(self):
         twice = RUN | {"stages": [{"calibrate": None}, {"align_hidden": {"seed": 1}}, {"calibrate": {}}]}
@@ -113,7 +113,7 @@ class TestOverride:
 
     def test_the_settings_given_are_not_changed(self):
         before = yaml.safe_dump(RUN)
-        override(RUN, ["align_contexts.max_steps=5", "seed=1"])
+        override(RUN, ["align_attention.max_steps=5", "seed=1"])
         assert yaml.safe_dump(RUN) == before
 
     def test_a_value_may_hold_an_equals_sign(self):
@@ -133,7 +133,7 @@ class TestOverride:
         with pytest.raises(ConfigError, match=message):
             override(RUN, [assignment])
 
-    @pytest.mark.parametrize("key", ["seed", "align_contexts.max_steps"])
+    @pytest.mark.parametrize("key", ["seed", "align_attention.max_steps"])
     def test_a_key_set_twice(self, key):
         with pytest.raises(ConfigError, match=rf"'{key}' is set twice \(--set {key}=2\)"):
             override(RUN, [f"{key}=1", "teacher=a", f"{key}=2"])
@@ -166,10 +166,10 @@ class TestBuild:
     @pytest.mark.parametrize("written", ["1e-3", "1E-3", ".001", "0.001"])
     def test_floats_that_yaml_reads_as_strings(self, written):
         settings = yaml.safe_load(f"learning_rate: {written}")
-        assert stage("align_contexts", settings).learning_rate == 0.001
+        assert stage("align_attention", settings).learning_rate == 0.001
 
     def test_whole_numbers_that_yaml_reads_as_strings(self):
-        assert stage("align_contexts", yaml.safe_load("max_steps: 1e2")).max_steps == 100
+        assert stage("align_attention", yaml.safe_load("max_steps: 1e2")).max_steps == 100
 
     @pytest.mark.parametrize(
         ("setting", "value", "message"),
@@ -184,15 +184,15 @@ class TestBuild:
         ],
     )
     def test_values_of_another_kind(self, setting, value, message):
-        with pytest.raises(ConfigError, match=f"^stage 'align_contexts': {message}$"):
-            stage("align_contexts", yaml.safe_load(f"{setting}: {value}"))
+        with pytest.raises(ConfigError, match=f"^stage 'align_attention': {message}$"):
+            stage("align_attention", yaml.safe_load(f"{setting}: {value}"))
 
     def test_nothing_may_be_given_where_nothing_is_meant(self):
-        assert stage("align_contexts", {"save_total_limit": None}).save_total_limit is None
+        assert stage("align_attention", {"save_total_limit": None}).save_total_limit is None
 
     def test_what_transformers_refuses_is_said_with_its_stage(self):
-        with pytest.raises(ConfigError, match=r"^stage 'align_contexts': cosin is not a valid SchedulerType"):
-            stage("align_contexts", {"lr_scheduler_type": "cosin"})
+        with pytest.raises(ConfigError, match=r"^stage 'align_attention': cosin is not a valid SchedulerType"):
+            stage("align_attention", {"lr_scheduler_type": "cosin"})
 
 
 class TestDistillConfig:
@@ -208,7 +208,7 @@ class TestDistillConfig:
         assert config(stages=[{"calibrate": None}]).stages == [{"calibrate": {}}]
 
     def test_names_in_order(self):
-        assert config().stage_names == ["calibrate", "align_contexts"]
+        assert config().stage_names == ["calibrate", "align_attention"]
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -259,19 +259,19 @@ class TestDistillConfig:
 
     def test_an_unknown_stage(self):
         with pytest.raises(
-            ConfigError, match=r"unknown stage 'align_context' \(did you mean 'align_contexts'\?\); known"
+            ConfigError, match=r"unknown stage 'align_context' \(did you mean 'align_attention'\?\); known"
         ):
             config(stages=[{"align_context": {}}]).build_stage(0, Path("out"))
 
     def test_a_stage_has_the_seed_of_the_run_unless_it_has_its_own(self):
-        run = config(seed=7, stages=[{"align_contexts": {}}, {"align_hidden": {"seed": 3}}])
+        run = config(seed=7, stages=[{"align_attention": {}}, {"align_hidden": {"seed": 3}}])
         assert [run.build_stage(i, Path("out")).seed for i in range(2)] == [7, 3]
 
     def test_where_a_stage_writes(self):
-        assert stage("align_contexts", {}).output_dir == "out"
+        assert stage("align_attention", {}).output_dir == "out"
 
     def test_what_the_command_line_decides(self):
-        assert stage("align_contexts", {}, use_cpu=True).use_cpu is True
+        assert stage("align_attention", {}, use_cpu=True).use_cpu is True
 
     @pytest.mark.parametrize(
         ("key", "instead"),
@@ -294,7 +294,7 @@ class TestStages:
         assert (made.alpha_ce, made.alpha_mlm, made.alpha_cos, made.temperature) == (5.0, 1.0, 2.0, 2.0)
 
     def test_dropout_is_off_where_the_teacher_is_matched(self):
-        assert not AlignContextsArguments.dropout
+        assert not AlignAttentionArguments.dropout
         assert not AlignHiddenArguments.dropout
         assert MaskedLMArguments.dropout
 
@@ -306,30 +306,38 @@ class TestStages:
             ("calibrate", {"tokens_per_length": 64}, "calibrate.tokens_per_length must hold one longest text"),
             ("calibrate", {"gammas": []}, "calibrate.gammas must be a list of numbers"),
             ("calibrate", {"length_exponents": 0.5}, "calibrate.length_exponents must be a list of numbers"),
-            ("align_hidden", {"first_token_weight": -1.0}, "first_token_weight must not be negative"),
-            ("align_hidden", {"text_weight": -1.0}, "text_weight must not be negative"),
-            ("align_contexts", {"pair_share": 1.5}, "pair_share must be from 0 to 1"),
-            ("align_contexts", {"fixed_scalars": "gamma"}, "fixed_scalars must be a list of gamma, .*, got 'gamma'"),
-            ("align_contexts", {"fixed_scalars": 5}, "fixed_scalars must be a list of gamma, .*, got 5"),
-            ("align_contexts", {"fixed_scalars": None}, "fixed_scalars must be a list of gamma, .*, got None"),
-            ("align_contexts", {"fixed_scalars": [5]}, r"fixed_scalars must be a list of gamma, .*, got \[5\]"),
-            ("align_contexts", {"fixed_scalars": ["rho"]}, r"fixed_scalars must be a list of gamma, .*, got \['rho'\]"),
-            ("align_contexts", {"eval_strategy": "steps"}, "^align_contexts.eval_strategy cannot be used"),
-            ("align_contexts", {"eval_on_start": True}, "^align_contexts.eval_on_start cannot be used"),
-            ("align_contexts", {"fsdp": "full_shard"}, "^align_contexts.fsdp cannot be used"),
-            ("align_contexts", {"dataloader_drop_last": True}, "^align_contexts.dataloader_drop_last cannot be used"),
+            ("align_hidden", {"cls_weight": -1.0}, "cls_weight must not be negative"),
+            ("align_hidden", {"pooled_weight": -1.0}, "pooled_weight must not be negative"),
+            ("align_attention", {"pair_fraction": 1.5}, "pair_fraction must be from 0 to 1"),
+            ("align_attention", {"frozen_scalars": "gamma"}, "frozen_scalars must be a list of gamma, .*, got 'gamma'"),
+            ("align_attention", {"frozen_scalars": 5}, "frozen_scalars must be a list of gamma, .*, got 5"),
+            ("align_attention", {"frozen_scalars": None}, "frozen_scalars must be a list of gamma, .*, got None"),
+            ("align_attention", {"frozen_scalars": [5]}, r"frozen_scalars must be a list of gamma, .*, got \[5\]"),
+            (
+                "align_attention",
+                {"frozen_scalars": ["rho"]},
+                r"frozen_scalars must be a list of gamma, .*, got \['rho'\]",
+            ),
+            ("align_attention", {"eval_strategy": "steps"}, "^align_attention.eval_strategy cannot be used"),
+            ("align_attention", {"eval_on_start": True}, "^align_attention.eval_on_start cannot be used"),
+            ("align_attention", {"fsdp": "full_shard"}, "^align_attention.fsdp cannot be used"),
+            ("align_attention", {"dataloader_drop_last": True}, "^align_attention.dataloader_drop_last cannot be used"),
             ("calibrate", {"max_steps": 3}, "stage 'calibrate' has no setting 'max_steps'"),
-            ("align_contexts", {"lengths": 64}, "align_contexts.lengths must be a list .* got 64"),
-            ("align_contexts", {"lengths": "32,64"}, "align_contexts.lengths must be a list .* got '32,64'"),
-            ("align_contexts", {"max_steps": 0}, "align_contexts.max_steps must be positive, got 0"),
-            ("align_contexts", {"tokens_per_step": 255}, r"tokens_per_step \(255\) must hold the longest text \(256\)"),
+            ("align_attention", {"lengths": 64}, "align_attention.lengths must be a list .* got 64"),
+            ("align_attention", {"lengths": "32,64"}, "align_attention.lengths must be a list .* got '32,64'"),
+            ("align_attention", {"max_steps": 0}, "align_attention.max_steps must be positive, got 0"),
+            (
+                "align_attention",
+                {"tokens_per_step": 255},
+                r"tokens_per_step \(255\) must hold the longest text \(256\)",
+            ),
             ("align_hidden", {"scalar_learning_rate_factor": -1}, "scalar_learning_rate_factor must not be negative"),
             ("masked_lm", {"temperature": 0}, "masked_lm.temperature must be positive, got 0"),
             ("masked_lm", {"alpha_cos": -1.0}, "masked_lm.alpha_cos must not be negative, got -1"),
             ("masked_lm", {"alpha_ce": 0, "alpha_mlm": 0, "alpha_cos": 0}, "one of masked_lm's .* must be positive"),
             ("align_hidden", {"learning_rate": 0}, "^align_hidden.learning_rate must be positive, got 0"),
             ("align_hidden", {"max_steps": -1}, "align_hidden.max_steps must be positive, got -1"),
-            ("align_contexts", {"save_steps": -5}, "align_contexts.save_steps must be positive, got -5"),
+            ("align_attention", {"save_steps": -5}, "align_attention.save_steps must be positive, got -5"),
             ("calibrate", {"gammas": [1.0, float("nan")]}, "each of calibrate.gammas must be positive, got nan"),
             ("calibrate", {"gammas": [0.0]}, "each of calibrate.gammas must be positive, got 0.0"),
             ("calibrate", {"deltas": [float("inf")]}, "each of calibrate.deltas must be a finite number, got inf"),
@@ -389,10 +397,10 @@ WRONG_NUMBERS = [
     ("temperature", -2.0),
     ("alignment_epochs", -1),
     ("alignment_learning_rate", 0.0),
-    ("alignment_first_token_weight", -1.0),
-    ("selection_share", 1.0),
+    ("alignment_cls_weight", -1.0),
+    ("selection_fraction", 1.0),
     ("attention_dropout", 1.0),
-    ("length_parts", 0),
+    ("length_buckets", 0),
     ("early_stopping_patience", 0),
 ]
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, BertForMaskedLM
 
-from inhibitor_transformers.distill.processes import require_joined
-from inhibitor_transformers.distill.trainer import DistillationTrainer
+from inhibitor_transformers.common.distributed import require_joined
+from inhibitor_transformers.distill.training.trainer import DistillationTrainer
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill import two_processes
 from tests.distill.fine_tuning import custom

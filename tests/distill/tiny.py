@@ -23,9 +23,9 @@ from transformers import (
     RobertaTokenizer,
 )
 
-from inhibitor_transformers.distill.scales import HiddenScales
-from inhibitor_transformers.distill.teacher import Teacher
-from inhibitor_transformers.models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerPlan, plan_layers
+from inhibitor_transformers.distill.teacher.teacher import Teacher
+from inhibitor_transformers.distill.variances import HiddenVariances
+from inhibitor_transformers.models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerMap, map_layers
 
 WIDTH, HEADS, LAYERS, FEED_FORWARD, POSITIONS = 32, 4, 2, 48, 160
 
@@ -97,7 +97,7 @@ def saved(model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBa
 
 
 def sentences(count: int, *, seed: int = 0, clauses: tuple[int, int] = (2, 40)) -> list[str]:
-    """Sentences of 5 words a clause and of very different lengths, with an order of words that can be learnt."""
+    """Sentences of 5 words a clause and of very different lengths, with an order of words that can be learned."""
     random = np.random.default_rng(seed)
 
     def clause() -> str:
@@ -138,11 +138,11 @@ def pair(
     model_class: type[InhibiDistilBertPreTrainedModel] = InhibiDistilBertModel,
     layers: Any = "all",
     **teacher_settings: Any,
-) -> tuple[InhibiDistilBertPreTrainedModel, Teacher, LayerPlan]:
+) -> tuple[InhibiDistilBertPreTrainedModel, Teacher, LayerMap]:
     """A student made from a tiny BERT, that teacher, and the plan between them."""
     model = bert(**teacher_settings)
     student = model_class.from_teacher(model, layers)
-    return student, Teacher(model), plan_layers(layers, model.config.num_hidden_layers)
+    return student, Teacher(model), map_layers(layers, model.config.num_hidden_layers)
 
 
 def weights_of(folder: Path | str) -> dict[str, Tensor]:
@@ -160,6 +160,6 @@ def assert_same_weights(a: Path | str, b: Path | str) -> None:
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
-def equal_scales(plan: LayerPlan) -> HiddenScales:
+def equal_variances(layer_map: LayerMap) -> HiddenVariances:
     """Every layer and dimension as large as any other."""
-    return HiddenScales([torch.ones(WIDTH) for _ in plan.teacher_layers], [1.0] * len(plan), 1.0)
+    return HiddenVariances([torch.ones(WIDTH) for _ in layer_map.teacher_layers], [1.0] * len(layer_map), 1.0)

@@ -14,20 +14,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
+from inhibitor_transformers.common.distributed import is_main_process
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import unpack
-from inhibitor_transformers.distill.finetune import FinetuneArguments, finetune
-from inhibitor_transformers.distill.folders import write_json
-from inhibitor_transformers.distill.objectives import HiddenObjective
-from inhibitor_transformers.distill.processes import is_main_process
-from inhibitor_transformers.distill.trainer import DistillationTrainer, NonFiniteLossError
+from inhibitor_transformers.distill.objectives import HiddenStateLoss
+from inhibitor_transformers.distill.output_dir import write_json
+from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
+from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.tasks import load_task
 from tests.distill.test_objectives import narrow_student
-from tests.distill.tiny import bert_tokenizer, equal_scales, padded_batch, pair
+from tests.distill.tiny import bert_tokenizer, equal_variances, padded_batch, pair
 
 RUNTIME = {"use_cpu": True, "disable_tqdm": True}
 TRAINED = {"max_steps": 4, "tokens_per_step": 128, "lengths": [16, 32], "save_steps": 2, "logging_steps": 2}
-STAGES = ("calibrate", "align_contexts", "align_hidden", "masked_lm")
+STAGES = ("calibrate", "align_attention", "align_hidden", "masked_lm")
 STEPS = 4
 
 
@@ -51,38 +51,38 @@ def distill(
     stages = [{name: calibrate if name == "calibrate" else trained} for name in names]
     teacher, text = str(sources / "masked_lm"), [str(sources / "texts.txt")]
     config = DistillConfig(teacher=teacher, text=text, stages=stages, **others)
-    Distillation(config, output, runtime=RUNTIME, say=said.append, resume=resume).run()
+    Distillation(config, output, runtime=RUNTIME, log=said.append, resume=resume).run()
 
 
 def distill_interrupted(sources: Path, output: Path, accumulation: int, said: list[str]) -> None:
     """The same, stopped within the last step of the hidden states and resumed."""
-    original, calls = HiddenObjective.forward, 0
+    original, calls = HiddenStateLoss.forward, 0
 
-    def counted(self: HiddenObjective, *args: Any) -> Any:
+    def counted(self: HiddenStateLoss, *args: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == STEPS * accumulation:
             raise StoppedError
         return original(self, *args)
 
-    HiddenObjective.forward = counted  # type: ignore[method-assign]
+    HiddenStateLoss.forward = counted  # type: ignore[method-assign]
     try:
         distill(sources, output, accumulation, said)
     except StoppedError:
-        HiddenObjective.forward = original  # type: ignore[method-assign]
+        HiddenStateLoss.forward = original  # type: ignore[method-assign]
         distill(sources, output, accumulation, said, resume=True)
 
 
 def train_projections(output: Path, accumulation: int) -> None:
     """A student narrower than its teacher; its projections begin differently in every process."""
-    student, (_, teacher, plan) = narrow_student(), pair()
+    student, (_, teacher, layer_map) = narrow_student(), pair()
     torch.manual_seed(0 if is_main_process() else 1)
-    objective = HiddenObjective(student, teacher, plan, equal_scales(plan), first_token_weight=2.0)
-    made = _trainer(student, objective, output, accumulation)
+    criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map), cls_weight=2.0)
+    made = _trainer(student, criterion, output, accumulation)
     made.train()
     write_json(output / "log.json", made.state.log_history)
     if is_main_process():
-        save_file(dict(student.state_dict()) | objective.state_dict(), output / "weights.safetensors")
+        save_file(dict(student.state_dict()) | criterion.state_dict(), output / "weights.safetensors")
 
 
 def finetuned(sources: Path, output: Path, accumulation: int) -> None:
@@ -119,7 +119,7 @@ def stop_at_nan(output: Path) -> None:
         (output / f"main-{is_main_process()}.txt").write_text(str(error), encoding="utf-8")
 
 
-def _trainer(student: Any, objective: Any, output: Path, accumulation: int) -> DistillationTrainer:
+def _trainer(student: Any, criterion: Any, output: Path, accumulation: int) -> DistillationTrainer:
     items = [padded_batch([9, 14, 11, 20 - i], seed=i) for i in range(2 * STEPS)]
     arguments = TrainingArguments(
         output_dir=str(output),
@@ -139,7 +139,7 @@ def _trainer(student: Any, objective: Any, output: Path, accumulation: int) -> D
         train_dataset=items,
         data_collator=unpack,
         processing_class=bert_tokenizer(),
-        objective=objective,
+        criterion=criterion,
     )
 
 

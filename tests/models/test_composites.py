@@ -28,7 +28,7 @@ def encoder_decoder(encoder: Any) -> EncoderDecoderModel:
 
 
 class Around(transformers.PreTrainedModel):
-    """Of somebody else's code, which transformers initialises in another way."""
+    """Of somebody else's code, which transformers initializes in another way."""
 
     config_class = BertConfig
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AutoModel, AutoTokenizer
 
 from inhibitor_transformers import InhibiDistilBertModel
-from inhibitor_transformers.models.interface import ATTENTION_NAME, inhibitor_attention_forward
+from inhibitor_transformers.models.attention_interface import ATTENTION_NAME, inhibitor_attention_forward
 from tests.models.tiny import ARCHITECTURES, student_class, texts, tiny_teacher
 
 LAYERS = {"distilbert": ("transformer", "layer"), "bert": ("encoder", "layer"), "roberta": ("encoder", "layer")}

@@ -15,11 +15,11 @@ from inhibitor_transformers import (
     InhibiDistilBertModel,
 )
 from inhibitor_transformers.deploy.quantize import quantize
-from inhibitor_transformers.distill.start import student_from_start
-from inhibitor_transformers.models import add_task_vector, plan_layers
-from inhibitor_transformers.models.control import dot_product_student
+from inhibitor_transformers.distill.init_from import student_from_start
+from inhibitor_transformers.models import add_task_vector, map_layers
 from inhibitor_transformers.models.finite_weights import require_finite
 from inhibitor_transformers.models.pretrained import load_as_saved, load_pretrained
+from inhibitor_transformers.models.softmax_student import softmax_student
 from tests.models.tiny import save_tokenizer, tiny_student, tiny_teacher
 
 HEAD = "SequenceClassification"
@@ -64,7 +64,7 @@ def test_loading_with_a_head(tmp_path: Path):
         load_pretrained(str(tmp_path), AutoModelForSequenceClassification)
 
 
-@pytest.mark.parametrize("make", [InhibiDistilBertModel.from_teacher, dot_product_student])
+@pytest.mark.parametrize("make", [InhibiDistilBertModel.from_teacher, softmax_student])
 def test_students(make):
     teacher = spoiled(tiny_teacher("bert"), "encoder.layer.1.output.dense.weight")
     with pytest.raises(ValueError, match=r"the teacher has weights .*: encoder.layer.1.output.dense.weight"):
@@ -100,4 +100,4 @@ def test_a_head_to_start_from(tmp_path: Path):
     saved.save_pretrained(tmp_path)
     start, teacher = load_pretrained(str(tmp_path)), tiny_teacher("bert", "MaskedLM")
     with pytest.raises(ValueError, match=r"start: .* has weights .*: vocab_transform\.bias"):
-        student_from_start(start, str(tmp_path), InhibiDistilBertForMaskedLM, teacher, plan_layers("all", 2))
+        student_from_start(start, str(tmp_path), InhibiDistilBertForMaskedLM, teacher, map_layers("all", 2))

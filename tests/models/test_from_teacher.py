@@ -293,11 +293,11 @@ def test_overrides() -> None:
     config = make(teacher, inhibitor_signed=False, inhibitor_center="none", attention_dropout=0.1, dropout=0.3).config
     assert (config.inhibitor_signed, config.inhibitor_center) == (False, "none")
     assert (config.attention_dropout, config.dropout) == (0.1, 0.3)
-    labelled = make(teacher, num_labels=5).config
-    assert (labelled.num_labels, len(labelled.label2id), labelled.problem_type) == (5, 5, None)
+    labeled = make(teacher, num_labels=5).config
+    assert (labeled.num_labels, len(labeled.label2id), labeled.problem_type) == (5, 5, None)
     names = {0: "low", 1: "high"}
-    labelled = make(teacher, id2label=names, label2id={"low": 0, "high": 1}).config
-    assert (labelled.id2label, labelled.num_labels) == (names, 2)
+    labeled = make(teacher, id2label=names, label2id={"low": 0, "high": 1}).config
+    assert (labeled.id2label, labeled.num_labels) == (names, 2)
 
 
 @pytest.mark.parametrize(

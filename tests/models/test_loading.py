@@ -108,7 +108,7 @@ def test_a_new_head_on_a_trained_encoder(tmp_path: Path) -> None:
     tiny_student().save_pretrained(tmp_path)
     model = student_class("ForSequenceClassification").from_pretrained(tmp_path, num_labels=5)
     assert model.classifier.out_features == 5
-    assert 0 < model.classifier.weight.std() < 0.05  # as the initialiser draws it
+    assert 0 < model.classifier.weight.std() < 0.05  # as the initializer draws it
 
 
 def test_another_number_of_labels(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_attentions_are_those_of_the_public_function(model: Any) -> None:
 
 
 @torch.no_grad()
-def test_uncentred_scores(model: Any) -> None:
+def test_uncentered_scores(model: Any) -> None:
     model.config.inhibitor_center = "none"
     z = model(**texts(padding=False), output_attentions=True).attentions[0]
     model.config.inhibitor_center = "mean"

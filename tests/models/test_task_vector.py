@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, add_task_vector
-from inhibitor_transformers.models.control import dot_product_student
 from inhibitor_transformers.models.inhibidistilbert.from_teacher import encoder_weights
-from inhibitor_transformers.models.layers import plan_layers
+from inhibitor_transformers.models.layer_map import map_layers
+from inhibitor_transformers.models.softmax_student import softmax_student
 from tests.models.tiny import ARCHITECTURES, tiny_teacher
 
 HEAD = "SequenceClassification"
@@ -41,8 +41,8 @@ def test_every_weight_but_the_scalars_moves_by_what_fine_tuning_changed(architec
     student, before = student_of(pretrained, segments=segments)
     keep = student.config.type_vocab_size > 0
     add_task_vector(student, fine_tuned, pretrained)
-    plan = plan_layers("all", 2)
-    base, tuned = (encoder_weights(m.base_model, plan, keep_segments=keep) for m in (pretrained, fine_tuned))
+    layer_map = map_layers("all", 2)
+    base, tuned = (encoder_weights(m.base_model, layer_map, keep_segments=keep) for m in (pretrained, fine_tuned))
     for name, weight in student.base_model.state_dict().items():
         moved = tuned[name] - base[name] if name in base else torch.zeros_like(weight)
         torch.testing.assert_close(weight, before[name] + moved)
@@ -54,7 +54,7 @@ def test_the_pretrained_softmax_model_becomes_the_fine_tuned_one():
     pretrained = tiny_teacher("distilbert")
     fine_tuned = tuned_from(pretrained)
     student = type(fine_tuned)(fine_tuned.config).eval()
-    student.distilbert.load_state_dict(dot_product_student(pretrained).state_dict())
+    student.distilbert.load_state_dict(softmax_student(pretrained).state_dict())
     assert add_task_vector(student, fine_tuned, pretrained) == []
     ids = torch.arange(5, 25).view(2, 10)
     torch.testing.assert_close(student(ids).logits, fine_tuned(ids).logits, rtol=1e-4, atol=1e-5)

@@ -82,7 +82,7 @@ class AttentionCall(MaskedTensors):
         return (self.query, self.key, self.value, self.gamma, self.eta, self.delta, self.length_exponent)
 
     def options(self) -> Options:
-        """Length reference; whether causal, signed, centred."""
+        """Length reference; whether causal, signed, centered."""
         return self.length_reference, self.is_causal, self.signed, self.center == "mean"
 
 
@@ -171,7 +171,7 @@ def drop_keys(call: AttentionCall, dropout_p: float) -> AttentionCall:
     """Drop whole keys per batch row and head, rescaling the sum by 1/(1 − p).
 
     A value of zero adds nothing whatever its inhibition, signed or not; so dropping a key is zeroing
-    its value. The key stays in the centring mean and in the count n, so that the expectation over
+    its value. The key stays in the centering mean and in the count n, so that the expectation over
     draws is exactly the undropped output. Draws nothing at p = 0. Raises ValueError.
     """
     if not (isinstance(dropout_p, (int, float)) and 0.0 <= dropout_p < 1.0):

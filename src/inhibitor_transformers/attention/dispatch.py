@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import cpu, reference
+from . import reference
 from .call import AttentionCall, make_call
+from .cpu import engine as cpu
 from .triton import engine as triton
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
 Masks = tuple[Tensor | None, Tensor | None]  # key padding, attention
-Options = tuple[float, bool, bool, bool]  # length reference, causal, signed, centred
+Options = tuple[float, bool, bool, bool]  # length reference, causal, signed, centered
 
 
 def heads_last(like: Tensor, features: int) -> Tensor:

@@ -23,7 +23,7 @@ _INTERRUPTED = 130  # what typer exits with after Ctrl-C
 
 app = typer.Typer(
     name="inhibit",
-    help="Inhibitor attention (Manhattan distances, additions and ReLU): distil, fine-tune and measure encoders.",
+    help="Inhibitor attention (Manhattan distances, additions and ReLU): distill, fine-tune and measure encoders.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

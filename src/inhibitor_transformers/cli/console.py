@@ -13,7 +13,7 @@ _LEAST = 20
 _ENDLESS = 100_000  # in a file nothing has to be wrapped
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Print a line as it is, above a bar if there is one; the terminal wraps it."""
     with above_bars():
         output().print(line, markup=False, highlight=False, soft_wrap=True)

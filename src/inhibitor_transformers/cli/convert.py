@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import say
+from .console import log
 from .distill import run_distillation
 from .options import Device, Overwrite, Seed, Threads, quiet, resolve_model
 
@@ -20,8 +20,8 @@ def convert(
         list[str] | None,
         typer.Option(help="Texts to calibrate on: file, folder, Hub id, or 'this-machine'; repeatable."),
     ] = None,
-    dot_product: Annotated[
-        bool, typer.Option("--dot-product", help="Keep softmax attention: the control, a DistilBERT of these weights.")
+    softmax: Annotated[
+        bool, typer.Option("--softmax", help="Keep softmax attention: the control, a DistilBERT of these weights.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which layer comes from where.")] = False,
     overwrite: Overwrite = False,
@@ -30,9 +30,9 @@ def convert(
     threads: Threads = None,
 ) -> None:
     """Turn a teacher into a calibrated inhibitor student, without training."""
-    if dot_product:
+    if softmax:
         if text or dry_run:
-            raise ValueError("--dot-product copies weights and needs no text; leave out --text and --dry-run")
+            raise ValueError("--softmax copies weights and needs no text; leave out --text and --dry-run")
         _convert_to_control(resolve_model(teacher), output, layers, overwrite=overwrite, threads=threads)
         return
     settings = {
@@ -49,15 +49,15 @@ def convert(
 def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: bool, threads: int | None) -> None:
     from ..common.inputs import require_apart
     from ..common.output_dir import OutputDir
-    from ..models.control import dot_product_student
     from ..models.pretrained import load_pretrained, load_tokenizer
     from ..models.saving import save_model
+    from ..models.softmax_student import softmax_student
 
     quiet(threads)
     require_apart(output, {"teacher": teacher})
     with OutputDir(output, "convert", overwrite=overwrite, resumable=False) as folder:
-        student, tokenizer = dot_product_student(load_pretrained(teacher), layers), load_tokenizer(teacher)
-        folder.create({"teacher": teacher, "layers": layers, "dot_product": True})
+        student, tokenizer = softmax_student(load_pretrained(teacher), layers), load_tokenizer(teacher)
+        folder.create({"teacher": teacher, "layers": layers, "softmax": True})
         save_model(folder.path, student, tokenizer)
         folder.finish()
-    say(f"control saved in {output}")
+    log(f"control saved in {output}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import say
+from .console import log
 from .options import (
     Device,
     Output,
@@ -39,9 +39,9 @@ def distill(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Distil a student, task-agnostic: the stages of a YAML, one after the other."""
+    """Distill a student, task-agnostic: the stages of a YAML, one after the other."""
     from ..common.inputs import require_apart
-    from ..distill.settings import Flag, load_yaml, override
+    from ..common.settings import Flag, load_yaml, override
 
     require_apart(output, {"config": config})
     given = {"teacher": teacher, "text": text, "layers": layers, "start": start, "seed": seed}
@@ -72,9 +72,9 @@ def run_distillation(
     """Check the settings of a run, then run it (or, for a dry run, only show its plan)."""
     from ..common.inputs import require_apart
     from ..common.output_dir import OutputDir
+    from ..common.settings import build
     from ..distill import Distillation, DistillConfig
-    from ..distill.pipeline import plan_of
-    from ..distill.settings import build
+    from ..distill.distillation import layer_map_of
 
     runtime = choose_device(device) | ({"report_to": report_to} if report_to else {})
     quiet(threads)
@@ -86,8 +86,8 @@ def run_distillation(
         OutputDir(output, "distill", resume=resume, overwrite=overwrite)
         for index in range(len(config.stages)):
             config.build_stage(index, output, **runtime)
-        say(plan_of(config).table())
-        say("stages: " + ", ".join(config.stage_names))
+        log(layer_map_of(config).table())
+        log("stages: " + ", ".join(config.stage_names))
         return
-    Distillation(config, output, resume=resume, overwrite=overwrite, runtime=runtime, say=say).run()
-    say(f"student saved in {output}")
+    Distillation(config, output, resume=resume, overwrite=overwrite, runtime=runtime, log=log).run()
+    log(f"student saved in {output}")

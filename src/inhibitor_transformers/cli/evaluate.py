@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .console import log
 from .console import output as stdout
-from .console import say
 from .options import (
     Data,
     Device,
@@ -60,9 +60,9 @@ def evaluate(
 ) -> None:
     """Print one table: models side by side, with their speed; the teacher, if given, first."""
     from ..common.inputs import require_apart
-    from ..measure import compare
-    from ..measure.report import require_own_card, write_card
-    from ..measure.score_table import print_scores, require_free_for_scores, score_table, write_scores
+    from ..evaluation import compare
+    from ..evaluation.score_table import print_scores, require_free_for_scores, score_table, write_scores
+    from ..report import require_own_card, write_card
     from ..tasks import load_task
 
     if output is not None:
@@ -82,7 +82,7 @@ def evaluate(
     elif task == ZERO_SHOT:
         loaded = load_task("stsb", data, max_eval_examples=max_eval_examples, seed=seed)
         for note in loaded.notes:
-            say(note)
+            log(note)
         pairs = next(iter(loaded.evaluation.values()))
         rows = compare.by_zero_shot(sources, pairs[:], where, max_length=max_length)
     else:
@@ -95,13 +95,13 @@ def evaluate(
             label_column=label_column,
         )
         for note in loaded.notes:
-            say(note)
-        rows = compare.by_task(sources, loaded, where, max_length, say)
+            log(note)
+        rows = compare.by_task(sources, loaded, where, max_length, log)
     print_scores(task, rows, stdout())
     if output is not None:
         write_scores(output, task, rows)
     if card is not None:
-        say(f"table written to {write_card(card, [score_table(task, rows)], section=task)}")
+        log(f"table written to {write_card(card, [score_table(task, rows)], section=task)}")
 
 
 def _lengths(listed: str) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import say
+from .console import log
 from .options import Overwrite, Threads, quiet
 
 
@@ -25,5 +25,5 @@ def export(
 
     quiet(threads)
     done = export_model(model, output, format, overwrite=overwrite)
-    say(f"{done.model_class} exported to {done.file} ({done.file.stat().st_size / 1e6:.1f} MB)")
-    say(f"largest difference from the model: {done.difference:.1e} of the largest output")
+    log(f"{done.model_class} exported to {done.file} ({done.file.stat().st_size / 1e6:.1f} MB)")
+    log(f"largest difference from the model: {done.difference:.1e} of the largest output")

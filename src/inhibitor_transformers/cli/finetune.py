@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .console import log
 from .console import output as stdout
-from .console import say
 from .options import (
     Data,
     Device,
@@ -37,7 +37,7 @@ def finetune(
     data: Data = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help="Model fine-tuned on the same task, to distil from; without it, plain fine-tuning."),
+        typer.Option(help="Model fine-tuned on the same task, to distill from; without it, plain fine-tuning."),
     ] = None,
     teacher_base: Annotated[
         str | None,
@@ -61,11 +61,11 @@ def finetune(
 ) -> None:
     """Fine-tune on GLUE, IMDB or your own data, with or without a fine-tuned teacher."""
     from ..common.inputs import require_apart
-    from ..distill.finetune import finetune as run
-    from ..distill.finetune_arguments import FinetuneArguments
-    from ..distill.number_ranges import TRAINING, check_number
-    from ..distill.settings import Flag, build, load_yaml, override
-    from ..measure.score_table import print_scores
+    from ..common.number_ranges import TRAINING, check_number
+    from ..common.settings import Flag, build, load_yaml, override
+    from ..distill.task.arguments import FinetuneArguments
+    from ..distill.task.finetune import finetune as run
+    from ..evaluation.score_table import print_scores
     from ..tasks import load_task
 
     # All of them, before the data is read: a name that two flags share shows here first.
@@ -102,13 +102,13 @@ def finetune(
         teacher_base=resolve_model(teacher_base) if teacher_base else None,
         resume=resume,
         overwrite=overwrite,
-        say=say,
+        log=log,
     )
     others = {
-        "before training": result.start_scores,
+        "before training": result.initial_scores,
         "aligned": result.aligned_scores,
         "teacher": result.teacher_scores,
     }
     rows = {"model": result.scores} | {name: scores for name, scores in others.items() if scores}
     print_scores(f"{task}, {result.seconds:.0f} s", rows, stdout())
-    say(f"saved in {output}")
+    log(f"saved in {output}")

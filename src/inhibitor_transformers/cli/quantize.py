@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
+from .console import log
 from .console import output as stdout
-from .console import say
 from .options import Overwrite, Seed, Threads, quiet
 
 
 def quantize(
     model: Annotated[str, typer.Argument(help="An InhibiDistilBERT model with any head: a folder or Hub id.")],
-    output: Annotated[Path, typer.Argument(help="Folder for the quantised model.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the quantized model.")],
     text: Annotated[
         list[str] | None,
         typer.Option(help="Texts to calibrate on: file, folder, Hub id, or 'this-machine'; repeatable."),
@@ -29,7 +29,7 @@ def quantize(
     threads: Threads = None,
 ) -> None:
     """Turn a trained model into one that computes in small integers."""
-    from ..attention.integer.heads import PRECISIONS
+    from ..attention.integer.qparams import PRECISIONS
     from ..common.inputs import require_apart
     from ..common.output_dir import OutputDir
 
@@ -38,9 +38,9 @@ def quantize(
     require_apart(output, {"model": model, "text": text})
     folder = OutputDir(output, "quantize", overwrite=overwrite, resumable=False)
     from ..deploy.quantize import cost_table, quantize
-    from ..measure.report import print_table
     from ..models.pretrained import load_as_saved, load_tokenizer
     from ..models.saving import save_model
+    from ..report import print_table
     from ..tasks import load_texts, split_held_out
     from ..tasks.text import THIS_MACHINE
 
@@ -61,4 +61,4 @@ def quantize(
         save_model(folder.path, made, tokenizer)
         folder.finish()
     print_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length), stdout())
-    say(f"quantised model saved in {output}")
+    log(f"quantized model saved in {output}")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .console import log
 from .console import output as stdout
-from .console import say
 from .options import MINILM, Device, Overwrite, Seed, Threads, choose_device, quiet, resolve_model
 
 
@@ -20,13 +20,13 @@ def quickstart(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Distil all-MiniLM-L6-v2 into an inhibitor encoder on text that is on this machine: minutes on two cores."""
+    """Distill all-MiniLM-L6-v2 into an inhibitor encoder on text that is on this machine: minutes on two cores."""
     teacher = resolve_model(MINILM)
     runtime = choose_device(device)
     quiet(threads)
-    from ..distill.quickstart import run_quickstart
-    from ..measure.report import print_summary
+    from ..quickstart.run import run_quickstart
+    from ..report import print_summary
 
-    report = run_quickstart(teacher, output, steps=steps, seed=seed, overwrite=overwrite, runtime=runtime, say=say)
+    report = run_quickstart(teacher, output, steps=steps, seed=seed, overwrite=overwrite, runtime=runtime, log=log)
     print_summary(report, stdout())
-    say(f"student saved in {output}; report: {output / 'report.md'} and {output / 'report.html'}")
+    log(f"student saved in {output}; report: {output / 'report.md'} and {output / 'report.html'}")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .console import log
 from .console import output as stdout
-from .console import say
 from .options import Output, Resume, Set, quiet, resolve_model
 
 
@@ -27,11 +27,11 @@ def study(
 ) -> None:
     """Fine-tune several models on several tasks and seeds, and print the table; interrupted, it goes on."""
     from ..common.inputs import require_apart
-    from ..distill.settings import build, load_yaml, override, require
-    from ..distill.study import Study, StudyConfig, run_study
-    from ..distill.study.run import RECORD
-    from ..distill.study.table import drop_table, rate_table, score_table, speed_table
-    from ..measure.report import print_table, require_own_card, write_card
+    from ..common.settings import build, load_yaml, override, require
+    from ..report import print_table, require_own_card, write_card
+    from ..study import Study, StudyConfig, run_study
+    from ..study.run import RECORD
+    from ..study.table import drop_table, rate_table, score_table, speed_table
 
     quiet(threads)
     require_apart(output, {"config": config})
@@ -51,11 +51,11 @@ def study(
             jobs=jobs,
             threads=threads,
             resume=resume,
-            say=say,
+            log=log,
         )
     tables = [score_table(finished), drop_table(finished), rate_table(finished), speed_table(finished)]
     for table in tables:
         if table.rows:
             print_table(table, stdout())
     if card is not None:
-        say(f"tables written to {write_card(card, tables)}")
+        log(f"tables written to {write_card(card, tables)}")

@@ -1,1 +1,1 @@
-"""Models as they are used: quantised, and exported to run without this package."""
+"""Models as they are used: quantized, and exported to run without this package."""

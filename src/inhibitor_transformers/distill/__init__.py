@@ -1,8 +1,8 @@
 """Knowledge distillation: from a pretrained softmax encoder to an inhibitor encoder."""
 
+from ..common.settings import ConfigError
 from .config import DistillConfig
-from .pipeline import Distillation
-from .settings import ConfigError
-from .teacher import Teacher
+from .distillation import Distillation
+from .teacher.teacher import Teacher
 
 __all__ = ["ConfigError", "DistillConfig", "Distillation", "Teacher"]

@@ -12,12 +12,12 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ..attention.scalars import INITIAL
 from ..common.inputs import Sources
+from ..common.number_ranges import NOT_NEGATIVE, POSITIVE, SEED, SHARE, Range, check_number, check_numbers
+from ..common.settings import ConfigError, build, close_match, require, settle_numbers
 from ..models import InhibiDistilBertConfig
 from ..tasks.text import HELD_OUT
-from .calibrate import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID
-from .number_ranges import NOT_NEGATIVE, POSITIVE, SEED, SHARE, Range, check_number, check_numbers
-from .settings import ConfigError, build, close_match, require, settle_numbers
-from .trained_arguments import TrainedArguments
+from .stages.calibrate import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID
+from .training.arguments import TrainerArguments
 
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
 _CACHE_DTYPES = ("float16", "float32")
@@ -52,13 +52,13 @@ class CalibrateConfig:
 
 
 @dataclass
-class StageArguments(TrainedArguments):
+class StageArguments(TrainerArguments):
     """What the trained stages share: TrainingArguments with other defaults, and token-budget batches.
 
     tokens_per_step: tokens of one batch, padding included (times gradient accumulation and processes).
     lengths: window lengths that texts are cut to; one that is named twice is drawn twice as often.
-    pair_share: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP], both in segment 0.
-    fixed_scalars: those that are not trained, of gamma, delta, eta, length_exponent.
+    pair_fraction: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP], both in segment 0.
+    frozen_scalars: those that are not trained, of gamma, delta, eta, length_exponent.
     """
 
     dropout: ClassVar[bool] = False
@@ -71,49 +71,49 @@ class StageArguments(TrainedArguments):
     save_steps: float = 100
     tokens_per_step: int = 2048
     lengths: list[int] = field(default_factory=lambda: list(ALIGNMENT_LENGTHS))
-    pair_share: float = 0.0
+    pair_fraction: float = 0.0
     scalar_learning_rate_factor: float = 5.0
-    fixed_scalars: list[str] = field(default_factory=list)
+    frozen_scalars: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         settle_numbers(self, f"{self.name}.")
-        fixed = self.fixed_scalars
+        fixed = self.frozen_scalars
         known = isinstance(fixed, list) and all(name in INITIAL for name in fixed)
-        require(known, f"{self.name}.fixed_scalars must be a list of {', '.join(INITIAL)}, got {fixed!r}")
+        require(known, f"{self.name}.frozen_scalars must be a list of {', '.join(INITIAL)}, got {fixed!r}")
         check_number(f"{self.name}.max_steps", self.max_steps, POSITIVE)
         _require_lengths(self.name, self.lengths)
         require(
             self.tokens_per_step >= max(self.lengths),
             f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)})",
         )
-        check_number(f"{self.name}.pair_share", self.pair_share, _UP_TO_ONE)
+        check_number(f"{self.name}.pair_fraction", self.pair_fraction, _UP_TO_ONE)
         self.per_device_train_batch_size = 1  # one item of the data is a whole batch
         super().__post_init__()
 
 
 @dataclass
-class AlignContextsArguments(StageArguments):
-    """Stage "align_contexts": q, k, v and the scalars of all layers at once, each fed the teacher's own layer input."""
+class AlignAttentionArguments(StageArguments):
+    """Stage "align_attention": q, k, v and the scalars of all layers at once, each fed the teacher's own layer input."""
 
-    name: ClassVar[str] = "align_contexts"
+    name: ClassVar[str] = "align_attention"
 
 
 @dataclass
 class AlignHiddenArguments(StageArguments):
     """Stage "align_hidden": all layers of the student together against the teacher's hidden states.
 
-    first_token_weight: how many tokens more the first one weighs, which classifiers read. text_weight: how many the
+    cls_weight: how many tokens more the first one weighs, which classifiers read. pooled_weight: how many the
     mean over a text's tokens weighs in the last layer, which sentence embeddings are.
     """
 
     name: ClassVar[str] = "align_hidden"
     max_steps: int = 600
     learning_rate: float = 3e-4
-    first_token_weight: float = 64.0
-    text_weight: float = 0.0
+    cls_weight: float = 64.0
+    pooled_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        check_numbers(self, dict.fromkeys(("first_token_weight", "text_weight"), NOT_NEGATIVE), "align_hidden.")
+        check_numbers(self, dict.fromkeys(("cls_weight", "pooled_weight"), NOT_NEGATIVE), "align_hidden.")
         super().__post_init__()
 
 
@@ -165,7 +165,7 @@ _NOT_OF_A_STAGE = {
 
 StageConfig = CalibrateConfig | StageArguments
 STAGES: dict[str, type[Any]] = {
-    stage.name: stage for stage in (CalibrateConfig, AlignContextsArguments, AlignHiddenArguments, MaskedLMArguments)
+    stage.name: stage for stage in (CalibrateConfig, AlignAttentionArguments, AlignHiddenArguments, MaskedLMArguments)
 }
 
 

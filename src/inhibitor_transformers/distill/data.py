@@ -30,7 +30,7 @@ def token_windows(
     *,
     seed: int = 0,
     max_tokens: int | None = None,
-    pair_share: float = 0.0,
+    pair_fraction: float = 0.0,
 ) -> list[np.ndarray]:
     """Cut texts into windows with special tokens; each window's greatest length is drawn from `lengths`.
 
@@ -38,7 +38,7 @@ def token_windows(
         texts: any texts; long ones give several windows. A pair of texts is one, cut to the longest.
         lengths: window lengths in tokens, special tokens included; one that is named twice is drawn twice as often.
         max_tokens: stop after about so many tokens.
-        pair_share: share of the windows that are cut in two, as a pair of texts. In half of the pairs the second text
+        pair_fraction: share of the windows that are cut in two, as a pair of texts. In half of the pairs the second text
             repeats most of the first, as in paraphrases: attention from one to the other is what pairs are about.
 
     Returns int32 arrays (n,), 8 ≤ n ≤ max(lengths). Raises ValueError if the texts give none.
@@ -47,7 +47,7 @@ def token_windows(
     windows: list[np.ndarray] = []
     total = 0
     with progress("tokenizing", max_tokens, "tokens") as advance:
-        for window in _windows(texts, tokenizer, lengths, random, pair_share):
+        for window in _windows(texts, tokenizer, lengths, random, pair_fraction):
             windows.append(np.asarray(window, dtype=np.int32))
             advance(len(window))
             total += len(window)
@@ -63,7 +63,7 @@ def _windows(
     tokenizer: PreTrainedTokenizerBase,
     lengths: Sequence[int],
     random: np.random.Generator,
-    pair_share: float,
+    pair_fraction: float,
 ) -> Iterator[list[int]]:
     prefix, suffix = _special_tokens(tokenizer)
     between = _between(tokenizer)
@@ -73,7 +73,7 @@ def _windows(
         while not whole and len(ids) - start + special >= _MIN_TOKENS:
             body = ids[start : start + int(random.choice(lengths)) - special]
             start += len(body)
-            if pair_share > 0 and len(body) >= _MIN_PAIR + len(between) and random.random() < pair_share:
+            if pair_fraction > 0 and len(body) >= _MIN_PAIR + len(between) and random.random() < pair_fraction:
                 body = _as_pair(body, between, random)
             if len(body) + special >= _MIN_TOKENS:
                 yield [*prefix, *body, *suffix]
@@ -179,7 +179,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
 
 
 class MaskedStepBatches(StepBatches):
-    """`StepBatches` for masked language modelling; `labels` holds the hidden tokens.
+    """`StepBatches` for masked language modeling; `labels` holds the hidden tokens.
 
     Of the ordinary tokens, a share of `mask_probability` is chosen: 80 % become the mask token, 10 % a random
     token, 10 % stay (Devlin et al., 2019). The draw depends on the item's index and the seed alone.

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..common.progress import counted, progress
 from ..tasks import TaskData
-from .folders import fingerprint
+from .output_dir import fingerprint
 
 # What besides its weights decides what an encoder computes.
 _CONFIG_FIELDS = ("model_type", "num_attention_heads", "hidden_act", "activation", "layer_norm_eps", "pad_token_id")

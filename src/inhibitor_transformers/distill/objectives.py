@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..models import InhibiDistilBertPreTrainedModel, LayerPlan
-from ..models.contexts import output_projections, record_contexts
+from ..models import InhibiDistilBertPreTrainedModel, LayerMap
+from ..models.attention_outputs import output_projections, record_attention_outputs
 from ..models.heads import masked_lm_logits
 from . import losses
-from .scales import HiddenScales, first_tokens, text_means
-from .teacher import LOGITS, Teacher, model_inputs
+from .teacher.teacher import LOGITS, Teacher, model_inputs
+from .variances import HiddenVariances, first_tokens, text_means
 
 Terms = dict[str, Tensor]
 
 
-class Objective(Protocol):
+class DistillationLoss(Protocol):
     """Weighted loss terms of one batch; their sum is the loss.
 
     `count` is the number of counted positions (labels other than −100) in the whole accumulated,
@@ -29,7 +29,7 @@ class Objective(Protocol):
     def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms: ...
 
 
-class ContextObjective:
+class AttentionOutputLoss:
     """Squared error of the contexts, every layer at once, each fed the teacher's own layer input.
 
     Each layer's error is divided by `scales[i]`, the teacher's mean squared context there, so that layers weigh alike
@@ -37,37 +37,39 @@ class ContextObjective:
     """
 
     def __init__(
-        self, student: InhibiDistilBertPreTrainedModel, teacher: Teacher, plan: LayerPlan, scales: list[float]
+        self, student: InhibiDistilBertPreTrainedModel, teacher: Teacher, layer_map: LayerMap, variances: list[float]
     ) -> None:
-        self.teacher, self.plan, self.scales = teacher, plan, scales
+        self.teacher, self.layer_map, self.variances = teacher, layer_map, variances
         self.attentions: list[Any] = [block.attention for block in student.base_model.transformer.layer]
         self.projections = output_projections(student)
 
     @staticmethod
-    def signals(plan: LayerPlan) -> list[str]:
+    def teacher_outputs(layer_map: LayerMap) -> list[str]:
         """What it asks of the teacher."""
-        return [f"{kind}-{source}" for kind in ("contexts", "hidden") for source in plan.teacher_layers]
+        return [f"{kind}-{source}" for kind in ("attention_outputs", "hidden") for source in layer_map.teacher_layers]
 
     def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
-        signals = self.teacher(batch, contexts=True, hidden=True)
+        teacher_outputs = self.teacher(batch, attention_outputs=True, hidden=True)
         valid = batch["attention_mask"].bool()
         mask = None if valid.all() else valid
-        with record_contexts(self.projections) as contexts:
-            for attention, source in zip(self.attentions, self.plan.teacher_layers, strict=True):
-                attention(signals.hidden[source], attention_mask=mask)
+        with record_attention_outputs(self.projections) as attention_outputs:
+            for attention, source in zip(self.attentions, self.layer_map.teacher_layers, strict=True):
+                attention(teacher_outputs.hidden[source], attention_mask=mask)
         return {
-            f"context/layer_{i}": losses.squared_error(contexts[i], signals.contexts[source], valid, count)
-            / self.scales[i]
-            for i, source in enumerate(self.plan.teacher_layers)
+            f"attention/layer_{i}": losses.squared_error(
+                attention_outputs[i], teacher_outputs.attention_outputs[source], valid, count
+            )
+            / self.variances[i]
+            for i, source in enumerate(self.layer_map.teacher_layers)
         }
 
 
-class HiddenObjective(nn.Module):
+class HiddenStateLoss(nn.Module):
     """Squared error of every layer's hidden states, and that of the first token once more, which classifiers read.
 
-    Errors are divided by `scales`, the teacher's variances: what is the same in all texts is soon matched, and a mean
-    square, of which it makes the most, would hide what is left. The first token adds `first_token_weight` tokens, and
-    the mean over a text's tokens in the last layer, which sentence embeddings are, `text_weight`.
+    Errors are divided by `variances`, the teacher's variances: what is the same in all texts is soon matched, and a mean
+    square, of which it makes the most, would hide what is left. The first token adds `cls_weight` tokens, and
+    the mean over a text's tokens in the last layer, which sentence embeddings are, `pooled_weight`.
 
     Where student and teacher differ in width, a linear projection of the student's states is trained along;
     it is not part of the student.
@@ -79,40 +81,41 @@ class HiddenObjective(nn.Module):
         self,
         student: PreTrainedModel,
         teacher: Teacher,
-        plan: LayerPlan,
-        scales: HiddenScales,
-        first_token_weight: float = 0.0,
-        text_weight: float = 0.0,
+        layer_map: LayerMap,
+        variances: HiddenVariances,
+        cls_weight: float = 0.0,
+        pooled_weight: float = 0.0,
     ) -> None:
         super().__init__()
         object.__setattr__(self, "teacher", teacher)  # not a part of this module: never trained, never saved
-        self.plan, self.scales = plan, scales
-        self.first_token_weight, self.text_weight = first_token_weight, text_weight
+        self.layer_map, self.variances = layer_map, variances
+        self.cls_weight, self.pooled_weight = cls_weight, pooled_weight
         width, teacher_width = student.config.hidden_size, teacher.model.config.hidden_size
         self.projections = nn.ModuleList(
-            nn.Linear(width, teacher_width) if width != teacher_width else nn.Identity() for _ in plan.teacher_layers
+            nn.Linear(width, teacher_width) if width != teacher_width else nn.Identity()
+            for _ in layer_map.teacher_layers
         )
 
     @staticmethod
-    def signals(plan: LayerPlan) -> list[str]:
+    def teacher_outputs(layer_map: LayerMap) -> list[str]:
         """What it asks of the teacher."""
-        return [f"hidden-{source + 1}" for source in plan.teacher_layers]
+        return [f"hidden-{source + 1}" for source in layer_map.teacher_layers]
 
     def forward(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         hidden = model(**model_inputs(batch), output_hidden_states=True).hidden_states
         target = self.teacher(batch, hidden=True).hidden
         valid = batch["attention_mask"].bool()
         terms = {}
-        for i, source in enumerate(self.plan.teacher_layers):
+        for i, source in enumerate(self.layer_map.teacher_layers):
             ours, theirs = self.projections[i](hidden[i + 1]), target[source + 1]
-            unit = self.scales.tokens[i].sqrt()
+            unit = self.variances.tokens[i].sqrt()
             terms[f"hidden/layer_{i}"] = losses.squared_error(ours / unit, theirs / unit, valid, count)
-            if self.first_token_weight > 0:
+            if self.cls_weight > 0:
                 error = _vector_error(first_tokens(ours, valid), first_tokens(theirs, valid), count)
-                terms[f"first/layer_{i}"] = error * (self.first_token_weight / self.scales.first[i])
-        if self.text_weight > 0:  # of the last layer
+                terms[f"first/layer_{i}"] = error * (self.cls_weight / self.variances.first[i])
+        if self.pooled_weight > 0:  # of the last layer
             error = _vector_error(text_means(ours, valid), text_means(theirs, valid), count)
-            terms["text"] = error * (self.text_weight / self.scales.text)
+            terms["text"] = error * (self.pooled_weight / self.variances.text)
         return terms
 
 
@@ -121,7 +124,7 @@ def _vector_error(ours: Tensor, theirs: Tensor, count: Tensor | float) -> Tensor
     return losses.squared_error(ours, theirs, torch.ones(ours.shape[:2], dtype=torch.bool, device=ours.device), count)
 
 
-class MaskedLMObjective:
+class MaskedLMLoss:
     """DistilBERT's triple loss at the masked positions: soft targets, masked LM, cosine of the last hidden states."""
 
     def __init__(
@@ -142,7 +145,7 @@ class MaskedLMObjective:
         }
 
 
-class TaskObjective:
+class TaskLoss:
     """A task's own loss and, with a teacher, its soft targets (and last hidden states).
 
     Where a batch carries `teacher_logits`, (B, classes), the teacher is asked for hidden states only.
@@ -168,13 +171,13 @@ class TaskObjective:
         terms = {"task": self.alpha_task * loss(output.logits, batch["labels"], count)}
         target = batch.get(LOGITS)
         if self.teacher is not None and (target is None or wants_hidden):
-            signals = self.teacher(batch, hidden=wants_hidden)
-            target = signals.logits if target is None else target
+            teacher_outputs = self.teacher(batch, hidden=wants_hidden)
+            target = teacher_outputs.logits if target is None else target
         if target is not None:
             terms["soft_targets"] = self.alpha_soft * self._soft(output.logits, target, count)
         if wants_hidden:
             terms["hidden"] = self.alpha_hidden * self._hidden(
-                output.hidden_states[-1], signals.hidden[-1], batch, count
+                output.hidden_states[-1], teacher_outputs.hidden[-1], batch, count
             )
         return terms
 

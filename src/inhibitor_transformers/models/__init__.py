@@ -1,4 +1,4 @@
-"""The Hugging Face side: importing this package registers the models with the Auto classes, quantised ones too."""
+"""The Hugging Face side: importing this package registers the models with the Auto classes, quantized ones too."""
 
 from .inhibidistilbert import (
     InhibiDistilBertConfig,
@@ -11,7 +11,7 @@ from .inhibidistilbert import (
     InhibiDistilBertPreTrainedModel,
     add_task_vector,
 )
-from .layers import LayerPlan, plan_layers
+from .layer_map import LayerMap, map_layers
 from .quantized import InhibitorIntegersConfig
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "InhibiDistilBertModel",
     "InhibiDistilBertPreTrainedModel",
     "InhibitorIntegersConfig",
-    "LayerPlan",
+    "LayerMap",
     "add_task_vector",
-    "plan_layers",
+    "map_layers",
 ]

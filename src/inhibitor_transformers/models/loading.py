@@ -1,4 +1,4 @@
-"""What loading owes its user: no weight quietly re-initialised, and the saved model's outputs to the bit."""
+"""What loading owes its user: no weight quietly re-initialized, and the saved model's outputs to the bit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def is_checked_afterwards() -> bool:
 def refuse_new_weights(encoder: nn.Module) -> None:
     """Raise ValueError if a checkpoint has filled an encoder in part, whatever model it is loaded in.
 
-    Called where weights are initialised, which for a model around ours is all that is ours of its `from_pretrained`.
+    Called where weights are initialized, which for a model around ours is all that is ours of its `from_pretrained`.
     Transformers has marked by then what it took from the checkpoint. An encoder of which it took nothing is new, like
     any part of a model.
     """

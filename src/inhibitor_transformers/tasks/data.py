@@ -102,11 +102,11 @@ def encode(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, task: Task, max
         advance(len(texts[0]))
         return dict(tokenizer(*texts, truncation=True, max_length=max_length))
 
-    labelled = dataset.select_columns([*task.text_columns, task.label_column])
+    labeled = dataset.select_columns([*task.text_columns, task.label_column])
     if task.label_column != "labels":
-        labelled = labelled.rename_column(task.label_column, "labels")
-    with progress("tokenizing", len(labelled), "rows") as advance, _without_bars_of_datasets():
-        return labelled.map(
+        labeled = labeled.rename_column(task.label_column, "labels")
+    with progress("tokenizing", len(labeled), "rows") as advance, _without_bars_of_datasets():
+        return labeled.map(
             tokenize,
             batched=True,
             remove_columns=list(task.text_columns),

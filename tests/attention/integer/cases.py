@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.attention.integer.heads import MAX_DISTANCE, MAX_SUM, PRECISIONS, IntegerHeads
+from inhibitor_transformers.attention.integer.qparams import MAX_DISTANCE, MAX_SUM, PRECISIONS, QuantParams
 from tests.attention.engine_cases import Shape
 
 
-def random_heads(shape: Shape, bits: int, seed: int = 0) -> IntegerHeads:
+def random_heads(shape: Shape, bits: int, seed: int = 0) -> QuantParams:
     """Weights, scalars and steps drawn from all that is allowed, as no calibration would choose them."""
     generator = torch.Generator().manual_seed(seed)
     precision = PRECISIONS[bits]
@@ -26,7 +26,7 @@ def random_heads(shape: Shape, bits: int, seed: int = 0) -> IntegerHeads:
     largest = MAX_DISTANCE if precision.shift is not None else MAX_SUM
     delta = powers(0, 30, heads).clamp_max(MAX_DISTANCE) * integers(0, 1, heads).mul(2).sub(1)
     shift = torch.full((heads,), precision.shift, dtype=torch.int32) if precision.shift else integers(0, 46, heads)
-    return IntegerHeads(
+    return QuantParams(
         bits=bits,  # type: ignore[arg-type]
         offset=torch.randn(per_feature, generator=generator),
         inverse_step=powers(0, 10, *per_feature).float(),

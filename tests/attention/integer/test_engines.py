@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inhibitor_transformers.attention import native
 from inhibitor_transformers.attention.call import MaskedTensors, check_masked
-from inhibitor_transformers.attention.integer import IntegerHeads, cpu, specification
-from inhibitor_transformers.attention.integer.heads import PRECISIONS
+from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.integer import QuantParams, cpu
+from inhibitor_transformers.attention.integer import reference as specification
+from inhibitor_transformers.attention.integer.qparams import PRECISIONS
 from tests.attention.cases import random_bools
 from tests.attention.engine_cases import Shape, instruction_set
 from tests.attention.integer.cases import random_heads, tensors
@@ -29,7 +30,7 @@ def masks_of(kind: str, shape: Shape, seed: int) -> dict:
     return masks
 
 
-def assert_equal_everywhere(call: MaskedTensors, heads: IntegerHeads) -> None:
+def assert_equal_everywhere(call: MaskedTensors, heads: QuantParams) -> None:
     sums, out = specification.integer_sums(call, heads), specification.run(call, heads)
     for isa in ISAS:
         with instruction_set(isa):
@@ -78,12 +79,12 @@ def test_shapes_of_real_models(bits, size):
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, size, 4, 64).transpose(1, 2) for _ in range(3))  # heads last in memory
     scalars = {name: torch.rand(4) for name in ("gamma", "eta", "delta", "length_exponent")}
-    heads = IntegerHeads.from_tensors(q, k, v, **scalars, bits=bits)
+    heads = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
     masks = masks_of("key_padding_mask" if size == 128 else "none", Shape(2, 4, 4, size, size, 64, 64), 0)
     assert_equal_everywhere(call_of(q, k, v, masks), heads)
 
 
-def largest(bits: int, dim: int) -> IntegerHeads:
+def largest(bits: int, dim: int) -> QuantParams:
     """Heads of 1, with all weights as large as they may be, that pass everything."""
     shape = Shape(1, 1, 1, 1, 1, dim, 1)
     heads = random_heads(shape, bits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inhibitor_transformers.attention import native
+from inhibitor_transformers.attention.cpu import library as native
 from inhibitor_transformers.attention.integer.levels import levels
 from tests.attention.engine_cases import instruction_set
 from tests.attention.integer.cases import extreme

@@ -1,4 +1,4 @@
-"""Quantised heads as part of a model."""
+"""Quantized heads as part of a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from inhibitor_transformers.attention.integer import IntegerInhibitor
+from inhibitor_transformers.attention.integer import QuantizedScalars
 from tests.attention.engine_cases import Shape
 from tests.attention.integer.cases import random_heads
 
@@ -15,8 +15,8 @@ SHAPE = Shape(batch=1, heads=4, kv_heads=2, queries=1, keys=1, dim=8, value_dim=
 
 
 @pytest.fixture
-def module() -> IntegerInhibitor:
-    made = IntegerInhibitor(4, 2, 8)
+def module() -> QuantizedScalars:
+    made = QuantizedScalars(4, 2, 8)
     made.assign(random_heads(SHAPE, 8))
     return made
 
@@ -28,7 +28,7 @@ def test_assigned_heads_come_back(module):
 
 
 def test_everything_is_saved(module):
-    other = IntegerInhibitor(4, 2, 8)
+    other = QuantizedScalars(4, 2, 8)
     other.load_state_dict(module.state_dict())
     assert torch.equal(other.heads.factors(9), module.heads.factors(9))
 
@@ -42,7 +42,7 @@ def test_loading_makes_new_factors(module):
 @pytest.mark.parametrize("inference", [False, True])
 def test_changes_in_place_are_seen(inference):
     with torch.inference_mode(inference):
-        module = IntegerInhibitor(4, 2, 8)
+        module = QuantizedScalars(4, 2, 8)
         module.assign(random_heads(SHAPE, 8))
         for name in ("scale", "length_exponent"):
             before = module.heads.factors(9).clone()
@@ -70,7 +70,7 @@ def test_copies_are_independent(module):
 
 def test_empty_heads_are_refused():
     with pytest.raises(ValueError, match="weight must lie in"):
-        _ = IntegerInhibitor(4, 2, 8).heads
+        _ = QuantizedScalars(4, 2, 8).heads
 
 
 def test_heads_of_another_kind_are_refused(module):

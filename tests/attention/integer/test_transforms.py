@@ -11,8 +11,9 @@ from torch.autograd import forward_ad
 from torch.func import grad, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from inhibitor_transformers.attention import native
-from inhibitor_transformers.attention.integer import IntegerInhibitor, integer_attention, integer_scores, specification
+from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.integer import QuantizedScalars, integer_attention, integer_scores
+from inhibitor_transformers.attention.integer import reference as specification
 from tests.attention.cases import random_bools
 from tests.attention.engine_cases import Shape
 from tests.attention.integer.cases import random_heads
@@ -129,7 +130,7 @@ def test_buffers_in_exchange_for_a_call_are_used() -> None:
     class Layer(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inhibitor = IntegerInhibitor(4, 2, 3)
+            self.inhibitor = QuantizedScalars(4, 2, 3)
             self.inhibitor.assign(random_heads(SHAPE, 8))
 
         def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """Run as a script, without a GPU: calls of every kind go through the launcher and Triton's own binding of arguments,
-and are compiled for a GPU instead of run. The interpreter binds nothing and specialises nothing: a size of one, a
+and are compiled for a GPU instead of run. The interpreter binds nothing and specializes nothing: a size of one, a
 stride of one or a missing mask is a constant to the compiler.
 """
 

@@ -8,7 +8,8 @@ import os
 import pytest
 import torch
 
-from inhibitor_transformers.attention.triton import blocks, engine
+from inhibitor_transformers.attention.triton import engine
+from inhibitor_transformers.attention.triton import tile_config as blocks
 
 SMALL = blocks.Blocks(rows=16, columns=32, lanes=16, warps=1, programs=1)
 

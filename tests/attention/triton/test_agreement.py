@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
-from inhibitor_transformers.attention.triton import blocks, launch
+from inhibitor_transformers.attention.triton import launch
+from inhibitor_transformers.attention.triton import tile_config as blocks
 from tests.attention.engine_cases import Shape, compare, error, inputs, on_grid, outputs
 
 ODD = {

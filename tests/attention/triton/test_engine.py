@@ -20,7 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import dispatch, engine_report, inhibitor_attention
 from inhibitor_transformers.attention.kernels import KERNELS, Kernels
-from inhibitor_transformers.attention.triton import blocks, engine
+from inhibitor_transformers.attention.triton import engine
+from inhibitor_transformers.attention.triton import tile_config as blocks
 from tests.attention.engine_cases import Shape, assert_compiles_once_for_all_shapes, inputs, on_grid
 from tests.conftest import REPOSITORY
 

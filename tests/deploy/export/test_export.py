@@ -215,11 +215,11 @@ class TestRefused:
         message = self.refused(tmp_path / "model", tmp_path / "out")
         assert message.endswith("was saved by MyInhibitorForNothing, which is not a class of this package")
 
-    def test_a_quantised_model(self, tmp_path: Path) -> None:
+    def test_a_quantized_model(self, tmp_path: Path) -> None:
         tokenizer = save_tokenizer(tmp_path / "model")
         quantize(tiny_student(), ["the old cat sees a bird"] * 4, tokenizer).save_pretrained(tmp_path / "model")
         message = self.refused(tmp_path / "model", tmp_path / "out")
-        assert message.endswith("is quantised; export the model that it was made from")
+        assert message.endswith("is quantized; export the model that it was made from")
 
     def test_no_tokenizer(self, tmp_path: Path) -> None:
         tiny_student().save_pretrained(tmp_path / "model")

@@ -1,4 +1,4 @@
-"""Quantising a model: how near it stays, what is left alone, what is refused."""
+"""Quantizing a model: how near it stays, what is left alone, what is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModel
 
 from inhibitor_transformers import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel
-from inhibitor_transformers.attention.integer import IntegerInhibitor
+from inhibitor_transformers.attention.integer import QuantizedScalars
 from inhibitor_transformers.deploy.quantize import cost_table, quantize, quantize_linears
 from inhibitor_transformers.models.quantized import Int8Embedding, Int8Linear
 from tests.distill.tiny import bert, bert_tokenizer, distilbert, sentences
@@ -49,7 +49,7 @@ def test_near_the_float_model(student, settings, tolerance):
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_values_are_quantised_about_their_mean(bits):
+def test_values_are_quantized_about_their_mean(bits):
     """What is common to all values takes no levels from what is shrunk."""
     models = [InhibiDistilBertModel.from_teacher(bert(), inhibitor_value_center="mean").eval() for _ in range(2)]
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_what_is_replaced():
     made = quantize(model, TEXTS[:20], bert_tokenizer(), embeddings=True)
     kinds = [type(m) for m in made.modules()]
     assert kinds.count(Int8Linear) == 2 * 6
-    assert kinds.count(IntegerInhibitor) == 2
+    assert kinds.count(QuantizedScalars) == 2
     assert kinds.count(Int8Embedding) == 1
     assert [type(m) for m in (made.pre_classifier, made.classifier)] == [nn.Linear] * 2
 
@@ -214,9 +214,9 @@ class TestRefusals:
         with pytest.raises(ValueError, match="DistilBertModel has no inhibitor attention"):
             quantize(distilbert(), TEXTS, bert_tokenizer())
 
-    def test_a_quantised_model(self, student):
+    def test_a_quantized_model(self, student):
         made = quantize(student, TEXTS[:5], bert_tokenizer())
-        with pytest.raises(ValueError, match=r"transformer.layer.0.attention.\w+ is quantised already"):
+        with pytest.raises(ValueError, match=r"transformer.layer.0.attention.\w+ is quantized already"):
             quantize(made, TEXTS[:5], bert_tokenizer())
 
     def test_a_module_that_is_not_known(self, student):
@@ -231,7 +231,7 @@ class TestRefusals:
             quantize(student, TEXTS[:5], bert_tokenizer())
 
 
-def test_the_auto_class_gives_back_what_was_quantised(student, tmp_path):
+def test_the_auto_class_gives_back_what_was_quantized(student, tmp_path):
     made = quantize(student, TEXTS[:5], bert_tokenizer())
     made.save_pretrained(tmp_path)
     assert relative_error(made, AutoModel.from_pretrained(tmp_path).eval()) == 0

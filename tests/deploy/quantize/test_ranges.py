@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention
-from inhibitor_transformers.attention.integer import IntegerHeads, integer_attention
+from inhibitor_transformers.attention.integer import QuantParams, integer_attention
 from inhibitor_transformers.deploy.quantize.attention import HeadInputs
 from inhibitor_transformers.deploy.quantize.ranges import InputRange
 
@@ -63,10 +63,10 @@ def test_heads_are_better_than_the_whole_ranges():
     seen.add(q, k, v, valid)
     exact = inhibitor_attention(q, k, v, **scalars.as_arguments())
 
-    def error(heads: IntegerHeads) -> torch.Tensor:
+    def error(heads: QuantParams) -> torch.Tensor:
         return (integer_attention(q, k, v, heads) - exact).square().sum((0, 2, 3))
 
-    whole = error(IntegerHeads.from_tensors(q, k, v, **scalars.as_arguments()))
+    whole = error(QuantParams.from_tensors(q, k, v, **scalars.as_arguments()))
     best = error(seen.best_heads(scalars, 8, options))
     assert (best <= whole).all()
     assert best.sum() < whole.sum()

@@ -113,7 +113,7 @@ def test_feed_forward_is_its_layers_with_gelu_between(monkeypatch):
     x = torch.randn(2, 50, 32)
     got, exact = module(x), second(F.gelu(first(x)))
     assert (got - exact).norm() / exact.norm() < 0.03
-    apart = module.lin2(F.gelu(module.lin1(x)))  # the middle may round to a neighbouring level
+    apart = module.lin2(F.gelu(module.lin1(x)))  # the middle may round to a neighboring level
     assert (got - apart).norm() / apart.norm() < 2e-3
     monkeypatch.setattr(linear_module, "has_onednn", lambda: False)
     assert torch.allclose(copy.deepcopy(module)(x), apart, rtol=1e-4, atol=1e-4)
@@ -127,7 +127,7 @@ class TestSharedInput:
         monkeypatch.setattr(linear_module, "levels", lambda *a: calls.append(1) or original(*a))
         return calls
 
-    def test_three_readers_quantise_once(self, counted):
+    def test_three_readers_quantize_once(self, counted):
         layers = [made(seed=i)[1] for i in range(3)]
         x = torch.randn(4, 40)
         expected = [layer(x) for layer in layers]

@@ -1,4 +1,4 @@
-"""Quantised models are loaded and saved by transformers, to the bit, or not at all."""
+"""Quantized models are loaded and saved by transformers, to the bit, or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inhibitor_transformers import (
     InhibiDistilBertForSequenceClassification,
     InhibiDistilBertModel,
 )
-from inhibitor_transformers.attention.integer import IntegerInhibitor
+from inhibitor_transformers.attention.integer import QuantizedScalars
 from inhibitor_transformers.deploy.quantize import quantize
 from inhibitor_transformers.models import InhibitorIntegersConfig
 from inhibitor_transformers.models.quantized import Int8Embedding, Int8Linear
@@ -38,7 +38,7 @@ def quantized(model_class=InhibiDistilBertModel, **settings):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """(quantised model with all parts in 8 bits, where it is saved)"""
+    """(quantized model with all parts in 8 bits, where it is saved)"""
     model = quantized(embeddings=True)
     return model, saved(model, tmp_path_factory.mktemp("quantized"))
 
@@ -48,7 +48,7 @@ def test_reloaded_to_the_bit(folder):
     again = AutoModel.from_pretrained(path).eval()
     assert isinstance(again.config.quantization_config, InhibitorIntegersConfig)
     kinds = {type(m) for m in again.modules()}
-    assert kinds >= {IntegerInhibitor, Int8Linear, Int8Embedding}
+    assert kinds >= {QuantizedScalars, Int8Linear, Int8Embedding}
     with torch.no_grad():
         assert torch.equal(again(**inputs()).last_hidden_state, model(**inputs()).last_hidden_state)
 
@@ -146,7 +146,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"does not hold the weights .* missing .*inhibitor.multiplier"):
             AutoModel.from_pretrained(tmp_path)
 
-    def test_a_float_checkpoint_does_not_become_quantised_by_loading(self, tmp_path):
+    def test_a_float_checkpoint_does_not_become_quantized_by_loading(self, tmp_path):
         saved(InhibiDistilBertModel.from_teacher(bert()), tmp_path)
         with pytest.raises(ValueError, match="require the model to be pre-quantized"):
             AutoModel.from_pretrained(tmp_path, quantization_config=InhibitorIntegersConfig())
@@ -194,7 +194,7 @@ class TestRefusals:
 
 
 class TestOtherFloatTypes:
-    """Between its integers a quantised model computes in float32, and cannot be made anything else."""
+    """Between its integers a quantized model computes in float32, and cannot be made anything else."""
 
     @pytest.mark.parametrize(
         "convert",
@@ -211,7 +211,7 @@ class TestOtherFloatTypes:
         model, _ = folder
         before = {name: tensor.dtype for name, tensor in model.state_dict().items()}
         for module in (model, torch.nn.ModuleDict({"inner": model})):
-            with pytest.raises(ValueError, match="a quantised model computes in float32 between its integers"):
+            with pytest.raises(ValueError, match="a quantized model computes in float32 between its integers"):
                 convert(module)
         assert {name: tensor.dtype for name, tensor in model.state_dict().items()} == before
 

@@ -1,4 +1,4 @@
-"""Quantised models under what records or differentiates them: the same numbers, or one clear line."""
+"""Quantized models under what records or differentiates them: the same numbers, or one clear line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch.func import grad, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from inhibitor_transformers.attention.integer import IntegerHeads, IntegerInhibitor
+from inhibitor_transformers.attention.integer import QuantizedScalars, QuantParams
 from inhibitor_transformers.models.quantized.linear import Int8Linear
 from inhibitor_transformers.models.quantized.modules import attentions, join, replace
 from inhibitor_transformers.models.quantized.modules import linears as linears_of
 from tests.models.test_transforms import OnlyTensors, assert_same
 from tests.models.tiny import texts, tiny_student
 
-CANNOT = "a quantised model cannot be traced or exported: take the model that it was made from"
+CANNOT = "a quantized model cannot be traced or exported: take the model that it was made from"
 
 
 def quantized(linears: bool) -> Any:
@@ -25,8 +25,8 @@ def quantized(linears: bool) -> Any:
     heads, dim = model.config.n_heads, model.config.dim // model.config.n_heads
     for name, module in attentions(model).items():
         scalars, high = module.inhibitor.as_arguments(), torch.full((heads, dim), 4.0)
-        made = IntegerInhibitor(heads, heads, dim)
-        made.assign(IntegerHeads.from_ranges(-high, high, high[:, 0], **scalars))
+        made = QuantizedScalars(heads, heads, dim)
+        made.assign(QuantParams.from_ranges(-high, high, high[:, 0], **scalars))
         replace(model, f"{name}.inhibitor", made)
     if linears:
         for name, linear in linears_of(model).items():
@@ -51,14 +51,14 @@ def cases():
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
-def test_tracing_a_quantised_linear_layer_says_what_to_trace(whole):
+def test_tracing_a_quantized_linear_layer_says_what_to_trace(whole):
     for trace in (torch.jit.trace, lambda m, case: make_fx(m)(*case), lambda m, case: torch.export.export(m, case)):
         with pytest.raises(ValueError, match=CANNOT):
             trace(whole, cases()[0])
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
-def test_a_trace_of_quantised_attention_serves_every_padding(attention_alone):
+def test_a_trace_of_quantized_attention_serves_every_padding(attention_alone):
     with pytest.raises(ValueError, match=r"trace under torch\.no_grad\(\)"):
         torch.jit.trace(attention_alone, cases()[0])
     with torch.no_grad():
@@ -66,12 +66,12 @@ def test_a_trace_of_quantised_attention_serves_every_padding(attention_alone):
     assert_same(traced, attention_alone, cases())
 
 
-def test_quantised_attention_is_exported(attention_alone):
+def test_quantized_attention_is_exported(attention_alone):
     program = torch.export.export(attention_alone, cases()[0])
     assert_same(program.module(), attention_alone, cases()[:2])
 
 
-def test_a_derivative_through_quantised_layers_is_an_error(whole):
+def test_a_derivative_through_quantized_layers_is_an_error(whole):
     """Through residuals a part of it would arrive, and look like all of it."""
     ids, mask = texts().values()
     embedded = whole.model.get_input_embeddings()(ids)

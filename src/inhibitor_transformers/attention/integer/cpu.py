@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, library
 
-from .. import native
 from ..call import MaskedTensors
+from ..cpu import library as native
+from ..cpu.abi import pack_call, unit_stride
 from ..layout import heads_last
-from ..native_call import pack_call, unit_stride
 from ..transforms import AUTO, is_plain, is_transformed
 from ..transforms import refuses as refuses_transform
-from .heads import IntegerHeads
+from .qparams import QuantParams
 
 _ARRAYS = ("offset", "inverse_step", "weight", "value_inverse_step", "sign", "delta", "multiplier", "shift")
 
@@ -29,11 +29,11 @@ def refuses(call: MaskedTensors) -> str | None:
     return f"it has no rules for torch.func; {AUTO}" if is_transformed(*tensors) else refuses_transform(*tensors)
 
 
-# inputs q, k, v; levels; bits; key padding mask, attention mask; causal, signed, centred
+# inputs q, k, v; levels; bits; key padding mask, attention mask; causal, signed, centered
 Arguments = tuple[list[Tensor], list[Tensor], int, Tensor | None, Tensor | None, bool, bool, bool]
 
 
-def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
+def run(call: MaskedTensors, heads: QuantParams) -> Tensor:
     """H, (B, H, Nq, Dv) float32."""
     arguments = _arguments(call, heads)
     if is_plain(*arguments[0], arguments[3], arguments[4]):
@@ -42,14 +42,14 @@ def run(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
     return out
 
 
-def integer_sums(call: MaskedTensors, heads: IntegerHeads) -> Tensor:
+def integer_sums(call: MaskedTensors, heads: QuantParams) -> Tensor:
     """A, (B, H, Nq, Dv) int32."""
     sums = torch.empty((*call.query.shape[:3], call.value.shape[-1]), dtype=torch.int32)
     _forward(_arguments(call, heads), call.query, sums)
     return sums
 
 
-def _arguments(call: MaskedTensors, heads: IntegerHeads) -> Arguments:
+def _arguments(call: MaskedTensors, heads: QuantParams) -> Arguments:
     tensors = (call.query, call.key, call.value)
     inputs = [t if t.dtype == torch.float32 else t.to(torch.float32) for t in tensors]
     levels = [*(getattr(heads, name) for name in _ARRAYS), heads.factors(call.key.shape[2])]
@@ -67,7 +67,7 @@ def cpu_integer_forward(
     is_signed: bool,
     is_centered: bool,
 ) -> Tensor:
-    """H in float32 of q, k, v in float32; `levels`: the arrays of `IntegerHeads`, then its factors."""
+    """H in float32 of q, k, v in float32; `levels`: the arrays of `QuantParams`, then its factors."""
     return _run((inputs, levels, bits, key_padding_mask, attn_mask, is_causal, is_signed, is_centered))
 
 

@@ -34,6 +34,6 @@ class _WithoutGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError("integers have no gradient: train the model in floating point, then quantise it")
+        raise RuntimeError("integers have no gradient: train the model in floating point, then quantize it")
 
     jvp = backward

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, uint8
 
-from .. import native
+from ..cpu import library as native
 from ..transforms import is_plain
 
 TOP = 255

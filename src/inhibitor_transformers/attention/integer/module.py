@@ -1,4 +1,4 @@
-"""`IntegerHeads` as part of a model: buffers that are saved, loaded and moved with it."""
+"""`QuantParams` as part of a model: buffers that are saved, loaded and moved with it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from ..transforms import is_plain
 from ..versions import Versions
-from .dispatch import integer_attention, integer_scores
-from .heads import Bits, IntegerHeads
+from .functional import integer_attention, integer_scores
+from .qparams import Bits, QuantParams
 
 _INTEGERS = ("weight", "sign", "delta", "multiplier", "shift")
 _PER_FEATURE = ("offset", "inverse_step", "weight")
 
 
-class IntegerInhibitor(nn.Module):
-    """The quantised heads of one attention layer; takes the place of `InhibitorScalars`.
+class QuantizedScalars(nn.Module):
+    """The quantized heads of one attention layer; takes the place of `InhibitorScalars`.
 
     Args:
         heads, kv_heads, dim: sizes of the layer; the buffers are empty until loaded or `assign`ed.
@@ -29,8 +29,8 @@ class IntegerInhibitor(nn.Module):
     def __init__(self, heads: int, kv_heads: int, dim: int, *, bits: Bits = 8, length_reference: float = 64.0) -> None:
         super().__init__()
         self.bits, self.length_reference = bits, length_reference
-        self._heads: tuple[Versions, IntegerHeads] | None = None
-        for field in fields(IntegerHeads):
+        self._heads: tuple[Versions, QuantParams] | None = None
+        for field in fields(QuantParams):
             if field.name in ("bits", "length_reference"):
                 continue
             per_kv_head = (kv_heads, dim) if field.name in _PER_FEATURE else (kv_heads,)
@@ -53,14 +53,14 @@ class IntegerInhibitor(nn.Module):
         Raises ValueError for dropout, besides what `integer_attention` raises.
         """
         if dropout_p:
-            raise ValueError("a quantised model cannot be trained: call model.eval()")
+            raise ValueError("a quantized model cannot be trained: call model.eval()")
         heads = self.heads
         output = integer_attention(query, key, value, heads, **options)
         if not need_scores:
             return output, None
         return output, integer_scores(query, key, heads, **{n: o for n, o in options.items() if n != "signed"})
 
-    def assign(self, heads: IntegerHeads) -> None:
+    def assign(self, heads: QuantParams) -> None:
         """Take over the values of `heads`, which must be of the same sizes, bits and reference length."""
         if (heads.bits, heads.length_reference) != (self.bits, self.length_reference):
             raise ValueError(f"the layer has {self.bits} bits and n₀ = {self.length_reference}, the heads have others")
@@ -68,7 +68,7 @@ class IntegerInhibitor(nn.Module):
             buffer.copy_(getattr(heads, name))
 
     @property
-    def heads(self) -> IntegerHeads:
+    def heads(self) -> QuantParams:
         """The buffers, checked. Raises ValueError if they hold what would not be exact (or nothing yet)."""
         values: dict[str, Any] = self._buffers
         if not torch.compiler.is_compiling() and self._heads is not None:
@@ -76,7 +76,7 @@ class IntegerInhibitor(nn.Module):
             if versions.are_of(*values.values()):
                 return known
         # Moved to another device, loaded, changed, or in exchange for a call (torch.func.functional_call).
-        made = IntegerHeads(bits=self.bits, length_reference=self.length_reference, **values)
+        made = QuantParams(bits=self.bits, length_reference=self.length_reference, **values)
         if is_plain(*values.values()):  # only then was all of it checked
             self._heads = Versions(*values.values()), made
         return made

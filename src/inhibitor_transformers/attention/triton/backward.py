@@ -5,7 +5,7 @@ Nothing is added atomically: every number is written once, by one program, and e
 With p_ijk = 1 where value k of key j passes the inhibition of query i, l_i = (n0/n_i)^rho and g the gradient of H:
 
     b_ij = l_i Σ_k g_ik sign(v_jk) p_ijk  where Z_ij > 0, else 0       minus the gradient of Z, over eta
-    dS_ij = -eta (b_ij - mean_j b_ij)                                   the mean only when centred
+    dS_ij = -eta (b_ij - mean_j b_ij)                                   the mean only when centered
     dv_jk = eta Σ_i l_i g_ik p_ijk
     dq_id = gamma/√D Σ_j dS_ij sign(q_id - k_jd),  dk_jd = gamma/√D Σ_i dS_ij sign(k_jd - q_id)
 """
@@ -108,14 +108,14 @@ def query_kernel(
         dot_sum = tl.zeros((ROWS,), tl.float32)
         for start in range(0, visited, KEYS):
             valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
-            centred, b, dot = tile_gradients(
+            centered, b, dot = tile_gradients(
                 queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys,
                 valid, mean, scale, shift, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK, VALUE_BLOCK, IS_SIGNED,
                 WITH_DOT=True,
             )  # fmt: skip
             dot_sum += sum_of_rows(dot)
             passed_sum += sum_of_rows(b)
-            distance_sum += sum_of_rows(tl.where(valid, b * centred, 0.0))
+            distance_sum += sum_of_rows(tl.where(valid, b * centered, 0.0))
             if CACHED:
                 store_steps(b, steps + start * ROWS, ROWS, KEYS, LANES)
 

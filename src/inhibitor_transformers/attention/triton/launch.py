@@ -14,11 +14,11 @@ from triton.runtime.errors import OutOfResources
 
 from ..layout import Masks, Options, Tensors, heads_last
 from .backward import key_value_kernel, query_kernel
-from .blocks import Blocks, choose, dim_block
 from .forward import forward_kernel
+from .tile_config import Blocks, choose, dim_block
 
 # What all programs together may keep in scratch memory to save the distances of their blocks to all keys, in bytes:
-# about the second-level cache of a data-centre GPU. Beyond it distances are computed twice, and memory stops growing.
+# about the second-level cache of a data-center GPU. Beyond it distances are computed twice, and memory stops growing.
 CACHE_BYTES = 64 << 20
 
 

@@ -1,7 +1,7 @@
 """Device functions that the kernels share: tiles of pairs, and the scratch memory that loops walk through.
 
 A tile of R rows and C columns has the shape (C / LANES, R, LANES); column c is [c // LANES, :, c % LANES]. Triton deals
-the last dimension to neighbouring threads and the middle one to the remaining threads and warps, and leaves the first
+the last dimension to neighboring threads and the middle one to the remaining threads and warps, and leaves the first
 within a thread. So every thread holds a rectangle of the tile and reads one number for each of its rows and columns
 where a plain (R, C) tile would give it a single column, and one number to read for every pair.
 

@@ -75,5 +75,5 @@ def _load(source: str) -> PreTrainedModel:
     if type(model).__name__ not in (saved_by := [str(name) for name in model.config.architectures or []]):
         raise ValueError(f"{source!r} was saved by {', '.join(saved_by)}, which is not a class of this package")
     if getattr(model.config, "quantization_config", None) is not None:
-        raise ValueError(f"{source!r} is quantised; export the model that it was made from")
+        raise ValueError(f"{source!r} is quantized; export the model that it was made from")
     return model.float()

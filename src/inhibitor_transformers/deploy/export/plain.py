@@ -88,7 +88,7 @@ class PlainAttention(nn.Module):
 
 
 def with_plain_attention(model: InhibiDistilBertPreTrainedModel, sums: ShrunkenSums) -> InhibiDistilBertPreTrainedModel:
-    """A copy of `model`, which is not quantised, with `PlainAttention`."""
+    """A copy of `model`, which is not quantized, with `PlainAttention`."""
     copied = copy.deepcopy(model)
     for block in copied.base_model.transformer.layer:
         block.attention = PlainAttention(block.attention, sums)

@@ -26,8 +26,8 @@ def torch_sums(
     key, value = key.where(members, 0.0), value.where(members, 0.0)
     # What follows takes large sums from each other; in float64 that costs no digits, and hardly any time.
     distance, columns = torch.cdist(query, key, p=1.0).double(), value.double().transpose(-1, -2)
-    centred = distance - distance @ share.double()[:, None, :, None]
-    z = torch.relu(centred * slope[:, None, None] + shift[:, None, None])
+    centered = distance - distance @ share.double()[:, None, :, None]
+    z = torch.relu(centered * slope[:, None, None] + shift[:, None, None])
     total, near = columns.sum(-1).unsqueeze(-2), torch.cdist(z, columns, p=1.0)
     far = torch.cdist(z, -columns, p=1.0) if signed else total + z.sum(-1, keepdim=True)
     return (total - (far - near) / 2).to(query.dtype)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ...attention import InhibitorScalars, inhibitor_attention
-from ...attention.integer import IntegerHeads, integer_attention
-from ...attention.integer.heads import Bits
+from ...attention.integer import QuantParams, integer_attention
+from ...attention.integer.qparams import Bits
 
 # Shares of the whole range; 16 bits have levels to spare.
 _SHRINKS: dict[int, tuple[float, ...]] = {8: (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5), 16: (1.0,)}
@@ -42,7 +42,7 @@ class HeadInputs:
             self.texts += q.shape[0]
 
     @torch.no_grad()
-    def best_heads(self, scalars: InhibitorScalars, bits: Bits, options: dict[str, Any]) -> IntegerHeads:
+    def best_heads(self, scalars: InhibitorScalars, bits: Bits, options: dict[str, Any]) -> QuantParams:
         """Per head the shares of the ranges of q and k, and of v, with the least squared error of the contexts.
 
         options: `signed` and `center` of the layer. Raises ValueError if nothing was seen.
@@ -55,11 +55,11 @@ class HeadInputs:
             for q, k, v, valid in self.batches
         ]
 
-        def heads_of(features: Tensor, values: Tensor) -> IntegerHeads:
+        def heads_of(features: Tensor, values: Tensor) -> QuantParams:
             """For shares of the ranges per head, (H,)."""
             assert self.value_range is not None
             width = half * features[:, None]
-            return IntegerHeads.from_ranges(
+            return QuantParams.from_ranges(
                 middle - width, middle + width, self.value_range * values, **scalars.as_arguments(), bits=bits
             )
 
@@ -73,7 +73,7 @@ class HeadInputs:
                 least = torch.minimum(error, least)
         return heads_of(*best)
 
-    def _error(self, heads: IntegerHeads, exact: list[Tensor], options: dict[str, Any]) -> Tensor:
+    def _error(self, heads: QuantParams, exact: list[Tensor], options: dict[str, Any]) -> Tensor:
         """Squared error of the contexts of valid queries, (H,)."""
         total = torch.zeros(heads.sign.shape[0])
         for (q, k, v, valid), target in zip(self.batches, exact, strict=True):

@@ -1,4 +1,4 @@
-"""Quantises a model: its linear layers first, then its attention as these feed it."""
+"""Quantizes a model: its linear layers first, then its attention as these feed it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...attention import InhibitorScalars
-from ...attention.integer import IntegerInhibitor
-from ...attention.integer.heads import Bits
+from ...attention.integer import QuantizedScalars
+from ...attention.integer.qparams import Bits
 from ...common.progress import counted
-from ...measure.segments import warn_of_lost_segments
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.finite_weights import require_finite
 from ...models.pretrained import require_known_tokens
@@ -23,6 +22,7 @@ from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Line
 from ...models.quantized.modules import attentions, blocks, join, replace, word_embeddings
 from ...models.quantized.modules import linears as linears_of
 from ...models.quantized.quantizer import mark_quantized
+from ...models.segments import warn_of_lost_segments
 from ...models.value_center import center_values
 from .attention import HeadInputs
 from .ranges import InputRange
@@ -58,7 +58,7 @@ def quantize(
         max_length: tokens of a text that are read.
         batch_size: texts at a time.
 
-    Raises ValueError for what cannot be quantised (naming the module), settings that make no sense, no texts, tokens
+    Raises ValueError for what cannot be quantized (naming the module), settings that make no sense, no texts, tokens
     that the model lacks, or weights or activations that are not finite.
     """
     config = InhibitorIntegersConfig(bits=bits, linears=linears, embeddings=embeddings)
@@ -102,7 +102,7 @@ def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
             for name in together:
                 replace(model, name, Int8Linear.from_linear(names[name], *ranges[name].best(sizes), sizes))
         except ValueError as error:
-            raise ValueError(f"{together[0]} cannot be quantised: {error}") from error
+            raise ValueError(f"{together[0]} cannot be quantized: {error}") from error
     join(model)
 
 
@@ -122,7 +122,7 @@ def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str,
 
 @torch.no_grad()
 def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> None:
-    """Replace the scalars of all attention layers by quantised heads, in place."""
+    """Replace the scalars of all attention layers by quantized heads, in place."""
     config = model.config
     layers = attentions(model)
     seen = {name: HeadInputs() for name in layers}
@@ -150,9 +150,9 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
         try:
             heads = seen[name].best_heads(layer.inhibitor, bits, options)
         except ValueError as error:
-            raise ValueError(f"{name} cannot be quantised: {error}") from error
+            raise ValueError(f"{name} cannot be quantized: {error}") from error
         count, dim = heads.offset.shape
-        made = IntegerInhibitor(count, count, dim, bits=bits, length_reference=layer.inhibitor.length_reference)
+        made = QuantizedScalars(count, count, dim, bits=bits, length_reference=layer.inhibitor.length_reference)
         made.assign(heads)
         layer.inhibitor = made
 
@@ -191,23 +191,23 @@ def _read(model: PreTrainedModel, batches: Sequence[Batch], read: Read) -> None:
 
 def _check(model: PreTrainedModel) -> None:
     if hasattr(model, "merge_and_unload"):
-        raise ValueError("adapters cannot be quantised: merge them first, model = model.merge_and_unload()")
+        raise ValueError("adapters cannot be quantized: merge them first, model = model.merge_and_unload()")
     if not isinstance(model, InhibiDistilBertPreTrainedModel):
         raise ValueError(
-            f"{type(model).__name__} has no inhibitor attention, so it cannot be quantised here; "
+            f"{type(model).__name__} has no inhibitor attention, so it cannot be quantized here; "
             "make a student of it first (InhibiDistilBertModel.from_teacher, or `inhibit distill`)"
         )
     require_finite(model, f"this {type(model).__name__}")
     for name, module in model.named_modules():
-        if isinstance(module, IntegerInhibitor | Int8Linear | Int8Embedding):
-            raise ValueError(f"{name} is quantised already: quantise the float model")
+        if isinstance(module, QuantizedScalars | Int8Linear | Int8Embedding):
+            raise ValueError(f"{name} is quantized already: quantize the float model")
     for name, block in blocks(model):
         for part, kind in _PARTS.items():
             found = getattr(block.get_submodule(part.rpartition(".")[0]), part.rpartition(".")[2], None)
             if type(found) is not kind:  # a subclass or a wrapper computes what its weights do not say
                 raise ValueError(
                     f"{name}.{part} is not a plain {kind.__name__} but {type(found).__name__}, so it cannot be "
-                    "quantised: merge adapters (merge_and_unload) and remove parametrizations first"
+                    "quantized: merge adapters (merge_and_unload) and remove parametrizations first"
                 )
     if away := next((name for name, tensor in model.state_dict().items() if tensor.is_meta), None):
-        raise ValueError(f"{away} is offloaded: load the model without a device_map to quantise it")
+        raise ValueError(f"{away} is offloaded: load the model without a device_map to quantize it")

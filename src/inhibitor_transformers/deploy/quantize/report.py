@@ -1,4 +1,4 @@
-"""What quantisation costs on texts that it was not calibrated on, before any task is scored."""
+"""What quantization costs on texts that it was not calibrated on, before any task is scored."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...measure.report import Table
-from ...measure.similarity import embed
+from ...evaluation.similarity import embed
+from ...report import Table
 from .texts import require_max_length
 
 
@@ -30,7 +30,7 @@ def cost_table(
     cosines = (ours * theirs).sum(-1)
     rows = [
         ["float", f"{megabytes(model):.1f}", "1", "1"],
-        ["quantised", f"{megabytes(quantized):.1f}", f"{cosines.mean():.4f}", f"{cosines.min():.4f}"],
+        ["quantized", f"{megabytes(quantized):.1f}", f"{cosines.mean():.4f}", f"{cosines.min():.4f}"],
     ]
     return Table(f"Embeddings of {len(texts)} texts", ["", "MB", "mean cosine", "least cosine"], rows)
 

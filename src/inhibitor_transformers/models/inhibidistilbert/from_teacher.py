@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from ...attention import InhibitorScalars
 from ..finite_weights import require_finite
-from ..layers import LayerPlan, plan_layers
+from ..layer_map import LayerMap, map_layers
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 
 logger = logging.get_logger(__name__)
@@ -99,14 +99,14 @@ def student_from_teacher(
     if not isinstance(teacher, PreTrainedModel):
         merge = "; merge its adapters, teacher.merge_and_unload()" if hasattr(teacher, "merge_and_unload") else ""
         raise ValueError(f"the teacher must be a transformers model, got {type(teacher).__name__}{merge}")
-    plan = plan_layers(layers, teacher_depth(teacher.config))
+    layer_map = map_layers(layers, teacher_depth(teacher.config))
     require_finite(teacher, "the teacher")
     keep = _keeps_segments(teacher.config, segments)
     _check_overrides(overrides)
-    config = student_config(teacher.config, plan, keep_segments=keep, **overrides)
+    config = student_config(teacher.config, layer_map, keep_segments=keep, **overrides)
     student = model_class(config)
     encoder = student.base_model
-    report = encoder.load_state_dict(encoder_weights(teacher.base_model, plan, keep_segments=keep), strict=False)
+    report = encoder.load_state_dict(encoder_weights(teacher.base_model, layer_map, keep_segments=keep), strict=False)
     lost = [key for key in report.missing_keys if ".inhibitor." not in key and key != "embeddings.position_ids"]
     if lost or report.unexpected_keys:
         raise ValueError(f"teacher weights do not fit the student: missing {lost}, left over {report.unexpected_keys}")
@@ -117,7 +117,7 @@ def student_from_teacher(
 
 
 def student_config(
-    teacher: PretrainedConfig, plan: LayerPlan, *, keep_segments: bool, **overrides: Any
+    teacher: PretrainedConfig, layer_map: LayerMap, *, keep_segments: bool, **overrides: Any
 ) -> InhibiDistilBertConfig:
     """The student's configuration: the teacher's sizes under DistilBERT's names."""
     names = TEACHERS[teacher.model_type]
@@ -125,7 +125,7 @@ def student_config(
     fields = {
         "vocab_size": teacher.vocab_size,
         "max_position_embeddings": teacher.max_position_embeddings - names.position_offset(teacher),
-        "n_layers": len(plan),
+        "n_layers": len(layer_map),
         "n_heads": teacher.num_attention_heads,
         "dim": teacher.hidden_size,
         "hidden_dim": teacher.hidden_dim if is_distilbert else teacher.intermediate_size,
@@ -155,7 +155,7 @@ def attention_dropout(teacher: PretrainedConfig) -> float:
     return teacher.attention_dropout if teacher.model_type == "distilbert" else teacher.attention_probs_dropout_prob
 
 
-def encoder_weights(teacher: PreTrainedModel, plan: LayerPlan, *, keep_segments: bool) -> StateDict:
+def encoder_weights(teacher: PreTrainedModel, layer_map: LayerMap, *, keep_segments: bool) -> StateDict:
     """The student encoder's weights, taken from the teacher's encoder.
 
     Raises ValueError for a teacher in whose modules another library keeps its own, or whose weights are elsewhere.
@@ -163,7 +163,7 @@ def encoder_weights(teacher: PreTrainedModel, plan: LayerPlan, *, keep_segments:
     names = TEACHERS[teacher.config.model_type]
     source = _Weights(teacher.state_dict())
     weights = dict(_embedding_weights(source, names.position_offset(teacher.config), keep_segments))
-    for student_layer, teacher_layer in enumerate(plan.teacher_layers):
+    for student_layer, teacher_layer in enumerate(layer_map.teacher_layers):
         for part, teacher_part in names.parts.items():
             for kind in ("weight", "bias"):
                 weights[f"transformer.layer.{student_layer}.{part}.{kind}"] = source[

@@ -20,7 +20,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ...attention import InhibitorScalars
-from ..interface import ATTENTION_NAME, require_inhibitor
+from ..attention_interface import ATTENTION_NAME, require_inhibitor
 from ..loading import (
     check_heads_were_split,
     check_loaded_keys,
@@ -60,7 +60,7 @@ class InhibiDistilBertSelfAttention(distilbert.DistilBertSelfAttention):
 
 
 class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
-    """Loading, saving and initialisation shared by all InhibiDistilBERT models."""
+    """Loading, saving and initialization shared by all InhibiDistilBERT models."""
 
     config_class = InhibiDistilBertConfig
     config: InhibiDistilBertConfig
@@ -261,7 +261,7 @@ class _InhibitorHead(InhibiDistilBertPreTrainedModel):
 
 
 class InhibiDistilBertForMaskedLM(_InhibitorHead, distilbert.DistilBertForMaskedLM):
-    """Masked language modelling; the projection is tied to the word embeddings."""
+    """Masked language modeling; the projection is tied to the word embeddings."""
 
 
 class InhibiDistilBertForSequenceClassification(_InhibitorHead, distilbert.DistilBertForSequenceClassification):

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ..finite_weights import require_finite
 from ..labels import label_names, order_of
-from ..layers import plan_layers
+from ..layer_map import map_layers
 from .from_teacher import StateDict, copy_heads, encoder_weights, teacher_depth
 
 _STUDENTS = ("inhibidistilbert", "distilbert")
@@ -39,8 +39,8 @@ def add_task_vector(student: PreTrainedModel, fine_tuned: PreTrainedModel, pretr
     encoder = student.base_model.state_dict()
     keep = "embeddings.token_type_embeddings.weight" in encoder
     _require_alike(student.config, fine_tuned.config, pretrained.config)
-    plan = plan_layers("all", teacher_depth(fine_tuned.config))
-    after, before = (encoder_weights(m.base_model, plan, keep_segments=keep) for m in (fine_tuned, pretrained))
+    layer_map = map_layers("all", teacher_depth(fine_tuned.config))
+    after, before = (encoder_weights(m.base_model, layer_map, keep_segments=keep) for m in (fine_tuned, pretrained))
     odd = [name for name, tensor in after.items() if not tensor.shape == before[name].shape == encoder[name].shape]
     if odd:
         raise ValueError(f"teacher, its pretrained model and student differ in the shape of {', '.join(odd[:3])}")

@@ -1,4 +1,4 @@
-"""Quantised inhibitor models: integer attention, 8-bit linear layers and embeddings, known to `from_pretrained`."""
+"""Quantized inhibitor models: integer attention, 8-bit linear layers and embeddings, known to `from_pretrained`."""
 
 from .embedding import Int8Embedding
 from .linear import Int8Linear

@@ -1,4 +1,4 @@
-"""Which modules of a model are quantised, and what stands in their place."""
+"""Which modules of a model are quantized, and what stands in their place."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ...attention.integer import IntegerInhibitor
-from ...attention.integer.heads import Bits
+from ...attention.integer import QuantizedScalars
+from ...attention.integer.qparams import Bits
 from .embedding import Int8Embedding
 from .linear import Int8FeedForward, Int8Linear, SharedInput
 
@@ -45,13 +45,13 @@ def word_embeddings(model: PreTrainedModel) -> tuple[str, nn.Embedding]:
 
 
 def require_float32(model: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
-    """Raise ValueError if `fn`, which is to change all tensors of a quantised model, gives them another float type."""
+    """Raise ValueError if `fn`, which is to change all tensors of a quantized model, gives them another float type."""
     dtype = fn(torch.empty(0)).dtype
     if dtype != torch.float32 and any(
-        isinstance(m, IntegerInhibitor | Int8Linear | Int8Embedding) for m in model.modules()
+        isinstance(m, QuantizedScalars | Int8Linear | Int8Embedding) for m in model.modules()
     ):
         raise ValueError(
-            f"a quantised model computes in float32 between its integers and cannot be made {dtype}; leave it as it is"
+            f"a quantized model computes in float32 between its integers and cannot be made {dtype}; leave it as it is"
         )
 
 
@@ -61,7 +61,7 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def join(model: PreTrainedModel) -> None:
-    """Let quantised layers work together: q, k and v read the same levels, GELU stays in 8 bits."""
+    """Let quantized layers work together: q, k and v read the same levels, GELU stays in 8 bits."""
     for _, block in blocks(model):
         attention, ffn = block.attention, block.ffn
         attention.q_lin.shared = attention.k_lin.shared = attention.v_lin.shared = SharedInput(readers=3)
@@ -70,11 +70,11 @@ def join(model: PreTrainedModel) -> None:
 
 
 def put_empty(model: PreTrainedModel, *, bits: Bits, quantized_linears: bool, quantized_embeddings: bool) -> None:
-    """Put quantised modules, to be loaded, in their places."""
+    """Put quantized modules, to be loaded, in their places."""
     config = model.config
     for name in attentions(model):
         heads, dim = config.n_heads, config.dim // config.n_heads
-        empty = IntegerInhibitor(heads, heads, dim, bits=bits, length_reference=config.inhibitor_length_reference)
+        empty = QuantizedScalars(heads, heads, dim, bits=bits, length_reference=config.inhibitor_length_reference)
         replace(model, f"{name}.inhibitor", empty)
     if quantized_linears:
         for name, linear in linears(model).items():

@@ -1,4 +1,4 @@
-"""Lets `from_pretrained` and `save_pretrained` of transformers handle quantised inhibitor models."""
+"""Lets `from_pretrained` and `save_pretrained` of transformers handle quantized inhibitor models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from ...attention.integer.heads import PRECISIONS
+from ...attention.integer.qparams import PRECISIONS
 from .modules import put_empty
 
 METHOD = "inhibitor-integers"
@@ -22,7 +22,7 @@ _CALIBRATED = ("inhibitor_center", "inhibitor_value_center", "inhibitor_length_r
 @register_quantization_config(METHOD)
 @dataclass
 class InhibitorIntegersConfig(QuantizationConfigMixin):
-    """What is quantised: attention with `bits` (8 or 16), and with 8 bits linear layers and word embeddings.
+    """What is quantized: attention with `bits` (8 or 16), and with 8 bits linear layers and word embeddings.
 
     `calibrated_for` is written by quantization: what the levels were chosen for, by name.
     """
@@ -45,15 +45,15 @@ class InhibitorIntegersConfig(QuantizationConfigMixin):
 
 @register_quantizer(METHOD)
 class InhibitorIntegersQuantizer(HfQuantizer):
-    """Builds the quantised modules before their weights are loaded."""
+    """Builds the quantized modules before their weights are loaded."""
 
-    requires_calibration = True  # a float checkpoint becomes quantised by deploy.quantize, not by loading
+    requires_calibration = True  # a float checkpoint becomes quantized by deploy.quantize, not by loading
     quantization_config: InhibitorIntegersConfig
 
     def update_dtype(self, dtype: torch.dtype | None) -> torch.dtype:
         if dtype not in (None, torch.float32):
             raise ValueError(
-                f"a quantised model computes in float32 between its integers; dtype={dtype} is not possible"
+                f"a quantized model computes in float32 between its integers; dtype={dtype} is not possible"
             )
         return torch.float32
 

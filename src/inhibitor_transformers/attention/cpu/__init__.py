@@ -1,0 +1,1 @@
+"""The compiled engine for CPUs: kernels in C++ behind a C interface."""

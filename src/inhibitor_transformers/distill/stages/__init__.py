@@ -1,0 +1,1 @@
+"""The stages of a distillation, one file each."""

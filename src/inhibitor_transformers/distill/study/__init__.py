@@ -1,7 +1,0 @@
-"""A study: several models fine-tuned on several tasks with several seeds, every one with the same schedule."""
-
-from .cells import Cell, Study
-from .config import StudyConfig, StudyModel
-from .run import run_study
-
-__all__ = ["Cell", "Study", "StudyConfig", "StudyModel", "run_study"]

@@ -1,0 +1,1 @@
+"""Fine-tuning on a task, with or without a fine-tuned teacher."""

@@ -1,0 +1,114 @@
+"""Before a task is trained: hidden states aligned with those of the task's fine-tuned teacher, without labels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from ...models import map_layers
+from ..losses import IGNORED
+from ..objectives import HiddenStateLoss
+from ..output_dir import save_atomically
+from ..teacher.teacher import Teacher, model_inputs
+from ..training.checkpoints import last_whole_checkpoint, model_fault
+from ..training.trainer import DistillationTrainer
+from ..variances import SCALE_BATCHES, hidden_variances
+from .arguments import FinetuneArguments
+
+Log = Callable[[str], None]
+
+
+def align_with_task_teacher(
+    model: PreTrainedModel,
+    teacher: Teacher,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    arguments: FinetuneArguments,
+    folder: Path,
+    *,
+    length_buckets: int = 1,
+    log: Log = print,
+) -> None:
+    """Train `model`, in place, to have the teacher's hidden states in every layer on the texts of a task.
+
+    What intermediate layers teach before labels do (TinyBERT: Jiao et al. 2020, arXiv 1909.10351), with the loss of the
+    stage align_hidden, and without dropout as there. Embeddings and head stay as they are: where both come from the
+    teacher's task vector, the model knows most of the task in the end, having seen no label of it.
+
+    Args:
+        train: encoded examples (`encode`): lists of N token ids, with the teacher's segment ids; labels are not read.
+        arguments: of the fine-tuning; those named alignment_… are of this.
+        folder: its checkpoints, and the aligned model, from which an interrupted run goes on.
+
+    Raises NonFiniteLossError. Teacher and model must have equally many layers.
+    """
+    finished = folder / "student"
+    fault = model_fault(finished) if finished.is_dir() else None
+    if fault is not None:
+        log(f"{finished} is damaged ({fault}): the alignment is run again")
+    elif finished.is_dir():
+        log("hidden states were aligned before the interruption")
+        model.load_state_dict(load_file(finished / "model.safetensors", device=str(model.device)))
+        return
+    collate = _unlabeled(tokenizer)
+    layer_map = map_layers("all", teacher.model.config.num_hidden_layers)
+    size = arguments.per_device_train_batch_size
+    starts = range(0, min(SCALE_BATCHES * size, len(train)), size)
+    batches = [collate([train[i] for i in range(s, min(s + size, len(train)))]) for s in starts]
+    variances = hidden_variances(
+        teacher, layer_map, [{name: t.to(arguments.device) for name, t in batch.items()} for batch in batches]
+    )
+    model.to(arguments.device).requires_grad_(False)
+    _layers(model).requires_grad_(True)
+    trainer = DistillationTrainer(
+        model=model,
+        args=_own_arguments(arguments, folder),
+        train_dataset=train,
+        data_collator=collate,
+        processing_class=tokenizer,
+        criterion=HiddenStateLoss(model, teacher, layer_map, variances, arguments.alignment_cls_weight),
+        scalar_learning_rate_factor=arguments.scalar_learning_rate_factor,
+        dropout=False,
+        length_buckets=length_buckets,
+    )
+    checkpoint = last_whole_checkpoint(folder, log)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    model.requires_grad_(True)
+    save_atomically(finished, model, tokenizer)
+
+
+def _layers(model: PreTrainedModel) -> nn.Module:
+    """The layers between embeddings and head: DistilBERT's `transformer`, BERT's and RoBERTa's `encoder`."""
+    base = model.base_model
+    layers: nn.Module = base.transformer if hasattr(base, "transformer") else base.encoder
+    return layers
+
+
+def _unlabeled(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:
+    """Pads what an encoder reads; `labels` says which tokens count, and nothing of the task's labels."""
+    pad = DataCollatorWithPadding(tokenizer)
+
+    def collate(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        batch = dict(pad([model_inputs(example) for example in examples]))
+        return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)}
+
+    return collate
+
+
+def _own_arguments(arguments: FinetuneArguments, folder: Path) -> FinetuneArguments:
+    """Those of the fine-tuning with another length and rate; nothing is evaluated, no best epoch chosen."""
+    own = copy.copy(arguments)
+    own.output_dir = str(folder)
+    own.num_train_epochs, own.max_steps = arguments.alignment_epochs, -1
+    own.learning_rate, own.weight_decay = arguments.alignment_learning_rate, 0.0
+    own.eval_strategy, own.save_strategy = IntervalStrategy.NO, SaveStrategy.EPOCH
+    own.load_best_model_at_end, own.save_total_limit = False, 1
+    return own

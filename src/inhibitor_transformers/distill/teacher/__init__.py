@@ -1,0 +1,1 @@
+"""What a frozen teacher computes, and its cache on disk."""

@@ -1,0 +1,1 @@
+"""Trainer for distillation: losses by name, exact resumes."""

@@ -1,0 +1,120 @@
+"""Trainer's checkpoints and saved models: which of them can be gone on with, and why the others cannot.
+
+A file that a full disk or a lost machine cut off is found by its own structure, without reading what it holds.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+Log = Callable[[str], None]
+
+_RANDOM_STATES = "rng_state*.pth"
+
+
+def last_whole_checkpoint(folder: Path, log: Log = lambda _: None) -> Path | None:
+    """The newest checkpoint-N in `folder` that training goes on from exactly; None if there is none.
+
+    Of those that are passed over, `log` hears which and why.
+    """
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    for path in sorted(numbered, key=_number, reverse=True):
+        fault = _checkpoint_fault(path)
+        if fault is None:
+            return path
+        log(f"{path} is passed over: {fault}")
+    return None
+
+
+def best_checkpoint(checkpoint: Path) -> Path | None:
+    """The checkpoint with the best score until this one, which stands beside it; None if nothing was scored."""
+    best = _state(checkpoint).get("best_global_step")
+    return None if not best else checkpoint.with_name(f"checkpoint-{best}")
+
+
+def had_ended(checkpoint: Path) -> bool:
+    """Whether training was over with this checkpoint: all steps done, or stopped early."""
+    control = _state(checkpoint).get("stateful_callbacks", {}).get("TrainerControl", {})
+    return bool(control.get("args", {}).get("should_training_stop"))
+
+
+def model_fault(folder: Path) -> str | None:
+    """Why the model saved in `folder` cannot be loaded ("config.json is missing", …); None if it can."""
+    needed = [CONFIG_NAME] if (folder / SAFE_WEIGHTS_INDEX_NAME).exists() else [CONFIG_NAME, SAFE_WEIGHTS_NAME]
+    return _folder_fault(folder, needed)
+
+
+def _checkpoint_fault(checkpoint: Path) -> str | None:
+    if fault := _folder_fault(checkpoint, [TRAINER_STATE_NAME, OPTIMIZER_NAME, SCHEDULER_NAME]):
+        return fault
+    if not any(checkpoint.glob(_RANDOM_STATES)):
+        return "rng_state.pth is missing"
+    if fault := model_fault(checkpoint):
+        return fault
+    best = best_checkpoint(checkpoint)
+    if best is not None and (fault := model_fault(best)):
+        return f"the best until then, {best.name}, is damaged ({fault})"
+    return None
+
+
+def _folder_fault(folder: Path, needed: list[str]) -> str | None:
+    for name in needed:
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+    for file in sorted(folder.iterdir()):
+        if (look := _LOOKS.get(file.suffix)) and (fault := look(file)):
+            return f"{file.name} {fault}"
+    return None
+
+
+def _json_fault(file: Path) -> str | None:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return "is cut off or no JSON"
+    if file.name == SAFE_WEIGHTS_INDEX_NAME:
+        shards = set(found.get("weight_map", {}).values())
+        missing = sorted(name for name in shards if not (file.parent / name).is_file())
+        return f"names {missing[0]}, which is missing" if missing else None
+    return None if isinstance(found, dict) or file.name != TRAINER_STATE_NAME else "holds no state"
+
+
+def _safetensors_fault(file: Path) -> str | None:
+    try:
+        with safe_open(file, "pt"):  # compares the sizes of all tensors with that of the file
+            return None
+    except (SafetensorError, OSError):
+        return "is cut off or no safetensors file"
+
+
+def _archive_fault(file: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(file):  # its directory is at the end
+            return None
+    except (zipfile.BadZipFile, OSError):
+        return "is cut off"
+
+
+_LOOKS: dict[str, Callable[[Path], str | None]] = {
+    ".json": _json_fault,
+    ".safetensors": _safetensors_fault,
+    ".pt": _archive_fault,
+    ".pth": _archive_fault,
+}
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    return state
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))

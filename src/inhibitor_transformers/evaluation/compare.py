@@ -1,0 +1,97 @@
+"""Models side by side on one measure: a row of scores per model, with its speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+
+from ..common.progress import counted
+from ..models.positions import max_tokens, require_positions
+from ..models.pretrained import load_pretrained, load_tokenizer
+from ..models.tokenizers import require_same_tokenizer
+from ..tasks import TaskData
+from .similarity import agreement, sts_spearman
+from .task_labels import is_as_it_stands, label_order
+from .task_score import score_task
+from .throughput import sequences_per_second
+
+Row = dict[str, dict[str, float]]
+Rows = dict[str, Row]
+
+SPEED_BATCH, SPEED_LENGTH = 8, 128
+
+
+def by_task(
+    sources: Mapping[str, str],
+    data: TaskData,
+    device: torch.device,
+    max_length: int,
+    log: Callable[[str], None] = print,
+) -> Rows:
+    """Task metrics of models with a classification head; `log` gets a line for each that orders its labels otherwise.
+
+    Raises ValueError, before anything is scored, for a model without a head and for one of other labels.
+    """
+    models = _load(sources, AutoModelForSequenceClassification, device, max_length)
+    for name, model in models.items():
+        order = label_order(model.config, data.task, repr(name))
+        if not is_as_it_stands(order):
+            by_name = ", ".join(
+                f"{label} is its output {i}" for label, i in zip(data.task.label_names, order, strict=True)
+            )
+            log(f"{name!r} orders its labels otherwise than {data.task.name}; they are found by their names: {by_name}")
+    rows = {
+        name: score_task(model, load_tokenizer(sources[name]), data, max_length=max_length)
+        for name, model in counted(models.items(), "models")
+    }
+    return _with_speed(rows, models)
+
+
+def by_zero_shot(
+    sources: Mapping[str, str], pairs: Mapping[str, Sequence], device: torch.device, *, max_length: int
+) -> Rows:
+    """Spearman correlation of cosine similarities with the human scores of STS-B pairs, without training."""
+    models = _load(sources, AutoModel, device, max_length)
+    rows: Rows = {
+        name: {"zero-shot": {"spearman": sts_spearman(m, load_tokenizer(sources[name]), pairs, max_length=max_length)}}
+        for name, m in counted(models.items(), "models")
+    }
+    return _with_speed(rows, models)
+
+
+def by_agreement(
+    sources: Mapping[str, str], texts: Sequence[str], lengths: Sequence[int], device: torch.device
+) -> Rows:
+    """Mean cosine between each model's sentence embeddings and those of the first model, per text length.
+
+    Raises ValueError for a model of another tokenizer or width than the first.
+    """
+    models = _load(sources, AutoModel, device, max(lengths))
+    first = next(iter(sources))
+    tokenizer, width = load_tokenizer(sources[first]), models[first].config.hidden_size
+    rows: Rows = {}
+    for name, model in counted(models.items(), "models"):
+        require_same_tokenizer(load_tokenizer(sources[name]), tokenizer)
+        if model.config.hidden_size != width:
+            raise ValueError(f"embeddings of {name!r} have {model.config.hidden_size} numbers, of {first!r} {width}")
+        values = agreement(model, models[first], tokenizer, texts, lengths)
+        rows[name] = {"mean cosine": {f"{length} tokens": value for length, value in values.items()}}
+    return _with_speed(rows, models)
+
+
+def _load(
+    sources: Mapping[str, str], auto_class: type, device: torch.device, max_length: int
+) -> dict[str, PreTrainedModel]:
+    models = {name: load_pretrained(source, auto_class).to(device) for name, source in sources.items()}
+    for name, model in models.items():
+        require_positions(model.config, max_length, name)
+    return models
+
+
+def _with_speed(rows: Rows, models: Mapping[str, PreTrainedModel]) -> Rows:
+    length = min(SPEED_LENGTH, *(max_tokens(m.config) or SPEED_LENGTH for m in models.values()))
+    speeds = sequences_per_second(models, SPEED_BATCH, length)
+    key = f"sequences/s, {SPEED_BATCH} x {length}"
+    return {name: row | {"speed": {key: speeds[name]}} for name, row in rows.items()}

@@ -1,0 +1,125 @@
+"""The quantization of heads: what ranges become, and what is refused because it would not be exact."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from inhibitor_transformers.attention.integer import QuantParams
+from inhibitor_transformers.attention.integer.qparams import MAX_DISTANCE, PRECISIONS
+from inhibitor_transformers.attention.integer.reference import feature_levels, value_levels
+
+SCALARS = {
+    "gamma": torch.tensor([1.0, 0.5, -2.0, 0.25]),
+    "eta": torch.tensor([0.1, 1.0, 2.0, -1.0]),
+    "delta": torch.tensor([0.5, 0.0, -0.5, 2.0]),
+    "length_exponent": torch.tensor([0.0, 0.5, 1.0, 0.75]),
+}
+
+
+def made(bits=8, dim=8, **changes) -> QuantParams:
+    torch.manual_seed(0)
+    low, width = torch.randn(2, dim), torch.rand(2, dim) * 4 + 0.01
+    ranges = {"low": low, "high": low + width, "value_range": torch.tensor([3.0, 0.5])}
+    return QuantParams.from_ranges(**(ranges | SCALARS | changes), bits=bits)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("dim", [1, 8, 64, 256])
+def test_levels_cover_the_range_by_half_a_step(bits, dim):
+    heads = made(bits, dim)
+    torch.manual_seed(0)
+    low, width = torch.randn(2, dim), torch.rand(2, dim) * 4 + 0.01
+    x = low[:, None] + width[:, None] * torch.linspace(0, 1, 99)[:, None]  # (Hkv, 99, D)
+    levels = feature_levels(x[None], heads)[0]
+    assert levels.min() >= 0
+    assert levels.max() <= heads.precision.top
+    step = 1 / heads.inverse_step
+    back = levels * step[:, None] + heads.offset[:, None]
+    assert ((back - x).abs() / step[:, None]).max() < 0.5 + 2e-3 * bits  # float32 of offsets far from zero
+    # A step is a whole multiple, the weight, of what all dimensions of a head share.
+    unit = step / heads.weight
+    assert torch.allclose(unit, unit[:, :1].expand_as(unit), rtol=1e-6)
+
+
+def test_values_use_all_levels():
+    heads = made(8)
+    v = torch.tensor([[3.0, -3.0, 0.0], [0.5, -0.5, 0.25]]).view(1, 2, 3, 1)
+    assert value_levels(v, heads).flatten().tolist() == [127, -127, 0, 127, -127, 64]
+
+
+def test_a_tiny_gamma_makes_the_step_larger_instead_of_losing_delta():
+    heads = made(8, gamma=torch.full((4,), 1e-9), delta=torch.full((4,), 0.25))
+    assert int(heads.delta.max()) <= PRECISIONS[8].delta
+    z = (heads.delta.long() * heads.multiplier.long()) >> heads.shift.long()
+    in_value = 0.25 / torch.tensor([3.0, 3.0, 0.5, 0.5]) * 127
+    assert (z - in_value).abs().max() <= 1
+
+
+def test_without_gamma_scores_are_delta():
+    heads = made(16, gamma=torch.zeros(4))
+    assert heads.sign.tolist() == [0] * 4
+    z = (heads.delta.double() * heads.multiplier) / 2.0 ** heads.shift.double()
+    expected = SCALARS["delta"] / torch.tensor([3.0, 3.0, 0.5, 0.5]) * 32767
+    assert (z - expected).abs().max() <= 0.6
+
+
+def test_factors_are_those_of_the_length():
+    heads = made(8)
+    counts = torch.tensor([1, 64, 600])
+    step = torch.tensor([3.0, 3.0, 0.5, 0.5]) / 127
+    expected = (SCALARS["eta"] * step)[:, None] * (64 / counts) ** SCALARS["length_exponent"][:, None]
+    assert torch.allclose(heads.factors(600)[:, counts], expected, rtol=1e-6)
+    assert heads.factors(10).shape == (4, 11)
+    assert torch.equal(heads.factors(2000)[:, :601], heads.factors(600))
+
+
+def test_ranges_of_nothing():
+    heads = made(8, low=torch.ones(2, 8), high=torch.ones(2, 8), value_range=torch.zeros(2))
+    x = torch.ones(1, 2, 1, 8)
+    assert (feature_levels(x, heads) - 127.5).abs().max() <= 0.5
+    assert value_levels(torch.zeros(1, 2, 1, 3), heads).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("bits", 4, r"bits must be one of \[8, 16\], got 4"),
+        ("offset", torch.zeros(2, 8, dtype=torch.float64), r"offset must be contiguous \(2, 8\) torch.float32"),
+        (
+            "weight",
+            torch.ones(2, 7, dtype=torch.int32),
+            r"weight must be contiguous \(2, 8\) torch.int32, got \(2, 7\)",
+        ),
+        ("weight", torch.full((2, 8), 65, dtype=torch.int32), r"weight must lie in \[1, 64\]"),
+        ("weight", torch.zeros(2, 8, dtype=torch.int32), r"weight must lie in \[1, 64\]"),
+        ("sign", torch.full((4,), 2, dtype=torch.int32), r"sign must lie in \[-1, 1\]"),
+        ("sign", torch.ones(3, dtype=torch.int32), "3 query heads must be a multiple|delta must be"),
+        ("delta", torch.full((4,), 2**30 + 1, dtype=torch.int32), "delta must lie in"),
+        ("multiplier", torch.full((4,), -1, dtype=torch.int32), "multiplier must lie in"),
+        ("shift", torch.full((4,), 24, dtype=torch.int32), r"shift must lie in \[23, 23\]"),
+        ("scale", torch.full((4,), float("nan")), "scale must be finite"),
+        ("length_reference", 0.0, "length_reference must be a positive number"),
+    ],
+)
+def test_what_would_not_be_exact_is_refused(name, value, said):
+    with pytest.raises(ValueError, match=said):
+        replace(made(8), **{name: value})
+
+
+def test_distances_that_would_overflow_are_refused():
+    heads = made(16, dim=64)
+    assert int(heads.weight.sum(-1).max()) * 32767 <= MAX_DISTANCE
+    with pytest.raises(ValueError, match="the weights are too large"):
+        replace(heads, weight=torch.full((2, 64), 513, dtype=torch.int32))
+
+
+def test_every_tensor_is_checked():
+    heads = made(8)
+    for field in fields(heads):
+        tensor = getattr(heads, field.name)
+        if isinstance(tensor, torch.Tensor):
+            with pytest.raises(ValueError, match="must be"):
+                replace(heads, **{field.name: tensor[..., None]})
