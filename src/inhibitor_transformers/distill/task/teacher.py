@@ -16,7 +16,7 @@ from ...models.positions import require_positions
 from ...models.pretrained import load_pretrained, load_tokenizer
 from ...models.tokenizers import require_same_tokenizer
 from ...tasks import TaskData, chance_level
-from ..fingerprints import encoder_fingerprint, model_fingerprint
+from ..teacher.fingerprints import encoder_fingerprint, model_fingerprint
 from ..teacher.teacher import Teacher
 from .arguments import FinetuneArguments
 
