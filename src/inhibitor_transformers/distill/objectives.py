@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..models import InhibiDistilBertPreTrainedModel, LayerMap
-from ..models.attention_outputs import output_projections, record_attention_outputs
-from ..models.heads import masked_lm_logits
+from ..models.architectures import attention_layers, masked_lm_logits, record_attention_outputs
 from . import losses
 from .teacher.teacher import LOGITS, Teacher, model_inputs
 from .variances import HiddenVariances, first_tokens, text_means
@@ -40,8 +39,7 @@ class AttentionOutputLoss:
         self, student: InhibiDistilBertPreTrainedModel, teacher: Teacher, layer_map: LayerMap, variances: list[float]
     ) -> None:
         self.teacher, self.layer_map, self.variances = teacher, layer_map, variances
-        self.attentions: list[Any] = [block.attention for block in student.base_model.transformer.layer]
-        self.projections = output_projections(student)
+        self.layers = attention_layers(student)
 
     @staticmethod
     def teacher_outputs(layer_map: LayerMap) -> list[str]:
@@ -52,9 +50,9 @@ class AttentionOutputLoss:
         teacher_outputs = self.teacher(batch, attention_outputs=True, hidden=True)
         valid = batch["attention_mask"].bool()
         mask = None if valid.all() else valid
-        with record_attention_outputs(self.projections) as attention_outputs:
-            for attention, source in zip(self.attentions, self.layer_map.teacher_layers, strict=True):
-                attention(teacher_outputs.hidden[source], attention_mask=mask)
+        with record_attention_outputs(self.layers) as attention_outputs:
+            for layer, source in zip(self.layers, self.layer_map.teacher_layers, strict=True):
+                layer.module(teacher_outputs.hidden[source], attention_mask=mask)
         return {
             f"attention/layer_{i}": losses.squared_error(
                 attention_outputs[i], teacher_outputs.attention_outputs[source], valid, count

@@ -10,7 +10,7 @@ from pathlib import Path
 from transformers import PretrainedConfig, PreTrainedTokenizerBase, set_seed
 
 from ...models import InhibiDistilBertPreTrainedModel, LayerMap
-from ...models.positions import max_tokens, require_positions
+from ...models.architectures import max_tokens, require_positions
 from ...tasks.text import Text
 from ..config import (
     AlignAttentionArguments,
