@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inhibitor_transformers.models import InhibiDistilBertModel
-from inhibitor_transformers.models.positions import max_tokens, require_positions
+from inhibitor_transformers.models.architectures import max_tokens, require_positions
 from tests.distill.tiny import POSITIONS, bert, distilbert, roberta
 
 MODELS = {
@@ -34,6 +34,12 @@ def test_no_limit():
 
     assert max_tokens(T5Config()) is None
     require_positions(T5Config(), 10**6, "texts")
+
+
+def test_kin_of_roberta_that_no_student_is_made_of():
+    from transformers import XLMRobertaConfig
+
+    assert max_tokens(XLMRobertaConfig(max_position_embeddings=POSITIONS + 2, pad_token_id=1)) == POSITIONS
 
 
 def test_up_to_the_limit_is_fine():

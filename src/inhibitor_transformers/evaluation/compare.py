@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from ..common.progress import counted
-from ..models.positions import max_tokens, require_positions
+from ..models.architectures import max_tokens, require_positions
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..models.tokenizers import require_same_tokenizer
 from ..tasks import TaskData

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.distill.stages import calibrate as module
+from inhibitor_transformers.distill.stages import calibration as module
 from inhibitor_transformers.distill.stages.calibration import (
     DELTA_GRID,
     GAMMA_GRID,

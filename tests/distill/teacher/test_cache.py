@@ -204,7 +204,7 @@ def test_the_size_is_said_before_and_a_full_disk_is_an_error(tmp_path, monkeypat
     with pytest.raises(ConfigError, match=r"the teacher cache needs 0\.0 GiB in .*, where 0\.0 GiB are free"):
         cache_in(tmp_path).teacher_for(windows(), ALL, said.append)
     tokens = sum(map(len, windows()))
-    assert said[0].startswith(f"teacher's signals: 5 arrays of {tokens} tokens, 0.00 GiB, to ")
+    assert said[0].startswith(f"teacher outputs: 5 arrays of {tokens} tokens, 0.00 GiB, to ")
     assert arrays(tmp_path) == []
 
 
@@ -283,7 +283,7 @@ class TestRun:
         monkeypatch.setenv("HOME", str(tmp_path))
         given = {"teacher": "~/teacher", "init_from": Path("~/student"), "student": {}}
         config = DistillConfig(**(config_with(teacher_cache="~/cache") | given))
-        found = config.build_cache().folder, config.teacher, config.start
+        found = config.build_cache().folder, config.teacher, config.init_from
         assert found == tuple(str(tmp_path / name) for name in ("cache", "teacher", "student"))
 
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from ...attention import InhibitorScalars
 from ...attention.call import Center
+from ...models.architectures import AttentionLayer, attention_layers
 from ...models.inhibidistilbert import InhibiDistilBertPreTrainedModel
+from ...models.quantized.modules import replace
 from ...models.value_center import center_values
 
 
@@ -66,11 +68,12 @@ def plain_attention(
 class PlainAttention(nn.Module):
     """The self-attention of a layer, with its weights, in plain operators; to be traced, not to be trained."""
 
-    def __init__(self, original: Any, sums: ShrunkenSums) -> None:
+    def __init__(self, original: AttentionLayer, sums: ShrunkenSums) -> None:
         super().__init__()
-        self.q_lin, self.k_lin, self.v_lin = original.q_lin, original.k_lin, original.v_lin
-        self.inhibitor, self.out_lin = original.inhibitor, original.out_lin
-        self.config, self.sums = original.config, sums
+        # Under DistilBERT's names: the state dict stays the model's.
+        self.q_lin, self.k_lin, self.v_lin = original.query, original.key, original.value
+        self.inhibitor, self.out_lin = original.scalars, original.output
+        self.config, self.sums = original.module.config, sums
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
@@ -90,6 +93,6 @@ class PlainAttention(nn.Module):
 def with_plain_attention(model: InhibiDistilBertPreTrainedModel, sums: ShrunkenSums) -> InhibiDistilBertPreTrainedModel:
     """A copy of `model`, which is not quantized, with `PlainAttention`."""
     copied = copy.deepcopy(model)
-    for block in copied.base_model.transformer.layer:
-        block.attention = PlainAttention(block.attention, sums)
+    for layer in attention_layers(copied):
+        replace(copied, layer.name, PlainAttention(layer, sums))
     return copied

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from ...common.progress import counted
 from ...models import InhibiDistilBertPreTrainedModel, LayerMap
-from ...models.attention_outputs import output_projections, record_attention_outputs
+from ...models.architectures import attention_layers, record_attention_outputs
 from ..data import StepBatches
 from ..losses import Terms, squared_error
 from ..teacher.teacher import Teacher
@@ -35,9 +35,8 @@ class AlignAttention(TrainedStage):
 
     def select_trainable(self, student: InhibiDistilBertPreTrainedModel) -> None:
         student.requires_grad_(False)
-        for block in student.base_model.transformer.layer:
-            attention = block.attention
-            for module in (attention.q_lin, attention.k_lin, attention.v_lin, attention.inhibitor):
+        for layer in attention_layers(student):
+            for module in (layer.query, layer.key, layer.value, layer.scalars):
                 module.requires_grad_(True)
 
 
@@ -56,17 +55,16 @@ class AttentionOutputLoss:
         mean_squares: Sequence[float],
     ) -> None:
         self.teacher, self.layer_map, self.mean_squares = teacher, layer_map, mean_squares
-        self.attentions = [block.attention for block in student.base_model.transformer.layer]
-        self.projections = output_projections(student)
+        self.layers = attention_layers(student)
 
     def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
         target = self.teacher(batch, attention_outputs=True, hidden=True)
         valid = batch["attention_mask"].bool()
         mask = None if valid.all() else valid
         sources = self.layer_map.teacher_layers
-        with record_attention_outputs(self.projections) as ours:
-            for attention, source in zip(self.attentions, sources, strict=True):
-                attention(target.hidden[source], attention_mask=mask)
+        with record_attention_outputs(self.layers) as ours:
+            for layer, source in zip(self.layers, sources, strict=True):
+                layer.module(target.hidden[source], attention_mask=mask)
         terms = {}
         for i, source in enumerate(sources):
             error = squared_error(ours[i], target.attention_outputs[source], valid, count)

@@ -17,7 +17,7 @@ from ...attention.scalars import INITIAL
 from ...common.number_ranges import POSITIVE, SHARE_OR_ONE, check_number
 from ...common.settings import build, require, settle_numbers
 from ...models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerMap
-from ...models.positions import require_positions
+from ...models.architectures import attention_layers, require_positions
 from ...tasks.text import Text
 from ..data import StepBatches, token_windows, unpack
 from ..losses import DistillationLoss
@@ -219,9 +219,9 @@ class TrainedStage(TrainerArguments, Stage):
     def _only_trainable(self, student: InhibiDistilBertPreTrainedModel) -> Iterator[None]:
         """While inside, only what the stage trains requires a gradient."""
         self.select_trainable(student)
-        for block in student.base_model.transformer.layer:
+        for layer in attention_layers(student):
             for name in self.frozen_scalars:
-                getattr(block.attention.inhibitor, name).requires_grad_(False)
+                getattr(layer.scalars, name).requires_grad_(False)
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ...common.number_ranges import FINITE, POSITIVE, check_number
 from ...common.settings import require
-from ...models.positions import max_tokens, require_positions
+from ...models.architectures import max_tokens, require_positions
 from ...tasks.text import Text
 from ..data import exact_windows, pad_windows
 from ..output_dir import write_json

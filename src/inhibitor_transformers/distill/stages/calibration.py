@@ -18,7 +18,7 @@ from torch import Tensor
 from ...attention import inhibition_scores, inhibitor_attention
 from ...common.progress import Advance, counted, progress
 from ...models import InhibiDistilBertPreTrainedModel, LayerMap
-from ...models.inhibidistilbert.modeling_inhibidistilbert import InhibiDistilBertSelfAttention
+from ...models.architectures import AttentionLayer, attention_layers
 from ...models.value_center import center_values
 from ..teacher.teacher import Teacher
 
@@ -47,7 +47,7 @@ class Calibration:
 
 
 @dataclass
-class _Layer:
+class _Sample:
     """q, k, v and the teacher's attention output of one layer for one sequence length: (B, H, N, D) each.
 
     Where values are centered, so is the target, about the same mean. energy: (H,), the whole output squared, summed.
@@ -97,14 +97,13 @@ def calibrate(
     ]
     before, after, grid = [], [], grid or Grid()
     with progress("calibrating", len(layer_map) * len(grid.gamma) * len(grid.delta)) as advance:
-        blocks = student.base_model.transformer.layer
-        for i, (block, source) in enumerate(zip(blocks, layer_map.teacher_layers, strict=True)):
-            attention = block.attention
-            layers = [_project(attention, s.hidden[source], s.attention_outputs[source]) for s in teacher_outputs]
-            _require_finite(layers, f"teacher layer {source}")
-            initial = _current_error(attention, layers)
+        attentions = attention_layers(student)
+        for i, (attention, source) in enumerate(zip(attentions, layer_map.teacher_layers, strict=True)):
+            samples = [_project(attention, s.hidden[source], s.attention_outputs[source]) for s in teacher_outputs]
+            _require_finite(samples, f"teacher layer {source}")
+            initial = _current_error(attention, samples)
             before.append(initial.tolist())
-            after.append(_calibrate_layer(attention, layers, initial, grid, advance))
+            after.append(_calibrate_layer(attention, samples, initial, grid, advance))
             if not all(map(math.isfinite, after[-1])):
                 errors = ", ".join(f"{error:.3g}" for error in after[-1])
                 raise ValueError(
@@ -114,77 +113,76 @@ def calibrate(
     return Calibration(before, after)
 
 
-def _require_finite(layers: list[_Layer], where: str) -> None:
-    for layer in layers:
+def _require_finite(samples: list[_Sample], where: str) -> None:
+    for sample in samples:
         for name in ("query", "key", "value", "target"):
-            if not bool(torch.isfinite(getattr(layer, name)).all()):
+            if not bool(torch.isfinite(getattr(sample, name)).all()):
                 what = "attention output" if name == "target" else name
-                raise ValueError(f"{where}: its {what} is not finite at {layer.length} tokens: weights are too large")
+                raise ValueError(f"{where}: its {what} is not finite at {sample.length} tokens: weights are too large")
 
 
-def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, attention_output: Tensor) -> _Layer:
+def _project(attention: AttentionLayer, hidden: Tensor, attention_output: Tensor) -> _Sample:
     def heads(x: Tensor) -> Tensor:
-        return x.unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (attention.module.n_heads, -1)).transpose(1, 2)
 
-    projections = (attention.q_lin, attention.k_lin, attention.v_lin)
-    q, k, v = (heads(linear(hidden)) for linear in projections)
+    q, k, v = (heads(linear(hidden)) for linear in (attention.query, attention.key, attention.value))
     target = heads(attention_output).float()
     energy = _inner(target, target).clamp_min(torch.finfo(torch.float32).tiny)  # a pruned head gives zero
-    values, mean = center_values(v, None, attention.config.inhibitor_value_center)
+    values, mean = center_values(v, None, attention.module.config.inhibitor_value_center)
     if mean is not None:
         target = target - mean.float()
-    return _Layer(q, k, values, target, energy)
+    return _Sample(q, k, values, target, energy)
 
 
 def _calibrate_layer(
-    attention: InhibiDistilBertSelfAttention, layers: list[_Layer], initial: Tensor, grid: Grid, advance: Advance
+    attention: AttentionLayer, samples: list[_Sample], initial: Tensor, grid: Grid, advance: Advance
 ) -> list[float]:
     """Set every head's scalars to the best of the grid; one whose error `initial` none is below keeps its own."""
-    unit_v = _mean([layer.value.abs().float().mean(dim=(0, 2, 3)) for layer in layers])  # (H,)
-    unit_s = _mean([_score_deviation(layer) for layer in layers])
+    unit_v = _mean([sample.value.abs().float().mean(dim=(0, 2, 3)) for sample in samples])  # (H,)
+    unit_s = _mean([_score_deviation(sample) for sample in samples])
     best = initial
-    found = {n: getattr(attention.inhibitor, n).clone() for n in ("gamma", "delta", "eta", "length_exponent")}
+    found = {n: getattr(attention.scalars, n).clone() for n in ("gamma", "delta", "eta", "length_exponent")}
     for g in grid.gamma:
         for d in grid.delta:
             gamma, delta = g * unit_v / unit_s, d * unit_v
-            eta, exponent, error = _least_squares(attention, layers, gamma, delta, grid.length_exponent)
+            eta, exponent, error = _least_squares(attention, samples, gamma, delta, grid.length_exponent)
             better = error < best
             best = torch.where(better, error, best)
             for name, value in zip(found, (gamma, delta, eta, exponent), strict=True):
                 found[name] = torch.where(better, value, found[name])
             advance(1)
     for name, value in found.items():
-        getattr(attention.inhibitor, name).copy_(value)
+        getattr(attention.scalars, name).copy_(value)
     return best.tolist()
 
 
 def _least_squares(
-    attention: InhibiDistilBertSelfAttention,
-    layers: list[_Layer],
+    attention: AttentionLayer,
+    samples: list[_Sample],
     gamma: Tensor,
     delta: Tensor,
     exponents: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Best η and ρ per head for given γ and δ, and the relative error they leave; each (H,)."""
-    config, n0 = attention.config, attention.inhibitor.length_reference
+    config, n0 = attention.module.config, attention.scalars.length_reference
     uu, ut = [], []  # per length: <U, U> and <U, T> over the energy, with U the output at η = 1, ρ = 0, T its target
-    for layer in layers:
+    for sample in samples:
         u = inhibitor_attention(
-            layer.query,
-            layer.key,
-            layer.value,
+            sample.query,
+            sample.key,
+            sample.value,
             gamma=gamma,
             delta=delta,
             signed=config.inhibitor_signed,
             center=config.inhibitor_center,
         ).float()
-        uu.append(_inner(u, u) / layer.energy)
-        ut.append(_inner(u, layer.target) / layer.energy)
-    nothing = _mean([layer.error_of_zero for layer in layers])
+        uu.append(_inner(u, u) / sample.energy)
+        ut.append(_inner(u, sample.target) / sample.energy)
+    nothing = _mean([sample.error_of_zero for sample in samples])
     best = torch.full_like(gamma, math.inf)
     eta, exponent = torch.zeros_like(gamma), torch.zeros_like(gamma)
     for rho in exponents:
-        factors = [(n0 / layer.length) ** rho for layer in layers]
+        factors = [(n0 / sample.length) ** rho for sample in samples]
         a = _mean([f * x for f, x in zip(factors, ut, strict=True)])
         b = _mean([f * f * x for f, x in zip(factors, uu, strict=True)])
         error = torch.where(b > 0, nothing - a.square() / b, nothing)
@@ -195,27 +193,27 @@ def _least_squares(
     return eta, exponent, best
 
 
-def _current_error(attention: InhibiDistilBertSelfAttention, layers: list[_Layer]) -> Tensor:
+def _current_error(attention: AttentionLayer, samples: list[_Sample]) -> Tensor:
     """Relative error per head at the scalars as they are, (H,)."""
-    config = attention.config
+    config = attention.module.config
     errors = []
-    for layer in layers:
+    for sample in samples:
         output = inhibitor_attention(
-            layer.query,
-            layer.key,
-            layer.value,
-            **attention.inhibitor.as_arguments(),
+            sample.query,
+            sample.key,
+            sample.value,
+            **attention.scalars.as_arguments(),
             signed=config.inhibitor_signed,
             center=config.inhibitor_center,
         ).float()
-        difference = output - layer.target
-        errors.append(_inner(difference, difference) / layer.energy)
+        difference = output - sample.target
+        errors.append(_inner(difference, difference) / sample.energy)
     return _mean(errors)
 
 
-def _score_deviation(layer: _Layer) -> Tensor:
+def _score_deviation(sample: _Sample) -> Tensor:
     """mean |S − row mean of S| per head at γ = 1; the mean of a centered row's positive half is half of that."""
-    z = inhibition_scores(layer.query, layer.key, gamma=1.0, delta=0.0)
+    z = inhibition_scores(sample.query, sample.key, gamma=1.0, delta=0.0)
     return 2 * z.float().mean(dim=(0, 2, 3))
 
 

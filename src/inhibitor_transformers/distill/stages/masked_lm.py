@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from ...common.number_ranges import NOT_NEGATIVE, POSITIVE, check_numbers
 from ...common.settings import require
 from ...models import InhibiDistilBertForMaskedLM
-from ...models.heads import masked_lm_logits
+from ...models.architectures import masked_lm_logits
 from ..data import StepBatches
 from ..losses import IGNORED, Terms, cosine_distance, cross_entropy, soft_target_divergence
 from ..teacher.teacher import Teacher, model_inputs

@@ -29,8 +29,8 @@ from ...common.paths import expanded
 from ...common.progress import progress
 from ...common.settings import load_record, require
 from ...evaluation.task_score import score_task
+from ...models.architectures import require_positions
 from ...models.finite_weights import require_finite
-from ...models.positions import require_positions
 from ...models.pretrained import SAFE_LOADING, load_config, load_tokenizer, loading, require_encoder
 from ...models.segments import warn_of_lost_segments
 from ...tasks import Task, TaskData, compute_metrics, encode, hold_out

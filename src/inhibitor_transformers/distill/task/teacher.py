@@ -11,8 +11,8 @@ from ...common.settings import require
 from ...evaluation.task_labels import is_as_it_stands, label_order
 from ...evaluation.task_score import score_task
 from ...models import add_task_vector
+from ...models.architectures import require_positions
 from ...models.labels import label_names
-from ...models.positions import require_positions
 from ...models.pretrained import load_pretrained, load_tokenizer
 from ...models.tokenizers import require_same_tokenizer
 from ...tasks import TaskData, chance_level

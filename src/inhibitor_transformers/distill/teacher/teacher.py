@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...models.attention_outputs import output_projections, record_attention_outputs
-from ...models.heads import masked_lm_logits
+from ...models.architectures import attention_layers, masked_lm_logits, record_attention_outputs
 
 LOGITS = "teacher_logits"  # key of a batch that carries the teacher's logits already
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -46,8 +45,8 @@ class Teacher:
         self, batch: Mapping[str, Tensor], *, attention_outputs: bool = False, hidden: bool = False
     ) -> TeacherOutputs:
         """Outputs for a batch with `input_ids`, `attention_mask` and, where its tokenizer gives them, segment ids."""
-        projections = output_projections(self.model) if attention_outputs else []
-        with record_attention_outputs(projections) as recorded:
+        layers = attention_layers(self.model) if attention_outputs else []
+        with record_attention_outputs(layers) as recorded:
             output = self.model.eval()(**model_inputs(batch), output_hidden_states=hidden)
         return TeacherOutputs(
             hidden=tuple(output.hidden_states) if hidden else (),
