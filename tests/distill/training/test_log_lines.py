@@ -24,7 +24,7 @@ LOGS = {"loss": 0.5, "loss/attention/layer_0": 0.2, "loss/attention/layer_1": 0.
 
 
 class OneTerm:
-    """An objective that costs nothing; `at_end` is its loss in the last step."""
+    """A loss that costs nothing; `at_end` is its loss in the last step."""
 
     def __init__(self, at_end: float = 0.5) -> None:
         self.at_end, self.calls = at_end, 0
