@@ -264,7 +264,7 @@ def test_under_bf16_student_and_teacher_compute_in_it(kind, tmp_path):
 
 @pytest.mark.parametrize(("bf16", "lacks"), [(True, True), (True, False), (False, True)])
 def test_warns_of_bf16_only_where_the_processor_has_none(bf16, lacks, tmp_path, monkeypatch, recwarn):
-    monkeypatch.setattr("inhibitor_transformers.distill.training.trainer.lacks_bfloat16", lambda: lacks)
+    monkeypatch.setattr("inhibitor_transformers.distill.training.arguments.lacks_bfloat16", lambda: lacks)
     student, teacher, layer_map = pair()
     trainer(
         student, AttentionOutputLoss(student, teacher, layer_map, [1.0] * len(layer_map)), tmp_path, BATCHES, bf16=bf16
