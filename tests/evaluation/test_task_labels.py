@@ -9,8 +9,7 @@ import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
 from inhibitor_transformers.evaluation.compare import by_task
-from inhibitor_transformers.evaluation.task_labels import label_order
-from inhibitor_transformers.evaluation.task_score import predict, score_task
+from inhibitor_transformers.evaluation.task_score import label_order, predict, score_task
 from inhibitor_transformers.tasks import TaskData, encode, get_task
 from inhibitor_transformers.tasks.own_data import infer_task
 from tests.distill.tiny import bert, bert_tokenizer, saved

@@ -61,7 +61,7 @@ def evaluate(
     """Print one table: models side by side, with their speed; the teacher, if given, first."""
     from ..common.inputs import require_apart
     from ..evaluation import compare
-    from ..evaluation.score_table import print_scores, require_free_for_scores, score_table, write_scores
+    from ..evaluation.tables import print_scores, require_free_for_scores, score_table, write_scores
     from ..report import require_own_card, write_card
     from ..tasks import load_task
 

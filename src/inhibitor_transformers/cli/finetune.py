@@ -65,7 +65,7 @@ def finetune(
     from ..common.settings import Flag, build, load_yaml, override
     from ..distill.task.arguments import FinetuneArguments
     from ..distill.task.finetune import finetune as run
-    from ..evaluation.score_table import print_scores
+    from ..evaluation.tables import print_scores
     from ..tasks import load_task
 
     # All of them, before the data is read: a name that two flags share shows here first.

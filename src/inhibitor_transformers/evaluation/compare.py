@@ -9,12 +9,11 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 
 from ..common.progress import counted
 from ..models.architectures import max_tokens, require_positions
+from ..models.compatibility import require_same_tokenizer
 from ..models.pretrained import load_pretrained, load_tokenizer
-from ..models.tokenizers import require_same_tokenizer
 from ..tasks import TaskData
 from .similarity import agreement, sts_spearman
-from .task_labels import is_as_it_stands, label_order
-from .task_score import score_task
+from .task_score import is_as_it_stands, label_order, score_task
 from .throughput import sequences_per_second
 
 Row = dict[str, dict[str, float]]

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from ..attention import engine_report
 from ..common.processor import instruction_sets, processor_name
-from .energy_counters import energy_counters
+from .energy import energy_counters
 
 DISTRIBUTION = "inhibitor-transformers"
 # Said for every install: the model, the operation and the training loop stand on these.

@@ -1,4 +1,4 @@
-"""What loading owes its user: no weight quietly re-initialized, and the saved model's outputs to the bit."""
+"""What loading owes its user: no weight quietly re-initialized or NaN, and the saved model's outputs bit for bit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+_SHOWN = 3
 _ALIGNMENT = 64  # bytes, of every tensor that torch allocates on a CPU
 _WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 _checked_afterwards: ContextVar[bool] = ContextVar("checked_afterwards", default=False)
@@ -130,6 +131,23 @@ def own_memory(model: PreTrainedModel) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT:
             tensor.data = tensor.data.clone()
+
+
+def require_finite(model: nn.Module, what: str) -> None:
+    """Raise ValueError naming the first parameters and saved buffers of `model` with a NaN or an infinity.
+
+    what: the model in the message. Weights that are not loaded (on the meta device) are not looked at.
+    """
+    bad = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
+    if bad:
+        shown = ", ".join(bad[:_SHOWN]) + (", …" if len(bad) > _SHOWN else "")
+        raise ValueError(f"{what} has weights that are NaN or infinite, in {len(bad)} tensor(s): {shown}")
+
+
+def _is_finite(tensor: object) -> bool:
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_meta:
+        return True
+    return bool(torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float()).all())  # float8 cannot say
 
 
 def _some(keys: list[str]) -> str:

@@ -25,7 +25,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 from ..common.paths import resolved
 from ..common.progress import progress
 from . import inhibidistilbert
-from .finite_weights import require_finite
+from .loading import require_finite
 
 # Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
 SAFE_LOADING: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}

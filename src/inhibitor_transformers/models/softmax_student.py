@@ -6,9 +6,9 @@ from typing import Any
 
 from transformers import DistilBertConfig, DistilBertModel, PreTrainedModel
 
-from .finite_weights import require_finite
 from .inhibidistilbert.from_teacher import encoder_weights, student_config, teacher_depth
 from .layer_map import map_layers
+from .loading import require_finite
 
 _SHARED = (
     "vocab_size",

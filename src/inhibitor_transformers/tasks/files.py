@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.progress import counted
-from ..common.surrogates import require_whole_characters
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -22,6 +22,7 @@ Columns = dict[str, list[Any]]
 # Longer than any text; the csv module's default of 128 KiB is not.
 _CSV_FIELD_LIMIT = 2**31 - 1
 _SHOWN_LINES = 5
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # a whole pair is one character in Python
 _BEGINNING = 4096  # bytes
 
 
@@ -196,3 +197,15 @@ TABLE_SUFFIXES = tuple(_READERS)
 
 def _suffix_list() -> str:
     return ", ".join(TABLE_SUFFIXES)
+
+
+def require_whole_characters(text: str, where: str) -> None:
+    """Raise ValueError, naming `where` the text stands, if it holds half a character (a lone surrogate).
+
+    JSON and Python can hold one; UTF-8, tokenizers and Arrow cannot.
+    """
+    if found := _LONE_SURROGATE.search(text):
+        raise ValueError(
+            f"{where}: half a character, {found[0]!a}, at position {found.start()} of the text (a lone surrogate, "
+            "as texts have that were cut within an emoji); mend or remove it"
+        )

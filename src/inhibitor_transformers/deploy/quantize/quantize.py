@@ -17,13 +17,13 @@ from ...attention.integer.qparams import Bits
 from ...common.progress import counted
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.architectures import STUDENT, attention_layers, transformer_layers
-from ...models.finite_weights import require_finite
+from ...models.compatibility import warn_of_lost_segments
+from ...models.loading import require_finite
 from ...models.pretrained import require_known_tokens
 from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Linear
 from ...models.quantized.modules import join, replace, word_embeddings
 from ...models.quantized.modules import linears as linears_of
 from ...models.quantized.quantizer import mark_quantized
-from ...models.segments import warn_of_lost_segments
 from ...models.value_center import center_values
 from .attention import HeadInputs
 from .ranges import InputRange

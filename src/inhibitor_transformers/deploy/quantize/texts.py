@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ...common.progress import counted
-from ...common.surrogates import require_whole_characters
+from ...tasks.files import require_whole_characters
 
 Batch = dict[str, Tensor]
 Text = str | tuple[str, str]
