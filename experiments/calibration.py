@@ -17,7 +17,7 @@ from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
 from inhibitor_transformers.distill.data import exact_windows, pad_windows
-from inhibitor_transformers.distill.stages.calibrate import (
+from inhibitor_transformers.distill.stages.calibration import (
     DELTA_GRID,
     GAMMA_GRID,
     LENGTH_EXPONENT_GRID,

@@ -12,7 +12,7 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer, DistilBertModel
 
-from inhibitor_transformers.distill.objectives import AttentionOutputLoss
+from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill.tiny import assert_same_weights, saved
 from tests.terminal import screen, terminal

@@ -20,6 +20,20 @@ from .errors import ConfigError
 from .paths import expanded
 from .strict_yaml import read_yaml
 
+# Settings and stages by the names that they once had.
+RENAMED = {
+    "align_contexts": "align_attention",
+    "pair_share": "pair_fraction",
+    "selection_share": "selection_fraction",
+    "first_token_weight": "cls_weight",
+    "alignment_first_token_weight": "alignment_cls_weight",
+    "text_weight": "pooled_weight",
+    "fixed_scalars": "frozen_scalars",
+    "length_parts": "length_buckets",
+    "start": "init_from",
+    "control": "baseline",
+}
+
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises ConfigError if it cannot be read, gives a key twice or is no mapping."""
@@ -71,9 +85,11 @@ def override(
             result[key] = parsed
             continue
         stages = result.get("stages")
-        targets = [s for s in stages if isinstance(s, dict) and stage in s] if isinstance(stages, list) else []
+        mappings = [s for s in stages if isinstance(s, dict)] if isinstance(stages, list) else []
+        targets = [s for s in mappings if stage in s]
         if not targets:
-            raise ConfigError(f"cannot set {key!r}: this run has no stage {stage!r}")
+            known = [name for s in mappings for name in s]
+            raise ConfigError(f"cannot set {key!r}: this run has no stage {stage!r}{close_match(stage, known)}")
         for target in targets:
             existing = target[stage] or {}
             require(isinstance(existing, dict), f"stage {stage!r} must hold a mapping of settings, got {existing!r}")
@@ -157,7 +173,9 @@ def _typed(value: Any, declared: Any) -> Any:
 
 
 def close_match(word: Any, known: Any) -> str:
-    """ " (did you mean …?)" with the nearest of the known words, or nothing."""
+    """ " (did you mean …?)" with the nearest of the known words, or nothing; what was renamed is told by name."""
+    if (renamed := RENAMED.get(str(word))) in known:
+        return f": it is called {renamed!r} now"
     near = difflib.get_close_matches(str(word), list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

@@ -38,8 +38,8 @@ def token_windows(
         texts: any texts; long ones give several windows. A pair of texts is one, cut to the longest.
         lengths: window lengths in tokens, special tokens included; one that is named twice is drawn twice as often.
         max_tokens: stop after about so many tokens.
-        pair_fraction: share of the windows that are cut in two, as a pair of texts. In half of the pairs the second text
-            repeats most of the first, as in paraphrases: attention from one to the other is what pairs are about.
+        pair_fraction: share of the windows that are cut in two, as a pair of texts. In half of the pairs the second
+            text repeats most of the first, as in paraphrases: attention from one to the other is what pairs are about.
 
     Returns int32 arrays (n,), 8 ≤ n ≤ max(lengths). Raises ValueError if the texts give none.
     """
@@ -68,7 +68,7 @@ def _windows(
     prefix, suffix = _special_tokens(tokenizer)
     between = _between(tokenizer)
     special = len(prefix) + len(suffix)
-    for ids, whole in _encoded(texts, tokenizer, max(lengths)):
+    for ids, whole in _encode(texts, tokenizer, max(lengths)):
         start = 0
         while not whole and len(ids) - start + special >= _MIN_TOKENS:
             body = ids[start : start + int(random.choice(lengths)) - special]
@@ -92,7 +92,7 @@ def exact_windows(
     body = length - len(prefix) - len(suffix)
     windows: list[np.ndarray] = []
     with progress(f"windows of {length} tokens", count) as advance:
-        for ids, _ in _encoded((text for text in texts if isinstance(text, str)), tokenizer, length):
+        for ids, _ in _encode((text for text in texts if isinstance(text, str)), tokenizer, length):
             for start in range(0, len(ids) - body + 1, body):
                 if len(windows) == count:
                     return windows
@@ -125,7 +125,7 @@ def _as_pair(body: list[int], between: list[int], random: np.random.Generator) -
     return [*first, *between, *second]
 
 
-def _encoded(
+def _encode(
     texts: Iterable[Text], tokenizer: PreTrainedTokenizerBase, longest: int
 ) -> Iterator[tuple[list[int], bool]]:
     """The bare tokens of each text, and False; of each pair a whole window of at most `longest` tokens, and True."""
@@ -166,7 +166,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         self.batches: list[np.ndarray] = []
         epoch = 0
         while len(self.batches) < steps:
-            self.batches += _grouped(windows, tokens_per_step, np.random.default_rng([seed, epoch]))
+            self.batches += _group(windows, tokens_per_step, np.random.default_rng([seed, epoch]))
             epoch += 1
         self.batches = self.batches[:steps]
 
@@ -178,31 +178,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         return pad_windows([self.windows[i] for i in rows], self.tokenizer) | {"rows": torch.from_numpy(rows)}
 
 
-class MaskedStepBatches(StepBatches):
-    """`StepBatches` for masked language modeling; `labels` holds the hidden tokens.
-
-    Of the ordinary tokens, a share of `mask_probability` is chosen: 80 % become the mask token, 10 % a random
-    token, 10 % stay (Devlin et al., 2019). The draw depends on the item's index and the seed alone.
-    """
-
-    mask_probability = 0.15
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        batch = super().__getitem__(index)
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        ids = batch["input_ids"]
-        ordinary = ~torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
-        chosen = (torch.rand(ids.shape, generator=draw) < self.mask_probability) & ordinary
-        if not chosen.any():  # a step without anything to predict would have no loss
-            chosen[0, 1] = True
-        kind = torch.rand(ids.shape, generator=draw)
-        random_ids = torch.randint(len(self.tokenizer), ids.shape, generator=draw)
-        masked = torch.where(chosen & (kind < 0.8), self.tokenizer.mask_token_id, ids)
-        masked = torch.where(chosen & (kind >= 0.9), random_ids, masked)
-        return batch | {"input_ids": masked, "labels": ids.masked_fill(~chosen, IGNORED)}
-
-
-def _grouped(windows: Sequence[np.ndarray], tokens: int, random: np.random.Generator) -> list[np.ndarray]:
+def _group(windows: Sequence[np.ndarray], tokens: int, random: np.random.Generator) -> list[np.ndarray]:
     """Rows of windows in random order, each window once: of like length in a batch, at most `tokens` with padding."""
     order = random.permutation(len(windows))
     sizes = np.array([len(windows[i]) for i in order])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..common.settings import ConfigError, require
 from ..distill.task.data import require_usable
-from ..distill.training.trainable import require_trainable
+from ..distill.training.checkpoints import require_trainable
 from ..models.architectures import require_positions
 from ..models.compatibility import require_same_tokenizer
 from ..models.pretrained import load_config, load_tokenizer, require_encoder

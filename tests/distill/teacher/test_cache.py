@@ -14,11 +14,13 @@ from datasets import Dataset
 from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from inhibitor_transformers.common.settings import ConfigError
-from inhibitor_transformers.distill.config import DistillConfig, TeacherCacheConfig
+from inhibitor_transformers.distill.config import DistillConfig
 from inhibitor_transformers.distill.data import StepBatches, token_windows
-from inhibitor_transformers.distill.objectives import AttentionOutputLoss, HiddenStateLoss, TaskLoss
-from inhibitor_transformers.distill.teacher import row_arrays
-from inhibitor_transformers.distill.teacher.cache import TeacherCache
+from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
+from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
+from inhibitor_transformers.distill.task.loss import TaskLoss
+from inhibitor_transformers.distill.teacher import storage
+from inhibitor_transformers.distill.teacher.cache import TeacherCache, TeacherCacheConfig
 from inhibitor_transformers.distill.teacher.logits import with_teacher_logits
 from inhibitor_transformers.distill.teacher.teacher import Teacher
 from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel, map_layers
@@ -198,11 +200,11 @@ def test_a_half_written_array_of_a_killed_run_is_not_used(tmp_path):
 def test_the_size_is_said_before_and_a_full_disk_is_an_error(tmp_path, monkeypatch):
     said: list[str] = []
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(row_arrays.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(ConfigError, match=r"the teacher cache needs 0\.0 GiB in .*, where 0\.0 GiB are free"):
         cache_in(tmp_path).teacher_for(windows(), ALL, said.append)
     tokens = sum(map(len, windows()))
-    assert said[0].startswith(f"teacher's signals: 5 arrays of {tokens} tokens, 0.00 GiB, to ")
+    assert said[0].startswith(f"teacher outputs: 5 arrays of {tokens} tokens, 0.00 GiB, to ")
     assert arrays(tmp_path) == []
 
 
@@ -279,9 +281,9 @@ class TestRun:
     def test_the_home_folder(self, config_with, tmp_path, monkeypatch):
         """The cache was written to ./~."""
         monkeypatch.setenv("HOME", str(tmp_path))
-        given = {"teacher": "~/teacher", "start": Path("~/student"), "student": {}}
+        given = {"teacher": "~/teacher", "init_from": Path("~/student"), "student": {}}
         config = DistillConfig(**(config_with(teacher_cache="~/cache") | given))
-        found = config.build_cache().folder, config.teacher, config.start
+        found = config.build_cache().folder, config.teacher, config.init_from
         assert found == tuple(str(tmp_path / name) for name in ("cache", "teacher", "student"))
 
 

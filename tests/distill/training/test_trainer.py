@@ -13,11 +13,11 @@ from transformers import TrainerCallback, TrainingArguments
 from inhibitor_transformers.attention import InhibitorScalars
 from inhibitor_transformers.distill.data import unpack
 from inhibitor_transformers.distill.losses import squared_error
-from inhibitor_transformers.distill.objectives import AttentionOutputLoss, HiddenStateLoss
+from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
+from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.models import InhibiDistilBertModel
-from tests.distill.test_objectives import narrow_student
-from tests.distill.tiny import bert_tokenizer, equal_variances, padded_batch, pair, saved
+from tests.distill.tiny import bert_tokenizer, equal_variances, narrow_student, padded_batch, pair, saved
 
 EQUAL = {AttentionOutputLoss: lambda layer_map: [1.0] * len(layer_map), HiddenStateLoss: equal_variances}
 

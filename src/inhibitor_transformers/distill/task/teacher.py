@@ -14,7 +14,7 @@ from ...models.architectures import require_positions
 from ...models.compatibility import label_names, require_same_tokenizer
 from ...models.pretrained import load_pretrained, load_tokenizer
 from ...tasks import TaskData, chance_level
-from ..fingerprints import encoder_fingerprint, model_fingerprint
+from ..teacher.fingerprints import encoder_fingerprint, model_fingerprint
 from ..teacher.teacher import Teacher
 from .arguments import FinetuneArguments
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from inhibitor_transformers.distill.training.length_buckets import split_by_length
+from inhibitor_transformers.distill.training.batching import split_by_length
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill.fine_tuning import custom, pairs, run
 from tests.distill.tiny import bert, saved, weights_of

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.distill.stages import calibrate as module
-from inhibitor_transformers.distill.stages.calibrate import (
+from inhibitor_transformers.distill.stages import calibration as module
+from inhibitor_transformers.distill.stages.calibration import (
     DELTA_GRID,
     GAMMA_GRID,
     LENGTH_EXPONENT_GRID,
@@ -188,7 +188,7 @@ def test_layers_are_matched_by_the_plan():
     "settings", [{"inhibitor_signed": False}, {"inhibitor_center": "none"}, {"inhibitor_value_center": "mean"}]
 )
 def test_the_student_s_own_variant_is_calibrated(settings):
-    from inhibitor_transformers.distill.objectives import AttentionOutputLoss
+    from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 
     _, teacher, layer_map = pair()
     student = InhibiDistilBertModel.from_teacher(teacher.model, **settings)
