@@ -37,7 +37,10 @@ def convert(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Convert a softmax encoder to inhibitor attention, calibrated on text, without training."""
+    """Convert a softmax encoder to inhibitor attention.
+
+    Weights are copied and the scalars of every head calibrated on text, which takes minutes; nothing is trained.
+    """
     if softmax:
         if text or dry_run:
             raise ValueError("--softmax copies weights and needs no text; leave out --text and --dry-run")

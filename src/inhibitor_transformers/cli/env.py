@@ -6,7 +6,7 @@ from .console import log
 
 
 def env() -> None:
-    """Show versions, processor, GPUs and attention engines, and why the rest is not available."""
+    """Show versions, hardware and engines, and what is missing."""
     from ..evaluation.environment import environment
 
     facts = environment()

@@ -62,7 +62,7 @@ def evaluate(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Score models on a task and measure their speed; prints one table."""
+    """Score models on a task and measure their speed."""
     from ..common.inputs import require_apart
     from ..evaluation import compare
     from ..evaluation.tables import print_scores, require_free_for_scores, score_table, write_scores

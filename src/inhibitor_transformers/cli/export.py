@@ -20,7 +20,10 @@ def export(
     overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
-    """Export an inhibitor model to ONNX or torch.export, and check that its outputs are the same."""
+    """Export an inhibitor model to ONNX or torch.export.
+
+    The exported model needs neither this package nor transformers; its outputs are compared with the model's.
+    """
     from ..deploy.export import export_model
 
     quiet(threads)

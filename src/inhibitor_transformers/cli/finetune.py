@@ -59,7 +59,10 @@ def finetune(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Fine-tune on GLUE, IMDB or your own data, with or without a fine-tuned teacher."""
+    """Fine-tune on GLUE, IMDB or your own data.
+
+    With --teacher, a model fine-tuned on the same task, its logits are distilled besides the labels.
+    """
     from ..common.inputs import require_apart
     from ..common.number_ranges import TRAINING, check_number
     from ..common.settings import Flag, build, load_yaml, override

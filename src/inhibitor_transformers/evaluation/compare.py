@@ -45,7 +45,7 @@ def by_task(
         name: score_task(model, load_tokenizer(sources[name]), data, max_length=max_length)
         for name, model in counted(models.items(), "models")
     }
-    return _with_speed(rows, models)
+    return _add_speed(rows, models)
 
 
 def by_zero_shot(
@@ -57,7 +57,7 @@ def by_zero_shot(
         name: {"zero-shot": {"spearman": sts_spearman(m, load_tokenizer(sources[name]), pairs, max_length=max_length)}}
         for name, m in counted(models.items(), "models")
     }
-    return _with_speed(rows, models)
+    return _add_speed(rows, models)
 
 
 def by_agreement(
@@ -77,7 +77,7 @@ def by_agreement(
             raise ValueError(f"embeddings of {name!r} have {model.config.hidden_size} numbers, of {first!r} {width}")
         values = agreement(model, models[first], tokenizer, texts, lengths)
         rows[name] = {"mean cosine": {f"{length} tokens": value for length, value in values.items()}}
-    return _with_speed(rows, models)
+    return _add_speed(rows, models)
 
 
 def _load(
@@ -89,7 +89,7 @@ def _load(
     return models
 
 
-def _with_speed(rows: Rows, models: Mapping[str, PreTrainedModel]) -> Rows:
+def _add_speed(rows: Rows, models: Mapping[str, PreTrainedModel]) -> Rows:
     length = min(SPEED_LENGTH, *(max_tokens(m.config) or SPEED_LENGTH for m in models.values()))
     speeds = sequences_per_second(models, SPEED_BATCH, length)
     key = f"sequences/s, {SPEED_BATCH} x {length}"

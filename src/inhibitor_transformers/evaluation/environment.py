@@ -60,7 +60,7 @@ def _against_range(name: str, requirement: Requirement | None) -> str:
     supported = ", ".join(sorted(str(requirement.specifier).split(","), reverse=True))
     if version is None:
         return f"not installed, needed: {supported}"
-    verdict = "supported" if _satisfied(requirement) else "NOT SUPPORTED"
+    verdict = "supported" if _is_satisfied(requirement) else "NOT SUPPORTED"
     return f"{version} ({verdict}: {supported})"
 
 
@@ -123,13 +123,13 @@ def _extras() -> list[Fact]:
 
 
 def _extra_status(extra: str, requirements: list[Requirement]) -> str:
-    missing = [r.name for r in _of_extra(extra, requirements) if not _satisfied(r)]
+    missing = [r.name for r in _expand_extra(extra, requirements) if not _is_satisfied(r)]
     if not missing:
         return "installed"
     return f"missing {', '.join(missing)}: pip install '{DISTRIBUTION}[{extra}]'"
 
 
-def _of_extra(extra: str, requirements: list[Requirement]) -> list[Requirement]:
+def _expand_extra(extra: str, requirements: list[Requirement]) -> list[Requirement]:
     """What `extra` brings; an extra may name others of this very package."""
     found = []
     for requirement in requirements:
@@ -137,7 +137,7 @@ def _of_extra(extra: str, requirements: list[Requirement]) -> list[Requirement]:
             continue
         if requirement.name == DISTRIBUTION:
             for inner in sorted(requirement.extras):
-                found += _of_extra(inner, requirements)
+                found += _expand_extra(inner, requirements)
         else:
             found.append(requirement)
     return found
@@ -154,7 +154,7 @@ def _requirements(with_extras: bool = False) -> list[Requirement]:
     return [r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
-def _satisfied(requirement: Requirement) -> bool:
+def _is_satisfied(requirement: Requirement) -> bool:
     version = _version(requirement.name)
     return version is not None and requirement.specifier.contains(version, prereleases=True)
 

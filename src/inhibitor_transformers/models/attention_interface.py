@@ -67,7 +67,7 @@ def inhibitor_attention_forward(
     if is_causal and config.inhibitor_value_center != "none":
         raise ValueError("causal: every query has a mean value of its own; use inhibitor_value_center='none'")
     shrunk = center_values(value, attention_mask, config.inhibitor_value_center)
-    context, z = inhibitor(
+    output, z = inhibitor(
         query,
         key,
         shrunk.values,
@@ -78,7 +78,7 @@ def inhibitor_attention_forward(
         center=config.inhibitor_center,
         dropout_p=dropout,
     )
-    return shrunk.restore(context).transpose(1, 2), z
+    return shrunk.restore(output).transpose(1, 2), z
 
 
 def _refuse_what_is_not_computed(kwargs: dict[str, Any], scaling: float | None, dim: int) -> None:
@@ -120,7 +120,7 @@ def inhibitor_mask(
         raise ValueError(f"attention_mask has {attention_mask.shape[1]} keys, the layer has {kv_length}")
     padding = attention_mask.bool()
     # Reading the mask is free on a CPU only: elsewhere it would wait for the device, and recorded it would branch.
-    # Transformers may take kv_length from the mask itself: one that does not fit the texts must stay, to be refused.
+    # Transformers may take kv_length from the mask itself: a mask that does not fit must stay, to be refused.
     readable = padding.device.type == "cpu" and is_plain(padding)
     return None if readable and q_length == kv_length and padding.all() else padding
 

@@ -41,7 +41,7 @@ def layer_errors(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         axes.set_yscale("log")
         looks = _looks(len(drawn))
         for place, (points, look) in enumerate(zip(drawn.values(), looks, strict=True)):
-            axes.plot(*zip(*points, strict=True), **look, markevery=_marked(len(points), place, len(drawn)))
+            axes.plot(*zip(*points, strict=True), **look, markevery=_choose_mark(len(points), place, len(drawn)))
         _log_ticks(axes, [error for points in drawn.values() for _, error in points])
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
@@ -49,7 +49,9 @@ def layer_errors(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         axes.xaxis.set_major_locator(_plain_locator(5, integer=True))
         axes.set_title("relative error, log scale", loc="left", fontsize=10, color=MUTED, pad=12)
         _name_ends(axes, drawn, looks, width=390 - 40 - 88, height=310 - 30 - 40)
-        return inline_svg(figure, "errors", "Lines: relative error of the contexts over training steps, per layer")
+        return inline_svg(
+            figure, "errors", "Lines: relative error of the attention outputs over training steps, per layer"
+        )
 
 
 def similarity_scatter(
@@ -112,7 +114,7 @@ def _looks(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def _marked(points: int, place: int, curves: int) -> slice:
+def _choose_mark(points: int, place: int, curves: int) -> slice:
     """Which points of a curve bear its marker: all where they are few, else some, not those of its neighbors."""
     if points <= _FEW_POINTS:
         return slice(None)

@@ -184,7 +184,7 @@ def _load_own(data: str | Path | None, text_columns: Sequence[str] | None, label
     train_files = split_files(path, "train") if path.is_dir() else [path]
     if not train_files:
         raise FileNotFoundError(f"{path}: no train file (such as train.csv) in this folder")
-    table = _joined([read_table(file) for file in train_files])
+    table = _join_tables([read_table(file) for file in train_files])
     task = infer_task(table, str(train_files[0]), text_columns=text_columns, label_column=label_column)
     kind = "regression (decimal labels)" if task.is_regression else f"classes {', '.join(task.label_names)}"
     notes = [f"{task.name}: text from {'+'.join(task.text_columns)}, {kind} from {task.label_column}"]
@@ -206,7 +206,7 @@ def _own_evaluation(folder: Path, task: Task, notes: list[str]) -> dict[str, Dat
     return evaluation
 
 
-def _joined(tables: list[Columns]) -> Columns:
+def _join_tables(tables: list[Columns]) -> Columns:
     common = [name for name in tables[0] if all(name in table for table in tables)]
     return {name: [value for table in tables for value in table[name]] for name in common}
 

@@ -83,11 +83,11 @@ def english_on_this_machine(max_texts: int | None = None, seed: int = 0) -> list
             if paragraph not in seen:
                 seen.add(paragraph)
                 fresh.append(paragraph)
-        passages.extend(_joined(fresh, rng))
+        passages.extend(_join(fresh, rng))
     return [passages[i] for i in rng.permutation(len(passages))[:max_texts]]
 
 
-def _joined(paragraphs: list[str], rng: np.random.Generator) -> Iterator[str]:
+def _join(paragraphs: list[str], rng: np.random.Generator) -> Iterator[str]:
     # Mostly single paragraphs; one passage in ten is longer, so that all lengths of text occur.
     start = 0
     while start < len(paragraphs):

@@ -90,14 +90,14 @@ def load_texts(
     before `max_texts` are taken. Raises ValueError, FileNotFoundError, ConnectionError.
     """
     texts: dict[str, None] = {}
-    for source in _listed(sources, max_texts):
+    for source in _list_sources(sources, max_texts):
         columns = (column for table in _tables(source) for column in table.values())
         cleaned = (_clean(text, min_words, unk_token) for column in columns for text in column)
         found = dict.fromkeys(text for text in counted(cleaned, f"reading {Path(source).name}", unit="texts") if text)
         if not found:
             raise ValueError(f"{source}: no text of at least {min_words} words")
         texts |= found
-    return _ordered(list(texts), max_texts, seed, shuffle)
+    return _choose(list(texts), max_texts, seed, shuffle)
 
 
 def load_pairs(
@@ -113,7 +113,7 @@ def load_pairs(
     Sources, cleaning, order and errors are those of `load_texts`; both texts must have `min_words` words.
     """
     pairs: dict[tuple[str, str], None] = {}
-    for source in _listed(sources, max_texts):
+    for source in _list_sources(sources, max_texts):
         for table in _tables(source):
             for a, b in PAIR_COLUMNS:
                 rows = zip(table.get(a, ()), table.get(b, ()), strict=False)
@@ -121,7 +121,7 @@ def load_pairs(
                     first, second = (_clean(text, min_words, unk_token) for text in row)
                     if first and second:
                         pairs[first, second] = None
-    return _ordered(list(pairs), max_texts, seed)
+    return _choose(list(pairs), max_texts, seed)
 
 
 def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT) -> tuple[list[TextT], list[TextT]]:
@@ -147,7 +147,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _listed(sources: str | Path | Sequence[str | Path], max_texts: int | None) -> list[str | Path]:
+def _list_sources(sources: str | Path | Sequence[str | Path], max_texts: int | None) -> list[str | Path]:
     if max_texts is not None and max_texts < 1:
         raise ValueError(f"max_texts must be at least 1, got {max_texts}")
     listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
@@ -156,7 +156,7 @@ def _listed(sources: str | Path | Sequence[str | Path], max_texts: int | None) -
     return listed
 
 
-def _ordered(texts: list[TextT], max_texts: int | None, seed: int, shuffle: bool = True) -> list[TextT]:
+def _choose(texts: list[TextT], max_texts: int | None, seed: int, shuffle: bool = True) -> list[TextT]:
     if shuffle:
         texts = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))[:max_texts]]
     return texts[:max_texts]
@@ -177,18 +177,18 @@ def _tables(source: str | Path) -> Iterator[Columns]:
         return iter([{"text": english_on_this_machine()}])
     path = expanded(source)
     if path.is_dir():
-        return _of_folder(path)
+        return _read_folder(path)
     if path.exists():
-        return iter([_of_file(path)])
+        return iter([_read_file(path)])
     name = str(source)
     if _HUB_ID.fullmatch(name) and not name.startswith(".") and not name.endswith((".txt", *TABLE_SUFFIXES)):
-        return iter([_of_hub(name)])
+        return iter([_load_hub(name)])
     raise FileNotFoundError(
         f"{name!r} is neither an existing file or folder nor a Hub id such as Salesforce/wikitext:wikitext-2-raw-v1"
     )
 
 
-def _of_file(path: Path) -> Columns:
+def _read_file(path: Path) -> Columns:
     if not path.is_file():
         raise ValueError(f"{path} is no regular file: name a file or a folder")  # of a pipe, reading may never end
     if path.suffix.lower() in TABLE_SUFFIXES:
@@ -227,7 +227,7 @@ def _holds_text(values: list[Any], name: str, source: str) -> bool:
     return not others
 
 
-def _of_folder(folder: Path) -> Iterator[Columns]:
+def _read_folder(folder: Path) -> Iterator[Columns]:
     files = _training_files(folder)
     if not files:
         raise FileNotFoundError(
@@ -236,7 +236,7 @@ def _of_folder(folder: Path) -> Iterator[Columns]:
     found = False
     for file in files:
         try:
-            table = _of_file(file)
+            table = _read_file(file)
         except _NoTextColumnError as error:
             logger.warning("left out: %s", error)
             continue
@@ -261,7 +261,7 @@ def _training_files(folder: Path) -> list[Path]:
     return chosen
 
 
-def _of_hub(name: str) -> Columns:
+def _load_hub(name: str) -> Columns:
     import datasets
 
     hub_id, _, config = name.partition(":")

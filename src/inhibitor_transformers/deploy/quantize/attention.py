@@ -1,4 +1,4 @@
-"""Levels of the heads of one attention layer, chosen by the error of its contexts on real text."""
+"""Chooses the integer ranges of one attention layer's heads by the error of its output on calibration texts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class HeadInputs:
 
     @torch.no_grad()
     def best_heads(self, scalars: InhibitorScalars, bits: Bits, options: dict[str, Any]) -> QuantParams:
-        """Per head the shares of the ranges of q and k, and of v, with the least squared error of the contexts.
+        """Per head the shares of the ranges of q and k, and of v, with the least squared error of the attention output.
 
         options: `signed` and `center` of the layer. Raises ValueError if nothing was seen.
         """
@@ -74,7 +74,7 @@ class HeadInputs:
         return heads_of(*best)
 
     def _error(self, heads: QuantParams, exact: list[Tensor], options: dict[str, Any]) -> Tensor:
-        """Squared error of the contexts of valid queries, (H,)."""
+        """Squared error of the attention outputs of valid queries, (H,)."""
         total = torch.zeros(heads.sign.shape[0])
         for (q, k, v, valid), target in zip(self.batches, exact, strict=True):
             ours = integer_attention(q, k, v, heads, key_padding_mask=valid, **options)

@@ -99,8 +99,8 @@ class Int8Linear(nn.Module):
     Features of very different sizes would share one step badly; so each has its own, x̂ = rint(x/step) + zero, and ŵ are
     the levels of w·step (the idea of SmoothQuant, arXiv 2211.10438, without a layer before that has to be changed).
 
-    The inputs' steps are fixed when the layer is made, so that a row's result depends on that row alone, to the bit,
-    and not on padding or the other rows of its batch. On x86 with VNNI sums run in integers (oneDNN); on other
+    The inputs' steps are fixed when the layer is made, so that a token's output is bit-exact whatever padding
+    and other sequences are in its batch. On x86 with VNNI sums run in integers (oneDNN); on other
     processors in float32 or, for more than 518 features, in float64, both exactly; on a GPU in float32.
 
     Args:
