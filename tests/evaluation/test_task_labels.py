@@ -83,7 +83,7 @@ def test_labels_in_another_order_are_found_by_their_names(tmp_path):
     found = by_task({"a": saved(model, tmp_path)}, data, model.device, 64, said.append)
     assert found["a"]["validation"]["accuracy"] == expected
     assert said == [
-        "'a' orders its labels otherwise than mrpc; they are found by their names: not_equivalent is its output 1, "
+        "'a' orders its labels differently from mrpc; they are matched by name: not_equivalent is its output 1, "
         "equivalent is its output 0"
     ]
 

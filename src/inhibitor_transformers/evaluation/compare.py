@@ -1,4 +1,4 @@
-"""Models side by side on one measure: a row of scores per model, with its speed."""
+"""Compares models on one measure: a row of scores per model, with its speed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def by_task(
     max_length: int,
     log: Callable[[str], None] = print,
 ) -> Rows:
-    """Task metrics of models with a classification head; `log` gets a line for each that orders its labels otherwise.
+    """Score models with a classification head on a task; `log` gets a line for each with another order of labels.
 
     Raises ValueError, before anything is scored, for a model without a head and for one of other labels.
     """
@@ -40,7 +40,7 @@ def by_task(
             by_name = ", ".join(
                 f"{label} is its output {i}" for label, i in zip(data.task.label_names, order, strict=True)
             )
-            log(f"{name!r} orders its labels otherwise than {data.task.name}; they are found by their names: {by_name}")
+            log(f"{name!r} orders its labels differently from {data.task.name}; they are matched by name: {by_name}")
     rows = {
         name: score_task(model, load_tokenizer(sources[name]), data, max_length=max_length)
         for name, model in counted(models.items(), "models")
@@ -51,7 +51,7 @@ def by_task(
 def by_zero_shot(
     sources: Mapping[str, str], pairs: Mapping[str, Sequence], device: torch.device, *, max_length: int
 ) -> Rows:
-    """Spearman correlation of cosine similarities with the human scores of STS-B pairs, without training."""
+    """Correlate cosine similarities with human scores of STS-B pairs (Spearman), without training."""
     models = _load(sources, AutoModel, device, max_length)
     rows: Rows = {
         name: {"zero-shot": {"spearman": sts_spearman(m, load_tokenizer(sources[name]), pairs, max_length=max_length)}}

@@ -1,4 +1,4 @@
-"""What this machine offers, and why the rest is missing: the facts behind `inhibit env`."""
+"""Describes this machine: versions, processor, accelerators, engines, and why others are missing."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _torch_capability() -> str:
 
 
 def _usable_cores() -> int:
-    """Cores that the scheduler gives this process, which taskset and containers make fewer."""
+    """Cores that this process may use; taskset and containers can restrict them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -130,7 +130,7 @@ def _extra_status(extra: str, requirements: list[Requirement]) -> str:
 
 
 def _expand_extra(extra: str, requirements: list[Requirement]) -> list[Requirement]:
-    """What `extra` brings; an extra may name others of this very package."""
+    """Requirements of `extra`, and of the extras of this package that it names."""
     found = []
     for requirement in requirements:
         if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
@@ -144,7 +144,7 @@ def _expand_extra(extra: str, requirements: list[Requirement]) -> list[Requireme
 
 
 def _requirements(with_extras: bool = False) -> list[Requirement]:
-    """What the installed package declares in its metadata; empty when it is not installed."""
+    """Requirements in the installed package's metadata; empty when it is not installed."""
     try:
         declared = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
     except metadata.PackageNotFoundError:

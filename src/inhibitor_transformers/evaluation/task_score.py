@@ -16,7 +16,7 @@ _ROWS_PER_BATCH = 64
 
 @torch.no_grad()
 def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded: Dataset) -> np.ndarray:
-    """Logits (rows, labels) float32 of encoded examples, in their order; batches hold texts of similar length."""
+    """Logits (examples, labels) float32, in the order of `encoded`; batches hold examples of similar length."""
     model.eval()
     inputs = encoded.remove_columns("labels")
     logits = np.empty((len(inputs), model.config.num_labels), dtype=np.float32)
@@ -35,7 +35,7 @@ def score_task(
 ) -> dict[str, dict[str, float]]:
     """Every metric of the task on every evaluation split, e.g. {"validation": {"accuracy": 0.91}}.
 
-    Raises ValueError for a model whose labels are not the task's; in another order they are found by their names.
+    Raises ValueError for a model whose labels are not the task's; they are matched by name.
     """
     scores, order = {}, label_order(model.config, data.task, model.name_or_path or type(model).__name__)
     if data.task.is_pair:
@@ -48,10 +48,10 @@ def score_task(
 
 
 def label_order(config: PretrainedConfig, task: Task, source: str) -> list[int]:
-    """Of each label of the task the place among the model's outputs.
+    """Index of each task label among the model's outputs.
 
-    Names decide where the model has some, whatever their order; outputs named LABEL_0, LABEL_1, … are taken as they
-    stand, and so are the Hub's ids, "0", "1", …, of a known task. Raises ValueError for other names, another number of
+    Labels are matched by name where the model names them. Outputs called LABEL_0, LABEL_1, … are taken in order, and
+    so are "0", "1", … of a built-in task. Raises ValueError for other names, another number of
     labels, and a classifier for a regression or the other way round. `source` names the model.
     """
     count, kind = config.num_labels, getattr(config, "problem_type", None)

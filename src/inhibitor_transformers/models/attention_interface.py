@@ -12,8 +12,7 @@ from ..attention.transforms import is_plain
 from .value_center import center_values
 
 ATTENTION_NAME = "inhibitor"
-# What transformers hands to every attention function and none computes with: of outputs, caches and losses, and
-# positions, which were embedded before.
+# Arguments that transformers passes to every attention function and that change no result here.
 _WITHOUT_EFFECT = frozenset(
     ("cache_position", "num_items_in_batch", "output_hidden_states", "position_ids", "return_dict", "use_cache")
 )
@@ -44,7 +43,7 @@ def inhibitor_attention_forward(
         is_causal: whether each query, of the last Nq of Nk positions, sees only the keys up to its own; as the module's
             `is_causal` says if None, unless a mask per query says it already.
         output_attentions: whether scores are wanted.
-        kwargs: what transformers passes to any attention and none computes with; anything else must be None.
+        kwargs: arguments of transformers that change no result here; any other must be None.
 
     Returns:
         (B, N, H, D), and the scores Z (B, H, Nq, Nk) if `output_attentions` was asked for.

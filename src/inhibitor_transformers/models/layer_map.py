@@ -1,4 +1,4 @@
-"""Which teacher layer each student layer is made from: rules, and the table that shows their result."""
+"""Maps each student layer to the teacher layer that it is copied from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads pretrained models and tokenizers; refuses weights that transformers would quietly make up."""
+"""Loads pretrained models and tokenizers; refuses weights that transformers would silently initialize at random."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def load_as_saved(source: str | Path) -> PreTrainedModel:
 
 
 def require_encoder(config: PretrainedConfig, source: str) -> None:
-    """Raise ValueError for a model that reads one text and writes another."""
+    """Raise ValueError for an encoder-decoder."""
     if getattr(config, "is_encoder_decoder", False):
         raise ValueError(
             f"{source!r} is an encoder-decoder ({config.model_type}); name an encoder, such as a DistilBERT, "

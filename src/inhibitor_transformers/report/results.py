@@ -1,4 +1,4 @@
-"""What a report is made from: plain numbers and texts, no models."""
+"""Data of a report: plain numbers and texts, no models."""
 
 from __future__ import annotations
 

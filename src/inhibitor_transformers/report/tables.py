@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
 
 class Headline(NamedTuple):
-    """One number that a hurried reader should see, and what it was at the start."""
+    """One number for a reader in a hurry, and what it was at the start."""
 
     value: str
     name: str

@@ -1,4 +1,4 @@
-"""A task's data, from the Hub or from local files, checked; and its encoding by a tokenizer."""
+"""Loads and checks a task's data, from the Hub or local files, and tokenizes it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class TaskData:
 
     Columns: `task.text_columns` (string) and `task.label_column` (int64 class ids, float32 scores).
     The keys of `evaluation` are `task.evaluation_splits`, the one for model selection first.
-    `notes` says in plain sentences what was done to the data (splits held out, subsets taken), and what makes
-    scores on it say little (examples in train and evaluation alike, splits with one label).
+    `notes` are sentences about the data: splits held out, subsets sampled, examples that are in both train and
+    evaluation, splits with a single label.
     `source` is the local file or folder that it was read from; None for the Hub.
     """
 
@@ -84,7 +84,7 @@ def load_task(
 
 
 def encode(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, task: Task, max_length: int) -> Dataset:
-    """Columns input_ids, attention_mask, labels, and token_type_ids where the tokenizer has them.
+    """Tokenize into columns input_ids, attention_mask, labels, and token_type_ids where the tokenizer has them.
 
     Sequences are cut at `max_length` tokens (of a pair, the longer text first) and not padded: a
     data collator pads per batch. Segment ids of pairs are kept; tokenizers of models without
@@ -222,7 +222,7 @@ def _shared_with_train(loaded: TaskData) -> list[str]:
         count = sum(text in trained for text in texts(dataset))
         shared = f"{task.name}: {count} of {len(dataset)} {split} examples are also training examples"
         if count:
-            notes.append(f"{shared}: scores there are of memory" if count == len(dataset) else shared)
+            notes.append(f"{shared}: scores there measure memorization" if count == len(dataset) else shared)
     return notes
 
 

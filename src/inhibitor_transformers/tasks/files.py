@@ -1,4 +1,4 @@
-"""Reading one data file (Parquet, CSV, TSV, JSON, JSON Lines) into columns, nothing guessed.
+"""Reads one data file (Parquet, CSV, TSV, JSON, JSON Lines) into columns, without guessing types.
 
 Everything is read into memory: no cache is written, neither beside the data nor elsewhere.
 """
@@ -27,7 +27,7 @@ _BEGINNING = 4096  # bytes
 
 
 def read_table(path: Path) -> Columns:
-    """Columns of a data file by name, all of one length; CSV and TSV cells stay strings.
+    """Read a data file into columns of equal length, by name; CSV and TSV cells stay strings.
 
     TSV is read as GLUE writes it: tabs separate, quotes are ordinary characters, nothing is
     escaped. CSV follows RFC 4180. In Parquet files that `datasets` wrote, class ids come back as
@@ -47,7 +47,7 @@ def read_table(path: Path) -> Columns:
 
 
 def require_text(path: Path) -> None:
-    """Raise ValueError for a file that begins with what no text in UTF-8 holds: UTF-16, or no text at all."""
+    """Raise ValueError for a file whose first bytes show that it is no UTF-8 text: UTF-16, or binary."""
     with path.open("rb") as file:
         beginning = file.read(_BEGINNING)
     if b"\0" in beginning or beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -55,7 +55,7 @@ def require_text(path: Path) -> None:
 
 
 def name_classes(columns: Columns, features: Features) -> Columns:
-    """The columns with ids of `datasets.ClassLabel` replaced by names; hidden labels (−1) stay."""
+    """Replace ids of `datasets.ClassLabel` columns by class names; hidden labels (−1) stay."""
     from datasets import ClassLabel
 
     named = dict(columns)
@@ -155,7 +155,7 @@ def _read_json(path: Path) -> Columns:
 
 
 class _NameTwiceError(ValueError):
-    """An object has a field twice, of which json would keep the last without a word."""
+    """An object has a field twice; json would silently keep the last."""
 
 
 def _distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

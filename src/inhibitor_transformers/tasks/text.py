@@ -1,4 +1,4 @@
-"""Plain texts from files, folders and the Hub, for the stages of distillation that need no labels."""
+"""Loads plain text from files, folders and the Hub, for stages that need no labels."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _WRAPPED_WIDTH = 120
 
 
 class _NoTextColumnError(ValueError):
-    """A table without texts: an error on its own, left out of a folder that has others."""
+    """A table has no text column: an error for a single file, skipped in a folder with others."""
 
 
 def load_texts(
@@ -75,7 +75,7 @@ def load_texts(
     shuffle: bool = True,
     unk_token: str = "[UNK]",
 ) -> list[str]:
-    """Distinct texts of at least `min_words` words, whole however long, from all sources together.
+    """Load distinct texts of at least `min_words` words from all sources; long texts are not cut.
 
     A source is a text file; a Parquet, CSV, TSV, JSON or JSON Lines file, of which all columns in
     `TEXT_COLUMNS` are taken; a folder, searched recursively for .txt, .parquet, .csv, .tsv and
@@ -108,7 +108,7 @@ def load_pairs(
     seed: int = 0,
     unk_token: str = "[UNK]",
 ) -> list[tuple[str, str]]:
-    """Distinct pairs of texts that stand in one row, in two columns of `PAIR_COLUMNS`; none where a source has none.
+    """Load distinct pairs of texts from two columns of `PAIR_COLUMNS`; a source without such columns gives none.
 
     Sources, cleaning, order and errors are those of `load_texts`; both texts must have `min_words` words.
     """
@@ -125,9 +125,9 @@ def load_pairs(
 
 
 def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT) -> tuple[list[TextT], list[TextT]]:
-    """(train, held out) of about `fraction` of the texts, decided by a hash of each text.
+    """Split texts into (train, held out), about `fraction` held out, by a hash of each text.
 
-    A text's side depends on nothing but itself: no run, whatever its seed, trains on what another one holds out. A pair
+    The hash depends on the text alone: no run, whatever its seed, trains on a text that another run holds out. A pair
     is held out with either of its texts. Raises ValueError for a fraction outside (0, 1) and when one side would be
     empty.
     """
@@ -163,7 +163,7 @@ def _choose(texts: list[TextT], max_texts: int | None, seed: int, shuffle: bool 
 
 
 def _clean(text: str | None, min_words: int, unk_token: str) -> str | None:
-    """The text without its escapes; None for a heading, and for one with too few words."""
+    """Remove WikiText's escapes; None for a heading or a text with too few words."""
     stripped = (text or "").strip()
     if _HEADING.fullmatch(stripped):
         return None
@@ -172,7 +172,7 @@ def _clean(text: str | None, min_words: int, unk_token: str) -> str | None:
 
 
 def _tables(source: str | Path) -> Iterator[Columns]:
-    """The text columns of each file of a source; a text file has one column."""
+    """Yield the text columns of each file of a source; a text file has one column."""
     if source == THIS_MACHINE:
         return iter([{"text": english_on_this_machine()}])
     path = expanded(source)
@@ -220,7 +220,7 @@ def _text_columns(columns: Columns, source: str) -> Columns:
 
 
 def _holds_text(values: list[Any], name: str, source: str) -> bool:
-    """Whether a column that is named like one of texts is one. Raises ValueError if only some of its rows are texts."""
+    """Whether a column named like a text column holds texts. Raises ValueError if only some of its rows do."""
     others = [row for row, value in enumerate(values, 1) if value is not None and not isinstance(value, str)]
     if others and len(others) < sum(value is not None for value in values):
         raise ValueError(f"{source}, row {others[0]}, column {name!r}: expected a text, got {values[others[0] - 1]!r}")

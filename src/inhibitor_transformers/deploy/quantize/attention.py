@@ -19,7 +19,7 @@ _SAMPLE_TEXTS = 16
 
 @dataclass
 class HeadInputs:
-    """What went into one layer: (H, D) least and greatest q and k, (H,) greatest |v|, and a few whole batches."""
+    """Inputs of one attention layer: (H, D) least and greatest q and k, (H,) greatest |v|, and a few whole batches."""
 
     low: Tensor | None = None
     high: Tensor | None = None

@@ -89,7 +89,7 @@ def quantize(
 
 @torch.no_grad()
 def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
-    """Replace the linear layers of the blocks of a DistilBERT or InhibiDistilBERT model, in place."""
+    """Replace the linear modules of all transformer layers of a DistilBERT or InhibiDistilBERT model, in place."""
     names = linears_of(model)
     ranges = {name: InputRange() for name in names}
 
@@ -122,7 +122,7 @@ def _by_input(model: PreTrainedModel, linears: dict[str, nn.Linear]) -> list[lis
 
 
 def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str, InputRange]) -> Tensor:
-    """Sizes of the features that all of these layers read. (What `lin2` reads is written by oneDNN, with one step.)"""
+    """Sizes of the features that all of these modules read. (oneDNN writes what `lin2` reads, with one step.)"""
     return ranges[together[0]].sizes(torch.cat([linears[name].weight for name in together]))
 
 
@@ -166,7 +166,7 @@ Read = Callable[[Tensor], None]
 
 @contextmanager
 def _watching(watched: dict[nn.Module, Callable[..., None]], *, before: bool) -> Iterator[Read]:
-    """While inside, modules show their inputs (or outputs) to their watchers, with the valid tokens told to `read`."""
+    """While inside, pass inputs (or outputs) of modules to their watchers, with the valid tokens given to `read`."""
     valid: list[Tensor] = []
 
     def hook(add: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Texts to calibrate on, as callers have them: checked, and as batches of tokens."""
+"""Checks texts to calibrate on, and tokenizes them in batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Texts = Iterable[Text]
 
 
 def list_of_texts(texts: Texts) -> list[Text]:
-    """The texts, or pairs of texts, of a list, array, column or generator, in their order; blank ones are left out.
+    """Check texts, or pairs of texts, from any iterable; they keep their order, blank ones are dropped.
 
     Raises ValueError for a single string, for a mapping or a set, for what is no text, for halves of characters, for
     texts among pairs, and if nothing is left.
