@@ -124,4 +124,5 @@ def _held_out(source: str, seed: int) -> list[str]:
     from ..tasks.text import THIS_MACHINE
 
     texts = english_on_this_machine(seed=seed) if source == THIS_MACHINE else load_texts(source, seed=seed)
-    return split_held_out(texts)[1]
+    _, held_out = split_held_out(texts)
+    return held_out

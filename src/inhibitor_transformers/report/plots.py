@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .svg import MUTED, STUDENT, drawing_style, hide_frame, inline_svg, one_plot, printable
 
@@ -142,6 +142,15 @@ def _plain_locator(intervals: int, *, integer: bool = False) -> Locator:
     return MaxNLocator(intervals, steps=[1, 2, 2.5, 5, 10], integer=integer)
 
 
+class _End(NamedTuple):
+    """The last point of a curve, and how the curve looks (matplotlib's keywords)."""
+
+    name: str
+    step: float
+    error: float
+    look: dict[str, Any]
+
+
 def _name_ends(
     axes: Axes, drawn: Mapping[str, Points], looks: Sequence[dict[str, Any]], width: float, height: float
 ) -> None:
@@ -150,23 +159,23 @@ def _name_ends(
     width, height: of the axes, in points.
     """
     low, high = (math.log(limit) for limit in axes.get_ylim())
-    ends = [(name, points[-1], look) for (name, points), look in zip(drawn.items(), looks, strict=True)]
-    ends = sorted(ends[:: math.ceil(len(ends) / _MOST_LABELS)], key=lambda end: end[1][1])
-    at = [(math.log(error) - low) / (high - low) * height for _, (_, error), _ in ends]
-    for (name, end, look), y in zip(ends, _spread(at, _LABEL_GAP, height), strict=True):
+    ends = [_End(name, *points[-1], look) for (name, points), look in zip(drawn.items(), looks, strict=True)]
+    ends = sorted(ends[:: math.ceil(len(ends) / _MOST_LABELS)], key=lambda end: end.error)
+    at = [(math.log(end.error) - low) / (high - low) * height for end in ends]
+    for end, y in zip(ends, _spread(at, _LABEL_GAP, height), strict=True):
         right = [1 + points / width for points in (10, 22, 34)]
         at_side: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
-        axes.plot(right, [y / height] * 3, **look, **at_side, markevery=[1])
-        axes.text(right[-1] + 5 / width, y / height, printable(name), va="center", fontsize=9.5, **at_side)
+        axes.plot(right, [y / height] * 3, **end.look, **at_side, markevery=[1])
+        axes.text(right[-1] + 5 / width, y / height, printable(end.name), va="center", fontsize=9.5, **at_side)
         axes.annotate(
             "",
-            xy=end,
+            xy=(end.step, end.error),
             xytext=(right[0], y / height),
             textcoords="axes fraction",
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
-                "color": look["color"],
+                "color": end.look["color"],
                 "linewidth": 0.7,
                 "alpha": 0.6,
                 "shrinkA": 0,

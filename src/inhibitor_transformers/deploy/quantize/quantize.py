@@ -152,12 +152,12 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
     options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
     for layer in counted(layers, "quantizing attention"):
         try:
-            heads = seen[layer.name].best_heads(layer.scalars, bits, options)
+            qparams = seen[layer.name].best_qparams(layer.scalars, bits, options)
         except ValueError as error:
             raise ValueError(f"{layer.name} cannot be quantized: {error}") from error
-        count, dim = heads.offset.shape
+        count, dim = qparams.offset.shape
         made = QuantizedScalars(count, count, dim, bits=bits, length_reference=layer.scalars.length_reference)
-        made.assign(heads)
+        made.assign(qparams)
         layer.module.inhibitor = made
 
 
