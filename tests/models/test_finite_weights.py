@@ -17,7 +17,7 @@ from inhibitor_transformers import (
 from inhibitor_transformers.deploy.quantize import quantize
 from inhibitor_transformers.distill.init_from import student_from_start
 from inhibitor_transformers.models import add_task_vector, map_layers
-from inhibitor_transformers.models.finite_weights import require_finite
+from inhibitor_transformers.models.loading import require_finite
 from inhibitor_transformers.models.pretrained import load_as_saved, load_pretrained
 from inhibitor_transformers.models.softmax_student import softmax_student
 from tests.models.tiny import save_tokenizer, tiny_student, tiny_teacher

@@ -43,7 +43,7 @@ def distill(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Distill a student, task-agnostic: the stages of a YAML, one after the other."""
+    """Distill a student from a teacher through the stages of a YAML."""
     from ..common.inputs import require_apart
     from ..common.settings import Flag, load_yaml, override
 

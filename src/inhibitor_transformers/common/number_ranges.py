@@ -1,4 +1,4 @@
-"""Which numbers a setting may have: those that would train nothing, or end in another library's error, are refused."""
+"""Ranges of numeric settings: numbers that would train nothing, or fail later in a library, are refused."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ..common.settings import require
 from ..models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerMap
-from ..models.finite_weights import require_finite
 from ..models.inhibidistilbert.from_teacher import student_config
+from ..models.loading import require_finite
 from ..models.pretrained import load_config, load_pretrained, loading
 from .config import STUDENT_FIELDS
 from .training.checkpoints import require_trainable

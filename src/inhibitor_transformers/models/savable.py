@@ -1,4 +1,4 @@
-"""What must be true of a model before it is written, so that what is read is the same model, and guarded."""
+"""Checks before a model is written that loading it will give the same model."""
 
 from __future__ import annotations
 

@@ -60,9 +60,9 @@ def plain_attention(
     count = members.sum(-1, keepdim=True).clamp(min=1)
     share = members / count if center == "mean" else torch.zeros_like(members)
     slope = scalars.gamma / math.sqrt(query.shape[-1])
-    context = sums(query, key, value, valid, share, slope, scalars.delta, signed)
+    output = sums(query, key, value, valid, share, slope, scalars.delta, signed)
     length = (scalars.length_reference / count)[:, None, None] ** scalars.length_exponent[:, None, None]
-    return context * (scalars.eta[:, None, None] * length)
+    return output * (scalars.eta[:, None, None] * length)
 
 
 class PlainAttention(nn.Module):
@@ -86,8 +86,8 @@ class PlainAttention(nn.Module):
         q, k, v = (of(hidden_states).view(heads).transpose(1, 2) for of in (self.q_lin, self.k_lin, self.v_lin))
         options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
         shrunk = center_values(v, attention_mask, config.inhibitor_value_center)
-        context = plain_attention(self.sums, q, k, shrunk.values, attention_mask, self.inhibitor, **options)
-        return self.out_lin(shrunk.restore(context).transpose(1, 2).reshape(hidden_states.shape)), None
+        output = plain_attention(self.sums, q, k, shrunk.values, attention_mask, self.inhibitor, **options)
+        return self.out_lin(shrunk.restore(output).transpose(1, 2).reshape(hidden_states.shape)), None
 
 
 def with_plain_attention(model: InhibiDistilBertPreTrainedModel, sums: ShrunkenSums) -> InhibiDistilBertPreTrainedModel:

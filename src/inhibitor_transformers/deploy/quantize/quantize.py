@@ -17,13 +17,13 @@ from ...attention.integer.qparams import Bits
 from ...common.progress import counted
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.architectures import STUDENT, attention_layers, transformer_layers
-from ...models.finite_weights import require_finite
+from ...models.compatibility import warn_of_lost_segments
+from ...models.loading import require_finite
 from ...models.pretrained import require_known_tokens
 from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Linear
 from ...models.quantized.modules import join, replace, word_embeddings
 from ...models.quantized.modules import linears as linears_of
 from ...models.quantized.quantizer import mark_quantized
-from ...models.segments import warn_of_lost_segments
 from ...models.value_center import center_values
 from .attention import HeadInputs
 from .ranges import InputRange
@@ -89,7 +89,7 @@ def quantize(
 
 @torch.no_grad()
 def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
-    """Replace the linear layers of the blocks of a DistilBERT or InhibiDistilBERT model, in place."""
+    """Replace the linear modules of all transformer layers of a DistilBERT or InhibiDistilBERT model, in place."""
     names = linears_of(model)
     ranges = {name: InputRange() for name in names}
 
@@ -122,7 +122,7 @@ def _by_input(model: PreTrainedModel, linears: dict[str, nn.Linear]) -> list[lis
 
 
 def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str, InputRange]) -> Tensor:
-    """Sizes of the features that all of these layers read. (What `lin2` reads is written by oneDNN, with one step.)"""
+    """Sizes of the features that all of these modules read. (oneDNN writes what `lin2` reads, with one step.)"""
     return ranges[together[0]].sizes(torch.cat([linears[name].weight for name in together]))
 
 
@@ -152,12 +152,12 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
     options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
     for layer in counted(layers, "quantizing attention"):
         try:
-            heads = seen[layer.name].best_heads(layer.scalars, bits, options)
+            qparams = seen[layer.name].best_qparams(layer.scalars, bits, options)
         except ValueError as error:
             raise ValueError(f"{layer.name} cannot be quantized: {error}") from error
-        count, dim = heads.offset.shape
+        count, dim = qparams.offset.shape
         made = QuantizedScalars(count, count, dim, bits=bits, length_reference=layer.scalars.length_reference)
-        made.assign(heads)
+        made.assign(qparams)
         layer.module.inhibitor = made
 
 
@@ -166,7 +166,7 @@ Read = Callable[[Tensor], None]
 
 @contextmanager
 def _watching(watched: dict[nn.Module, Callable[..., None]], *, before: bool) -> Iterator[Read]:
-    """While inside, modules show their inputs (or outputs) to their watchers, with the valid tokens told to `read`."""
+    """While inside, pass inputs (or outputs) of modules to their watchers, with the valid tokens given to `read`."""
     valid: list[Tensor] = []
 
     def hook(add: Callable[..., None]) -> Callable[..., None]:

@@ -30,9 +30,9 @@ from ...common.progress import progress
 from ...common.settings import load_record, require
 from ...evaluation.task_score import score_task
 from ...models.architectures import require_positions
-from ...models.finite_weights import require_finite
+from ...models.compatibility import warn_of_lost_segments
+from ...models.loading import require_finite
 from ...models.pretrained import SAFE_LOADING, load_config, load_tokenizer, loading, require_encoder
-from ...models.segments import warn_of_lost_segments
 from ...tasks import Task, TaskData, compute_metrics, encode, hold_out
 from ..output_dir import RunFolder, save_into, write_json
 from ..teacher.fingerprints import data_fingerprint, model_fingerprint, tokenizer_fingerprint

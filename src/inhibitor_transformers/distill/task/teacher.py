@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...common.settings import require
-from ...evaluation.task_labels import is_as_it_stands, label_order
-from ...evaluation.task_score import score_task
+from ...evaluation.task_score import is_as_it_stands, label_order, score_task
 from ...models import add_task_vector
 from ...models.architectures import require_positions
-from ...models.labels import label_names
+from ...models.compatibility import label_names, require_same_tokenizer
 from ...models.pretrained import load_pretrained, load_tokenizer
-from ...models.tokenizers import require_same_tokenizer
 from ...tasks import TaskData, chance_level
 from ..teacher.fingerprints import encoder_fingerprint, model_fingerprint
 from ..teacher.teacher import Teacher

@@ -13,8 +13,8 @@ from transformers.utils import logging
 
 from ...attention import InhibitorScalars
 from ..architectures import ARCHITECTURES, PER_TOKEN_HEADS, STUDENT, position_offset, teacher_architecture
-from ..finite_weights import require_finite
 from ..layer_map import LayerMap, map_layers
+from ..loading import require_finite
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 
 logger = logging.get_logger(__name__)

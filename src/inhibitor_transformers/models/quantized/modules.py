@@ -1,4 +1,4 @@
-"""Which modules of a model are quantized, and what stands in their place."""
+"""Replaces modules of a model by quantized ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .linear import Int8FeedForward, Int8Linear, SharedInput
 
 
 def linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
-    """The linear layers of all transformer layers by name. Heads stay as they are: small, and the last word."""
+    """Linear modules of all transformer layers, by name; a task head is not among them and stays float."""
     return {
         f"{layer_name}.{name}": module
         for layer_name, layer in transformer_layers(model)
@@ -61,7 +61,7 @@ def join(model: PreTrainedModel) -> None:
 
 
 def put_empty(model: PreTrainedModel, *, bits: Bits, quantized_linears: bool, quantized_embeddings: bool) -> None:
-    """Put quantized modules, to be loaded, in their places."""
+    """Replace modules by quantized ones without values, for a checkpoint to fill."""
     config = model.config
     for layer in attention_layers(model):
         heads, dim = config.n_heads, config.dim // config.n_heads

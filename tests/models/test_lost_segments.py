@@ -7,7 +7,7 @@ from transformers import BertForSequenceClassification
 
 from inhibitor_transformers.deploy.quantize import quantize
 from inhibitor_transformers.evaluation.task_score import score_task
-from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, segments
+from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, compatibility
 from inhibitor_transformers.tasks import TaskData, get_task
 from tests.distill.tiny import bert, bert_tokenizer, distilbert_tokenizer, sentences
 from tests.evaluation.test_task_score import pairs
@@ -15,7 +15,7 @@ from tests.evaluation.test_task_score import pairs
 
 @pytest.fixture(autouse=True)
 def _nothing_was_said():
-    segments._warn_once.cache_clear()
+    compatibility._warn_once.cache_clear()
 
 
 def data_of(name: str, rows) -> TaskData:

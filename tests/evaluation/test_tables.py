@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from inhibitor_transformers.common.errors import ConfigError
-from inhibitor_transformers.evaluation.score_table import print_scores, require_free_for_scores, write_scores
+from inhibitor_transformers.evaluation.tables import print_scores, require_free_for_scores, write_scores
 
 ROWS = {
     "teacher": {"validation": {"f1": 0.912345, "accuracy": 0.88}, "speed": {"sequences/s": 1234.5}},

@@ -1,4 +1,4 @@
-"""Which energy counters of this machine can be trusted, and why the others cannot.
+"""Finds the energy counters of this machine that can be trusted, and why the others cannot.
 
 A counter that opens is not yet one that counts: on virtual machines some read 0, or one value for ever.
 Only a counter that was seen to move is called readable, and no reading is reported here at all.

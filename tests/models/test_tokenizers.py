@@ -6,7 +6,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from inhibitor_transformers.models.tokenizers import require_same_tokenizer
+from inhibitor_transformers.models.compatibility import require_same_tokenizer
 from tests.distill.tiny import VOCABULARY, bert_tokenizer, distilbert_tokenizer, roberta_tokenizer
 
 

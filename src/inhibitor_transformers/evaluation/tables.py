@@ -1,4 +1,4 @@
-"""Rows of scores, one per model: as a table, on the terminal and as JSON."""
+"""Shows scores, a row per model, as a table on the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def score_table(title: str, rows: Rows) -> Table:
 
 
 def print_scores(title: str, rows: Rows, console: Console) -> None:
-    """The table of `score_table`, whole in any width."""
+    """Print the table of `score_table`; no width cuts a cell."""
     print_table(score_table(title, rows), console)
 
 
 def write_scores(path: str | Path, title: str, rows: Rows) -> None:
-    """The same as JSON, {"title", "rows"}; the file appears whole or not at all, where a link leads to if it is one."""
+    """Write {"title", "rows"} as JSON, atomically; through a link, if `path` is one."""
     path = resolved(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

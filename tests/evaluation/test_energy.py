@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from inhibitor_transformers.evaluation import energy_counters as energy
+from inhibitor_transformers.evaluation import energy
 
 
 @pytest.mark.parametrize("stuck_at", [0, 123456])
