@@ -31,7 +31,7 @@ class TrainerArguments(TrainingArguments):
     scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
 
     Raises ConfigError for a number out of its range, for a setting that nothing here would obey or that could not be
-    resumed exactly (`trainer_settings`), and for an optimizer, a schedule or a reporter that cannot be made: Trainer
+    resumed exactly (`allowed_settings`), and for an optimizer, a schedule or a reporter that cannot be made: Trainer
     makes them when the output folder is there already.
     """
 
