@@ -15,7 +15,7 @@ from inhibitor_transformers.distill.data import (
     token_windows,
     unpack,
 )
-from tests.distill.tiny import bert_tokenizer, distilbert_tokenizer, roberta_tokenizer, sentences
+from tests.distill.tiny import SPECIAL, bert_tokenizer, distilbert_tokenizer, roberta_tokenizer, sentences
 
 TOKENIZERS = {"bert": bert_tokenizer, "distilbert": distilbert_tokenizer, "roberta": roberta_tokenizer}
 LENGTHS = [8, 16, 32]
@@ -102,6 +102,23 @@ class TestTokenWindows:
                 assert len(window) < 12 + len(special)
         assert pairs > 0.8 * len(windows)
         assert 0.2 < repeating / pairs < 0.9
+
+    def test_a_second_text_repeats_four_tokens_of_five_of_the_first(self):
+        """In a half of the pairs; every word stands once, so that nothing is repeated by chance."""
+        vocabulary = (*SPECIAL, *(f"w{i}" for i in range(4000)))
+        tokenizer = bert_tokenizer(vocabulary)
+        text = " ".join(vocabulary[len(SPECIAL) :])
+        windows = token_windows([text], tokenizer, [64], pair_fraction=1.0)
+        shares = []
+        for window in (w.tolist() for w in windows):
+            cut = window.index(tokenizer.sep_token_id)
+            first, second = window[1:cut], window[cut + 1 : -1]
+            repeated = len(set(first) & set(second))
+            assert second[:repeated] == [token for token in first if token in second]
+            if repeated and len(second) > repeated:  # none was cut off
+                shares.append(repeated / len(first))
+        assert 0.3 < len(shares) / len(windows) < 0.6
+        assert np.mean(shares) == pytest.approx(0.8, abs=0.05)
 
     def test_half_of_the_windows_may_be_pairs(self, texts):
         tokenizer = bert_tokenizer()

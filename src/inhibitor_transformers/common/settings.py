@@ -75,7 +75,7 @@ def override(
 
     Raises ConfigError for an assignment that cannot be read, a key that is given twice, and a stage that is not there.
     """
-    result, parsed_values = copy.deepcopy(settings), _parsed(assignments)
+    result, parsed_values = copy.deepcopy(settings), _parse_assignments(assignments)
     given = {key: flag for key, flag in (flags or {}).items() if flag.value is not None}
     for key, flag in given.items():
         require(key not in parsed_values, f"{key!r} is given by {flag.name} and by --set; keep one of them")
@@ -97,7 +97,7 @@ def override(
     return result | {key: flag.value for key, flag in given.items()}
 
 
-def _parsed(assignments: list[str]) -> dict[str, Any]:
+def _parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """Value by key."""
     parsed: dict[str, Any] = {}
     for assignment in assignments:
@@ -130,7 +130,7 @@ def build(cls: type[Any], settings: dict[str, Any], *, where: str) -> Any:
     typed = {}
     for key, value in settings.items():
         try:
-            typed[key] = _typed(value, types[key])
+            typed[key] = _as_declared(value, types[key])
         except ValueError as error:
             raise ConfigError(f"{where}: {key} {error}") from None
     try:
@@ -145,12 +145,12 @@ def settle_numbers(settings: Any, prefix: str = "") -> None:
     """Make every setting that is declared a number or a truth value one; raises ConfigError for what is none."""
     for field in dataclasses.fields(settings):
         try:
-            setattr(settings, field.name, _typed(getattr(settings, field.name), field.type))
+            setattr(settings, field.name, _as_declared(getattr(settings, field.name), field.type))
         except ValueError as error:
             raise ConfigError(f"{prefix}{field.name} {error}") from None
 
 
-def _typed(value: Any, declared: Any) -> Any:
+def _as_declared(value: Any, declared: Any) -> Any:
     """The value, if it is of the declared number or truth type; raises ValueError otherwise.
 
     YAML 1.1 reads 1e-3 as a string; where a number is declared, it is meant as one.
@@ -173,7 +173,7 @@ def _typed(value: Any, declared: Any) -> Any:
 
 
 def close_match(word: Any, known: Any) -> str:
-    """ " (did you mean …?)" with the nearest of the known words, or nothing; what was renamed is told by name."""
+    """ " (did you mean …?)" with the nearest of the known words, or the new name of what was renamed, or nothing."""
     if (renamed := RENAMED.get(str(word))) in known:
         return f": it is called {renamed!r} now"
     near = difflib.get_close_matches(str(word), list(known), n=1)

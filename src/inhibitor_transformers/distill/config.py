@@ -33,7 +33,7 @@ class DistillConfig:
 
     teacher: folder or Hub id. layers, segments: as `from_teacher`. student: fields of InhibiDistilBertConfig that do
     not come from the teacher. init_from: folder or Hub id of a student of this teacher to go on from, instead of the
-    teacher's weights; layers still says which teacher layers its layers stand for.
+    teacher's weights; layers still names the teacher layers that its layers stand for.
     text: files, folders, Hub ids, or "this-machine"; one or a list. max_texts: how many to take from each source; one
     that is named as {source: number} has its own. row_pairs: also take the two texts of a row together, as tasks on
     pairs have them (so many again at most). held_out: share of the texts, chosen by their hash, that no stage sees.

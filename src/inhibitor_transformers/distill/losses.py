@@ -1,4 +1,4 @@
-"""Distillation losses as pure functions of tensors, and what a stage makes of them: named terms of one batch.
+"""Distillation losses as pure functions of tensors, and what a training makes of them: named terms of one batch.
 
 Each is a sum over the counted positions divided by `count`, which the caller takes over the whole
 (accumulated, distributed) batch; so no loss depends on how a batch is split. All are computed in float32.
@@ -7,9 +7,9 @@ Each is a sum over the counted positions divided by `count`, which the caller ta
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -26,6 +26,21 @@ class DistillationLoss(Protocol):
     """
 
     def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms: ...
+
+
+class TrainingStep(nn.Module):
+    """Student and loss as one module that gives the loss terms of a batch.
+
+    DistributedDataParallel exchanges the gradients of what its module's forward computes; losses call parts of
+    the student, which the student's own forward would hide from it.
+    """
+
+    def __init__(self, student: PreTrainedModel, criterion: DistillationLoss) -> None:
+        super().__init__()
+        self.student, self.criterion = student, criterion
+
+    def forward(self, batch: Mapping[str, Any], count: Tensor | float) -> Terms:
+        return self.criterion(self.student, batch, count)
 
 
 def squared_error(student: Tensor, teacher: Tensor, valid: Tensor, count: Tensor | float) -> Tensor:

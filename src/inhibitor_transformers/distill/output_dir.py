@@ -27,7 +27,7 @@ class RunFolder(OutputDir):
     Args:
         output, command, resume, overwrite: as for `OutputDir`.
         settings: of the run; one that is resumed must have begun with the same.
-        more_to_come: that one may have settings beside these, to be told to `create`.
+        more_to_come: that one may have settings beside these, to be passed to `create`.
 
     Raises ConfigError.
     """

@@ -16,8 +16,8 @@ from transformers import BertForMaskedLM, BertForSequenceClassification
 from inhibitor_transformers.common.settings import ConfigError
 from inhibitor_transformers.distill.config import DistillConfig
 from inhibitor_transformers.distill.data import StepBatches, token_windows
-from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
-from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
+from inhibitor_transformers.distill.stages.align_attention import AlignAttention, AttentionOutputLoss
+from inhibitor_transformers.distill.stages.align_hidden import AlignHidden, HiddenStateLoss
 from inhibitor_transformers.distill.task.loss import TaskLoss
 from inhibitor_transformers.distill.teacher import storage
 from inhibitor_transformers.distill.teacher.cache import TeacherCache, TeacherCacheConfig
@@ -75,7 +75,7 @@ def quiet(_: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
-def test_cached_signals_are_those_of_the_teacher(dtype, tmp_path):
+def test_cached_outputs_are_those_of_the_teacher(dtype, tmp_path):
     teacher = Teacher(bert())
     made = cache_in(tmp_path, teacher=teacher, dtype=dtype).teacher_for(windows(), ALL, quiet)
     items = batches(windows())
@@ -91,12 +91,14 @@ def test_cached_signals_are_those_of_the_teacher(dtype, tmp_path):
                 torch.testing.assert_close(a[valid], b[valid], **ROUNDING[dtype])
 
 
-@pytest.mark.parametrize("criterion", [AttentionOutputLoss, HiddenStateLoss])
-def test_an_objective_asks_for_nothing_that_is_not_stored_and_calls_no_teacher(criterion, tmp_path):
+@pytest.mark.parametrize(
+    ("stage", "criterion"), [(AlignAttention, AttentionOutputLoss), (AlignHidden, HiddenStateLoss)]
+)
+def test_a_loss_asks_for_nothing_that_is_not_stored_and_calls_no_teacher(stage, criterion, tmp_path):
     teacher, layer_map = Teacher(bert()), map_layers([1], 2)
     student = InhibiDistilBertModel.from_teacher(teacher.model, [1])
     made = cache_in(tmp_path, teacher=teacher, dtype="float32").teacher_for(
-        windows(), criterion.teacher_outputs(layer_map), quiet
+        windows(), stage(output_dir=str(tmp_path), use_cpu=True).teacher_outputs(layer_map), quiet
     )
     batch = batches(windows())[0]
     variances = [1.0] if criterion is AttentionOutputLoss else equal_variances(layer_map)
@@ -115,7 +117,7 @@ def test_what_is_there_is_not_computed_again(tmp_path):
     calls, said = Calls(teacher), []
     cache_in(tmp_path, teacher=teacher).teacher_for(windows(), ["hidden-1"], said.append)
     assert calls.count == 0
-    assert said == [f"teacher's signals: 1 arrays from {next(tmp_path.glob('*/'))}"]
+    assert said == [f"teacher outputs: 1 arrays from {next(tmp_path.glob('*/'))}"]
     cache_in(tmp_path, teacher=teacher).teacher_for(windows(), ["hidden-1", "hidden-2"], quiet)
     assert calls.count > 0
     assert arrays(tmp_path) == ["hidden-1.npy", "hidden-2.npy"]
@@ -147,7 +149,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("differing", OTHERS)
-def test_signals_of_something_else_are_refused(differing, tmp_path):
+def test_outputs_of_something_else_are_refused(differing, tmp_path):
     cache_in(tmp_path).teacher_for(windows(), ["hidden-1"], quiet)
     with pytest.raises(ConfigError, match=f"was made with another {differing}; name another folder"):
         cache_in(tmp_path, **OTHERS[differing])
@@ -333,7 +335,7 @@ class TestLogits:
             with_teacher_logits(turned, teacher, bert_tokenizer(), tmp_path, quiet)
 
     @pytest.mark.parametrize("alpha_hidden", [0.0, 0.2])
-    def test_an_objective_takes_them_from_the_batch(self, alpha_hidden, teacher):
+    def test_a_loss_takes_them_from_the_batch(self, alpha_hidden, teacher):
         student = InhibiDistilBertForSequenceClassification.from_teacher(teacher.model)
         batch = padded_batch([9, 14]) | {"labels": torch.tensor([0, 1])}
         criterion = TaskLoss(regression=False, teacher=teacher, alpha_soft=0.5, alpha_hidden=alpha_hidden)

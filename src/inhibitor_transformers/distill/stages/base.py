@@ -31,6 +31,12 @@ from ..training.trainer import DistillationTrainer
 
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
 STATISTICS_BATCHES = 16  # that the variances of teacher outputs are taken from
+# What a trained stage's YAML must not hold.
+_DECIDED_ELSEWHERE = {
+    "output_dir": "the run folder decides",
+    "per_device_train_batch_size": "tokens_per_step decides",
+    "num_train_epochs": "max_steps decides",
+}
 
 Batch = dict[str, Tensor]
 
@@ -149,8 +155,10 @@ class TrainedStage(TrainerArguments, Stage):
         """What the student is trained on. An nn.Module is trained along and kept in the checkpoints."""
 
     def teacher_outputs(self, layer_map: LayerMap) -> list[str]:
-        """What the loss reads of the teacher for every window ("hidden-3", …), which a cache can keep; by default
-        nothing: batches whose tokens are changed in every step cannot be kept."""
+        """Teacher outputs that the loss reads for every window ("hidden-3", …), to be kept in a cache.
+
+        By default none: where tokens are masked anew in every step, nothing can be kept.
+        """
         return []
 
     def select_trainable(self, student: InhibiDistilBertPreTrainedModel) -> None:
@@ -158,7 +166,7 @@ class TrainedStage(TrainerArguments, Stage):
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any], *, seed: int, output_dir: Path, **runtime: Any) -> Self:
-        for key, instead in _NOT_OF_A_STAGE.items():
+        for key, instead in _DECIDED_ELSEWHERE.items():
             require(key not in settings, f"stage {cls.name!r}: {key} cannot be set; {instead}")
         given = {"seed": seed} | settings | runtime | {"output_dir": str(output_dir)}
         return super().from_settings(given, seed=seed, output_dir=output_dir)
@@ -226,13 +234,6 @@ class TrainedStage(TrainerArguments, Stage):
             yield
         finally:
             student.requires_grad_(True)
-
-
-_NOT_OF_A_STAGE = {
-    "output_dir": "the run folder decides",
-    "per_device_train_batch_size": "tokens_per_step decides",
-    "num_train_epochs": "max_steps decides",
-}
 
 
 def require_lengths(stage: str, lengths: Any) -> None:

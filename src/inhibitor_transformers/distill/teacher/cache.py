@@ -182,20 +182,20 @@ class CachedTeacher(Teacher):
     def __call__(
         self, batch: Mapping[str, Tensor], *, attention_outputs: bool = False, hidden: bool = False
     ) -> TeacherOutputs:
-        """As a teacher's, without logits. Raises ValueError if the batch holds other rows than it says."""
+        """As a teacher's, without logits. Raises ValueError if the batch holds other rows than `rows` names."""
         rows, given = batch["rows"].tolist(), batch["attention_mask"].sum(-1).tolist()
         if self.lengths[rows].tolist() != given:
             raise ValueError(
                 f"a batch of rows {rows} has {given} tokens, the stored rows {self.lengths[rows].tolist()}"
             )
         layers = self.model.config.num_hidden_layers
-        read = partial(self._padded, rows, batch["input_ids"])
+        read = partial(self._read_padded, rows, batch["input_ids"])
         return TeacherOutputs(
             hidden=_Layers(layers + 1, lambda i: read(f"hidden-{i}")) if hidden else (),
             attention_outputs=_Layers(layers, lambda i: read(f"attention_outputs-{i}")) if attention_outputs else (),
         )
 
-    def _padded(self, rows: list[int], ids: Tensor, name: str) -> Tensor:
+    def _read_padded(self, rows: list[int], ids: Tensor, name: str) -> Tensor:
         array = self.arrays[name]
         padded = np.zeros((*ids.shape, array.shape[-1]), dtype=array.dtype)
         for place, row in enumerate(rows):

@@ -41,7 +41,7 @@ def require_manifest(folder: Path, manifest: dict[str, str]) -> None:
     file = folder / _MANIFEST
     if not file.exists():
         return
-    there = load_record(file, "delete this folder or name another: what is in it cannot be told any more")
+    there = load_record(file, "delete this folder or name another: its contents cannot be identified any more")
     if differing := [name for name in manifest if there.get(name) != manifest[name]]:
         raise ConfigError(
             f"the {CACHE} {folder} was made with another {' and another '.join(differing)}; name another folder, "

@@ -1,4 +1,4 @@
-"""In which order examples are drawn, and how a batch is cut into parts of like length."""
+"""In which order examples are drawn, and how a batch is cut into buckets of like length."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def with_own_generator(loader: DataLoader[Any]) -> DataLoader[Any]:
     return loader
 
 
-def split_by_length(batch: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
-    """At most `parts` batches that hold the rows of `batch`, shortest texts first, without the padding all share.
+def split_by_length(batch: Mapping[str, Tensor], buckets: int) -> list[dict[str, Tensor]]:
+    """At most `buckets` batches that hold the rows of `batch`, shortest texts first, without the padding all share.
 
     batch: tensors with the rows first; those of the shape (B, N) of `attention_mask` lose their padding columns.
-    Batches that are drawn by length instead would not be random any more: where length says something of the label,
+    Batches that are drawn by length instead would not be random any more: where length correlates with the label,
     their gradients are biased.
     """
     mask = batch["attention_mask"].bool()
     order = mask.sum(1).argsort(stable=True)
-    return [_rows(batch, mask, rows) for rows in order.chunk(min(parts, len(order)))]
+    return [_rows(batch, mask, rows) for rows in order.chunk(min(buckets, len(order)))]
 
 
 def _rows(batch: Mapping[str, Tensor], mask: Tensor, rows: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import (
-    PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -25,28 +24,13 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from ...attention import InhibitorScalars
 from ...common.progress import can_redraw
 from ...models.saving import writing
-from ..losses import IGNORED, DistillationLoss, Terms
+from ..losses import IGNORED, DistillationLoss, Terms, TrainingStep
 from .arguments import require_counted_together, warn_of_slow_bfloat16
 from .batching import LengthGroups, split_by_length, with_own_generator
 from .checkpoints import BestStaysBeside, best_checkpoint, had_ended
 from .log_lines import TermLines, TermProgress
 
 _LOSS_FILE = "loss.safetensors"
-
-
-class TrainingStep(nn.Module):
-    """Student and loss as one module that gives the loss terms of a batch.
-
-    DistributedDataParallel exchanges the gradients of what its module's forward computes; losses call parts of
-    the student, which the student's own forward would hide from it.
-    """
-
-    def __init__(self, student: PreTrainedModel, criterion: DistillationLoss) -> None:
-        super().__init__()
-        self.student, self.criterion = student, criterion
-
-    def forward(self, batch: Mapping[str, Any], count: Tensor | float) -> Terms:
-        return self.criterion(self.student, batch, count)
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -60,7 +44,7 @@ class DistillationTrainer(Trainer):
         criterion: gives the loss terms of a batch.
         scalar_learning_rate_factor: the scalars' learning rate over that of the weights.
         dropout: False switches the student's dropout off (matching a teacher that has none).
-        length_buckets: cut every batch into so many parts of like length; the gradient is that of the whole batch.
+        length_buckets: cut every batch into so many buckets of like length; the gradient is that of the whole batch.
 
     Modules of the loss, such as projections, are trained along and kept in the checkpoints, beside the student.
     Several processes share every step: losses, logs and weights are those of one process with their batches together.
@@ -147,12 +131,12 @@ class DistillationTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """As Trainer's, one part of the batch after the other; terms are divided by the count of all parts."""
+        """As Trainer's, one bucket of the batch after the other; terms are divided by the count of the whole batch."""
         if self.length_buckets == 1:
             return super().training_step(model, inputs, num_items_in_batch)
         step = super().training_step
-        parts = split_by_length(inputs, self.length_buckets)
-        return torch.stack([step(model, part, num_items_in_batch) for part in parts]).sum()
+        buckets = split_by_length(inputs, self.length_buckets)
+        return torch.stack([step(model, bucket, num_items_in_batch) for bucket in buckets]).sum()
 
     def compute_loss(
         self,
