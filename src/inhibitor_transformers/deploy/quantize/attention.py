@@ -43,7 +43,7 @@ class HeadInputs:
 
     @torch.no_grad()
     def best_qparams(self, scalars: InhibitorScalars, bits: Bits, options: dict[str, Any]) -> QuantParams:
-        """Search, per head, the fractions of the observed ranges that give the least squared error of attention outputs.
+        """Search, per head, the fractions of the observed ranges with the least squared error of attention outputs.
 
         options: `signed` and `center` of the layer. Raises ValueError if nothing was seen.
         """
