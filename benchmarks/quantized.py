@@ -33,7 +33,7 @@ from inhibitor_transformers import InhibiDistilBertModel
 from inhibitor_transformers.attention.cpu import library as native
 from inhibitor_transformers.deploy.quantize.quantize import quantize_attention, quantize_linears
 from inhibitor_transformers.deploy.quantize.report import megabytes
-from inhibitor_transformers.evaluation.energy_counters import energy_counters
+from inhibitor_transformers.evaluation.energy import energy_counters
 
 RATIOS = {  # column: (numerator, denominator) of seconds
     "int8 softmax": ("softmax", "int8 softmax"),

@@ -21,7 +21,7 @@ from inhibitor_transformers.common.output_dir import is_used
 from inhibitor_transformers.common.settings import build, load_yaml, override
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import StepBatches, token_windows
-from inhibitor_transformers.distill.variances import first_tokens
+from inhibitor_transformers.distill.stages.align_hidden import cls_states
 from inhibitor_transformers.evaluation.similarity import agreement, sts_spearman
 from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.report import Table, markdown_table
@@ -67,7 +67,7 @@ def hidden_errors(student: PreTrainedModel, teacher: PreTrainedModel, tokenizer:
         a, b = student(**inputs).last_hidden_state, teacher(**inputs).last_hidden_state
         ours.append(a[valid])
         theirs.append(b[valid])
-        first.append(torch.stack([first_tokens(a, valid)[:, 0], first_tokens(b, valid)[:, 0]]))
+        first.append(torch.stack([cls_states(a, valid)[:, 0], cls_states(b, valid)[:, 0]]))
     every, alone = torch.stack([torch.cat(ours), torch.cat(theirs)]), torch.cat(first, dim=1)
     return {"error": common.relative_error(*every), "first error": common.relative_error(*alone)}
 

@@ -2,8 +2,8 @@
 
 python experiments/calibration.py
 
-For `minilm`, on texts that were held out: the relative error of the contexts (each layer fed the teacher's input, mean
-over layers and lengths) and STS-B zero-shot.
+For `minilm`, on texts that were held out: the relative error of the attention outputs (each layer fed the teacher's
+input, mean over layers and lengths) and STS-B zero-shot.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
 from inhibitor_transformers.distill.data import exact_windows, pad_windows
-from inhibitor_transformers.distill.stages.calibrate import (
+from inhibitor_transformers.distill.stages.calibration import (
     DELTA_GRID,
     GAMMA_GRID,
     LENGTH_EXPONENT_GRID,
@@ -27,6 +27,7 @@ from inhibitor_transformers.distill.stages.calibrate import (
 from inhibitor_transformers.distill.teacher.teacher import Teacher
 from inhibitor_transformers.evaluation.similarity import sts_spearman
 from inhibitor_transformers.models import InhibiDistilBertModel, map_layers
+from inhibitor_transformers.models.architectures import attention_layers
 from inhibitor_transformers.report import Table, markdown_table
 from inhibitor_transformers.tasks import load_task, load_texts, split_held_out
 
@@ -34,7 +35,7 @@ LENGTHS = (16, 32, 64, 128, 256)
 SHARED = "the same for all heads of a layer"
 Batches = list[dict[str, Tensor]]
 ROWS: dict[str, Grid | None] = {
-    "the paper's start (γ = 1, δ = ½, η = 1, ρ = 0)": None,
+    "the paper's initial values (γ = 1, δ = ½, η = 1, ρ = 0)": None,
     "each head its own": Grid(),
     "each head its own, ρ = 0": Grid(length_exponent=(0.0,)),
     "each head its own, ρ = 1": Grid(length_exponent=(1.0,)),
@@ -46,18 +47,17 @@ ROWS: dict[str, Grid | None] = {
 def calibrate_layers(student: InhibiDistilBertModel, teacher: Teacher, batches: Batches) -> None:
     """As `calibrate`, with one γ, δ, ρ and η for a layer: least mean of its heads' relative errors."""
     teacher_outputs = [teacher(batch, attention_outputs=True, hidden=True) for batch in batches]
-    for i, block in enumerate(student.transformer.layer):
-        attention, heads = block.attention, block.attention.n_heads
-        linears = (attention.q_lin, attention.k_lin, attention.v_lin)
+    for i, attention in enumerate(attention_layers(student)):
+        heads, linears = attention.module.n_heads, (attention.query, attention.key, attention.value)
         inputs = [[split_heads(linear(s.hidden[i]), heads) for linear in linears] for s in teacher_outputs]
         targets = [split_heads(s.attention_outputs[i], heads) for s in teacher_outputs]
-        shared = best_of_layer(inputs, targets, attention.inhibitor.length_reference)
+        shared = best_of_layer(inputs, targets, attention.scalars.length_reference)
         for name, value in shared.items():
-            getattr(attention.inhibitor, name).fill_(value)
+            getattr(attention.scalars, name).fill_(value)
 
 
 def best_of_layer(inputs: list[list[Tensor]], targets: list[Tensor], reference: float) -> dict[str, float]:
-    """The scalars of a layer, from q, k, v and the teacher's contexts at each length: (B, H, N, D) each."""
+    """The scalars of a layer, from q, k, v and the teacher's attention outputs at each length: (B, H, N, D) each."""
     unit_v = torch.stack([v.abs().mean() for _, _, v in inputs]).mean()
     unit_s = torch.stack([deviation(q, k) for q, k, _ in inputs]).mean()
     best, found = float("inf"), {}
@@ -115,7 +115,7 @@ def main() -> None:
             calibrate(student, teacher, map_layers("all", student.config.n_layers), seen, grid)
         sts = sts_spearman(student, tokenizer, pairs, max_length=128)
         rows.append([name, f"{attention_error(student, teacher, unseen):.3g}", f"{sts:.4f}"])
-    print(markdown_table(Table("Before any training", ["scalars", "contexts' error", "STS-B"], rows)))
+    print(markdown_table(Table("Before any training", ["scalars", "attention error", "STS-B"], rows)))
 
 
 if __name__ == "__main__":

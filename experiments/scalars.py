@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 from transformers import PreTrainedModel
 
 from inhibitor_transformers.cli.options import quiet
+from inhibitor_transformers.models.architectures import attention_layers
 from inhibitor_transformers.models.pretrained import load_pretrained
 from inhibitor_transformers.report import Table, markdown_table
 
@@ -20,8 +21,8 @@ SYMBOLS = {"gamma": "γ", "delta": "δ", "eta": "η", "length_exponent": "ρ"}
 
 def scalars(student: PreTrainedModel) -> dict[str, list[list[float]]]:
     """Name of a scalar -> its values per layer and head."""
-    layers = [block.attention.inhibitor for block in student.base_model.transformer.layer]
-    return {name: [getattr(layer, name).tolist() for layer in layers] for name in SYMBOLS}
+    layers = attention_layers(student)
+    return {name: [getattr(layer.scalars, name).tolist() for layer in layers] for name in SYMBOLS}
 
 
 def table(values: dict[str, list[list[float]]]) -> Table:

@@ -286,3 +286,21 @@ def test_the_installed_command_fails_as_promised(tmp_path):
     assert done.returncode == 2
     assert done.stderr == "error: --device must be one of auto, cpu, cuda, mps, got 'gpu'\n"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "old", "new"),
+    [
+        (("convert", "minilm", "out"), "--dot-product", "--softmax"),
+        (("distill", "run.yaml", "--output", "out"), "--start", "--init-from"),
+        (("distill", "run.yaml", "--output", "out"), "--start=student", "--init-from"),
+    ],
+)
+def test_a_former_option_is_refused_by_its_new_name(arguments, old, new, refused):
+    assert refused(*arguments, old) == f"error: no such option {old.partition('=')[0]}: it is called {new} now"
+
+
+def test_a_former_option_of_another_command_is_simply_unknown(inhibit):
+    done = inhibit("env", "--start", "x")
+    assert done.status == 2
+    assert "No such option: --start" in done.err

@@ -12,7 +12,7 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer, DistilBertModel
 
-from inhibitor_transformers.distill.objectives import AttentionOutputLoss
+from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill.tiny import assert_same_weights, saved
 from tests.terminal import screen, terminal
@@ -39,7 +39,7 @@ class TestConvert:
         done = inhibit("convert", teacher, tmp_path / "student", "--text", texts)
         assert done.status == 0, done.err
         assert "student 0 ← teacher 0" in done.out
-        assert "layer 1: relative error of the contexts" in done.out
+        assert "layer 1: relative error of the attention outputs" in done.out
         assert f"student saved in {tmp_path / 'student'}" in done.out
         student = AutoModel.from_pretrained(tmp_path / "student")
         assert type(student) is InhibiDistilBertModel
@@ -135,7 +135,7 @@ class TestDistill:
         with terminal(monkeypatch, "stdout", "stderr", columns=100) as shown:
             inhibit("distill", config(), "--output", tmp_path / "run", "--set", "align_attention.logging_steps=2")
         written = shown.close()
-        assert {"tokenizing", "sizing the teacher's signals"} <= set(re.findall(r"\r([a-z' ]+) \d+/", written))
+        assert {"tokenizing", "measuring the teacher's outputs"} <= set(re.findall(r"\r([a-z' ]+) \d+/", written))
         lines = [line for line in screen(written) if line]
         assert f"student saved in {tmp_path / 'run'}" in "".join(lines[-3:])
         (bar,) = [line for line in lines if "4/4" in line]

@@ -31,7 +31,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (zoo / "text" / "lines.txt").write_text("the cat sees a dog\n" * 20)
     rows = [f"{row['text']},{row['label']}" for row in reviews(20)]
     (zoo / "data" / "train.csv").write_text("\n".join(["text,label", *rows]))
-    run = {"teacher": "zoo/teacher", "text": ["zoo/text"], "start": "zoo/model", "teacher_cache": "zoo/cache"}
+    run = {"teacher": "zoo/teacher", "text": ["zoo/text"], "init_from": "zoo/model", "teacher_cache": "zoo/cache"}
     (zoo / "config.yaml").write_text(yaml.safe_dump(run | {"stages": [{"calibrate": {}}]}))
     (zoo / "training.yaml").write_text("max_length: 64")
     study = {"models": {"one": "zoo/model"}, "tasks": {"sst2": None}, "data": "zoo/data"}

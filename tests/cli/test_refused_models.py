@@ -151,5 +151,5 @@ def test_a_start_with_segments_from_a_teacher_without(refused, student, texts, t
     teacher = saved(distilbert(), tmp_path / "teacher", distilbert_tokenizer())
     stages = "[{calibrate: {lengths: [16]}}]"
     (tmp_path / "run.yaml").write_text(f"teacher: {teacher}\ntext: {texts}\nstages: {stages}\n")
-    message = refused("distill", tmp_path / "run.yaml", "-o", tmp_path / "out", "--start", student)
+    message = refused("distill", tmp_path / "run.yaml", "-o", tmp_path / "out", "--init-from", student)
     assert "has segments, which this distilbert teacher" in message

@@ -23,7 +23,7 @@ def one_head(q: Tensor, k: Tensor, v: Tensor, gamma: float, delta: float, eta: f
     return eta * (n0 / k.shape[1]) ** rho * shrunk.sum(2)
 
 
-def context(attention: Any, hidden: Tensor) -> Tensor:
+def attention_output(attention: Any, hidden: Tensor) -> Tensor:
     """What a student's attention module hands to its output projection for unpadded `hidden` (B, N, width)."""
     q, k, v = (heads(linear(hidden)) for linear in (attention.q_lin, attention.k_lin, attention.v_lin))
     scalars = attention.inhibitor

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from inhibitor_transformers.distill.data import (
-    MaskedStepBatches,
     StepBatches,
     exact_windows,
     pad_windows,
@@ -103,6 +102,23 @@ class TestTokenWindows:
                 assert len(window) < 12 + len(special)
         assert pairs > 0.8 * len(windows)
         assert 0.2 < repeating / pairs < 0.9
+
+    def test_a_second_text_repeats_four_tokens_of_five_of_the_first(self):
+        """In a half of the pairs; every word stands once, so that nothing is repeated by chance."""
+        vocabulary = (*SPECIAL, *(f"w{i}" for i in range(4000)))
+        tokenizer = bert_tokenizer(vocabulary)
+        text = " ".join(vocabulary[len(SPECIAL) :])
+        windows = token_windows([text], tokenizer, [64], pair_fraction=1.0)
+        shares = []
+        for window in (w.tolist() for w in windows):
+            cut = window.index(tokenizer.sep_token_id)
+            first, second = window[1:cut], window[cut + 1 : -1]
+            repeated = len(set(first) & set(second))
+            assert second[:repeated] == [token for token in first if token in second]
+            if repeated and len(second) > repeated:  # none was cut off
+                shares.append(repeated / len(first))
+        assert 0.3 < len(shares) / len(windows) < 0.6
+        assert np.mean(shares) == pytest.approx(0.8, abs=0.05)
 
     def test_half_of_the_windows_may_be_pairs(self, texts):
         tokenizer = bert_tokenizer()
@@ -243,91 +259,3 @@ def test_padding_is_masked_and_its_labels_do_not_count(tokenizer):
 def test_unpack_gives_the_one_item():
     item = {"input_ids": torch.ones(2, 3)}
     assert unpack([item]) is item
-
-
-@pytest.fixture(scope="module")
-def masked():
-    """(original ids, masked ids, labels) of many tokens, of valid positions only."""
-    tokenizer = bert_tokenizer()
-    windows = token_windows(sentences(1500), tokenizer, LENGTHS)
-    settings = {"steps": 300, "tokens_per_step": 512, "lengths": LENGTHS}
-    plain, hidden = (c(windows, tokenizer, **settings) for c in (StepBatches, MaskedStepBatches))
-    parts = []
-    for i in range(len(plain)):
-        valid = plain[i]["attention_mask"].bool()
-        assert torch.equal(plain[i]["attention_mask"], hidden[i]["attention_mask"])
-        assert (hidden[i]["labels"][~valid] == -100).all()
-        assert torch.equal(hidden[i]["input_ids"][~valid], plain[i]["input_ids"][~valid])
-        item = hidden[i]
-        parts.append(torch.stack([plain[i]["input_ids"][valid], item["input_ids"][valid], item["labels"][valid]]))
-    return torch.cat(parts, dim=1)
-
-
-class TestMaskedStepBatches:
-    def test_the_labels_are_the_hidden_tokens(self, masked):
-        original, _, labels = masked
-        chosen = labels != -100
-        assert torch.equal(labels[chosen], original[chosen])
-
-    def test_what_is_not_chosen_stays(self, masked):
-        original, changed, labels = masked
-        kept = labels == -100
-        assert torch.equal(changed[kept], original[kept])
-
-    def test_15_percent_of_the_ordinary_tokens_are_chosen(self, masked):
-        original, _, labels = masked
-        ordinary = original >= len(SPECIAL)
-        share = (labels[ordinary] != -100).float().mean()
-        assert len(labels) > 100_000
-        assert float(share) == pytest.approx(0.15, abs=0.004)
-
-    def test_special_tokens_are_never_chosen(self, masked):
-        original, _, labels = masked
-        assert (labels[original < len(SPECIAL)] == -100).all()
-
-    def test_80_10_10(self, masked):
-        original, changed, labels = masked
-        chosen = labels != -100
-        original, changed = original[chosen], changed[chosen]
-        hidden = float((changed == SPECIAL.index("[MASK]")).float().mean())
-        same = float((changed == original).float().mean())
-        other = 1 - hidden - same
-        # one random token in 75 is the mask token, and one is the token itself
-        assert (hidden, same, other) == pytest.approx((0.80 + 0.1 / 75, 0.10 + 0.1 / 75, 0.1 * 73 / 75), abs=0.01)
-
-    def test_random_tokens_come_from_the_whole_vocabulary(self, masked):
-        original, changed, labels = masked
-        replaced = changed[(labels != -100) & (changed != original) & (changed != SPECIAL.index("[MASK]"))]
-        counts = torch.bincount(replaced, minlength=75)
-        assert len(counts) == 75
-        assert counts[5:].min() > 0
-
-    def make(self, seed=0):
-        tokenizer = bert_tokenizer()
-        windows = token_windows(sentences(60), tokenizer, LENGTHS)
-        return MaskedStepBatches(windows, tokenizer, steps=20, tokens_per_step=96, lengths=LENGTHS, seed=seed)
-
-    def test_the_draw_depends_on_index_and_seed_alone(self):
-        a, b = self.make(), self.make()
-        torch.manual_seed(1)
-        later = [a[i] for i in (5, 3)]
-        torch.manual_seed(2)
-        assert all(torch.equal(b[i][name], item[name]) for i, item in zip((5, 3), later, strict=True) for name in item)
-
-    def test_another_epoch_hides_other_tokens(self):
-        a = self.make()
-        a.batches = [a.batches[0], a.batches[0]]
-        assert not torch.equal(a[0]["labels"], a[1]["labels"])
-
-    def test_another_seed_hides_other_tokens(self):
-        a, b = self.make(0), self.make(1)
-        b.batches = a.batches
-        assert not torch.equal(a[0]["labels"], b[0]["labels"])
-
-    def test_there_is_always_something_to_predict(self):
-        batches = self.make()
-        batches.mask_probability = 0.0
-        for i in range(len(batches)):
-            chosen = batches[i]["labels"] != -100
-            assert chosen.sum() == 1
-            assert chosen[0, 1]

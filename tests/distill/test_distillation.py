@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from inhibitor_transformers.common import lock
 from inhibitor_transformers.distill import ConfigError, Distillation, DistillConfig
-from inhibitor_transformers.distill import distillation as pipeline_module
+from inhibitor_transformers.distill import distillation as distillation_module
 from inhibitor_transformers.distill.distillation import layer_map_of
 from inhibitor_transformers.models import InhibiDistilBertForMaskedLM, InhibiDistilBertModel
 from tests.distill.chains import CALIBRATE, RUNTIME, distill, settings, trained
@@ -95,7 +95,7 @@ class TestChain:
 
     def test_every_loss_term_is_in_the_log(self, run):
         folder, *_ = run
-        for stage, kinds in (("2-align_attention", ["context"]), ("3-align_hidden", ["hidden", "first"])):
+        for stage, kinds in (("2-align_attention", ["attention"]), ("3-align_hidden", ["hidden", "cls"])):
             log = json.loads((folder / "stages" / stage / "log.json").read_text())
             steps = [entry for entry in log if "loss" in entry]
             assert [entry["step"] for entry in steps] == [2, 4, 6]
@@ -117,7 +117,7 @@ class TestChain:
         assert "stage 2 of 3: align_attention" in text
         assert text.count("memory, estimated: ") == 2
         assert said.index("stage 2 of 3: align_attention") < next(i for i, line in enumerate(said) if "memory" in line)
-        assert "layer 1: relative error of the contexts" in text
+        assert "layer 1: relative error of the attention outputs" in text
 
     def test_on_stage_is_called_as_each_stage_ends(self, run):
         *_, seen = run
@@ -139,66 +139,6 @@ def test_losses_fall(teacher_path, text_path, tmp_path):
 def test_a_trained_stage_works_alone(name, teacher_path, text_path, tmp_path):
     distill(settings(teacher_path, text_path, [trained(name)]), tmp_path / "run")
     assert AutoModel.from_pretrained(tmp_path / "run").num_parameters() > 0
-
-
-def test_a_later_run_goes_on_where_an_earlier_one_ended(chain, run, tmp_path):
-    """Two runs, one after the other, are the chain of their stages to the bit."""
-    first, second = chain["stages"][:2], chain["stages"][2:]
-    distill(chain | {"stages": first}, tmp_path / "first")
-    distill(chain | {"stages": second, "start": str(tmp_path / "first")}, tmp_path / "second")
-    assert_same_weights(tmp_path / "second", run[0])
-
-
-def test_a_start_without_a_head_takes_the_teacher_s(chain, masked_lm_path, tmp_path):
-    distill(chain | {"teacher": masked_lm_path, "stages": chain["stages"][:1]}, tmp_path / "first")
-    config = chain | {"teacher": masked_lm_path, "stages": [trained("masked_lm")], "start": str(tmp_path / "first")}
-    made = Distillation(DistillConfig(**config), tmp_path / "second", runtime=RUNTIME, log=lambda _: None)
-    seen = {}
-    made.run(lambda name, student: seen.setdefault(name, {k: v.clone() for k, v in student.state_dict().items()}))
-    began, teacher, first = seen["start"], weights_of(masked_lm_path), weights_of(tmp_path / "first")
-    assert torch.equal(began["vocab_transform.weight"], teacher["cls.predictions.transform.dense.weight"])
-    assert all(torch.equal(began[f"distilbert.{name}"], tensor) for name, tensor in first.items())
-    again = config | {"start": str(tmp_path / "second")}
-    final = Distillation(DistillConfig(**again), tmp_path / "third", runtime=RUNTIME, log=lambda _: None)
-    final.run(lambda name, student: seen.setdefault("again", {k: v.clone() for k, v in student.state_dict().items()}))
-    assert all(torch.equal(seen["again"][name], tensor) for name, tensor in weights_of(tmp_path / "second").items())
-
-
-def test_a_start_brings_its_own_settings(teacher_path, text_path, tmp_path):
-    config = settings(teacher_path, text_path, [CALIBRATE], student={"inhibitor_signed": False}, segments="fold")
-    distill(config, tmp_path / "first")
-    distill(settings(teacher_path, text_path, [CALIBRATE], start=str(tmp_path / "first")), tmp_path / "second")
-    student = InhibiDistilBertModel.from_pretrained(tmp_path / "second").config
-    assert (student.inhibitor_signed, student.type_vocab_size) == (False, 0)
-
-
-@pytest.mark.parametrize("within", [".", "stages/1-calibrate/student"])
-def test_a_start_is_not_overwritten_by_its_own_run(within, teacher_path, text_path, tmp_path):
-    config = settings(teacher_path, text_path, [CALIBRATE])
-    distill(config, tmp_path / "run")
-    before = weights_of(tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"(is|contains) the start"):
-        distill(config | {"start": str(tmp_path / "run" / within)}, tmp_path / "run", overwrite=True)
-    assert weights_of(tmp_path / "run").keys() == before.keys()
-
-
-@pytest.mark.parametrize(
-    ("start", "others", "said"),
-    [
-        ("first", {"layers": [0]}, "has n_layers 2, a student of this teacher and layers 1"),
-        ("first", {"student": {"inhibitor_signed": False}}, "student cannot be set together with start"),
-        ("first", {"segments": "fold", "student": {"dropout": 0.0}}, "student and segments cannot be set"),
-        ("teacher", {}, "is a BertModel, not an InhibiDistilBERT student"),
-        ("nowhere", {}, "cannot load"),
-    ],
-)
-def test_a_start_that_does_not_fit(start, others, said, teacher_path, text_path, tmp_path):
-    folders = {"first": tmp_path / "first", "teacher": teacher_path, "nowhere": tmp_path / "nowhere"}
-    distill(settings(teacher_path, text_path, [CALIBRATE]), tmp_path / "first")
-    config = settings(teacher_path, text_path, [CALIBRATE], start=str(folders[start])) | others
-    with pytest.raises(ValueError, match=said):
-        distill(config, tmp_path / "second")
-    assert not (tmp_path / "second").exists()
 
 
 def test_two_runs_with_the_same_seed_are_bit_equal(chain, tmp_path):
@@ -318,7 +258,7 @@ class TestRefusals:
         def fail(*_):
             raise OSError("no space left on device")
 
-        monkeypatch.setattr(pipeline_module, "save_into", fail)
+        monkeypatch.setattr(distillation_module, "save_into", fail)
         with pytest.raises(OSError, match="no space"):
             distill(other, tmp_path / "run", overwrite=True)
         after = weights_of(tmp_path / "run")
@@ -382,7 +322,7 @@ class TestRefusals:
             ({"stages": [{"calibrate": {"lengths": [160]}}], "text": ["SHORT"]}, "no text is as long as 160 tokens"),
             ({"teacher": "PLAIN", "segments": "keep"}, "has no segment embeddings to keep"),
             ({"teacher": "NAN"}, "layer_norm_eps"),
-            ({"start": "QUANTIZED"}, "is quantized, which cannot be trained"),
+            ({"init_from": "QUANTIZED"}, "is quantized, which cannot be trained"),
             ({"teacher_cache": "SHORT"}, "teacher cache .* cannot be a folder: .* is a file"),
             ({"teacher_cache": "SHORT/below"}, "teacher cache .* cannot be a folder: .* is a file"),
             ({"teacher_cache": "TEACHER"}, "is the teacher "),
@@ -446,12 +386,12 @@ def test_tensorboard_gets_every_term(teacher_path, text_path, tmp_path):
     ]
 
 
-def test_the_plan_is_had_from_the_teacher_s_configuration_alone(chain, tmp_path):
+def test_the_layer_map_is_had_from_the_teacher_s_configuration_alone(chain, tmp_path):
     (tmp_path / "config.json").write_text((Path(chain["teacher"]) / "config.json").read_text())
     assert layer_map_of(DistillConfig(**(chain | {"teacher": str(tmp_path), "layers": [1]}))).teacher_layers == (1,)
 
 
-def test_the_plan_of_a_teacher_that_is_not_there(chain, tmp_path):
+def test_the_layer_map_of_a_teacher_that_is_not_there(chain, tmp_path):
     with pytest.raises(ValueError, match=r"cannot load [^\n]*: there is no such folder, and it is no Hub id"):
         layer_map_of(DistillConfig(**(chain | {"teacher": str(tmp_path / "none")})))
 
@@ -465,7 +405,7 @@ def test_this_machine_is_a_source_of_texts(teacher_path, tmp_path, monkeypatch):
         asked.update(max_texts=max_texts, seed=seed)
         return sentences(100)
 
-    monkeypatch.setattr(pipeline_module, "english_on_this_machine", english)
+    monkeypatch.setattr(distillation_module, "english_on_this_machine", english)
     config = settings(teacher_path, "this-machine", [CALIBRATE], max_texts=70, seed=3)
     distill(config, tmp_path / "run")
     assert asked == {"max_texts": 70, "seed": 3}

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import DataCollatorWithPadding, DistilBertForSequenceClassification, EarlyStoppingCallback
 
 from inhibitor_transformers.common.settings import ConfigError, build
-from inhibitor_transformers.distill.config import AlignHiddenArguments
+from inhibitor_transformers.distill.stages.align_hidden import AlignHidden
 from inhibitor_transformers.distill.task.arguments import FinetuneArguments
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer
 from tests.distill.fine_tuning import FAST
@@ -197,7 +197,7 @@ def test_the_best_checkpoint_is_found_in_a_folder_that_was_moved(tmp_path):
     ],
 )
 def test_what_could_not_be_resumed_exactly_is_refused(setting, reason):
-    for arguments in (FinetuneArguments, AlignHiddenArguments):
+    for arguments in (FinetuneArguments, AlignHidden):
         with pytest.raises(ConfigError, match=reason) as error:
             build(arguments, setting | {"output_dir": "unused", "use_cpu": True}, where="here")
         assert next(iter(setting)) in str(error.value)
@@ -219,7 +219,7 @@ def test_what_could_not_be_resumed_exactly_is_refused(setting, reason):
     ],
 )
 def test_numbers_that_fail_late_in_trainer(setting, message):
-    for arguments in (FinetuneArguments, AlignHiddenArguments):
+    for arguments in (FinetuneArguments, AlignHidden):
         with pytest.raises(ConfigError, match=message):
             build(arguments, setting | {"output_dir": "unused", "use_cpu": True}, where="here")
 

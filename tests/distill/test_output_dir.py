@@ -10,7 +10,7 @@ import yaml
 from transformers import AutoModel
 
 from inhibitor_transformers.common.settings import ConfigError
-from inhibitor_transformers.distill.output_dir import RunFolder, fingerprint, save_atomically, save_into
+from inhibitor_transformers.distill.output_dir import RunFolder, save_atomically, save_into
 from tests.distill.tiny import assert_same_weights, bert, bert_tokenizer, saved
 from tests.full_disk import no_file_above
 
@@ -104,15 +104,3 @@ class TestSaving:
         assert not [p for p in tmp_path.iterdir() if p.is_dir()]
         AutoModel.from_pretrained(tmp_path)
         assert_same_weights(tmp_path, saved(bert(), tmp_path / "again"))
-
-
-class TestFingerprint:
-    def test_it_counts_and_depends_on_every_value_and_on_their_order(self):
-        texts = ["a", "b", "c"]
-        assert fingerprint(texts).startswith("3, ")
-        assert fingerprint(texts) == fingerprint(iter(texts))
-        others = [["a", "b"], ["a", "c", "b"], ["a", "b", "d"], ["ab", "c", ""], ["a\nb", "c", "c"]]
-        assert len({fingerprint(texts), *(fingerprint(o) for o in others)}) == 6
-
-    def test_any_text_can_be_taken(self):
-        assert fingerprint(["\ud800", "é", "\x00"]).startswith("3, ")

@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModel, BertConfig, BertForMaskedLM, BertTokenizer
 
 from inhibitor_transformers.distill import Distillation, DistillConfig
-from inhibitor_transformers.distill.data import MaskedStepBatches, StepBatches, token_windows
-from inhibitor_transformers.distill.objectives import MaskedLMLoss
-from inhibitor_transformers.distill.stages.errors import attention_output_errors
+from inhibitor_transformers.distill.data import StepBatches, token_windows
+from inhibitor_transformers.distill.stages.align_attention import attention_output_errors
+from inhibitor_transformers.distill.stages.masked_lm import MaskedLMLoss, MaskedStepBatches
 from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
 from inhibitor_transformers.evaluation.similarity import sts_spearman
 from inhibitor_transformers.models.pretrained import load_tokenizer
@@ -166,7 +166,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads({torch.get_num_threads()})
 from inhibitor_transformers.distill import DistillConfig, Distillation
-from inhibitor_transformers.distill.objectives import MaskedLMLoss
+from inhibitor_transformers.distill.stages.masked_lm import MaskedLMLoss
 original, calls = MaskedLMLoss.__call__, [0]
 def killed(self, *arguments):
     calls[0] += 1

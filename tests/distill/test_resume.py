@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inhibitor_transformers.distill import ConfigError, Distillation, DistillConfig
-from inhibitor_transformers.distill.objectives import AttentionOutputLoss, HiddenStateLoss, MaskedLMLoss
+from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
+from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
+from inhibitor_transformers.distill.stages.masked_lm import MaskedLMLoss
 from tests.distill.chains import CALIBRATE, RUNTIME, distill, settings, trained
 from tests.distill.tiny import assert_same_weights
 
@@ -185,10 +187,10 @@ class TestResume:
         assert not (tmp_path / "run" / "stages").exists()
 
 
-@pytest.mark.parametrize(("role", "named"), [("teacher", "teacher_weights"), ("start", "start_weights")])
+@pytest.mark.parametrize(("role", "named"), [("teacher", "teacher_weights"), ("init_from", "init_from_weights")])
 def test_other_weights_under_the_same_name(role, named, teacher_path, student_path, text_path, tmp_path):
     """A run went on with a teacher that had been trained further meanwhile."""
-    sources = {"teacher": teacher_path, "start": student_path}
+    sources = {"teacher": teacher_path, "init_from": student_path}
     copy = tmp_path / "copy"
     shutil.copytree(sources[role], copy)
     config = settings(**sources | {role: str(copy)}, text=text_path, stages=[CALIBRATE])
@@ -231,7 +233,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(2)
 from inhibitor_transformers.distill import DistillConfig, Distillation
-from inhibitor_transformers.distill.objectives import MaskedLMLoss
+from inhibitor_transformers.distill.stages.masked_lm import MaskedLMLoss
 
 config, folder, runtime = json.loads(sys.argv[1])
 original, calls = MaskedLMLoss.__call__, 0

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BertForMaskedLM
 
 from inhibitor_transformers.common.distributed import require_joined
-from inhibitor_transformers.distill.training.trainer import DistillationTrainer
+from inhibitor_transformers.distill.training.arguments import require_counted_together
 from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill import two_processes
 from tests.distill.fine_tuning import custom
@@ -143,18 +143,25 @@ class Elsewhere:
     """Training arguments as on another machine."""
 
     def __init__(self, **values: object) -> None:
-        vars(self).update({"n_gpu": 1, "world_size": 1, "average_tokens_across_devices": True} | values)
+        alone = {
+            "n_gpu": 1,
+            "world_size": 1,
+            "average_tokens_across_devices": True,
+            "train_sampling_strategy": "random",
+        }
+        vars(self).update(alone | values)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "buckets", "message"),
     [
-        ({"n_gpu": 4}, "one process for 4 GPUs: start one for each, with torchrun --nproc_per_node 4"),
-        ({"world_size": 2, "average_tokens_across_devices": False}, "average_tokens_across_devices must be true"),
+        ({"n_gpu": 4}, 1, "one process for 4 GPUs: start one for each, with torchrun --nproc_per_node 4"),
+        ({"world_size": 2, "average_tokens_across_devices": False}, 1, "average_tokens_across_devices must be true"),
+        ({"world_size": 2}, 2, "length_buckets must be 1 with several processes"),
+        ({"world_size": 2, "train_sampling_strategy": "group_by_length"}, 1, "different orders of group_by_length"),
     ],
 )
-def test_batches_that_would_not_be_counted_together(arguments, message):
-    trainer = DistillationTrainer.__new__(DistillationTrainer)
-    trainer.args = Elsewhere(**arguments)
+def test_batches_that_would_not_be_counted_together(arguments, buckets, message):
+    require_counted_together(Elsewhere(), 2)
     with pytest.raises(ValueError, match=message):
-        trainer._require_counted_together()
+        require_counted_together(Elsewhere(**arguments), buckets)

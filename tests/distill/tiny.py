@@ -23,9 +23,15 @@ from transformers import (
     RobertaTokenizer,
 )
 
+from inhibitor_transformers.distill.stages.align_hidden import HiddenVariances
 from inhibitor_transformers.distill.teacher.teacher import Teacher
-from inhibitor_transformers.distill.variances import HiddenVariances
-from inhibitor_transformers.models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerMap, map_layers
+from inhibitor_transformers.models import (
+    InhibiDistilBertConfig,
+    InhibiDistilBertModel,
+    InhibiDistilBertPreTrainedModel,
+    LayerMap,
+    map_layers,
+)
 
 WIDTH, HEADS, LAYERS, FEED_FORWARD, POSITIONS = 32, 4, 2, 48, 160
 
@@ -44,7 +50,7 @@ _SIZES = {
     "num_hidden_layers": LAYERS,
     "hidden_size": WIDTH,
     "intermediate_size": FEED_FORWARD,
-    # far from the usual 0.02, at which attention is flat and every context is nearly the same
+    # far from the usual 0.02, at which attention is flat and every attention output is nearly the same
     "initializer_range": 0.25,
 }
 
@@ -139,10 +145,17 @@ def pair(
     layers: Any = "all",
     **teacher_settings: Any,
 ) -> tuple[InhibiDistilBertPreTrainedModel, Teacher, LayerMap]:
-    """A student made from a tiny BERT, that teacher, and the plan between them."""
+    """A student made from a tiny BERT, that teacher, and the layer map between them."""
     model = bert(**teacher_settings)
     student = model_class.from_teacher(model, layers)
     return student, Teacher(model), map_layers(layers, model.config.num_hidden_layers)
+
+
+def narrow_student() -> InhibiDistilBertModel:
+    """Half as wide as its teacher."""
+    torch.manual_seed(1)
+    sizes = {"dim": 16, "hidden_dim": 24, "n_heads": HEADS, "n_layers": LAYERS, "max_position_embeddings": 160}
+    return InhibiDistilBertModel(InhibiDistilBertConfig(vocab_size=len(VOCABULARY), dropout=0.0, **sizes)).eval()
 
 
 def weights_of(folder: Path | str) -> dict[str, Tensor]:

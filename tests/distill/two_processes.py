@@ -17,13 +17,12 @@ from transformers import TrainingArguments
 from inhibitor_transformers.common.distributed import is_main_process
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import unpack
-from inhibitor_transformers.distill.objectives import HiddenStateLoss
 from inhibitor_transformers.distill.output_dir import write_json
+from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
 from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.tasks import load_task
-from tests.distill.test_objectives import narrow_student
-from tests.distill.tiny import bert_tokenizer, equal_variances, padded_batch, pair
+from tests.distill.tiny import bert_tokenizer, equal_variances, narrow_student, padded_batch, pair
 
 RUNTIME = {"use_cpu": True, "disable_tqdm": True}
 TRAINED = {"max_steps": 4, "tokens_per_step": 128, "lengths": [16, 32], "save_steps": 2, "logging_steps": 2}

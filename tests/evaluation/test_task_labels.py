@@ -9,8 +9,7 @@ import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
 from inhibitor_transformers.evaluation.compare import by_task
-from inhibitor_transformers.evaluation.task_labels import label_order
-from inhibitor_transformers.evaluation.task_score import predict, score_task
+from inhibitor_transformers.evaluation.task_score import label_order, predict, score_task
 from inhibitor_transformers.tasks import TaskData, encode, get_task
 from inhibitor_transformers.tasks.own_data import infer_task
 from tests.distill.tiny import bert, bert_tokenizer, saved
@@ -84,7 +83,7 @@ def test_labels_in_another_order_are_found_by_their_names(tmp_path):
     found = by_task({"a": saved(model, tmp_path)}, data, model.device, 64, said.append)
     assert found["a"]["validation"]["accuracy"] == expected
     assert said == [
-        "'a' orders its labels otherwise than mrpc; they are found by their names: not_equivalent is its output 1, "
+        "'a' orders its labels differently from mrpc; they are matched by name: not_equivalent is its output 1, "
         "equivalent is its output 0"
     ]
 

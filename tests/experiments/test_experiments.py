@@ -12,7 +12,7 @@ import torch
 from inhibitor_transformers.common.settings import build
 from inhibitor_transformers.distill import DistillConfig
 from inhibitor_transformers.distill.data import exact_windows, pad_windows
-from inhibitor_transformers.distill.stages.calibrate import calibrate
+from inhibitor_transformers.distill.stages.calibration import calibrate
 from tests.distill.tiny import bert_tokenizer, pair, sentences
 from tests.models import tiny
 from tests.scripts import Script

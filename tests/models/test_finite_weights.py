@@ -15,9 +15,9 @@ from inhibitor_transformers import (
     InhibiDistilBertModel,
 )
 from inhibitor_transformers.deploy.quantize import quantize
-from inhibitor_transformers.distill.init_from import student_from_start
+from inhibitor_transformers.distill.init_from import init_student_from
 from inhibitor_transformers.models import add_task_vector, map_layers
-from inhibitor_transformers.models.finite_weights import require_finite
+from inhibitor_transformers.models.loading import require_finite
 from inhibitor_transformers.models.pretrained import load_as_saved, load_pretrained
 from inhibitor_transformers.models.softmax_student import softmax_student
 from tests.models.tiny import save_tokenizer, tiny_student, tiny_teacher
@@ -94,10 +94,10 @@ def test_quantization_of_a_word_that_no_text_has(tmp_path: Path):
         quantize(model, ["the old cat"], save_tokenizer(tmp_path))
 
 
-def test_a_head_to_start_from(tmp_path: Path):
-    """The encoder of a start is loaded first, its head later."""
-    saved = spoiled(tiny_student("ForMaskedLM"), "vocab_transform.bias")
-    saved.save_pretrained(tmp_path)
-    start, teacher = load_pretrained(str(tmp_path)), tiny_teacher("bert", "MaskedLM")
-    with pytest.raises(ValueError, match=r"start: .* has weights .*: vocab_transform\.bias"):
-        student_from_start(start, str(tmp_path), InhibiDistilBertForMaskedLM, teacher, map_layers("all", 2))
+def test_a_head_to_initialize_from(tmp_path: Path):
+    """The encoder of a student is loaded first, its head later."""
+    tiny = spoiled(tiny_student("ForMaskedLM"), "vocab_transform.bias")
+    tiny.save_pretrained(tmp_path)
+    teacher = tiny_teacher("bert", "MaskedLM")
+    with pytest.raises(ValueError, match=r"init_from: .* has weights .*: vocab_transform\.bias"):
+        init_student_from(str(tmp_path), InhibiDistilBertForMaskedLM, teacher, map_layers("all", 2))

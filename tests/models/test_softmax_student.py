@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel, DistilBertModel
 
-from inhibitor_transformers.distill.objectives import HiddenStateLoss
+from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
 from inhibitor_transformers.distill.teacher.teacher import Teacher
 from inhibitor_transformers.models import InhibiDistilBertModel, map_layers
 from inhibitor_transformers.models.softmax_student import softmax_student

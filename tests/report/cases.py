@@ -150,7 +150,7 @@ def svg_of(report: DistillationReport, label: str) -> Page:
 
 
 STAGE_ROWS = [
-    ["stage", "time", "context error", "Spearman", "cosine at 32", "cosine at 128"],
+    ["stage", "time", "attention error", "Spearman", "cosine at 32", "cosine at 128"],
     ["start", "–", "909", "0.312", "0.220", "-0.020"],
     ["calibrate", "11 s", "0.500", "0.921", "0.830", "0.760"],
     ["align attention", "3 min 7 s", "0.210", "0.972", "0.930", "0.880"],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inhibitor_transformers.report import files, render_html, render_markdown, write_report
+from inhibitor_transformers.report import page, render_html, render_markdown, write_report
 from tests.report.cases import EMPTY, make_report
 
 
@@ -55,7 +55,7 @@ def test_files_are_complete_when_they_appear(tmp_path, monkeypatch):
 
 
 def test_measurements_survive_a_page_that_cannot_be_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "render_html", lambda report: 1 / 0)
+    monkeypatch.setattr(page, "render_html", lambda report: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(make_report(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.md"]

@@ -155,7 +155,7 @@ def test_what_is_missing_leaves_no_section(missing):
     (name,) = missing
     page = Page(render_html(make_report(**missing)))
     expected = {title for field, title in titles.items() if field != name}
-    assert set(page.text_of("h2")) == expected | {"Context error of each layer", "Load the student"}
+    assert set(page.text_of("h2")) == expected | {"Attention error of each layer", "Load the student"}
     if name == "curves":
         assert not any("Lines" in (svg["aria-label"] or "") for svg in page.all("svg"))
     headings = [line for line in render_markdown(make_report(**missing)).splitlines() if line.startswith("## ")]

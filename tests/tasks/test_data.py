@@ -228,7 +228,7 @@ def test_own_folder_with_its_splits(tmp_path):
 def test_validation_that_is_the_training_examples_is_said(tmp_path, name):
     for split in ("train", "validation"):
         write(tmp_path / f"{split}.csv", SENTENCES)
-    shared = f"{name}: 20 of 20 validation examples are also training examples: scores there are of memory"
+    shared = f"{name}: 20 of 20 validation examples are also training examples: scores there measure memorization"
     assert load_task(name, tmp_path).notes[-1] == shared
 
 

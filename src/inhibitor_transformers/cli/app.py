@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from ..common.paths import expanded
 from ..common.progress import progress, showing_progress
@@ -19,11 +20,13 @@ from . import convert, distill, env, evaluate, export, finetune, quantize, quick
 from .console import tell
 
 _SLOW = ("torch", "datasets", "transformers.modeling_utils")  # packages whose import takes seconds
+_RENAMED = {"--start": "--init-from", "--dot-product": "--softmax"}
 _INTERRUPTED = 130  # what typer exits with after Ctrl-C
 
 app = typer.Typer(
     name="inhibit",
-    help="Inhibitor attention (Manhattan distances, additions and ReLU): distill, fine-tune and measure encoders.",
+    help="Transformer encoders with inhibitor attention (Manhattan distances and ReLU instead of dot products and "
+    "softmax): convert, distill, fine-tune, evaluate, quantize and export them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,8 +34,20 @@ app = typer.Typer(
 )
 
 
-def _shown(command: Callable[..., None], packages: tuple[str, ...]) -> Callable[..., None]:
-    """The command, which shows from its first second on how far it is; its paths may begin with "~" (--output=~/x)."""
+class _Command(TyperCommand):
+    """Refuses a former option by its new name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {name for parameter in self.params for name in parameter.opts}
+        for given in args:
+            name = given.partition("=")[0]
+            if name not in known and (renamed := _RENAMED.get(name)) in known:
+                raise ValueError(f"no such option {name}: it is called {renamed} now")
+        return super().parse_args(ctx, args)
+
+
+def _with_progress(command: Callable[..., None], packages: tuple[str, ...]) -> Callable[..., None]:
+    """Let a command show from its first second on how far it is, and take paths that begin with "~" (--output=~/x)."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
@@ -52,7 +67,7 @@ def _path_at_home(value: Any) -> Any:
 
 for module in (quickstart, convert, distill, finetune, study, evaluate, quantize, export, env):
     command = getattr(module, module.__name__.rpartition(".")[2])
-    app.command()(_shown(command, ("torch",) if module is env else _SLOW))
+    app.command(cls=_Command)(_with_progress(command, ("torch",) if module is env else _SLOW))
 
 
 def main() -> None:

@@ -21,15 +21,15 @@ def log(line: str) -> None:
 
 def tell(line: str, style: str | None = None) -> None:
     """Print a line as it is to stderr."""
-    _sized(Console(stderr=True)).print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    _set_width(Console(stderr=True)).print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def output() -> Console:
     """stdout, as wide as $COLUMNS or else the terminal says, and endless where there is no terminal."""
-    return _sized(Console())
+    return _set_width(Console())
 
 
-def _sized(console: Console) -> Console:
+def _set_width(console: Console) -> Console:
     """Rich would take a width of 0 at its word, and write nothing."""
     columns = shutil.get_terminal_size((0, 0)).columns
     console.width = max(columns, _LEAST) if columns else _USUAL if console.file.isatty() else _ENDLESS

@@ -13,27 +13,38 @@ from .options import Device, Overwrite, Seed, Threads, quiet, resolve_model
 
 
 def convert(
-    teacher: Annotated[str, typer.Argument(help="DistilBERT, BERT or RoBERTa: a folder, a Hub id, or 'minilm'.")],
-    output: Annotated[Path, typer.Argument(help="Folder for the student.")],
-    layers: Annotated[str, typer.Option(help='"all", "every 2nd", "last 3", "first 3" or "0,2,4".')] = "all",
+    teacher: Annotated[
+        str, typer.Argument(help="DistilBERT, BERT or RoBERTa: a folder, a Hub id, or 'minilm' (all-MiniLM-L6-v2).")
+    ],
+    output: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
+    layers: Annotated[
+        str, typer.Option(help='Teacher layers to copy: "all", "every 2nd", "first 3", "last 3" or "0,2,4".')
+    ] = "all",
     text: Annotated[
         list[str] | None,
-        typer.Option(help="Texts to calibrate on: file, folder, Hub id, or 'this-machine'; repeatable."),
+        typer.Option(
+            help="Text to calibrate on: file, folder, Hub id, or 'this-machine' (default: what is on it); repeatable."
+        ),
     ] = None,
     softmax: Annotated[
-        bool, typer.Option("--softmax", help="Keep softmax attention: the control, a DistilBERT of these weights.")
+        bool, typer.Option("--softmax", help="Keep softmax attention: a DistilBERT with these weights, as a baseline.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which layer comes from where.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show which teacher layer each student layer is copied from.")
+    ] = False,
     overwrite: Overwrite = False,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Turn a teacher into a calibrated inhibitor student, without training."""
+    """Convert a softmax encoder to inhibitor attention.
+
+    Weights are copied and the scalars of every head calibrated on text, which takes minutes; nothing is trained.
+    """
     if softmax:
         if text or dry_run:
             raise ValueError("--softmax copies weights and needs no text; leave out --text and --dry-run")
-        _convert_to_control(resolve_model(teacher), output, layers, overwrite=overwrite, threads=threads)
+        _convert_to_baseline(resolve_model(teacher), output, layers, overwrite=overwrite, threads=threads)
         return
     settings = {
         "teacher": teacher,
@@ -46,7 +57,7 @@ def convert(
     run_distillation(settings, output, dry_run=dry_run, overwrite=overwrite, device=device, threads=threads)
 
 
-def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: bool, threads: int | None) -> None:
+def _convert_to_baseline(teacher: str, output: Path, layers: str, *, overwrite: bool, threads: int | None) -> None:
     from ..common.inputs import require_apart
     from ..common.output_dir import OutputDir
     from ..models.pretrained import load_pretrained, load_tokenizer
@@ -60,4 +71,4 @@ def _convert_to_control(teacher: str, output: Path, layers: str, *, overwrite: b
         folder.create({"teacher": teacher, "layers": layers, "softmax": True})
         save_model(folder.path, student, tokenizer)
         folder.finish()
-    log(f"control saved in {output}")
+    log(f"baseline saved in {output}")

@@ -30,22 +30,26 @@ def distill(
     teacher: Annotated[str | None, typer.Option(help="Folder, Hub id or 'minilm', instead of the YAML's.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Texts instead of the YAML's; repeatable.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layer rule instead of the YAML's.")] = None,
-    start: Annotated[str | None, typer.Option(help="Student of an earlier run to go on from: folder or id.")] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Student of an earlier run to go on from: folder or Hub id.")
+    ] = None,
     seed: SeedInsteadOfYaml = None,
     report_to: ReportTo = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the settings, show the plan, do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the settings and show the layers; run nothing.")
+    ] = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Distill a student, task-agnostic: the stages of a YAML, one after the other."""
+    """Distill a student from a teacher through the stages of a YAML."""
     from ..common.inputs import require_apart
     from ..common.settings import Flag, load_yaml, override
 
     require_apart(output, {"config": config})
-    given = {"teacher": teacher, "text": text, "layers": layers, "start": start, "seed": seed}
-    flags = {name: Flag(f"--{name}", value) for name, value in given.items()}
+    given = {"teacher": teacher, "text": text, "layers": layers, "init_from": init_from, "seed": seed}
+    flags = {name: Flag(f"--{name.replace('_', '-')}", value) for name, value in given.items()}
     run_distillation(
         override(load_yaml(config), set_ or [], flags),
         output,
@@ -69,7 +73,7 @@ def run_distillation(
     threads: int | None = None,
     report_to: str | None = None,
 ) -> None:
-    """Check the settings of a run, then run it (or, for a dry run, only show its plan)."""
+    """Check the settings of a run, then run it (or, for a dry run, only show its layers and stages)."""
     from ..common.inputs import require_apart
     from ..common.output_dir import OutputDir
     from ..common.settings import build

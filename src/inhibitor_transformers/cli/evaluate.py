@@ -28,29 +28,33 @@ _SHORTEST = 8  # tokens; less says little about a text
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(help="Models to put side by side: folders, Hub ids or 'minilm'.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Models to compare: folders, Hub ids or 'minilm' (all-MiniLM-L6-v2).")
+    ],
     task: Annotated[
         str,
         typer.Option(
             "--task",
-            help=f"A task name as for finetune (models with a head), '{ZERO_SHOT}' (STS-B by cosine similarity), or "
-            f"'{AGREEMENT}' (embeddings against those of --teacher on held-out texts of --text).",
+            help=f"A task of finetune (for models with a head), '{ZERO_SHOT}' (STS-B by cosine similarity), or "
+            f"'{AGREEMENT}' (cosine to the embeddings of --teacher, on held-out texts of --text).",
         ),
     ],
     data: Data = None,
-    teacher: Annotated[str | None, typer.Option(help="Teacher, for its row and for agreement.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Teacher: its scores come first in the table; agreement needs it.")
+    ] = None,
     text: Annotated[
         str, typer.Option(help="Texts for agreement: file, folder, Hub id or 'this-machine'.")
     ] = "this-machine",
-    lengths: Annotated[str, typer.Option(help="Lengths in tokens for agreement.")] = "32,64,128,256",
-    max_length: Annotated[int, typer.Option(help="Tokens that a text (pair) is cut at.")] = 128,
+    lengths: Annotated[str, typer.Option(help="Text lengths for agreement, in tokens.")] = "32,64,128,256",
+    max_length: Annotated[int, typer.Option(help="Truncate a text (or pair) to so many tokens.")] = 128,
     max_eval_examples: MaxEvalExamples = None,
     text_columns: TextColumns = None,
     label_column: LabelColumn = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the table as JSON to this file.")
+        Path | None, typer.Option("--output", "-o", help="Also write the scores to this JSON file.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the scores that the file holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the scores in that file.")] = False,
     card: Annotated[
         Path | None, typer.Option(help="Also write the table into the model card (README.md) of this model.")
     ] = None,
@@ -58,10 +62,10 @@ def evaluate(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Print one table: models side by side, with their speed; the teacher, if given, first."""
+    """Score models on a task and measure their speed."""
     from ..common.inputs import require_apart
     from ..evaluation import compare
-    from ..evaluation.score_table import print_scores, require_free_for_scores, score_table, write_scores
+    from ..evaluation.tables import print_scores, require_free_for_scores, score_table, write_scores
     from ..report import require_own_card, write_card
     from ..tasks import load_task
 
@@ -120,4 +124,5 @@ def _held_out(source: str, seed: int) -> list[str]:
     from ..tasks.text import THIS_MACHINE
 
     texts = english_on_this_machine(seed=seed) if source == THIS_MACHINE else load_texts(source, seed=seed)
-    return split_held_out(texts)[1]
+    _, held_out = split_held_out(texts)
+    return held_out

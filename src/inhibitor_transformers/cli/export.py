@@ -12,15 +12,18 @@ from .options import Overwrite, Threads, quiet
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="InhibiDistilBERT with any head: a folder or a Hub id.")],
+    model: Annotated[str, typer.Argument(help="An InhibiDistilBERT model with any head: a folder or Hub id.")],
     output: Annotated[Path, typer.Argument(help="Folder for the exported model, its config and its tokenizer.")],
     format: Annotated[
-        str, typer.Option("--format", help="onnx (for ONNX Runtime) or torch (a torch.export package).")
+        str, typer.Option("--format", help="onnx (for ONNX Runtime) or torch (for torch.export.load).")
     ] = "onnx",
     overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
-    """Export a model to run without this package, and check it against the model."""
+    """Export an inhibitor model to ONNX or torch.export.
+
+    The exported model needs neither this package nor transformers; its outputs are compared with the model's.
+    """
     from ..deploy.export import export_model
 
     quiet(threads)

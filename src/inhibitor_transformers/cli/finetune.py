@@ -59,13 +59,16 @@ def finetune(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Fine-tune on GLUE, IMDB or your own data, with or without a fine-tuned teacher."""
+    """Fine-tune on GLUE, IMDB or your own data.
+
+    With --teacher, a model fine-tuned on the same task, its logits are distilled besides the labels.
+    """
     from ..common.inputs import require_apart
     from ..common.number_ranges import TRAINING, check_number
     from ..common.settings import Flag, build, load_yaml, override
     from ..distill.task.arguments import FinetuneArguments
     from ..distill.task.finetune import finetune as run
-    from ..evaluation.score_table import print_scores
+    from ..evaluation.tables import print_scores
     from ..tasks import load_task
 
     # All of them, before the data is read: a name that two flags share shows here first.

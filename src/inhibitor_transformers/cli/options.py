@@ -11,41 +11,52 @@ import typer
 
 from ..common.progress import can_redraw
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; never overwritten unless asked.")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Folder to write to; a run that is in it is kept unless --overwrite is given."),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace the run that the output folder holds (run.yaml is in it): once the new one is finished, the old "
-        "one is deleted, with everything in the folder.",
+        help="Replace the run in the output folder: everything in it is deleted once the new run has finished.",
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in the output folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in the output folder.")]
 _LARGEST_SEED = 2**32 - 1  # of numpy
-Seed = Annotated[int, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Random seed.")]
 SeedOverYaml = Annotated[
-    int | None, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of everything random; 0 by default.")
+    int | None, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Random seed; by default the YAML's, or 0.")
 ]
 SeedInsteadOfYaml = Annotated[
-    int | None, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed instead of the YAML's.")
+    int | None, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Random seed, instead of the YAML's.")
 ]
 SeedOfData = Annotated[
     int,
-    typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of what was held out or drawn; as in training."),
+    typer.Option(
+        "--seed", min=0, max=_LARGEST_SEED, help="Random seed of held-out splits and subsets; give the one of training."
+    ),
 ]
-ReportTo = Annotated[str | None, typer.Option(help="Trainer's reporters: none (default), tensorboard, wandb, …")]
-TextColumns = Annotated[list[str] | None, typer.Option("--text-column", help="Text column of a custom task; or two.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Label column of a custom task.")]
-MaxEvalExamples = Annotated[int | None, typer.Option(help="Evaluate on so many examples, drawn with the seed.")]
+ReportTo = Annotated[str | None, typer.Option(help="Where the Trainer logs: none (default), tensorboard, wandb, …")]
+TextColumns = Annotated[
+    list[str] | None,
+    typer.Option("--text-column", help="Text column for --task custom; give it twice for pairs of texts."),
+]
+LabelColumn = Annotated[str | None, typer.Option(help="Label column for --task custom.")]
+MaxEvalExamples = Annotated[
+    int | None, typer.Option(help="Examples per split to evaluate on, sampled with the seed; all by default.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Local folder (or file) of Parquet, CSV, TSV or JSONL; the Hub by default."),
+    typer.Option("--data", help="Local folder (or file) with Parquet, CSV, TSV, JSON or JSONL; the Hub by default."),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a setting: key=value, or stage.key=value; repeatable.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set", help="Override a setting of the YAML: key=value or stage.key=value; repeatable.", metavar="KEY=VALUE"
+    ),
 ]
 
 _THREADS_PER_CPU = 4

@@ -1,4 +1,4 @@
-"""The error that a wrong setting raises, whichever part finds it."""
+"""The error for a wrong setting."""
 
 
 class ConfigError(ValueError):

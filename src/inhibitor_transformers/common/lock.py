@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Locks a folder for one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which numbers a setting may have: those that would train nothing, or end in another library's error, are refused."""
+"""Ranges of numeric settings: numbers that would train nothing, or fail later in a library, are refused."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Range(NamedTuple):
 POSITIVE = Range("be positive", lambda x: x > 0)
 NOT_NEGATIVE = Range("not be negative", lambda x: x >= 0)
 SHARE = Range("be from 0 to below 1", lambda x: 0 <= x < 1)
+SHARE_OR_ONE = Range("be from 0 to 1", lambda x: 0 <= x <= 1)
+FINITE = Range("be a finite number", lambda _: True)
 SEED = Range("be from 0 to 4294967295", lambda x: 0 <= x < 2**32)  # what NumPy takes
 STEPS = Range("be positive (or -1: num_train_epochs decides)", lambda x: x > 0 or x == -1)
 

@@ -36,7 +36,7 @@ _BFLOAT16_SETS = {"AVX-512-BF16", "AMX-BF16", "BF16"}
 
 
 def processor_name() -> str:
-    """What the processor calls itself, e.g. "AMD EPYC 9654"; else the architecture, e.g. "aarch64"."""
+    """Model name of the processor, e.g. "AMD EPYC 9654"; else the architecture, e.g. "aarch64"."""
     return _cpuinfo("model name") or _apple_name() or platform.processor() or platform.machine() or "unknown"
 
 

@@ -1,4 +1,4 @@
-"""How far a long phase is: a bar on a terminal, now and then a plain line where there is none; always on stderr.
+"""Progress of a long phase on stderr: a bar on a terminal, else a plain line from time to time.
 
 Nothing is shown unless somebody asks for it with `showing_progress`, as the command line does: a library is silent.
 """

@@ -20,6 +20,20 @@ from .errors import ConfigError
 from .paths import expanded
 from .strict_yaml import read_yaml
 
+# Settings and stages by the names that they once had.
+RENAMED = {
+    "align_contexts": "align_attention",
+    "pair_share": "pair_fraction",
+    "selection_share": "selection_fraction",
+    "first_token_weight": "cls_weight",
+    "alignment_first_token_weight": "alignment_cls_weight",
+    "text_weight": "pooled_weight",
+    "fixed_scalars": "frozen_scalars",
+    "length_parts": "length_buckets",
+    "start": "init_from",
+    "control": "baseline",
+}
+
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises ConfigError if it cannot be read, gives a key twice or is no mapping."""
@@ -61,7 +75,7 @@ def override(
 
     Raises ConfigError for an assignment that cannot be read, a key that is given twice, and a stage that is not there.
     """
-    result, parsed_values = copy.deepcopy(settings), _parsed(assignments)
+    result, parsed_values = copy.deepcopy(settings), _parse_assignments(assignments)
     given = {key: flag for key, flag in (flags or {}).items() if flag.value is not None}
     for key, flag in given.items():
         require(key not in parsed_values, f"{key!r} is given by {flag.name} and by --set; keep one of them")
@@ -71,9 +85,11 @@ def override(
             result[key] = parsed
             continue
         stages = result.get("stages")
-        targets = [s for s in stages if isinstance(s, dict) and stage in s] if isinstance(stages, list) else []
+        mappings = [s for s in stages if isinstance(s, dict)] if isinstance(stages, list) else []
+        targets = [s for s in mappings if stage in s]
         if not targets:
-            raise ConfigError(f"cannot set {key!r}: this run has no stage {stage!r}")
+            known = [name for s in mappings for name in s]
+            raise ConfigError(f"cannot set {key!r}: this run has no stage {stage!r}{close_match(stage, known)}")
         for target in targets:
             existing = target[stage] or {}
             require(isinstance(existing, dict), f"stage {stage!r} must hold a mapping of settings, got {existing!r}")
@@ -81,7 +97,7 @@ def override(
     return result | {key: flag.value for key, flag in given.items()}
 
 
-def _parsed(assignments: list[str]) -> dict[str, Any]:
+def _parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """Value by key."""
     parsed: dict[str, Any] = {}
     for assignment in assignments:
@@ -114,7 +130,7 @@ def build(cls: type[Any], settings: dict[str, Any], *, where: str) -> Any:
     typed = {}
     for key, value in settings.items():
         try:
-            typed[key] = _typed(value, types[key])
+            typed[key] = _as_declared(value, types[key])
         except ValueError as error:
             raise ConfigError(f"{where}: {key} {error}") from None
     try:
@@ -129,12 +145,12 @@ def settle_numbers(settings: Any, prefix: str = "") -> None:
     """Make every setting that is declared a number or a truth value one; raises ConfigError for what is none."""
     for field in dataclasses.fields(settings):
         try:
-            setattr(settings, field.name, _typed(getattr(settings, field.name), field.type))
+            setattr(settings, field.name, _as_declared(getattr(settings, field.name), field.type))
         except ValueError as error:
             raise ConfigError(f"{prefix}{field.name} {error}") from None
 
 
-def _typed(value: Any, declared: Any) -> Any:
+def _as_declared(value: Any, declared: Any) -> Any:
     """The value, if it is of the declared number or truth type; raises ValueError otherwise.
 
     YAML 1.1 reads 1e-3 as a string; where a number is declared, it is meant as one.
@@ -157,7 +173,9 @@ def _typed(value: Any, declared: Any) -> Any:
 
 
 def close_match(word: Any, known: Any) -> str:
-    """ " (did you mean …?)" with the nearest of the known words, or nothing."""
+    """ " (did you mean …?)" with the nearest of the known words, or the new name of what was renamed, or nothing."""
+    if (renamed := RENAMED.get(str(word))) in known:
+        return f": it is called {renamed!r} now"
     near = difflib.get_close_matches(str(word), list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

@@ -1,1 +1,1 @@
-"""Models as they are used: quantized, and exported to run without this package."""
+"""Deploys models: quantized, or exported to run without this package."""

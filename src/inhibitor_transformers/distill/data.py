@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from ..common.progress import progress
 from ..tasks.text import Text
 from .losses import IGNORED
 
-_MIN_TOKENS = 8  # a shorter window, special tokens included, says little about attention
+_MIN_TOKENS = 8  # a shorter window, special tokens included, hardly trains attention
 _TEXTS_PER_CALL = 1000
 _MIN_PAIR = 12  # tokens that are enough for two texts
 _LENGTH_STEP = 4  # tokens by which the windows of a batch may differ, and an eighth of long ones
@@ -38,8 +39,8 @@ def token_windows(
         texts: any texts; long ones give several windows. A pair of texts is one, cut to the longest.
         lengths: window lengths in tokens, special tokens included; one that is named twice is drawn twice as often.
         max_tokens: stop after about so many tokens.
-        pair_fraction: share of the windows that are cut in two, as a pair of texts. In half of the pairs the second text
-            repeats most of the first, as in paraphrases: attention from one to the other is what pairs are about.
+        pair_fraction: share of the windows that are cut in two, as a pair of texts. In half of the pairs the second
+            text repeats most of the first, as in paraphrases: attention from one to the other is what pairs are about.
 
     Returns int32 arrays (n,), 8 ≤ n ≤ max(lengths). Raises ValueError if the texts give none.
     """
@@ -66,18 +67,18 @@ def _windows(
     pair_fraction: float,
 ) -> Iterator[list[int]]:
     prefix, suffix = _special_tokens(tokenizer)
-    between = _between(tokenizer)
+    separator = _separator(tokenizer)
     special = len(prefix) + len(suffix)
-    for ids, whole in _encoded(texts, tokenizer, max(lengths)):
+    for ids, is_window in _encode(texts, tokenizer, max(lengths)):
         start = 0
-        while not whole and len(ids) - start + special >= _MIN_TOKENS:
+        while not is_window and len(ids) - start + special >= _MIN_TOKENS:
             body = ids[start : start + int(random.choice(lengths)) - special]
             start += len(body)
-            if pair_fraction > 0 and len(body) >= _MIN_PAIR + len(between) and random.random() < pair_fraction:
-                body = _as_pair(body, between, random)
+            if pair_fraction > 0 and len(body) >= _MIN_PAIR + len(separator) and random.random() < pair_fraction:
+                body = _as_pair(body, separator, random)
             if len(body) + special >= _MIN_TOKENS:
                 yield [*prefix, *body, *suffix]
-        if whole and len(ids) >= _MIN_TOKENS:
+        if is_window and len(ids) >= _MIN_TOKENS:
             yield ids
 
 
@@ -92,7 +93,7 @@ def exact_windows(
     body = length - len(prefix) - len(suffix)
     windows: list[np.ndarray] = []
     with progress(f"windows of {length} tokens", count) as advance:
-        for ids, _ in _encoded((text for text in texts if isinstance(text, str)), tokenizer, length):
+        for ids, _ in _encode((text for text in texts if isinstance(text, str)), tokenizer, length):
             for start in range(0, len(ids) - body + 1, body):
                 if len(windows) == count:
                     return windows
@@ -108,27 +109,32 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list
     return full[:start], full[start + len(bare) :]
 
 
-def _between(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _separator(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """What the tokenizer puts between the two texts of a pair."""
     prefix, suffix = _special_tokens(tokenizer)
     bare, pair = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a", "a")["input_ids"]
     return pair[len(prefix) + len(bare) : len(pair) - len(bare) - len(suffix)]
 
 
-def _as_pair(body: list[int], between: list[int], random: np.random.Generator) -> list[int]:
-    """The tokens as two texts with `between` in their middle, as many in all as there were."""
+def _as_pair(body: list[int], separator: list[int], random: np.random.Generator) -> list[int]:
+    """The tokens as two texts with `separator` in their middle, as many in all as there were."""
     cut = int(random.integers(len(body) // 3, 2 * len(body) // 3))
-    first, second = body[:cut], body[cut + len(between) :]
+    first, second = body[:cut], body[cut + len(separator) :]
     if random.random() < _REPEATED:
         kept = [token for token in first if random.random() < _KEPT]
         second = (kept + second)[: len(second)]
-    return [*first, *between, *second]
+    return [*first, *separator, *second]
 
 
-def _encoded(
-    texts: Iterable[Text], tokenizer: PreTrainedTokenizerBase, longest: int
-) -> Iterator[tuple[list[int], bool]]:
-    """The bare tokens of each text, and False; of each pair a whole window of at most `longest` tokens, and True."""
+class _Tokens(NamedTuple):
+    """Of a text: bare ids, to be cut into windows. Of a pair of texts: ids that are a whole window."""
+
+    ids: list[int]
+    is_window: bool
+
+
+def _encode(texts: Iterable[Text], tokenizer: PreTrainedTokenizerBase, longest: int) -> Iterator[_Tokens]:
+    """Each text or pair in order; a pair is cut to `longest` tokens."""
     rest = iter(texts)
     while chunk := list(islice(rest, _TEXTS_PER_CALL)):
         bare = [text for text in chunk if isinstance(text, str)]
@@ -137,7 +143,7 @@ def _encoded(
         columns = ([a for a, _ in pairs], [b for _, b in pairs])
         doubles = iter(tokenizer(*columns, truncation=True, max_length=longest)["input_ids"] if pairs else ())
         for text in chunk:
-            yield (next(singles), False) if isinstance(text, str) else (next(doubles), True)
+            yield _Tokens(next(singles), False) if isinstance(text, str) else _Tokens(next(doubles), True)
 
 
 class StepBatches(Dataset[dict[str, Tensor]]):
@@ -145,7 +151,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
 
     Windows of similar length share a batch, so little is padding. Item i is the same whenever it is asked
     for, so an interrupted run resumes exactly. Items are whole batches: load them with batch size one and
-    `unpack`. `labels` marks what counts (every valid token), padding has −100; `rows` says which windows these are.
+    `unpack`. `labels` marks what counts (every valid token), padding has −100; `rows` holds the indices of its windows.
     """
 
     def __init__(
@@ -166,7 +172,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         self.batches: list[np.ndarray] = []
         epoch = 0
         while len(self.batches) < steps:
-            self.batches += _grouped(windows, tokens_per_step, np.random.default_rng([seed, epoch]))
+            self.batches += _group(windows, tokens_per_step, np.random.default_rng([seed, epoch]))
             epoch += 1
         self.batches = self.batches[:steps]
 
@@ -178,31 +184,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         return pad_windows([self.windows[i] for i in rows], self.tokenizer) | {"rows": torch.from_numpy(rows)}
 
 
-class MaskedStepBatches(StepBatches):
-    """`StepBatches` for masked language modeling; `labels` holds the hidden tokens.
-
-    Of the ordinary tokens, a share of `mask_probability` is chosen: 80 % become the mask token, 10 % a random
-    token, 10 % stay (Devlin et al., 2019). The draw depends on the item's index and the seed alone.
-    """
-
-    mask_probability = 0.15
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        batch = super().__getitem__(index)
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        ids = batch["input_ids"]
-        ordinary = ~torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
-        chosen = (torch.rand(ids.shape, generator=draw) < self.mask_probability) & ordinary
-        if not chosen.any():  # a step without anything to predict would have no loss
-            chosen[0, 1] = True
-        kind = torch.rand(ids.shape, generator=draw)
-        random_ids = torch.randint(len(self.tokenizer), ids.shape, generator=draw)
-        masked = torch.where(chosen & (kind < 0.8), self.tokenizer.mask_token_id, ids)
-        masked = torch.where(chosen & (kind >= 0.9), random_ids, masked)
-        return batch | {"input_ids": masked, "labels": ids.masked_fill(~chosen, IGNORED)}
-
-
-def _grouped(windows: Sequence[np.ndarray], tokens: int, random: np.random.Generator) -> list[np.ndarray]:
+def _group(windows: Sequence[np.ndarray], tokens: int, random: np.random.Generator) -> list[np.ndarray]:
     """Rows of windows in random order, each window once: of like length in a batch, at most `tokens` with padding."""
     order = random.permutation(len(windows))
     sizes = np.array([len(windows[i]) for i in order])

@@ -1,11 +1,9 @@
 """Runs the stages of a distillation in order, each resumable, into one run folder.
 
-    OUT/                          the finished student: weights, config, tokenizer
-    OUT/run.yaml                  the settings of the run
-    OUT/stages/1-calibrate/student/          the student after each stage
-    OUT/stages/2-align_attention/checkpoint-N/  Trainer's checkpoints; log.json its log
-
-A stage is finished when its student/ exists: folders are written under another name and then renamed.
+OUT/                          the finished student: weights, config, tokenizer
+OUT/run.yaml                  the settings of the run
+OUT/stages/1-calibrate/student/          the student after each stage
+OUT/stages/2-align_attention/checkpoint-N/  Trainer's checkpoints; log.json its log
 """
 
 from __future__ import annotations
@@ -16,31 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedModel, TrainingArguments, set_seed
+from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from ..common.distributed import on_main_process, require_joined, wait_for_everyone
 from ..common.inputs import require_apart
-from ..models import (
-    InhibiDistilBertForMaskedLM,
-    InhibiDistilBertModel,
-    InhibiDistilBertPreTrainedModel,
-    LayerMap,
-    map_layers,
-)
+from ..common.settings import require
+from ..models import InhibiDistilBertPreTrainedModel, LayerMap, map_layers
 from ..models.inhibidistilbert.from_teacher import teacher_depth
 from ..models.pretrained import load_config, load_pretrained, load_tokenizer, loading
 from ..tasks.text import THIS_MACHINE, Text, english_on_this_machine, load_pairs, load_texts, split_held_out
-from .config import DistillConfig, MaskedLMArguments, StageArguments
-from .fingerprints import encoder_fingerprint, model_fingerprint, tokenizer_fingerprint
-from .init_from import load_start, student_from_start
-from .output_dir import RunFolder, fingerprint, save_atomically, save_into
-from .stages.run import require_readable_lengths, require_windows, run_stage
+from .config import DistillConfig
+from .init_from import init_student_from
+from .output_dir import RunFolder, save_into
+from .stages.base import ENCODERS, Models, RunContext, Stage
+from .stages.run import OnStage, count_finished, run_stages, saved_student, stage_folder
 from .teacher.cache import TeacherCache
-from .teacher.manifest import require_cache_folder
+from .teacher.fingerprints import encoder_fingerprint, fingerprint, model_fingerprint, tokenizer_fingerprint
+from .teacher.storage import require_cache_folder
 from .teacher.teacher import Teacher
 from .training.checkpoints import model_fault
 
-OnStage = Callable[[str, InhibiDistilBertPreTrainedModel], None]
 OnEnd = Callable[[InhibiDistilBertPreTrainedModel], None]
 
 
@@ -76,7 +69,11 @@ class Distillation:
         require_cache_folder(Path(cache.folder) if cache else None, config.inputs)
         settings = dataclasses.asdict(config)
         self.folder = RunFolder(output, "distill", settings, resume=resume, overwrite=overwrite, more_to_come=True)
-        self.stages = [config.build_stage(i, self._stage_folder(i), **self.runtime) for i in range(len(config.stages))]
+        self.stages = [
+            config.build_stage(i, stage_folder(self.output, i, name), **self.runtime)
+            for i, name in enumerate(config.stage_names)
+        ]
+        self.models = _models_for(self.stages)
         self.arguments = self._arguments()
         require_joined(self.arguments.world_size)
         self.folder.lock()
@@ -91,22 +88,20 @@ class Distillation:
         """Read everything that the run needs, so that what is wrong with it shows before anything is written."""
         config = self.config
         self.tokenizer = load_tokenizer(config.teacher)
-        wants_head = any(isinstance(stage, MaskedLMArguments) for stage in self.stages)
-        self.model_class = InhibiDistilBertForMaskedLM if wants_head else InhibiDistilBertModel
-        model = load_pretrained(config.teacher, AutoModelForMaskedLM if wants_head else AutoModel)
+        model = load_pretrained(config.teacher, self.models.teacher)
         self.layer_map = map_layers(config.layers, teacher_depth(model.config))
         for stage in self.stages:
-            require_readable_lengths(stage, model.config)
+            stage.check_model(model.config)
         set_seed(config.seed)  # for a head that starts anew
         self.new = self._new_student(model)
-        teacher_weights = model_fingerprint(model) if wants_head else encoder_fingerprint(model)
+        teacher_weights = encoder_fingerprint(model) if self.models == ENCODERS else model_fingerprint(model)
         self.weights = {"tokenizer": tokenizer_fingerprint(self.tokenizer), "teacher_weights": teacher_weights}
-        if config.start:
-            self.weights["start_weights"] = model_fingerprint(self.new)
+        if config.init_from:
+            self.weights["init_from_weights"] = model_fingerprint(self.new)
         self.teacher = Teacher(model.to(self.arguments.device))
         self.texts = self._texts()
         for stage in self.stages:
-            require_windows(stage, self.texts, self.tokenizer)
+            stage.check_texts(self.texts, self.tokenizer)
         cache = config.build_cache()
         self.cache = TeacherCache(cache, self.teacher, self.tokenizer, self.texts) if cache else None
 
@@ -135,64 +130,49 @@ class Distillation:
         if self.folder.resume and model_fault(self.output) is None:
             self.log(f"{self.folder.output} is finished already: nothing is left to resume")
             return self._saved_student(self.output)
-        finished = self._finished()
+        names = self.config.stage_names
+        finished = count_finished(self.output, names, self.log)
         wait_for_everyone()  # until all have seen the same: the main process is about to finish more
-        student = self._student(finished)
-        self.log(
-            f"teacher {self.config.teacher}: {self.layer_map.teacher_depth} layers; {len(self.layer_map)} in the student"
-        )
+        if finished:
+            self.log(f"resuming after stage {finished} of {len(names)}")
+            student = self._saved_student(saved_student(self.output, finished - 1, names[finished - 1]))
+        else:
+            student = self.new.to(self.arguments.device)
+        depth = self.layer_map.teacher_depth
+        self.log(f"teacher {self.config.teacher}: {depth} layers; {len(self.layer_map)} in the student")
         self.log(self.layer_map.table())
         if on_stage and not finished:
             on_stage("start", student)
-        for index in range(finished, len(self.stages)):
-            stage, folder = self.stages[index], self._stage_folder(index)
-            self.log(f"stage {index + 1} of {len(self.stages)}: {stage.name}")
-            args = (student, self.teacher, self.layer_map, self.tokenizer, self.texts, folder)
-            run_stage(stage, *args, cache=self.cache, log=self.log)
-            save_atomically(folder / "student", student, self.tokenizer)
-            if on_stage:
-                on_stage(stage.name, student)
+        context = RunContext(
+            student,
+            self.teacher,
+            self.layer_map,
+            self.tokenizer,
+            self.texts,
+            self.output,
+            cache=self.cache,
+            log=self.log,
+        )
+        run_stages(self.stages, context, finished=finished, on_stage=on_stage)
         save_into(self.output, student, self.tokenizer)
         return student
 
     def _arguments(self) -> TrainingArguments:
         """Of any trained stage: device and processes are the same for all."""
-        trained = [stage for stage in self.stages if isinstance(stage, StageArguments)]
+        trained = [arguments for stage in self.stages if (arguments := stage.trainer_arguments) is not None]
         return trained[0] if trained else TrainingArguments(str(self.output), **self.runtime)
-
-    def _stage_folder(self, index: int) -> Path:
-        return self.output / "stages" / f"{index + 1}-{self.config.stage_names[index]}"
-
-    def _finished(self) -> int:
-        """Number of stages until the last one whose student is there and can be loaded."""
-        for index in reversed(range(len(self.stages))):
-            student = self._stage_folder(index) / "student"
-            if not student.is_dir():
-                continue
-            fault = model_fault(student)
-            if fault is None:
-                return index + 1
-            self.log(f"{student} is damaged ({fault}): this stage is run again")
-        return 0
-
-    def _student(self, finished: int) -> InhibiDistilBertPreTrainedModel:
-        if not finished:
-            return self.new.to(self.arguments.device)
-        self.log(f"resuming after stage {finished} of {len(self.stages)}")
-        return self._saved_student(self._stage_folder(finished - 1) / "student")
 
     def _saved_student(self, folder: Path) -> InhibiDistilBertPreTrainedModel:
         with loading(str(folder)):
-            student: InhibiDistilBertPreTrainedModel = self.model_class.from_pretrained(folder)
+            student: InhibiDistilBertPreTrainedModel = self.models.student.from_pretrained(folder)
         return student.to(self.arguments.device)
 
     def _new_student(self, teacher: PreTrainedModel) -> InhibiDistilBertPreTrainedModel:
         """What the run begins with."""
         config = self.config
-        if config.start:
-            start = load_start(config.start, teacher.config, self.layer_map)
-            return student_from_start(start, config.start, self.model_class, teacher, self.layer_map)
-        return self.model_class.from_teacher(teacher, config.layers, segments=config.segments, **config.student)
+        if config.init_from:
+            return init_student_from(config.init_from, self.models.student, teacher, self.layer_map)
+        return self.models.student.from_teacher(teacher, config.layers, segments=config.segments, **config.student)
 
     def _texts(self) -> list[Text]:
         texts: list[Text] = []
@@ -208,6 +188,13 @@ class Distillation:
         kept, _ = split_held_out(texts, fraction=self.config.held_out)
         order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.config.seed)).tolist()
         return [kept[i] for i in order]
+
+
+def _models_for(stages: list[Stage]) -> Models:
+    """What student and teacher are loaded as for all stages. Raises ConfigError if they need different heads."""
+    heads = {stage.models: stage.name for stage in stages if stage.models != ENCODERS}
+    require(len(heads) < 2, f"{' and '.join(heads.values())} need models with different heads: run them one by one")
+    return next(iter(heads), ENCODERS)
 
 
 def layer_map_of(config: DistillConfig) -> LayerMap:

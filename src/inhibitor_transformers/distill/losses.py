@@ -1,4 +1,4 @@
-"""Distillation losses as pure functions of tensors.
+"""Distillation losses as pure functions of tensors, and what a training makes of them: named terms of one batch.
 
 Each is a sum over the counted positions divided by `count`, which the caller takes over the whole
 (accumulated, distributed) batch; so no loss depends on how a batch is split. All are computed in float32.
@@ -6,10 +6,41 @@ Each is a sum over the counted positions divided by `count`, which the caller ta
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 IGNORED = -100  # label of a position that does not count, as everywhere in torch and transformers
+
+Terms = dict[str, Tensor]
+
+
+class DistillationLoss(Protocol):
+    """Weighted loss terms of one batch, scalars () each; their sum is the loss.
+
+    `count` is the number of counted positions (labels other than −100) in the whole accumulated,
+    distributed batch, of which `batch` may be a part.
+    """
+
+    def __call__(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms: ...
+
+
+class TrainingStep(nn.Module):
+    """Student and loss as one module that gives the loss terms of a batch.
+
+    DistributedDataParallel exchanges the gradients of what its module's forward computes; losses call parts of
+    the student, which the student's own forward would hide from it.
+    """
+
+    def __init__(self, student: PreTrainedModel, criterion: DistillationLoss) -> None:
+        super().__init__()
+        self.student, self.criterion = student, criterion
+
+    def forward(self, batch: Mapping[str, Any], count: Tensor | float) -> Terms:
+        return self.criterion(self.student, batch, count)
 
 
 def squared_error(student: Tensor, teacher: Tensor, valid: Tensor, count: Tensor | float) -> Tensor:

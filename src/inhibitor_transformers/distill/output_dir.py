@@ -5,11 +5,9 @@ Of several processes the main one writes; the others come back once it is done.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ class RunFolder(OutputDir):
     Args:
         output, command, resume, overwrite: as for `OutputDir`.
         settings: of the run; one that is resumed must have begun with the same.
-        more_to_come: that one may have settings beside these, to be told to `create`.
+        more_to_come: that one may have settings beside these, to be passed to `create`.
 
     Raises ConfigError.
     """
@@ -72,15 +70,6 @@ class RunFolder(OutputDir):
                 f"the run in {self.path} began with other settings than this one ({', '.join(differing)}): resume "
                 "with those, or use another folder"
             )
-
-
-def fingerprint(values: Iterable[Any]) -> str:
-    """Number and hash of texts or other plain values, so that a run is not resumed on other data."""
-    digest, count = hashlib.blake2b(digest_size=8), 0
-    for value in values:
-        digest.update(f"{value!r}\n".encode("utf-8", "backslashreplace"))
-        count += 1
-    return f"{count}, {digest.hexdigest()}"
 
 
 def save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -1,1 +1,1 @@
-"""Measurements and the facts they depend on; imports attention, nothing above."""
+"""Measures models: similarity, task scores, throughput, energy; and describes the machine."""

@@ -1,4 +1,4 @@
-"""Models side by side on one measure: a row of scores per model, with its speed."""
+"""Compares models on one measure: a row of scores per model, with its speed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from ..common.progress import counted
-from ..models.positions import max_tokens, require_positions
+from ..models.architectures import max_tokens, require_positions
+from ..models.compatibility import require_same_tokenizer
 from ..models.pretrained import load_pretrained, load_tokenizer
-from ..models.tokenizers import require_same_tokenizer
 from ..tasks import TaskData
 from .similarity import agreement, sts_spearman
-from .task_labels import is_as_it_stands, label_order
-from .task_score import score_task
+from .task_score import is_as_it_stands, label_order, score_task
 from .throughput import sequences_per_second
 
 Row = dict[str, dict[str, float]]
@@ -30,7 +29,7 @@ def by_task(
     max_length: int,
     log: Callable[[str], None] = print,
 ) -> Rows:
-    """Task metrics of models with a classification head; `log` gets a line for each that orders its labels otherwise.
+    """Score models with a classification head on a task; `log` gets a line for each with another order of labels.
 
     Raises ValueError, before anything is scored, for a model without a head and for one of other labels.
     """
@@ -41,24 +40,24 @@ def by_task(
             by_name = ", ".join(
                 f"{label} is its output {i}" for label, i in zip(data.task.label_names, order, strict=True)
             )
-            log(f"{name!r} orders its labels otherwise than {data.task.name}; they are found by their names: {by_name}")
+            log(f"{name!r} orders its labels differently from {data.task.name}; they are matched by name: {by_name}")
     rows = {
         name: score_task(model, load_tokenizer(sources[name]), data, max_length=max_length)
         for name, model in counted(models.items(), "models")
     }
-    return _with_speed(rows, models)
+    return _add_speed(rows, models)
 
 
 def by_zero_shot(
     sources: Mapping[str, str], pairs: Mapping[str, Sequence], device: torch.device, *, max_length: int
 ) -> Rows:
-    """Spearman correlation of cosine similarities with the human scores of STS-B pairs, without training."""
+    """Correlate cosine similarities with human scores of STS-B pairs (Spearman), without training."""
     models = _load(sources, AutoModel, device, max_length)
     rows: Rows = {
         name: {"zero-shot": {"spearman": sts_spearman(m, load_tokenizer(sources[name]), pairs, max_length=max_length)}}
         for name, m in counted(models.items(), "models")
     }
-    return _with_speed(rows, models)
+    return _add_speed(rows, models)
 
 
 def by_agreement(
@@ -78,7 +77,7 @@ def by_agreement(
             raise ValueError(f"embeddings of {name!r} have {model.config.hidden_size} numbers, of {first!r} {width}")
         values = agreement(model, models[first], tokenizer, texts, lengths)
         rows[name] = {"mean cosine": {f"{length} tokens": value for length, value in values.items()}}
-    return _with_speed(rows, models)
+    return _add_speed(rows, models)
 
 
 def _load(
@@ -90,7 +89,7 @@ def _load(
     return models
 
 
-def _with_speed(rows: Rows, models: Mapping[str, PreTrainedModel]) -> Rows:
+def _add_speed(rows: Rows, models: Mapping[str, PreTrainedModel]) -> Rows:
     length = min(SPEED_LENGTH, *(max_tokens(m.config) or SPEED_LENGTH for m in models.values()))
     speeds = sequences_per_second(models, SPEED_BATCH, length)
     key = f"sequences/s, {SPEED_BATCH} x {length}"

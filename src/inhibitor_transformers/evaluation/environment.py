@@ -1,4 +1,4 @@
-"""What this machine offers, and why the rest is missing: the facts behind `inhibit env`."""
+"""Describes this machine: versions, processor, accelerators, engines, and why others are missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from ..attention import engine_report
 from ..common.processor import instruction_sets, processor_name
-from .energy_counters import energy_counters
+from .energy import energy_counters
 
 DISTRIBUTION = "inhibitor-transformers"
 # Said for every install: the model, the operation and the training loop stand on these.
@@ -60,7 +60,7 @@ def _against_range(name: str, requirement: Requirement | None) -> str:
     supported = ", ".join(sorted(str(requirement.specifier).split(","), reverse=True))
     if version is None:
         return f"not installed, needed: {supported}"
-    verdict = "supported" if _satisfied(requirement) else "NOT SUPPORTED"
+    verdict = "supported" if _is_satisfied(requirement) else "NOT SUPPORTED"
     return f"{version} ({verdict}: {supported})"
 
 
@@ -82,7 +82,7 @@ def _torch_capability() -> str:
 
 
 def _usable_cores() -> int:
-    """Cores that the scheduler gives this process, which taskset and containers make fewer."""
+    """Cores that this process may use; taskset and containers can restrict them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -123,28 +123,28 @@ def _extras() -> list[Fact]:
 
 
 def _extra_status(extra: str, requirements: list[Requirement]) -> str:
-    missing = [r.name for r in _of_extra(extra, requirements) if not _satisfied(r)]
+    missing = [r.name for r in _expand_extra(extra, requirements) if not _is_satisfied(r)]
     if not missing:
         return "installed"
     return f"missing {', '.join(missing)}: pip install '{DISTRIBUTION}[{extra}]'"
 
 
-def _of_extra(extra: str, requirements: list[Requirement]) -> list[Requirement]:
-    """What `extra` brings; an extra may name others of this very package."""
+def _expand_extra(extra: str, requirements: list[Requirement]) -> list[Requirement]:
+    """Requirements of `extra`, and of the extras of this package that it names."""
     found = []
     for requirement in requirements:
         if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
             continue
         if requirement.name == DISTRIBUTION:
             for inner in sorted(requirement.extras):
-                found += _of_extra(inner, requirements)
+                found += _expand_extra(inner, requirements)
         else:
             found.append(requirement)
     return found
 
 
 def _requirements(with_extras: bool = False) -> list[Requirement]:
-    """What the installed package declares in its metadata; empty when it is not installed."""
+    """Requirements in the installed package's metadata; empty when it is not installed."""
     try:
         declared = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
     except metadata.PackageNotFoundError:
@@ -154,7 +154,7 @@ def _requirements(with_extras: bool = False) -> list[Requirement]:
     return [r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
-def _satisfied(requirement: Requirement) -> bool:
+def _is_satisfied(requirement: Requirement) -> bool:
     version = _version(requirement.name)
     return version is not None and requirement.specifier.contains(version, prereleases=True)
 

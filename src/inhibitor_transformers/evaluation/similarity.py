@@ -46,7 +46,7 @@ def embed(
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Of each text, cut at `max_length` tokens."""
+    """Embeddings of texts truncated to `max_length` tokens."""
     ids: list[list[int]] = []
     with progress("tokenizing", len(texts), "texts") as advance:
         for start in range(0, len(texts), _TEXTS_PER_CALL):

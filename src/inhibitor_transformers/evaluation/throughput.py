@@ -1,4 +1,4 @@
-"""Sequences per second of several models, measured fairly: one process, in turn, medians."""
+"""Measures sequences per second of several models: in one process, interleaved, as medians."""
 
 from __future__ import annotations
 

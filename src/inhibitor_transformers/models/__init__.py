@@ -1,4 +1,4 @@
-"""The Hugging Face side: importing this package registers the models with the Auto classes, quantized ones too."""
+"""Models for transformers; importing this package registers them, and the quantized ones, with the Auto classes."""
 
 from .inhibidistilbert import (
     InhibiDistilBertConfig,

@@ -12,8 +12,7 @@ from ..attention.transforms import is_plain
 from .value_center import center_values
 
 ATTENTION_NAME = "inhibitor"
-# What transformers hands to every attention function and none computes with: of outputs, caches and losses, and
-# positions, which were embedded before.
+# Arguments that transformers passes to every attention function and that change no result here.
 _WITHOUT_EFFECT = frozenset(
     ("cache_position", "num_items_in_batch", "output_hidden_states", "position_ids", "return_dict", "use_cache")
 )
@@ -44,7 +43,7 @@ def inhibitor_attention_forward(
         is_causal: whether each query, of the last Nq of Nk positions, sees only the keys up to its own; as the module's
             `is_causal` says if None, unless a mask per query says it already.
         output_attentions: whether scores are wanted.
-        kwargs: what transformers passes to any attention and none computes with; anything else must be None.
+        kwargs: arguments of transformers that change no result here; any other must be None.
 
     Returns:
         (B, N, H, D), and the scores Z (B, H, Nq, Nk) if `output_attentions` was asked for.
@@ -67,7 +66,7 @@ def inhibitor_attention_forward(
     if is_causal and config.inhibitor_value_center != "none":
         raise ValueError("causal: every query has a mean value of its own; use inhibitor_value_center='none'")
     shrunk = center_values(value, attention_mask, config.inhibitor_value_center)
-    context, z = inhibitor(
+    output, z = inhibitor(
         query,
         key,
         shrunk.values,
@@ -78,7 +77,7 @@ def inhibitor_attention_forward(
         center=config.inhibitor_center,
         dropout_p=dropout,
     )
-    return shrunk.restore(context).transpose(1, 2), z
+    return shrunk.restore(output).transpose(1, 2), z
 
 
 def _refuse_what_is_not_computed(kwargs: dict[str, Any], scaling: float | None, dim: int) -> None:
@@ -120,7 +119,7 @@ def inhibitor_mask(
         raise ValueError(f"attention_mask has {attention_mask.shape[1]} keys, the layer has {kv_length}")
     padding = attention_mask.bool()
     # Reading the mask is free on a CPU only: elsewhere it would wait for the device, and recorded it would branch.
-    # Transformers may take kv_length from the mask itself: one that does not fit the texts must stay, to be refused.
+    # Transformers may take kv_length from the mask itself: a mask that does not fit must stay, to be refused.
     readable = padding.device.type == "cpu" and is_plain(padding)
     return None if readable and q_length == kv_length and padding.all() else padding
 

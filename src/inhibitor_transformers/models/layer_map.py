@@ -1,4 +1,4 @@
-"""Which teacher layer each student layer is made from: rules, and the table that shows their result."""
+"""Maps each student layer to the teacher layer that it is copied from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LayerMap:
 
 
 def map_layers(rule: str | Sequence[int], teacher_depth: int) -> LayerMap:
-    """The plan that a rule gives for a teacher of `teacher_depth` layers.
+    """The layer map that a rule gives for a teacher of `teacher_depth` layers.
 
     Args:
         rule: "all", "every 2nd" (0, 2, 4, …), "first 3", "last 3", "0,2,4,7,9,11" or a list of ints;

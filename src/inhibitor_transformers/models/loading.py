@@ -1,4 +1,4 @@
-"""What loading owes its user: no weight quietly re-initialized, and the saved model's outputs to the bit."""
+"""What loading owes its user: no weight quietly re-initialized or NaN, and the saved model's outputs bit for bit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+_SHOWN = 3
 _ALIGNMENT = 64  # bytes, of every tensor that torch allocates on a CPU
 _WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 _checked_afterwards: ContextVar[bool] = ContextVar("checked_afterwards", default=False)
@@ -46,10 +47,10 @@ def refuse_new_weights(encoder: nn.Module) -> None:
     new = sorted(name for name, t in state.items() if not (t.is_meta or getattr(t, "_is_hf_initialized", False)))
     if new and len(new) < len(state):
         if has_joined_heads(encoder):
-            raise ValueError(_joined("this checkpoint"))
+            raise ValueError(_unguarded("this checkpoint"))
         raise ValueError(
             f"the checkpoint does not hold the weights of the {type(encoder).__name__} in this model: "
-            f"{len(new)} missing ({_some(new)})"
+            f"{len(new)} missing ({_list_first(new)})"
         )
 
 
@@ -61,10 +62,10 @@ def has_joined_heads(model: nn.Module) -> bool:
 def check_heads_were_split(model: PreTrainedModel, source: str) -> None:
     """Raise ValueError if the files that the model was loaded from hold query projections in an unguarded shape."""
     if has_joined_heads(model):
-        raise ValueError(_joined(source))
+        raise ValueError(_unguarded(source))
 
 
-def _joined(source: str) -> str:
+def _unguarded(source: str) -> str:
     return (
         f"weights of {source} were not written by save_pretrained; other classes run them as softmax attention. "
         "Make them anew, or load the file with load_state_dict and save_pretrained that model"
@@ -110,14 +111,14 @@ def check_loaded_keys(model: PreTrainedModel, info: dict[str, Any], source: str,
         for kind, found in keys.items()
     }
     if any(wrong.values()):
-        found = "; ".join(f"{len(some)} {kind} ({_some(some)})" for kind, some in wrong.items() if some)
+        found = "; ".join(f"{len(some)} {kind} ({_list_first(some)})" for kind, some in wrong.items() if some)
         is_softmax = any(".inhibitor." in key for key in wrong["missing"])
         hint = "; a softmax model becomes an inhibitor model through from_teacher(teacher)" if is_softmax else ""
         raise ValueError(f"{source} does not hold the weights of {type(model).__name__}: {found}{hint}")
     if other_head:
         anew = keys["missing"] | keys["mismatched"]
         if reused := sorted(key for key, _ in model.named_parameters() if _is_head_key(model, key) and key not in anew):
-            logger.warning(f"{type(model).__name__} takes over weights of a {saved_by}: {_some(reused)}")
+            logger.warning(f"{type(model).__name__} takes over weights of a {saved_by}: {_list_first(reused)}")
 
 
 @torch.no_grad()
@@ -132,7 +133,24 @@ def own_memory(model: PreTrainedModel) -> None:
             tensor.data = tensor.data.clone()
 
 
-def _some(keys: list[str]) -> str:
+def require_finite(model: nn.Module, what: str) -> None:
+    """Raise ValueError naming the first parameters and saved buffers of `model` with a NaN or an infinity.
+
+    what: the model in the message. Weights that are not loaded (on the meta device) are not looked at.
+    """
+    bad = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
+    if bad:
+        shown = ", ".join(bad[:_SHOWN]) + (", …" if len(bad) > _SHOWN else "")
+        raise ValueError(f"{what} has weights that are NaN or infinite, in {len(bad)} tensor(s): {shown}")
+
+
+def _is_finite(tensor: object) -> bool:
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_meta:
+        return True
+    return bool(torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float()).all())  # float8 cannot say
+
+
+def _list_first(keys: list[str]) -> str:
     return ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")
 
 

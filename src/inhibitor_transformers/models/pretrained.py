@@ -1,4 +1,4 @@
-"""Loads pretrained models and tokenizers; refuses weights that transformers would quietly make up."""
+"""Loads pretrained models and tokenizers; refuses weights that transformers would silently initialize at random."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 from ..common.paths import resolved
 from ..common.progress import progress
 from . import inhibidistilbert
-from .finite_weights import require_finite
+from .loading import require_finite
 
 # Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
 SAFE_LOADING: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
@@ -105,7 +105,7 @@ def load_as_saved(source: str | Path) -> PreTrainedModel:
 
 
 def require_encoder(config: PretrainedConfig, source: str) -> None:
-    """Raise ValueError for a model that reads one text and writes another."""
+    """Raise ValueError for an encoder-decoder."""
     if getattr(config, "is_encoder_decoder", False):
         raise ValueError(
             f"{source!r} is an encoder-decoder ({config.model_type}); name an encoder, such as a DistilBERT, "

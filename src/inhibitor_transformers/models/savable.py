@@ -1,4 +1,4 @@
-"""What must be true of a model before it is written, so that what is read is the same model, and guarded."""
+"""Checks before a model is written that loading it will give the same model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from .architectures import STUDENT
 
 _OURS = f"{__name__.partition('.')[0]}."
 # Attributes of modules that change outputs and are read from the configuration only when the model is built.
@@ -82,7 +84,7 @@ def _check_shapes(found: dict[str, Tensor], fresh: PreTrainedModel) -> None:
         if name not in found:
             continue
         shape = tuple(found[name].shape)
-        if len(shape) == 3 and name.endswith("attention.q_lin.weight"):  # as it lies in files
+        if len(shape) == 3 and name.endswith(f"{STUDENT.layer.query}.weight"):  # as it lies in files
             shape = (shape[0] * shape[1], shape[2])
         if shape != expected.shape:
             raise ValueError(

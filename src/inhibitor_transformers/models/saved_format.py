@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import ConversionOps, WeightConverter
 
+from .architectures import STUDENT
 from .loading import is_checked_afterwards
 
-_QUERY = "attention.q_lin.weight"
+_QUERY = STUDENT.layer.query
+_IN_ATTENTION = _QUERY.rpartition(".")[2]
 _UNGUARDED = {
     "save_original_format": (True, "save_original_format=False"),
     "distributed_checkpoint": (False, "distributed_checkpoint=True"),
@@ -30,7 +32,8 @@ _UNGUARDED = {
 
 def register_saved_shapes(model_type: str) -> None:
     """Let `from_pretrained` and `save_pretrained` of this model type convert the query projections."""
-    converter = _KeptConverter(_QUERY, _QUERY, operations=[_JoinHeads()])
+    weight = f"{_QUERY}.weight"
+    converter = _KeptConverter(weight, weight, operations=[_JoinHeads()])
     register_checkpoint_conversion_mapping(model_type, [converter], overwrite=True)
 
 
@@ -90,7 +93,7 @@ class _SplitHeads(ConversionOps):
 
 def _attention(model: nn.Module, full_layer_name: str, **_: Any) -> Any:
     """The layer that the query projection of this name belongs to; the model may be a larger one around ours."""
-    return model.get_submodule(full_layer_name.rpartition(".q_lin.")[0])
+    return model.get_submodule(full_layer_name.rpartition(f".{_IN_ATTENTION}.")[0])
 
 
 def _only(tensors: dict[str, Any]) -> Tensor:
@@ -101,9 +104,10 @@ def _only(tensors: dict[str, Any]) -> Tensor:
 
 def join_saved_heads(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Hook before `load_state_dict` of an attention layer: it may be given what lies in a file (Trainer does so)."""
-    weight = state_dict.get(f"{prefix}q_lin.weight")
+    name = f"{prefix}{_IN_ATTENTION}.weight"
+    weight = state_dict.get(name)
     if weight is not None and weight.dim() == 3:
-        state_dict[f"{prefix}q_lin.weight"] = weight.flatten(0, 1)
+        state_dict[name] = weight.flatten(0, 1)
 
 
 def check_saving(options: dict[str, Any]) -> None:

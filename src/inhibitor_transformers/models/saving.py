@@ -1,4 +1,4 @@
-"""Saves models and tokenizers; a disk without room is an OSError, whatever library was writing."""
+"""Saves models and tokenizers; a full disk is an OSError, whichever library was writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control of every comparison: the student's architecture with the softmax attention it was made from."""
+"""The baseline of every comparison: the student's architecture with softmax attention."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 from transformers import DistilBertConfig, DistilBertModel, PreTrainedModel
 
-from .finite_weights import require_finite
 from .inhibidistilbert.from_teacher import encoder_weights, student_config, teacher_depth
 from .layer_map import map_layers
+from .loading import require_finite
 
 _SHARED = (
     "vocab_size",
@@ -40,7 +40,7 @@ def softmax_student(teacher: PreTrainedModel, layers: Any = "all") -> DistilBert
     ours = student_config(teacher.config, layer_map, keep_segments=False)
     if ours.layer_norm_eps != 1e-12:
         raise ValueError(
-            f"DistilBERT's layer norms have an epsilon of 1e-12, this teacher's {ours.layer_norm_eps}: no control"
+            f"DistilBERT's layer norms have an epsilon of 1e-12, this teacher's {ours.layer_norm_eps}: it has no baseline"
         )
     config = DistilBertConfig(**{name: getattr(ours, name) for name in _SHARED})
     student = DistilBertModel(config).to(teacher.dtype)

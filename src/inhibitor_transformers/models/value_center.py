@@ -22,19 +22,19 @@ class CenteredValues(NamedTuple):
     values: Tensor
     mean: Tensor | None
 
-    def restore(self, context: Tensor) -> Tensor:
-        """The mean added again to contexts (B, H·groups, Nq, D)."""
+    def restore(self, output: Tensor) -> Tensor:
+        """Attention outputs (B, H·groups, Nq, D) with the mean added again."""
         if self.mean is None:
-            return context
-        groups = context.shape[1] // self.mean.shape[1]
-        return context + (self.mean if groups == 1 else self.mean.repeat_interleave(groups, 1))
+            return output
+        groups = output.shape[1] // self.mean.shape[1]
+        return output + (self.mean if groups == 1 else self.mean.repeat_interleave(groups, 1))
 
 
 def center_values(values: Tensor, valid: Tensor | None, center: Center) -> CenteredValues:
-    """What is shrunk under `center`, a config's `inhibitor_value_center`, and what is to be added again.
+    """Values as `center`, a config's `inhibitor_value_center`, wants them shrunk, and the mean to add again.
 
-    values: (B, H, N, D), any floating dtype; valid: (B, N) bool, or None when all keys are. A text without valid keys
-    has mean 0. Raises ValueError for a mask per query, under which every query has a mean of its own.
+    values: (B, H, N, D), any floating dtype; valid: (B, N) bool, or None when all keys are. A sequence without valid
+    keys has mean 0. Raises ValueError for a mask per query, under which every query has a mean of its own.
     """
     if center == "none":
         return CenteredValues(values, None)

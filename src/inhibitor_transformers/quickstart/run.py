@@ -22,7 +22,7 @@ from ..evaluation.similarity import (agreement, embed, pair_cosines, rank_correl
 from ..evaluation.throughput import sequences_per_second
 from ..models import InhibiDistilBertPreTrainedModel
 from ..tasks.text import (THIS_MACHINE, english_on_this_machine, split_held_out)
-from ..distill.stages.errors import attention_output_errors
+from ..distill.stages.align_attention import attention_output_errors
 from ..distill.config import DistillConfig
 from ..distill.data import (StepBatches, token_windows)
 from ..distill.distillation import Distillation

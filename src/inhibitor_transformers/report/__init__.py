@@ -1,9 +1,8 @@
 """The report of a distillation: what was measured, and the same facts in the terminal, as Markdown and as a page."""
 
 from .card import require_own_card, write_card
-from .files import write_report
 from .markdown import markdown_table, render_markdown
-from .page import render_html
+from .page import render_html, write_report
 from .results import AttentionMaps, DistillationReport, StageResult, Throughput
 from .tables import Table
 from .terminal import print_summary, print_table

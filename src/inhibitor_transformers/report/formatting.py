@@ -1,4 +1,4 @@
-"""How numbers are written in a report, the same in all of its forms."""
+"""Formats numbers, in the same way in all forms of a report."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _BLOCK = re.compile(r"^(\d*)([-+=.)])")
 
 
 def render_markdown(report: DistillationReport) -> str:
-    """The whole report but its plots; texts are escaped, so that they show as they are."""
+    """Render the report without its plots; texts are escaped."""
     sections = [f"# {_text(report.title)}", _text(introduction(report))]
     if report.stages:
         sections += [markdown_table(stage_table(report)), _text(STAGES_EXPLAINED), markdown_table(layer_table(report))]

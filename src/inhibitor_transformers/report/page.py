@@ -1,11 +1,15 @@
-"""The report as one HTML page that needs nothing but itself: no scripts, no fonts, no requests."""
+"""The report as one HTML page that needs nothing but itself (no scripts, no fonts, no requests), and its files."""
 
 from __future__ import annotations
 
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 
+from ..common.atomic import atomic_write
+from ..common.paths import expanded
 from . import plots, token_map
+from .markdown import render_markdown
 from .results import AttentionMaps, DistillationReport
 from .tables import (
     STAGES_EXPLAINED,
@@ -38,6 +42,20 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+
+
+def write_report(report: DistillationReport, folder: str | Path) -> tuple[Path, Path]:
+    """Write `folder`/report.md and `folder`/report.html and return their paths.
+
+    Each file appears whole or not at all, and replaces an older one. The Markdown comes first, so that
+    the measurements are kept where the page cannot be drawn.
+
+    Raises ValueError if matplotlib is missing.
+    """
+    folder = expanded(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    markdown = atomic_write(folder / "report.md", render_markdown(report))
+    return markdown, atomic_write(folder / "report.html", render_html(report))
 
 
 def render_html(report: DistillationReport) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .svg import MUTED, STUDENT, drawing_style, hide_frame, inline_svg, one_plot, printable
 
@@ -41,7 +41,7 @@ def layer_errors(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         axes.set_yscale("log")
         looks = _looks(len(drawn))
         for place, (points, look) in enumerate(zip(drawn.values(), looks, strict=True)):
-            axes.plot(*zip(*points, strict=True), **look, markevery=_marked(len(points), place, len(drawn)))
+            axes.plot(*zip(*points, strict=True), **look, markevery=_choose_mark(len(points), place, len(drawn)))
         _log_ticks(axes, [error for points in drawn.values() for _, error in points])
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
@@ -49,7 +49,9 @@ def layer_errors(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         axes.xaxis.set_major_locator(_plain_locator(5, integer=True))
         axes.set_title("relative error, log scale", loc="left", fontsize=10, color=MUTED, pad=12)
         _name_ends(axes, drawn, looks, width=390 - 40 - 88, height=310 - 30 - 40)
-        return inline_svg(figure, "errors", "Lines: relative error of the contexts over training steps, per layer")
+        return inline_svg(
+            figure, "errors", "Lines: relative error of the attention outputs over training steps, per layer"
+        )
 
 
 def similarity_scatter(
@@ -112,7 +114,7 @@ def _looks(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def _marked(points: int, place: int, curves: int) -> slice:
+def _choose_mark(points: int, place: int, curves: int) -> slice:
     """Which points of a curve bear its marker: all where they are few, else some, not those of its neighbors."""
     if points <= _FEW_POINTS:
         return slice(None)
@@ -140,6 +142,15 @@ def _plain_locator(intervals: int, *, integer: bool = False) -> Locator:
     return MaxNLocator(intervals, steps=[1, 2, 2.5, 5, 10], integer=integer)
 
 
+class _End(NamedTuple):
+    """The last point of a curve, and how the curve looks (matplotlib's keywords)."""
+
+    name: str
+    step: float
+    error: float
+    look: dict[str, Any]
+
+
 def _name_ends(
     axes: Axes, drawn: Mapping[str, Points], looks: Sequence[dict[str, Any]], width: float, height: float
 ) -> None:
@@ -148,23 +159,23 @@ def _name_ends(
     width, height: of the axes, in points.
     """
     low, high = (math.log(limit) for limit in axes.get_ylim())
-    ends = [(name, points[-1], look) for (name, points), look in zip(drawn.items(), looks, strict=True)]
-    ends = sorted(ends[:: math.ceil(len(ends) / _MOST_LABELS)], key=lambda end: end[1][1])
-    at = [(math.log(error) - low) / (high - low) * height for _, (_, error), _ in ends]
-    for (name, end, look), y in zip(ends, _spread(at, _LABEL_GAP, height), strict=True):
+    ends = [_End(name, *points[-1], look) for (name, points), look in zip(drawn.items(), looks, strict=True)]
+    ends = sorted(ends[:: math.ceil(len(ends) / _MOST_LABELS)], key=lambda end: end.error)
+    at = [(math.log(end.error) - low) / (high - low) * height for end in ends]
+    for end, y in zip(ends, _spread(at, _LABEL_GAP, height), strict=True):
         right = [1 + points / width for points in (10, 22, 34)]
         at_side: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
-        axes.plot(right, [y / height] * 3, **look, **at_side, markevery=[1])
-        axes.text(right[-1] + 5 / width, y / height, printable(name), va="center", fontsize=9.5, **at_side)
+        axes.plot(right, [y / height] * 3, **end.look, **at_side, markevery=[1])
+        axes.text(right[-1] + 5 / width, y / height, printable(end.name), va="center", fontsize=9.5, **at_side)
         axes.annotate(
             "",
-            xy=end,
+            xy=(end.step, end.error),
             xytext=(right[0], y / height),
             textcoords="axes fraction",
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
-                "color": look["color"],
+                "color": end.look["color"],
                 "linewidth": 0.7,
                 "alpha": 0.6,
                 "shrinkA": 0,

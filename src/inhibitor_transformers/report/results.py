@@ -1,4 +1,4 @@
-"""What a report is made from: plain numbers and texts, no models."""
+"""Data of a report: plain numbers and texts, no models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class StageResult:
 
     name: "start" (weights copied, the paper's scalars), "calibrate", "align_attention", …
     seconds: wall time of the stage; 0 for "start".
-    attention_error: per layer, squared error of the contexts over the teacher's squared contexts.
+    attention_error: per layer, squared error of the attention outputs over the teacher's squared ones.
     similarity_spearman: Spearman correlation of student's and teacher's cosine similarities of pairs of texts.
     agreement: length in tokens -> mean cosine of student's and teacher's embedding of the same text.
     """

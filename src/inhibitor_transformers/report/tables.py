@@ -11,7 +11,7 @@ from .formatting import MISSING, correlation, duration, significant, value_range
 from .results import DistillationReport, StageResult, Throughput
 
 STAGES_EXPLAINED = (
-    "Context error: squared distance of the student's contexts (attention outputs before the output projection) from "
+    "Attention error: squared distance of the student's attention outputs (before the output projection) from "
     "the teacher's, over the teacher's squared length; 0 is exact, 1 is what all zeros would give. "
     "Spearman: rank correlation of the two models' cosine similarities over pairs of texts. "
     "Cosine at 64: between the two models' embeddings of the same text, cut to 64 tokens."
@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
 
 class Headline(NamedTuple):
-    """One number that a hurried reader should see, and what it was at the start."""
+    """One number for a reader in a hurry, and what it was at the start."""
 
     value: str
     name: str
@@ -79,7 +79,7 @@ def headlines(report: DistillationReport) -> list[Headline]:
     found.append(
         Headline(
             significant(mean_error(last)),
-            "relative error of the contexts, mean over layers",
+            "relative error of the attention outputs, mean over layers",
             _at_start(report, significant(mean_error(first))),
         )
     )
@@ -93,7 +93,7 @@ def stage_table(report: DistillationReport) -> Table:
     lengths = sorted({length for stage in report.stages for length in stage.agreement})
     return Table(
         "After each stage",
-        ["stage", "time", "context error", "Spearman", *(f"cosine at {length}" for length in lengths)],
+        ["stage", "time", "attention error", "Spearman", *(f"cosine at {length}" for length in lengths)],
         [
             [
                 stage_label(stage.name),
@@ -112,7 +112,7 @@ def layer_table(report: DistillationReport) -> Table:
     depth = max((len(stage.attention_error) for stage in report.stages), default=0)
     columns = [stage.attention_error + [None] * (depth - len(stage.attention_error)) for stage in report.stages]
     return Table(
-        "Context error of each layer",
+        "Attention error of each layer",
         ["layer", *(stage_label(stage.name) for stage in report.stages)],
         [[str(layer), *(significant(column[layer]) for column in columns)] for layer in range(depth)],
     )
@@ -143,14 +143,14 @@ def throughput_verdict(throughput: list[Throughput]) -> str:
     if not ratios:
         return ""
     speed = f"{value_range(ratios, '.2f')} times the teacher's speed"
-    counts = Counter(_compared(ratio) for ratio in ratios)
+    counts = Counter(_compare(ratio) for ratio in ratios)
     if len(counts) == 1:
         return f"The student is {next(iter(counts))} the teacher at every size measured: {speed}."
     where = ", ".join(f"{word} the teacher at {counts[word]}" for word in (SLOWER, EQUAL, FASTER) if word in counts)
     return f"Of {len(ratios)} sizes measured, the student is {where}: {speed}."
 
 
-def _compared(ratio: float) -> str:
+def _compare(ratio: float) -> str:
     if abs(ratio - 1) <= _EQUAL_SPEED:
         return EQUAL
     return SLOWER if ratio < 1 else FASTER
@@ -189,7 +189,7 @@ def stage_label(name: str) -> str:
 
 
 def mean_error(stage: StageResult) -> float | None:
-    """Mean of the contexts' relative errors over the layers; None where none was measured."""
+    """Mean over the layers of the relative errors of the attention outputs; None where none was measured."""
     return sum(stage.attention_error) / len(stage.attention_error) if stage.attention_error else None
 
 

@@ -42,7 +42,7 @@ def print_table(table: Table, console: Console) -> None:
     widths[0] = min(widths[0], room)
     console.print(Text(table.title, style="bold"))
     for part in parts:
-        console.print(_drawn(table, part, widths))
+        console.print(_draw(table, part, widths))
         console.print()
 
 
@@ -64,7 +64,7 @@ def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
     return parts
 
 
-def _drawn(table: Table, columns: Sequence[int], widths: Sequence[int]) -> RichTable:
+def _draw(table: Table, columns: Sequence[int], widths: Sequence[int]) -> RichTable:
     # Text, not str: rich would take brackets in a string for its markup.
     drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     drawn.add_column(Text(table.header[0]), width=widths[0], overflow="fold")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ..common.settings import ConfigError, require
 from ..distill.task.data import require_usable
-from ..distill.training.trainable import require_trainable
-from ..models.positions import require_positions
+from ..distill.training.checkpoints import require_trainable
+from ..models.architectures import require_positions
+from ..models.compatibility import require_same_tokenizer
 from ..models.pretrained import load_config, load_tokenizer, require_encoder
-from ..models.tokenizers import require_same_tokenizer
 from ..tasks import TaskData
 from .config import StudyConfig
 

@@ -12,7 +12,7 @@ from ..common.inputs import Sources
 from ..common.number_ranges import POSITIVE, SEED, check_number
 from ..common.settings import ConfigError, build, require
 from ..distill.task.arguments import FinetuneArguments
-from ..distill.teacher.manifest import CACHE
+from ..distill.teacher.storage import CACHE
 from .tasks import study_task
 
 _OF_THE_STUDY = {

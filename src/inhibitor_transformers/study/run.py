@@ -30,11 +30,11 @@ from ..common.output_dir import RUN_FILE, is_used, require_folder
 from ..common.paths import expanded
 from ..common.progress import counted, progress
 from ..common.settings import load_record, require
-from ..distill.fingerprints import data_fingerprint, encoder_fingerprint
 from ..distill.task.arguments import own_settings
 from ..distill.task.finetune import RESULTS, finetune
 from ..distill.task.teacher import TeacherAtChanceError
-from ..distill.teacher.manifest import require_cache_folder
+from ..distill.teacher.fingerprints import data_fingerprint, encoder_fingerprint
+from ..distill.teacher.storage import require_cache_folder
 from ..models.pretrained import load_pretrained
 from .checks import require_fitting
 from .config import StudyConfig, study_model

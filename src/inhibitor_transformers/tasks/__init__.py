@@ -1,4 +1,4 @@
-"""Tasks and texts: what is trained and measured on, from the Hub or from local files.
+"""Tasks and texts to train and evaluate on, from the Hub or from local files.
 
 Imports of datasets, scikit-learn and scipy wait until something is loaded or measured.
 """

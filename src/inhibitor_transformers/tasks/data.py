@@ -1,4 +1,4 @@
-"""A task's data, from the Hub or from local files, checked; and its encoding by a tokenizer."""
+"""Loads and checks a task's data, from the Hub or local files, and tokenizes it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class TaskData:
 
     Columns: `task.text_columns` (string) and `task.label_column` (int64 class ids, float32 scores).
     The keys of `evaluation` are `task.evaluation_splits`, the one for model selection first.
-    `notes` says in plain sentences what was done to the data (splits held out, subsets taken), and what makes
-    scores on it say little (examples in train and evaluation alike, splits with one label).
+    `notes` are sentences about the data: splits held out, subsets sampled, examples that are in both train and
+    evaluation, splits with a single label.
     `source` is the local file or folder that it was read from; None for the Hub.
     """
 
@@ -84,7 +84,7 @@ def load_task(
 
 
 def encode(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, task: Task, max_length: int) -> Dataset:
-    """Columns input_ids, attention_mask, labels, and token_type_ids where the tokenizer has them.
+    """Tokenize into columns input_ids, attention_mask, labels, and token_type_ids where the tokenizer has them.
 
     Sequences are cut at `max_length` tokens (of a pair, the longer text first) and not padded: a
     data collator pads per batch. Segment ids of pairs are kept; tokenizers of models without
@@ -184,7 +184,7 @@ def _load_own(data: str | Path | None, text_columns: Sequence[str] | None, label
     train_files = split_files(path, "train") if path.is_dir() else [path]
     if not train_files:
         raise FileNotFoundError(f"{path}: no train file (such as train.csv) in this folder")
-    table = _joined([read_table(file) for file in train_files])
+    table = _join_tables([read_table(file) for file in train_files])
     task = infer_task(table, str(train_files[0]), text_columns=text_columns, label_column=label_column)
     kind = "regression (decimal labels)" if task.is_regression else f"classes {', '.join(task.label_names)}"
     notes = [f"{task.name}: text from {'+'.join(task.text_columns)}, {kind} from {task.label_column}"]
@@ -206,7 +206,7 @@ def _own_evaluation(folder: Path, task: Task, notes: list[str]) -> dict[str, Dat
     return evaluation
 
 
-def _joined(tables: list[Columns]) -> Columns:
+def _join_tables(tables: list[Columns]) -> Columns:
     common = [name for name in tables[0] if all(name in table for table in tables)]
     return {name: [value for table in tables for value in table[name]] for name in common}
 
@@ -222,7 +222,7 @@ def _shared_with_train(loaded: TaskData) -> list[str]:
         count = sum(text in trained for text in texts(dataset))
         shared = f"{task.name}: {count} of {len(dataset)} {split} examples are also training examples"
         if count:
-            notes.append(f"{shared}: scores there are of memory" if count == len(dataset) else shared)
+            notes.append(f"{shared}: scores there measure memorization" if count == len(dataset) else shared)
     return notes
 
 

@@ -1,4 +1,4 @@
-"""From the columns of a file to checked examples of a task: texts present, labels in range."""
+"""Turns the columns of a file into checked examples of a task: texts present, labels in range."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def to_dataset(columns: Columns, task: Task, source: str, notes: list[str]) -> D
 
 
 def is_missing(value: Any) -> bool:
-    """True for what stands for nothing: null, NaN, a blank string."""
+    """Whether a value is missing: null, NaN or a blank string."""
     return value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
 
 

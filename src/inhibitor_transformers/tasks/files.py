@@ -1,4 +1,4 @@
-"""Reading one data file (Parquet, CSV, TSV, JSON, JSON Lines) into columns, nothing guessed.
+"""Reads one data file (Parquet, CSV, TSV, JSON, JSON Lines) into columns, without guessing types.
 
 Everything is read into memory: no cache is written, neither beside the data nor elsewhere.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.progress import counted
-from ..common.surrogates import require_whole_characters
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -22,11 +22,12 @@ Columns = dict[str, list[Any]]
 # Longer than any text; the csv module's default of 128 KiB is not.
 _CSV_FIELD_LIMIT = 2**31 - 1
 _SHOWN_LINES = 5
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # a whole pair is one character in Python
 _BEGINNING = 4096  # bytes
 
 
 def read_table(path: Path) -> Columns:
-    """Columns of a data file by name, all of one length; CSV and TSV cells stay strings.
+    """Read a data file into columns of equal length, by name; CSV and TSV cells stay strings.
 
     TSV is read as GLUE writes it: tabs separate, quotes are ordinary characters, nothing is
     escaped. CSV follows RFC 4180. In Parquet files that `datasets` wrote, class ids come back as
@@ -46,7 +47,7 @@ def read_table(path: Path) -> Columns:
 
 
 def require_text(path: Path) -> None:
-    """Raise ValueError for a file that begins with what no text in UTF-8 holds: UTF-16, or no text at all."""
+    """Raise ValueError for a file whose first bytes show that it is no UTF-8 text: UTF-16, or binary."""
     with path.open("rb") as file:
         beginning = file.read(_BEGINNING)
     if b"\0" in beginning or beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -54,7 +55,7 @@ def require_text(path: Path) -> None:
 
 
 def name_classes(columns: Columns, features: Features) -> Columns:
-    """The columns with ids of `datasets.ClassLabel` replaced by names; hidden labels (−1) stay."""
+    """Replace ids of `datasets.ClassLabel` columns by class names; hidden labels (−1) stay."""
     from datasets import ClassLabel
 
     named = dict(columns)
@@ -154,7 +155,7 @@ def _read_json(path: Path) -> Columns:
 
 
 class _NameTwiceError(ValueError):
-    """An object has a field twice, of which json would keep the last without a word."""
+    """An object has a field twice; json would silently keep the last."""
 
 
 def _distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -196,3 +197,15 @@ TABLE_SUFFIXES = tuple(_READERS)
 
 def _suffix_list() -> str:
     return ", ".join(TABLE_SUFFIXES)
+
+
+def require_whole_characters(text: str, where: str) -> None:
+    """Raise ValueError, naming `where` the text stands, if it holds half a character (a lone surrogate).
+
+    JSON and Python can hold one; UTF-8, tokenizers and Arrow cannot.
+    """
+    if found := _LONE_SURROGATE.search(text):
+        raise ValueError(
+            f"{where}: half a character, {found[0]!a}, at position {found.start()} of the text (a lone surrogate, "
+            "as texts have that were cut within an emoji); mend or remove it"
+        )

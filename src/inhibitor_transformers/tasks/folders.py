@@ -1,4 +1,4 @@
-"""Where the files of a split lie in a local folder."""
+"""Finds the files of a split in a local folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holding out a part of the training examples, and taking a subset of a split."""
+"""Holds out training examples, and samples subsets of a split."""
 
 from __future__ import annotations
 

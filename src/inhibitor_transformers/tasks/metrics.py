@@ -29,7 +29,7 @@ def compute_metrics(task: Task, predictions: Array, labels: Array | Sequence[flo
 
 
 def chance_level(task: Task, labels: Array | Sequence[float]) -> float:
-    """What the main metric gives without looking at the texts.
+    """Main metric of a constant prediction, which looks at no text.
 
     Accuracy: the share of the most frequent class. F1: that of always answering class 1, which is
     2p/(1 + p) for a share p of positives and the best that a constant answer reaches. Macro F1: that

@@ -1,4 +1,4 @@
-"""The task that a user's own columns describe: what is text, what is the label, which classes."""
+"""Infers a task from a user's own columns: which hold text, which the label, and its classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def infer_task(
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
 ) -> Task:
-    """The task "custom" of these training columns, its evaluation splits left empty.
+    """Infer the task "custom" from training columns; its evaluation splits are left empty.
 
     Labels that are whole numbers are classes in numerical order, other labels are class names in
     sorted order, decimal numbers make it a regression. Raises ValueError where columns are missing
@@ -50,7 +50,7 @@ def infer_task(
 
 
 def notes_on_labels(task: Task, labels: list[Any]) -> list[str]:
-    """How the labels of one's own task were understood, where something else may have been meant; plain sentences."""
+    """Sentences that say how labels were interpreted, where another interpretation is possible."""
     column, written = f"{task.name}: {task.label_column}", [str(label).strip() for label in labels]
     whole = [name for name in written if _parse({name}, int) is not None]
     if task.is_regression:

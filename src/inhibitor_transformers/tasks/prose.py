@@ -1,4 +1,4 @@
-"""English prose that every machine with Python has: documentation, without its code and markup."""
+"""Extracts English prose that every machine with Python has: documentation, without code and markup."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def english_on_this_machine(max_texts: int | None = None, seed: int = 0) -> list
             if paragraph not in seen:
                 seen.add(paragraph)
                 fresh.append(paragraph)
-        passages.extend(_joined(fresh, rng))
+        passages.extend(_join(fresh, rng))
     return [passages[i] for i in rng.permutation(len(passages))[:max_texts]]
 
 
-def _joined(paragraphs: list[str], rng: np.random.Generator) -> Iterator[str]:
+def _join(paragraphs: list[str], rng: np.random.Generator) -> Iterator[str]:
     # Mostly single paragraphs; one passage in ten is longer, so that all lengths of text occur.
     start = 0
     while start < len(paragraphs):
@@ -142,7 +142,7 @@ def _descriptions() -> Iterator[str]:
 
 
 def _prose_paragraphs(document: str) -> Iterator[str]:
-    """The paragraphs that read as prose, each on one line and without markup."""
+    """Extract the paragraphs that read as prose, each on one line and without markup."""
     for block in re.split(r"\n\s*\n", re.sub(r"(?ms)^\s*(```|~~~).*?^\s*\1", "\n\n", document)):
         for item in _items(block):
             text = _without_markup(item)
@@ -170,7 +170,7 @@ def _without_markup(text: str) -> str:
 
 
 def _is_prose(text: str) -> bool:
-    """Whole sentences in words: enough of them plain, enough of those common, an end that ends."""
+    """Whether a paragraph is prose: enough plain words, enough common ones, and a full stop at its end."""
     words = text.split()
     if len(words) < _MIN_WORDS or not text[0].isupper() or text[-1] not in ".!?:)\"'":
         return False

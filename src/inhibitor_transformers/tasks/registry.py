@@ -1,4 +1,4 @@
-"""What the known tasks are: the nine of GLUE (Wang et al., 2019) and IMDB (Maas et al., 2011)."""
+"""The built-in tasks: the nine of GLUE (Wang et al., 2019) and IMDB (Maas et al., 2011)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Task:
 
     @property
     def group(self) -> str | None:
-        """The last part of the Hub id: the folder that tasks of one benchmark share."""
+        """Last part of the Hub id: the folder that the tasks of one benchmark share."""
         return self.hub_id.split("/")[-1] if self.hub_id else None
 
 

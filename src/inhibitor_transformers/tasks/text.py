@@ -1,4 +1,4 @@
-"""Plain texts from files, folders and the Hub, for the stages of distillation that need no labels."""
+"""Loads plain text from files, folders and the Hub, for stages that need no labels."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _WRAPPED_WIDTH = 120
 
 
 class _NoTextColumnError(ValueError):
-    """A table without texts: an error on its own, left out of a folder that has others."""
+    """A table has no text column: an error for a single file, skipped in a folder with others."""
 
 
 def load_texts(
@@ -75,7 +75,7 @@ def load_texts(
     shuffle: bool = True,
     unk_token: str = "[UNK]",
 ) -> list[str]:
-    """Distinct texts of at least `min_words` words, whole however long, from all sources together.
+    """Load distinct texts of at least `min_words` words from all sources; long texts are not cut.
 
     A source is a text file; a Parquet, CSV, TSV, JSON or JSON Lines file, of which all columns in
     `TEXT_COLUMNS` are taken; a folder, searched recursively for .txt, .parquet, .csv, .tsv and
@@ -90,14 +90,14 @@ def load_texts(
     before `max_texts` are taken. Raises ValueError, FileNotFoundError, ConnectionError.
     """
     texts: dict[str, None] = {}
-    for source in _listed(sources, max_texts):
+    for source in _list_sources(sources, max_texts):
         columns = (column for table in _tables(source) for column in table.values())
         cleaned = (_clean(text, min_words, unk_token) for column in columns for text in column)
         found = dict.fromkeys(text for text in counted(cleaned, f"reading {Path(source).name}", unit="texts") if text)
         if not found:
             raise ValueError(f"{source}: no text of at least {min_words} words")
         texts |= found
-    return _ordered(list(texts), max_texts, seed, shuffle)
+    return _choose(list(texts), max_texts, seed, shuffle)
 
 
 def load_pairs(
@@ -108,12 +108,12 @@ def load_pairs(
     seed: int = 0,
     unk_token: str = "[UNK]",
 ) -> list[tuple[str, str]]:
-    """Distinct pairs of texts that stand in one row, in two columns of `PAIR_COLUMNS`; none where a source has none.
+    """Load distinct pairs of texts from two columns of `PAIR_COLUMNS`; a source without such columns gives none.
 
     Sources, cleaning, order and errors are those of `load_texts`; both texts must have `min_words` words.
     """
     pairs: dict[tuple[str, str], None] = {}
-    for source in _listed(sources, max_texts):
+    for source in _list_sources(sources, max_texts):
         for table in _tables(source):
             for a, b in PAIR_COLUMNS:
                 rows = zip(table.get(a, ()), table.get(b, ()), strict=False)
@@ -121,13 +121,13 @@ def load_pairs(
                     first, second = (_clean(text, min_words, unk_token) for text in row)
                     if first and second:
                         pairs[first, second] = None
-    return _ordered(list(pairs), max_texts, seed)
+    return _choose(list(pairs), max_texts, seed)
 
 
 def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT) -> tuple[list[TextT], list[TextT]]:
-    """(train, held out) of about `fraction` of the texts, decided by a hash of each text.
+    """Split texts into (train, held out), about `fraction` held out, by a hash of each text.
 
-    A text's side depends on nothing but itself: no run, whatever its seed, trains on what another one holds out. A pair
+    The hash depends on the text alone: no run, whatever its seed, trains on a text that another run holds out. A pair
     is held out with either of its texts. Raises ValueError for a fraction outside (0, 1) and when one side would be
     empty.
     """
@@ -147,7 +147,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _listed(sources: str | Path | Sequence[str | Path], max_texts: int | None) -> list[str | Path]:
+def _list_sources(sources: str | Path | Sequence[str | Path], max_texts: int | None) -> list[str | Path]:
     if max_texts is not None and max_texts < 1:
         raise ValueError(f"max_texts must be at least 1, got {max_texts}")
     listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
@@ -156,14 +156,14 @@ def _listed(sources: str | Path | Sequence[str | Path], max_texts: int | None) -
     return listed
 
 
-def _ordered(texts: list[TextT], max_texts: int | None, seed: int, shuffle: bool = True) -> list[TextT]:
+def _choose(texts: list[TextT], max_texts: int | None, seed: int, shuffle: bool = True) -> list[TextT]:
     if shuffle:
         texts = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))[:max_texts]]
     return texts[:max_texts]
 
 
 def _clean(text: str | None, min_words: int, unk_token: str) -> str | None:
-    """The text without its escapes; None for a heading, and for one with too few words."""
+    """Remove WikiText's escapes; None for a heading or a text with too few words."""
     stripped = (text or "").strip()
     if _HEADING.fullmatch(stripped):
         return None
@@ -172,23 +172,23 @@ def _clean(text: str | None, min_words: int, unk_token: str) -> str | None:
 
 
 def _tables(source: str | Path) -> Iterator[Columns]:
-    """The text columns of each file of a source; a text file has one column."""
+    """Yield the text columns of each file of a source; a text file has one column."""
     if source == THIS_MACHINE:
         return iter([{"text": english_on_this_machine()}])
     path = expanded(source)
     if path.is_dir():
-        return _of_folder(path)
+        return _read_folder(path)
     if path.exists():
-        return iter([_of_file(path)])
+        return iter([_read_file(path)])
     name = str(source)
     if _HUB_ID.fullmatch(name) and not name.startswith(".") and not name.endswith((".txt", *TABLE_SUFFIXES)):
-        return iter([_of_hub(name)])
+        return iter([_load_hub(name)])
     raise FileNotFoundError(
         f"{name!r} is neither an existing file or folder nor a Hub id such as Salesforce/wikitext:wikitext-2-raw-v1"
     )
 
 
-def _of_file(path: Path) -> Columns:
+def _read_file(path: Path) -> Columns:
     if not path.is_file():
         raise ValueError(f"{path} is no regular file: name a file or a folder")  # of a pipe, reading may never end
     if path.suffix.lower() in TABLE_SUFFIXES:
@@ -220,14 +220,14 @@ def _text_columns(columns: Columns, source: str) -> Columns:
 
 
 def _holds_text(values: list[Any], name: str, source: str) -> bool:
-    """Whether a column that is named like one of texts is one. Raises ValueError if only some of its rows are texts."""
+    """Whether a column named like a text column holds texts. Raises ValueError if only some of its rows do."""
     others = [row for row, value in enumerate(values, 1) if value is not None and not isinstance(value, str)]
     if others and len(others) < sum(value is not None for value in values):
         raise ValueError(f"{source}, row {others[0]}, column {name!r}: expected a text, got {values[others[0] - 1]!r}")
     return not others
 
 
-def _of_folder(folder: Path) -> Iterator[Columns]:
+def _read_folder(folder: Path) -> Iterator[Columns]:
     files = _training_files(folder)
     if not files:
         raise FileNotFoundError(
@@ -236,7 +236,7 @@ def _of_folder(folder: Path) -> Iterator[Columns]:
     found = False
     for file in files:
         try:
-            table = _of_file(file)
+            table = _read_file(file)
         except _NoTextColumnError as error:
             logger.warning("left out: %s", error)
             continue
@@ -261,7 +261,7 @@ def _training_files(folder: Path) -> list[Path]:
     return chosen
 
 
-def _of_hub(name: str) -> Columns:
+def _load_hub(name: str) -> Columns:
     import datasets
 
     hub_id, _, config = name.partition(":")

@@ -47,7 +47,7 @@ def test_the_hidden_states_are_nearer_to_the_teacher_s(aligned, teacher, data):
     log = json.loads(next((aligned[0] / "checkpoints/alignment").glob("*/trainer_state.json")).read_text())
     first, *_, last = [entry for entry in log["log_history"] if "loss" in entry]
     assert last["loss"] < first["loss"]
-    assert {"loss/hidden/layer_0", "loss/first/layer_0"} <= last.keys()
+    assert {"loss/hidden/layer_0", "loss/cls/layer_0"} <= last.keys()
 
 
 def test_no_label_is_read(aligned, student_path, teacher_path, teacher, data, tmp_path):

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from inhibitor_transformers.distill import ConfigError
-from inhibitor_transformers.distill.objectives import TaskLoss
 from inhibitor_transformers.distill.task.finetune import FinetuneArguments, FinetuneResult, finetune, load_for_task
+from inhibitor_transformers.distill.task.loss import TaskLoss
 from inhibitor_transformers.distill.teacher.teacher import Teacher
 from inhibitor_transformers.evaluation.task_score import score_task
 from inhibitor_transformers.models import (

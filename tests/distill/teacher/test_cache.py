@@ -14,11 +14,13 @@ from datasets import Dataset
 from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from inhibitor_transformers.common.settings import ConfigError
-from inhibitor_transformers.distill.config import DistillConfig, TeacherCacheConfig
+from inhibitor_transformers.distill.config import DistillConfig
 from inhibitor_transformers.distill.data import StepBatches, token_windows
-from inhibitor_transformers.distill.objectives import AttentionOutputLoss, HiddenStateLoss, TaskLoss
-from inhibitor_transformers.distill.teacher import row_arrays
-from inhibitor_transformers.distill.teacher.cache import TeacherCache
+from inhibitor_transformers.distill.stages.align_attention import AlignAttention, AttentionOutputLoss
+from inhibitor_transformers.distill.stages.align_hidden import AlignHidden, HiddenStateLoss
+from inhibitor_transformers.distill.task.loss import TaskLoss
+from inhibitor_transformers.distill.teacher import storage
+from inhibitor_transformers.distill.teacher.cache import TeacherCache, TeacherCacheConfig
 from inhibitor_transformers.distill.teacher.logits import with_teacher_logits
 from inhibitor_transformers.distill.teacher.teacher import Teacher
 from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel, map_layers
@@ -73,7 +75,7 @@ def quiet(_: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
-def test_cached_signals_are_those_of_the_teacher(dtype, tmp_path):
+def test_cached_outputs_are_those_of_the_teacher(dtype, tmp_path):
     teacher = Teacher(bert())
     made = cache_in(tmp_path, teacher=teacher, dtype=dtype).teacher_for(windows(), ALL, quiet)
     items = batches(windows())
@@ -89,12 +91,14 @@ def test_cached_signals_are_those_of_the_teacher(dtype, tmp_path):
                 torch.testing.assert_close(a[valid], b[valid], **ROUNDING[dtype])
 
 
-@pytest.mark.parametrize("criterion", [AttentionOutputLoss, HiddenStateLoss])
-def test_an_objective_asks_for_nothing_that_is_not_stored_and_calls_no_teacher(criterion, tmp_path):
+@pytest.mark.parametrize(
+    ("stage", "criterion"), [(AlignAttention, AttentionOutputLoss), (AlignHidden, HiddenStateLoss)]
+)
+def test_a_loss_asks_for_nothing_that_is_not_stored_and_calls_no_teacher(stage, criterion, tmp_path):
     teacher, layer_map = Teacher(bert()), map_layers([1], 2)
     student = InhibiDistilBertModel.from_teacher(teacher.model, [1])
     made = cache_in(tmp_path, teacher=teacher, dtype="float32").teacher_for(
-        windows(), criterion.teacher_outputs(layer_map), quiet
+        windows(), stage(output_dir=str(tmp_path), use_cpu=True).teacher_outputs(layer_map), quiet
     )
     batch = batches(windows())[0]
     variances = [1.0] if criterion is AttentionOutputLoss else equal_variances(layer_map)
@@ -113,7 +117,7 @@ def test_what_is_there_is_not_computed_again(tmp_path):
     calls, said = Calls(teacher), []
     cache_in(tmp_path, teacher=teacher).teacher_for(windows(), ["hidden-1"], said.append)
     assert calls.count == 0
-    assert said == [f"teacher's signals: 1 arrays from {next(tmp_path.glob('*/'))}"]
+    assert said == [f"teacher outputs: 1 arrays from {next(tmp_path.glob('*/'))}"]
     cache_in(tmp_path, teacher=teacher).teacher_for(windows(), ["hidden-1", "hidden-2"], quiet)
     assert calls.count > 0
     assert arrays(tmp_path) == ["hidden-1.npy", "hidden-2.npy"]
@@ -145,7 +149,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("differing", OTHERS)
-def test_signals_of_something_else_are_refused(differing, tmp_path):
+def test_outputs_of_something_else_are_refused(differing, tmp_path):
     cache_in(tmp_path).teacher_for(windows(), ["hidden-1"], quiet)
     with pytest.raises(ConfigError, match=f"was made with another {differing}; name another folder"):
         cache_in(tmp_path, **OTHERS[differing])
@@ -198,11 +202,11 @@ def test_a_half_written_array_of_a_killed_run_is_not_used(tmp_path):
 def test_the_size_is_said_before_and_a_full_disk_is_an_error(tmp_path, monkeypatch):
     said: list[str] = []
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(row_arrays.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(ConfigError, match=r"the teacher cache needs 0\.0 GiB in .*, where 0\.0 GiB are free"):
         cache_in(tmp_path).teacher_for(windows(), ALL, said.append)
     tokens = sum(map(len, windows()))
-    assert said[0].startswith(f"teacher's signals: 5 arrays of {tokens} tokens, 0.00 GiB, to ")
+    assert said[0].startswith(f"teacher outputs: 5 arrays of {tokens} tokens, 0.00 GiB, to ")
     assert arrays(tmp_path) == []
 
 
@@ -279,9 +283,9 @@ class TestRun:
     def test_the_home_folder(self, config_with, tmp_path, monkeypatch):
         """The cache was written to ./~."""
         monkeypatch.setenv("HOME", str(tmp_path))
-        given = {"teacher": "~/teacher", "start": Path("~/student"), "student": {}}
+        given = {"teacher": "~/teacher", "init_from": Path("~/student"), "student": {}}
         config = DistillConfig(**(config_with(teacher_cache="~/cache") | given))
-        found = config.build_cache().folder, config.teacher, config.start
+        found = config.build_cache().folder, config.teacher, config.init_from
         assert found == tuple(str(tmp_path / name) for name in ("cache", "teacher", "student"))
 
 
@@ -331,7 +335,7 @@ class TestLogits:
             with_teacher_logits(turned, teacher, bert_tokenizer(), tmp_path, quiet)
 
     @pytest.mark.parametrize("alpha_hidden", [0.0, 0.2])
-    def test_an_objective_takes_them_from_the_batch(self, alpha_hidden, teacher):
+    def test_a_loss_takes_them_from_the_batch(self, alpha_hidden, teacher):
         student = InhibiDistilBertForSequenceClassification.from_teacher(teacher.model)
         batch = padded_batch([9, 14]) | {"labels": torch.tensor([0, 1])}
         criterion = TaskLoss(regression=False, teacher=teacher, alpha_soft=0.5, alpha_hidden=alpha_hidden)

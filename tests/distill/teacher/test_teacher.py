@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from inhibitor_transformers.distill.teacher.teacher import Teacher, model_inputs
-from inhibitor_transformers.models.attention_outputs import output_projections
+from inhibitor_transformers.models.architectures import attention_layers
 from tests.distill.tiny import (
     HEADS,
     LAYERS,
@@ -64,7 +64,10 @@ def test_contexts_are_what_attention_hands_to_its_output_projection(name):
 def test_the_projection_of_a_context_is_what_the_layer_goes_on_with(name):
     model = ARCHITECTURES[name][0]()
     seen = []
-    handles = [p.register_forward_hook(lambda _, args, out: seen.append(args[0])) for p in output_projections(model)]
+    handles = [
+        layer.output.register_forward_hook(lambda _, args, out: seen.append(args[0]))
+        for layer in attention_layers(model)
+    ]
     teacher_outputs = Teacher(model)(padded_batch([9, 6]), attention_outputs=True)
     for handle in handles:
         handle.remove()
@@ -98,7 +101,7 @@ def test_logits_of_a_head():
 def test_no_hook_is_left_behind():
     model = bert()
     Teacher(model)(padded_batch([9]), attention_outputs=True)
-    assert [p for p in output_projections(model) if p._forward_pre_hooks] == []
+    assert [layer for layer in attention_layers(model) if layer.output._forward_pre_hooks] == []
 
 
 def test_no_hook_is_left_behind_by_an_error():
@@ -107,7 +110,7 @@ def test_no_hook_is_left_behind_by_an_error():
         Teacher(model)(
             {"input_ids": torch.full((1, 4), 10_000), "attention_mask": torch.ones(1, 4)}, attention_outputs=True
         )
-    assert [p for p in output_projections(model) if p._forward_pre_hooks] == []
+    assert [layer for layer in attention_layers(model) if layer.output._forward_pre_hooks] == []
 
 
 def test_nothing_of_the_teacher_needs_or_gets_a_gradient():

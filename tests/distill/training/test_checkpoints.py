@@ -74,8 +74,8 @@ def test_a_state_that_is_none(content, checkpoints):
     assert last_whole_checkpoint(checkpoints) == checkpoints / "checkpoint-9"
 
 
-def test_modules_of_the_objective_are_looked_at_too(checkpoints):
-    (checkpoints / "checkpoint-10" / "criterion.safetensors").write_bytes(b"")
+def test_modules_of_the_loss_are_looked_at_too(checkpoints):
+    (checkpoints / "checkpoint-10" / "loss.safetensors").write_bytes(b"")
     assert last_whole_checkpoint(checkpoints) == checkpoints / "checkpoint-9"
 
 

@@ -1,4 +1,4 @@
-"""What Trainer shows: a line per log, below it a bar where one can be drawn."""
+"""What a training reports: the memory that it will need, and a line per log, above a bar where one can be drawn."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from inhibitor_transformers.distill.training.log_lines import TermLines, TermProgress, log_line
+from inhibitor_transformers.distill.training.log_lines import (
+    MemoryEstimate,
+    TermLines,
+    TermProgress,
+    estimate_memory,
+    log_line,
+)
 from inhibitor_transformers.distill.training.trainer import NonFiniteLossError
-from tests.distill.test_objectives import pair
+from tests.distill.tiny import FEED_FORWARD, LAYERS, WIDTH, pair
 from tests.distill.training.test_trainer import BATCHES, trainer
 from tests.terminal import screen, terminal
 
@@ -18,7 +24,7 @@ LOGS = {"loss": 0.5, "loss/attention/layer_0": 0.2, "loss/attention/layer_1": 0.
 
 
 class OneTerm:
-    """An objective that costs nothing; `at_end` is its loss in the last step."""
+    """A loss that costs nothing; `at_end` is its loss in the last step."""
 
     def __init__(self, at_end: float = 0.5) -> None:
         self.at_end, self.calls = at_end, 0
@@ -75,3 +81,42 @@ def test_other_processes_say_nothing(callback, capsys):
 )
 def test_the_line_of_a_log(logs, line):
     assert log_line(SimpleNamespace(global_step=3, max_steps=7), logs) == line
+
+
+def test_weights_of_both_and_three_more_of_what_is_trained():
+    student, teacher, _ = pair()
+    for parameter in student.transformer.layer[0].parameters():
+        parameter.requires_grad_(False)
+    estimate = estimate_memory(student, teacher.model, student.config, 1000)
+    ours, theirs = (sum(p.numel() for p in m.parameters()) for m in (student, teacher.model))
+    trained = sum(p.numel() for p in student.parameters() if p.requires_grad)
+    assert 0 < trained < ours
+    assert estimate.weights == 4 * (ours + theirs)
+    assert estimate.gradients_and_optimizer == 12 * trained
+    assert estimate.total == estimate.weights + estimate.gradients_and_optimizer + estimate.activations
+
+
+def test_without_a_teacher():
+    student, *_ = pair()
+    assert estimate_memory(student, None, student.config, 1).weights == 4 * sum(p.numel() for p in student.parameters())
+
+
+def test_activations_grow_with_the_tokens_and_hold_what_backward_needs():
+    student, teacher, _ = pair()
+    one, two = (estimate_memory(student, None, student.config, n).activations for n in (500, 1000))
+    assert two == 2 * one
+    per_token = LAYERS * (14 * WIDTH + 3 * FEED_FORWARD)  # numbers of 4 bytes
+    assert one == 4 * 500 * per_token
+    # the teacher's configuration gives the same, by its own names
+    assert estimate_memory(teacher.model, None, teacher.model.config, 500).activations == one
+
+
+def test_it_is_one_line_in_gib():
+    line = str(MemoryEstimate(weights=2**30, gradients_and_optimizer=3 * 2**30, activations=2**29))
+    assert line == "memory, estimated: 4.50 GiB (weights 1.00, gradients + AdamW 3.00, activations 0.50)"
+
+
+@pytest.mark.parametrize("tokens", [0, 1])
+def test_hardly_any_tokens(tokens):
+    student, *_ = pair()
+    assert estimate_memory(student, None, student.config, tokens).activations < 2**20

@@ -13,11 +13,11 @@ from transformers import TrainerCallback, TrainingArguments
 from inhibitor_transformers.attention import InhibitorScalars
 from inhibitor_transformers.distill.data import unpack
 from inhibitor_transformers.distill.losses import squared_error
-from inhibitor_transformers.distill.objectives import AttentionOutputLoss, HiddenStateLoss
+from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
+from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.models import InhibiDistilBertModel
-from tests.distill.test_objectives import narrow_student
-from tests.distill.tiny import bert_tokenizer, equal_variances, padded_batch, pair, saved
+from tests.distill.tiny import bert_tokenizer, equal_variances, narrow_student, padded_batch, pair, saved
 
 EQUAL = {AttentionOutputLoss: lambda layer_map: [1.0] * len(layer_map), HiddenStateLoss: equal_variances}
 
@@ -70,7 +70,7 @@ BATCHES = [padded_batch([9, 14, 11, 20], seed=i) for i in range(6)]
 
 @pytest.fixture
 def setup():
-    """A student, its context objective and its hidden-state objective."""
+    """A student, its attention-output loss and its hidden-state loss."""
     student, teacher, layer_map = pair()
     return (
         student,
@@ -102,7 +102,7 @@ class TestParameterGroups:
         assert len(found) == len(set(found))
         assert set(found) == {p for p in student.parameters() if p.requires_grad}
 
-    def test_modules_of_the_objective_are_trained_along(self, setup, tmp_path):
+    def test_modules_of_the_loss_are_trained_along(self, setup, tmp_path):
         _, _, same_width = setup
         student = narrow_student()
         criterion = HiddenStateLoss(
@@ -264,7 +264,7 @@ def test_under_bf16_student_and_teacher_compute_in_it(kind, tmp_path):
 
 @pytest.mark.parametrize(("bf16", "lacks"), [(True, True), (True, False), (False, True)])
 def test_warns_of_bf16_only_where_the_processor_has_none(bf16, lacks, tmp_path, monkeypatch, recwarn):
-    monkeypatch.setattr("inhibitor_transformers.distill.training.trainer.lacks_bfloat16", lambda: lacks)
+    monkeypatch.setattr("inhibitor_transformers.distill.training.arguments.lacks_bfloat16", lambda: lacks)
     student, teacher, layer_map = pair()
     trainer(
         student, AttentionOutputLoss(student, teacher, layer_map, [1.0] * len(layer_map)), tmp_path, BATCHES, bf16=bf16
@@ -274,7 +274,7 @@ def test_warns_of_bf16_only_where_the_processor_has_none(bf16, lacks, tmp_path, 
 
 
 class FailsAt:
-    """A context objective of which one term becomes NaN (or another value) at a step."""
+    """An attention-output loss of which one term becomes NaN (or another value) at a step."""
 
     def __init__(self, criterion: AttentionOutputLoss, step: int, terms: tuple[str, ...], value: float) -> None:
         self.criterion, self.step, self.terms, self.value, self.calls = criterion, step, terms, value, 0
@@ -375,10 +375,10 @@ class TestCheckpoints:
         assert len(whole) == len(resumed)
         assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
 
-    def test_an_objective_without_modules_leaves_no_file(self, setup, tmp_path):
+    def test_a_loss_without_modules_leaves_no_file(self, setup, tmp_path):
         student, _, criterion = setup
         trainer(student, criterion, tmp_path, BATCHES, save_strategy="steps", save_steps=6).train()
-        assert not (tmp_path / "checkpoint-6" / "criterion.safetensors").exists()
+        assert not (tmp_path / "checkpoint-6" / "loss.safetensors").exists()
 
 
 def test_evaluation_uses_the_model_s_own_loss(tmp_path):

@@ -10,8 +10,9 @@ from torch.func import grad, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from inhibitor_transformers.attention.integer import QuantizedScalars, QuantParams
+from inhibitor_transformers.models.architectures import attention_layers
 from inhibitor_transformers.models.quantized.linear import Int8Linear
-from inhibitor_transformers.models.quantized.modules import attentions, join, replace
+from inhibitor_transformers.models.quantized.modules import join, replace
 from inhibitor_transformers.models.quantized.modules import linears as linears_of
 from tests.models.test_transforms import OnlyTensors, assert_same
 from tests.models.tiny import texts, tiny_student
@@ -23,11 +24,11 @@ def quantized(linears: bool) -> Any:
     """Without calibration: any ranges will do."""
     model = tiny_student().eval()
     heads, dim = model.config.n_heads, model.config.dim // model.config.n_heads
-    for name, module in attentions(model).items():
-        scalars, high = module.inhibitor.as_arguments(), torch.full((heads, dim), 4.0)
+    for layer in attention_layers(model):
+        scalars, high = layer.scalars.as_arguments(), torch.full((heads, dim), 4.0)
         made = QuantizedScalars(heads, heads, dim)
         made.assign(QuantParams.from_ranges(-high, high, high[:, 0], **scalars))
-        replace(model, f"{name}.inhibitor", made)
+        layer.module.inhibitor = made
     if linears:
         for name, linear in linears_of(model).items():
             replace(model, name, Int8Linear.from_linear(linear, -4.0, 4.0))

@@ -1,4 +1,4 @@
-"""Models that leave Python: ONNX, and packages of torch.export, in plain operators and checked against the model."""
+"""Exports models to ONNX and torch.export, in plain operators, and compares them with the model."""
 
 from .export import FORMATS, Exported, export_model
 

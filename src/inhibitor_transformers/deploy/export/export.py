@@ -1,4 +1,4 @@
-"""From a model folder to one that other programs read: export, check, and only then write."""
+"""Exports a model folder: export, compare, and only then write."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def write_onnx(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what the exporter says about itself, about names of axes and about packages that nothing here needs."""
+    """Silence the exporter's messages about itself, names of axes and packages that are not needed here."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

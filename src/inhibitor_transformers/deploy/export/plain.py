@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from ...attention import InhibitorScalars
 from ...attention.call import Center
+from ...models.architectures import AttentionLayer, attention_layers
 from ...models.inhibidistilbert import InhibiDistilBertPreTrainedModel
+from ...models.quantized.modules import replace
 from ...models.value_center import center_values
 
 
@@ -58,19 +60,20 @@ def plain_attention(
     count = members.sum(-1, keepdim=True).clamp(min=1)
     share = members / count if center == "mean" else torch.zeros_like(members)
     slope = scalars.gamma / math.sqrt(query.shape[-1])
-    context = sums(query, key, value, valid, share, slope, scalars.delta, signed)
+    output = sums(query, key, value, valid, share, slope, scalars.delta, signed)
     length = (scalars.length_reference / count)[:, None, None] ** scalars.length_exponent[:, None, None]
-    return context * (scalars.eta[:, None, None] * length)
+    return output * (scalars.eta[:, None, None] * length)
 
 
 class PlainAttention(nn.Module):
     """The self-attention of a layer, with its weights, in plain operators; to be traced, not to be trained."""
 
-    def __init__(self, original: Any, sums: ShrunkenSums) -> None:
+    def __init__(self, original: AttentionLayer, sums: ShrunkenSums) -> None:
         super().__init__()
-        self.q_lin, self.k_lin, self.v_lin = original.q_lin, original.k_lin, original.v_lin
-        self.inhibitor, self.out_lin = original.inhibitor, original.out_lin
-        self.config, self.sums = original.config, sums
+        # Under DistilBERT's names: the state dict stays the model's.
+        self.q_lin, self.k_lin, self.v_lin = original.query, original.key, original.value
+        self.inhibitor, self.out_lin = original.scalars, original.output
+        self.config, self.sums = original.module.config, sums
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
@@ -83,13 +86,13 @@ class PlainAttention(nn.Module):
         q, k, v = (of(hidden_states).view(heads).transpose(1, 2) for of in (self.q_lin, self.k_lin, self.v_lin))
         options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
         shrunk = center_values(v, attention_mask, config.inhibitor_value_center)
-        context = plain_attention(self.sums, q, k, shrunk.values, attention_mask, self.inhibitor, **options)
-        return self.out_lin(shrunk.restore(context).transpose(1, 2).reshape(hidden_states.shape)), None
+        output = plain_attention(self.sums, q, k, shrunk.values, attention_mask, self.inhibitor, **options)
+        return self.out_lin(shrunk.restore(output).transpose(1, 2).reshape(hidden_states.shape)), None
 
 
 def with_plain_attention(model: InhibiDistilBertPreTrainedModel, sums: ShrunkenSums) -> InhibiDistilBertPreTrainedModel:
     """A copy of `model`, which is not quantized, with `PlainAttention`."""
     copied = copy.deepcopy(model)
-    for block in copied.base_model.transformer.layer:
-        block.attention = PlainAttention(block.attention, sums)
+    for layer in attention_layers(copied):
+        replace(copied, layer.name, PlainAttention(layer, sums))
     return copied

@@ -1,4 +1,4 @@
-"""What is traced: a model that takes named tensors and returns a plain dictionary, and which axes are dynamic."""
+"""Prepares a model for tracing: named tensors in, a plain dictionary out, and its dynamic axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what was exported computes what the model computes."""
+"""Compares the outputs of an exported model with the model's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns a trained inhibitor model into one that computes in small integers."""
+"""Quantizes a trained inhibitor model after training, calibrated on texts."""
 
 from .quantize import quantize, quantize_linears
 from .report import cost_table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,20 +16,22 @@ from ...attention.integer import QuantizedScalars
 from ...attention.integer.qparams import Bits
 from ...common.progress import counted
 from ...models import InhibiDistilBertPreTrainedModel
-from ...models.finite_weights import require_finite
+from ...models.architectures import STUDENT, attention_layers, transformer_layers
+from ...models.compatibility import warn_of_lost_segments
+from ...models.loading import require_finite
 from ...models.pretrained import require_known_tokens
 from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Linear
-from ...models.quantized.modules import attentions, blocks, join, replace, word_embeddings
+from ...models.quantized.modules import join, replace, word_embeddings
 from ...models.quantized.modules import linears as linears_of
 from ...models.quantized.quantizer import mark_quantized
-from ...models.segments import warn_of_lost_segments
 from ...models.value_center import center_values
 from .attention import HeadInputs
 from .ranges import InputRange
 from .texts import Batch, Texts, as_batches, list_of_texts, require_max_length
 
+_NAMES = STUDENT.layer
 _PARTS: dict[str, type[nn.Module]] = dict.fromkeys(
-    ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"), nn.Linear
+    (_NAMES.query, _NAMES.key, _NAMES.value, _NAMES.output, _NAMES.up, _NAMES.down), nn.Linear
 ) | {"attention.inhibitor": InhibitorScalars}
 
 
@@ -87,7 +89,7 @@ def quantize(
 
 @torch.no_grad()
 def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
-    """Replace the linear layers of the blocks of a DistilBERT or InhibiDistilBERT model, in place."""
+    """Replace the linear modules of all transformer layers of a DistilBERT or InhibiDistilBERT model, in place."""
     names = linears_of(model)
     ranges = {name: InputRange() for name in names}
 
@@ -96,9 +98,9 @@ def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
 
     with _watching({module: watch(name) for name, module in names.items()}, before=True) as read:
         _read(model, batches, read)
-    for together in counted(_by_input(names), "quantizing linear layers"):
+    for together in counted(_by_input(model, names), "quantizing linear layers"):
         try:
-            sizes = None if together[0].endswith("lin2") else _sizes(together, names, ranges)
+            sizes = None if together[0].endswith(_NAMES.down) else _sizes(together, names, ranges)
             for name in together:
                 replace(model, name, Int8Linear.from_linear(names[name], *ranges[name].best(sizes), sizes))
         except ValueError as error:
@@ -106,17 +108,21 @@ def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
     join(model)
 
 
-def _by_input(names: Iterable[str]) -> list[list[str]]:
-    """Layers that read the same tensor: q, k and v of each block; every other one by itself."""
+def _by_input(model: PreTrainedModel, linears: dict[str, nn.Linear]) -> list[list[str]]:
+    """Names of the layers that read the same tensor: q, k and v of each attention; every other one by itself."""
+    attention_of = {
+        projection: layer.name
+        for layer in attention_layers(model)
+        for projection in (layer.query, layer.key, layer.value)
+    }
     groups: dict[str, list[str]] = {}
-    for name in names:
-        parent, _, last = name.rpartition(".")
-        groups.setdefault(parent if last in ("q_lin", "k_lin", "v_lin") else name, []).append(name)
+    for name, module in linears.items():
+        groups.setdefault(attention_of.get(module, name), []).append(name)
     return list(groups.values())
 
 
 def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str, InputRange]) -> Tensor:
-    """Sizes of the features that all of these layers read. (What `lin2` reads is written by oneDNN, with one step.)"""
+    """Sizes of the features that all of these modules read. (oneDNN writes what `lin2` reads, with one step.)"""
     return ranges[together[0]].sizes(torch.cat([linears[name].weight for name in together]))
 
 
@@ -124,9 +130,9 @@ def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str,
 def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> None:
     """Replace the scalars of all attention layers by quantized heads, in place."""
     config = model.config
-    layers = attentions(model)
-    seen = {name: HeadInputs() for name in layers}
-    parts: dict[str, list[Tensor]] = {name: [] for name in layers}
+    layers = attention_layers(model)
+    seen = {layer.name: HeadInputs() for layer in layers}
+    parts: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
 
     def watch(name: str) -> Callable[..., None]:
         def add(_: nn.Module, output: Tensor, valid: Tensor) -> None:
@@ -139,22 +145,20 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
         return add
 
     watched: dict[nn.Module, Callable[..., None]] = {
-        projection: watch(name)
-        for name, layer in layers.items()
-        for projection in (layer.q_lin, layer.k_lin, layer.v_lin)
+        projection: watch(layer.name) for layer in layers for projection in (layer.query, layer.key, layer.value)
     }
     with _watching(watched, before=False) as read:
         _read(model, batches, read)
     options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
-    for name, layer in counted(layers.items(), "quantizing attention"):
+    for layer in counted(layers, "quantizing attention"):
         try:
-            heads = seen[name].best_heads(layer.inhibitor, bits, options)
+            qparams = seen[layer.name].best_qparams(layer.scalars, bits, options)
         except ValueError as error:
-            raise ValueError(f"{name} cannot be quantized: {error}") from error
-        count, dim = heads.offset.shape
-        made = QuantizedScalars(count, count, dim, bits=bits, length_reference=layer.inhibitor.length_reference)
-        made.assign(heads)
-        layer.inhibitor = made
+            raise ValueError(f"{layer.name} cannot be quantized: {error}") from error
+        count, dim = qparams.offset.shape
+        made = QuantizedScalars(count, count, dim, bits=bits, length_reference=layer.scalars.length_reference)
+        made.assign(qparams)
+        layer.module.inhibitor = made
 
 
 Read = Callable[[Tensor], None]
@@ -162,7 +166,7 @@ Read = Callable[[Tensor], None]
 
 @contextmanager
 def _watching(watched: dict[nn.Module, Callable[..., None]], *, before: bool) -> Iterator[Read]:
-    """While inside, modules show their inputs (or outputs) to their watchers, with the valid tokens told to `read`."""
+    """While inside, pass inputs (or outputs) of modules to their watchers, with the valid tokens given to `read`."""
     valid: list[Tensor] = []
 
     def hook(add: Callable[..., None]) -> Callable[..., None]:
@@ -201,7 +205,7 @@ def _check(model: PreTrainedModel) -> None:
     for name, module in model.named_modules():
         if isinstance(module, QuantizedScalars | Int8Linear | Int8Embedding):
             raise ValueError(f"{name} is quantized already: quantize the float model")
-    for name, block in blocks(model):
+    for name, block in transformer_layers(model):
         for part, kind in _PARTS.items():
             found = getattr(block.get_submodule(part.rpartition(".")[0]), part.rpartition(".")[2], None)
             if type(found) is not kind:  # a subclass or a wrapper computes what its weights do not say

@@ -1,4 +1,4 @@
-"""The range that 8 bits should cover: all values, or fewer if clipping the rare ones costs less than coarser levels."""
+"""Chooses the range that 8 bits cover: all values, or fewer where clipping costs less than coarse steps."""
 
 from __future__ import annotations
 

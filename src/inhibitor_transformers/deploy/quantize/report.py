@@ -1,4 +1,4 @@
-"""What quantization costs on texts that it was not calibrated on, before any task is scored."""
+"""Measures what quantization costs on texts that it was not calibrated on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts to calibrate on, as callers have them: checked, and as batches of tokens."""
+"""Checks texts to calibrate on, and tokenizes them in batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ...common.progress import counted
-from ...common.surrogates import require_whole_characters
+from ...tasks.files import require_whole_characters
 
 Batch = dict[str, Tensor]
 Text = str | tuple[str, str]
@@ -17,7 +17,7 @@ Texts = Iterable[Text]
 
 
 def list_of_texts(texts: Texts) -> list[Text]:
-    """The texts, or pairs of texts, of a list, array, column or generator, in their order; blank ones are left out.
+    """Check texts, or pairs of texts, from any iterable; they keep their order, blank ones are dropped.
 
     Raises ValueError for a single string, for a mapping or a set, for what is no text, for halves of characters, for
     texts among pairs, and if nothing is left.
@@ -31,7 +31,7 @@ def list_of_texts(texts: Texts) -> list[Text]:
     # Of a mapping only the keys would be read; the order of a set is another one in every process.
     if numbered is None or isinstance(texts, Mapping | Set | bytes):
         raise ValueError(f"texts must be a list of texts, or of pairs of texts, got {type(texts).__name__}")
-    listed = [_checked(text, number) for number, text in numbered]
+    listed = [_check_text(text, number) for number, text in numbered]
     found = [text for text in listed if any(part.strip() for part in _parts(text))]
     if not found:
         blank = f"all {len(listed)} texts are blank" if listed else "there are none"
@@ -62,7 +62,7 @@ def require_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, *, i
         raise ValueError(f"max_length must be a whole number above the {special} special tokens, got {max_length!r}")
 
 
-def _checked(text: Any, number: int) -> Text:
+def _check_text(text: Any, number: int) -> Text:
     parts = (text,) if isinstance(text, str) else tuple(text) if isinstance(text, tuple | list) else ()
     if not all(isinstance(part, str) for part in parts) or len(parts) != (1 if isinstance(text, str) else 2):
         raise ValueError(f"texts must be strings, or pairs of strings, got {text!r}")

@@ -1,230 +1,79 @@
-"""Calibration: starting values of γ, δ, ρ, η per head from a teacher's contexts, without any training.
-
-A softmax model's q, k, v under γ = 1, δ = ½, η = 1 give contexts that are wrong by factors of hundreds. For
-each head this scans γ and δ over a small grid of natural units, and for each pair takes ρ from a list and
-η by least squares, so that the student's contexts come nearest to the teacher's on texts of several lengths.
-"""
+"""Stage "calibrate": the scalars of every head by grid and least squares, without training (`calibration`)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import dataclasses
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import ClassVar
 
-import torch
-from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ...attention import inhibition_scores, inhibitor_attention
-from ...common.progress import Advance, counted, progress
-from ...models import InhibiDistilBertPreTrainedModel, LayerMap
-from ...models.inhibidistilbert.modeling_inhibidistilbert import InhibiDistilBertSelfAttention
-from ...models.value_center import center_values
-from ..teacher.teacher import Teacher
-
-# γ in units of mean|v| / mean|S − mean S| (S: score at γ = 1) and δ in units of mean|v|.
-GAMMA_GRID = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.5)
-DELTA_GRID = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-LENGTH_EXPONENT_GRID = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The values that calibration tries, in the units above."""
-
-    gamma: Sequence[float] = GAMMA_GRID
-    delta: Sequence[float] = DELTA_GRID
-    length_exponent: Sequence[float] = LENGTH_EXPONENT_GRID
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """relative_error[i][h]: squared error of head h of student layer i over the squared teacher context,
-    mean over the text lengths, after calibration; `before` the same at the scalars it started from."""
-
-    before: list[list[float]]
-    relative_error: list[list[float]]
+from ...common.number_ranges import FINITE, POSITIVE, check_number
+from ...common.settings import require
+from ...models.architectures import max_tokens, require_positions
+from ...tasks.text import Text
+from ..data import exact_windows, pad_windows
+from ..output_dir import write_json
+from .base import Batch, RunContext, Stage, require_lengths
+from .calibration import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID, Grid, calibrate
 
 
 @dataclass
-class _Layer:
-    """q, k, v and the teacher's context of one layer for one text length: (B, H, N, D) each.
+class Calibrate(Stage):
+    """Asks the teacher for layer inputs and attention outputs, and sets γ, δ, ρ, η.
 
-    Where values are centered, so is the target, about the same mean. energy: (H,), the whole context squared, summed.
+    lengths: sequence lengths in tokens; those that no text reaches or the model cannot read are left out.
+    tokens_per_length: how many tokens of each are used.
+    gammas, deltas, length_exponents: the grid, in the units of `calibration`; a single value fixes it.
     """
 
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    target: Tensor
-    energy: Tensor
+    name: ClassVar[str] = "calibrate"
+    lengths: list[int] = field(default_factory=lambda: [16, 32, 64, 128, 256])
+    tokens_per_length: int = 1024
+    gammas: list[float] = field(default_factory=lambda: list(GAMMA_GRID))
+    deltas: list[float] = field(default_factory=lambda: list(DELTA_GRID))
+    length_exponents: list[float] = field(default_factory=lambda: list(LENGTH_EXPONENT_GRID))
 
-    @cached_property
-    def error_of_zero(self) -> Tensor:
-        """Relative error of contexts that are zero, per head (H,): 1 where values are not centered."""
-        return _inner(self.target, self.target) / self.energy
+    def __post_init__(self) -> None:
+        require_lengths(self.name, self.lengths)
+        require(self.tokens_per_length >= max(self.lengths), "calibrate.tokens_per_length must hold one longest text")
+        for name, allowed in (("gammas", POSITIVE), ("deltas", FINITE), ("length_exponents", FINITE)):
+            values = getattr(self, name)
+            numbers = isinstance(values, list) and all(isinstance(x, int | float) for x in values)
+            require(numbers and bool(values), f"calibrate.{name} must be a list of numbers, got {values!r}")
+            for value in values:
+                check_number(f"each of calibrate.{name}", value, allowed)
 
-    @property
-    def length(self) -> int:
-        return self.query.shape[2]
+    def check_model(self, config: PretrainedConfig) -> None:
+        require_positions(config, min(self.lengths), f"{self.name}.lengths")
 
+    def check_texts(self, texts: list[Text], tokenizer: PreTrainedTokenizerBase) -> None:
+        shortest = min(self.lengths)
+        if not exact_windows(texts, tokenizer, shortest, 1):
+            raise ValueError(f"nothing to calibrate on: no text is as long as {shortest} tokens")
 
-@torch.no_grad()
-def calibrate(
-    student: InhibiDistilBertPreTrainedModel,
-    teacher: Teacher,
-    layer_map: LayerMap,
-    batches: Sequence[dict[str, Tensor]],
-    grid: Grid | None = None,
-) -> Calibration:
-    """Set the scalars of every head of `student` in place; a head that the grid cannot better keeps its own.
+    def run(self, context: RunContext) -> None:
+        """Set the student's scalars; the relative errors before and after are in calibration.json."""
+        grid = Grid(self.gammas, self.deltas, self.length_exponents)
+        result = calibrate(context.student, context.teacher, context.layer_map, self._batches(context), grid)
+        write_json(context.folder / "calibration.json", dataclasses.asdict(result))
+        for i, (before, after) in enumerate(zip(result.before, result.relative_error, strict=True)):
+            context.log(f"layer {i}: relative error of the attention outputs {fmean(before):.3g} -> {fmean(after):.3f}")
 
-    Args:
-        student: built from the teacher; its q, k, v weights are used as they are.
-        teacher: gives layer inputs and contexts.
-        layer_map: which teacher layer each student layer stands for.
-        batches: `input_ids` and `attention_mask`, (B, N) without padding, one batch per text length.
-        grid: what to try; a single value fixes it.
-
-    Returns the relative errors before and after. Raises ValueError for padded batches, and where a teacher's hidden
-    states or contexts, or a student's, are not finite, so that nothing can be fitted to them.
-    """
-    for batch in batches:
-        if not batch["attention_mask"].all():
-            raise ValueError("calibration takes batches without padding, one per text length")
-    teacher_outputs = [
-        teacher(batch, attention_outputs=True, hidden=True) for batch in counted(batches, "asking the teacher")
-    ]
-    before, after, grid = [], [], grid or Grid()
-    with progress("calibrating", len(layer_map) * len(grid.gamma) * len(grid.delta)) as advance:
-        blocks = student.base_model.transformer.layer
-        for i, (block, source) in enumerate(zip(blocks, layer_map.teacher_layers, strict=True)):
-            attention = block.attention
-            layers = [_project(attention, s.hidden[source], s.attention_outputs[source]) for s in teacher_outputs]
-            _require_finite(layers, f"teacher layer {source}")
-            start = _current_error(attention, layers)
-            before.append(start.tolist())
-            after.append(_calibrate_layer(attention, layers, start, grid, advance))
-            if not all(map(math.isfinite, after[-1])):
-                raise ValueError(
-                    f"calibration of layer {i} ends in errors that are not finite ({_listed(after[-1])}): its scalars "
-                    "or the teacher's weights are too large"
-                )
-    return Calibration(before, after)
-
-
-def _require_finite(layers: list[_Layer], where: str) -> None:
-    for layer in layers:
-        for name in ("query", "key", "value", "target"):
-            if not bool(torch.isfinite(getattr(layer, name)).all()):
-                what = "context" if name == "target" else name
-                raise ValueError(f"{where}: its {what} is not finite at {layer.length} tokens: weights are too large")
-
-
-def _listed(errors: list[float]) -> str:
-    return ", ".join(f"{error:.3g}" for error in errors)
-
-
-def _project(attention: InhibiDistilBertSelfAttention, hidden: Tensor, context: Tensor) -> _Layer:
-    def heads(x: Tensor) -> Tensor:
-        return x.unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
-
-    projections = (attention.q_lin, attention.k_lin, attention.v_lin)
-    q, k, v = (heads(linear(hidden)) for linear in projections)
-    target = heads(context).float()
-    energy = _inner(target, target).clamp_min(torch.finfo(torch.float32).tiny)  # a pruned head has a context of zero
-    values, mean = center_values(v, None, attention.config.inhibitor_value_center)
-    if mean is not None:
-        target = target - mean.float()
-    return _Layer(q, k, values, target, energy)
-
-
-def _calibrate_layer(
-    attention: InhibiDistilBertSelfAttention, layers: list[_Layer], start: Tensor, grid: Grid, advance: Advance
-) -> list[float]:
-    """Set every head's scalars to the best of the grid, or leave them where none is better than `start`, its error."""
-    unit_v = _mean([layer.value.abs().float().mean(dim=(0, 2, 3)) for layer in layers])  # (H,)
-    unit_s = _mean([_score_deviation(layer) for layer in layers])
-    best = start
-    found = {n: getattr(attention.inhibitor, n).clone() for n in ("gamma", "delta", "eta", "length_exponent")}
-    for g in grid.gamma:
-        for d in grid.delta:
-            gamma, delta = g * unit_v / unit_s, d * unit_v
-            eta, exponent, error = _least_squares(attention, layers, gamma, delta, grid.length_exponent)
-            better = error < best
-            best = torch.where(better, error, best)
-            for name, value in zip(found, (gamma, delta, eta, exponent), strict=True):
-                found[name] = torch.where(better, value, found[name])
-            advance(1)
-    for name, value in found.items():
-        getattr(attention.inhibitor, name).copy_(value)
-    return best.tolist()
-
-
-def _least_squares(
-    attention: InhibiDistilBertSelfAttention,
-    layers: list[_Layer],
-    gamma: Tensor,
-    delta: Tensor,
-    exponents: Sequence[float],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Best η and ρ per head for given γ and δ, and the relative error they leave; each (H,)."""
-    config, n0 = attention.config, attention.inhibitor.length_reference
-    uu, ut = [], []  # per length: <U, U> and <U, T> over the energy, with U the context at η = 1, ρ = 0, T its target
-    for layer in layers:
-        u = inhibitor_attention(
-            layer.query,
-            layer.key,
-            layer.value,
-            gamma=gamma,
-            delta=delta,
-            signed=config.inhibitor_signed,
-            center=config.inhibitor_center,
-        ).float()
-        uu.append(_inner(u, u) / layer.energy)
-        ut.append(_inner(u, layer.target) / layer.energy)
-    nothing = _mean([layer.error_of_zero for layer in layers])
-    best = torch.full_like(gamma, math.inf)
-    eta, exponent = torch.zeros_like(gamma), torch.zeros_like(gamma)
-    for rho in exponents:
-        factors = [(n0 / layer.length) ** rho for layer in layers]
-        a = _mean([f * x for f, x in zip(factors, ut, strict=True)])
-        b = _mean([f * f * x for f, x in zip(factors, uu, strict=True)])
-        error = torch.where(b > 0, nothing - a.square() / b, nothing)
-        better = error < best
-        best = torch.where(better, error, best)
-        eta = torch.where(better, torch.where(b > 0, a / b, torch.ones_like(b)), eta)
-        exponent = torch.where(better, torch.full_like(exponent, rho), exponent)
-    return eta, exponent, best
-
-
-def _current_error(attention: InhibiDistilBertSelfAttention, layers: list[_Layer]) -> Tensor:
-    """Relative error per head at the scalars as they are, (H,)."""
-    config = attention.config
-    errors = []
-    for layer in layers:
-        context = inhibitor_attention(
-            layer.query,
-            layer.key,
-            layer.value,
-            **attention.inhibitor.as_arguments(),
-            signed=config.inhibitor_signed,
-            center=config.inhibitor_center,
-        ).float()
-        difference = context - layer.target
-        errors.append(_inner(difference, difference) / layer.energy)
-    return _mean(errors)
-
-
-def _score_deviation(layer: _Layer) -> Tensor:
-    """mean |S − row mean of S| per head at γ = 1; the mean of a centered row's positive half is half of that."""
-    z = inhibition_scores(layer.query, layer.key, gamma=1.0, delta=0.0)
-    return 2 * z.float().mean(dim=(0, 2, 3))
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=(0, 2, 3))
-
-
-def _mean(per_length: list[Tensor]) -> Tensor:
-    return torch.stack(per_length).mean(0)
+    def _batches(self, context: RunContext) -> list[Batch]:
+        """One batch per length, without padding."""
+        batches = []
+        limit = max_tokens(context.student.config) or max(self.lengths)
+        for length in self.lengths:
+            if length > limit:
+                context.log(f"the model reads at most {limit} tokens: calibrating without {length}")
+                continue
+            count = max(self.tokens_per_length // length, 1)
+            windows = exact_windows(context.texts, context.tokenizer, length, count)
+            if not windows:
+                context.log(f"no text is as long as {length} tokens: calibrating without that length")
+                continue
+            batch = pad_windows(windows, context.tokenizer)
+            batches.append({name: t.to(context.student.device) for name, t in batch.items()})
+        return batches

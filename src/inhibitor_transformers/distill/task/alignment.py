@@ -15,12 +15,12 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ...models import map_layers
 from ..losses import IGNORED
-from ..objectives import HiddenStateLoss
 from ..output_dir import save_atomically
+from ..stages.align_hidden import HiddenStateLoss, hidden_variances
+from ..stages.base import STATISTICS_BATCHES
 from ..teacher.teacher import Teacher, model_inputs
 from ..training.checkpoints import last_whole_checkpoint, model_fault
 from ..training.trainer import DistillationTrainer
-from ..variances import SCALE_BATCHES, hidden_variances
 from .arguments import FinetuneArguments
 
 Log = Callable[[str], None]
@@ -61,7 +61,7 @@ def align_with_task_teacher(
     collate = _unlabeled(tokenizer)
     layer_map = map_layers("all", teacher.model.config.num_hidden_layers)
     size = arguments.per_device_train_batch_size
-    starts = range(0, min(SCALE_BATCHES * size, len(train)), size)
+    starts = range(0, min(STATISTICS_BATCHES * size, len(train)), size)
     batches = [collate([train[i] for i in range(s, min(s + size, len(train)))]) for s in starts]
     variances = hidden_variances(
         teacher, layer_map, [{name: t.to(arguments.device) for name, t in batch.items()} for batch in batches]

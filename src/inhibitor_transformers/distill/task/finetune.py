@@ -29,24 +29,23 @@ from ...common.paths import expanded
 from ...common.progress import progress
 from ...common.settings import load_record, require
 from ...evaluation.task_score import score_task
-from ...models.finite_weights import require_finite
-from ...models.positions import require_positions
+from ...models.architectures import require_positions
+from ...models.compatibility import warn_of_lost_segments
+from ...models.loading import require_finite
 from ...models.pretrained import SAFE_LOADING, load_config, load_tokenizer, loading, require_encoder
-from ...models.segments import warn_of_lost_segments
 from ...tasks import Task, TaskData, compute_metrics, encode, hold_out
-from ..fingerprints import data_fingerprint, model_fingerprint, tokenizer_fingerprint
-from ..objectives import TaskLoss
 from ..output_dir import RunFolder, save_into, write_json
+from ..teacher.fingerprints import data_fingerprint, model_fingerprint, tokenizer_fingerprint
 from ..teacher.logits import with_teacher_logits
-from ..teacher.manifest import CACHE, require_cache_folder
+from ..teacher.storage import CACHE, require_cache_folder
 from ..teacher.teacher import Teacher
-from ..training.checkpoints import last_whole_checkpoint, model_fault
-from ..training.memory import estimate_memory
-from ..training.trainable import require_trainable
+from ..training.checkpoints import last_whole_checkpoint, model_fault, require_trainable
+from ..training.log_lines import estimate_memory
 from ..training.trainer import DistillationTrainer
 from .alignment import align_with_task_teacher
 from .arguments import FinetuneArguments, own_settings
 from .data import require_usable
+from .loss import TaskLoss
 from .teacher import Scores, TaskTeacher, load_task_teacher, score_initial, score_teacher
 
 RESULTS = "results.json"  # written last: a run that has it is finished

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...common.settings import require
-from ...evaluation.task_labels import is_as_it_stands, label_order
-from ...evaluation.task_score import score_task
+from ...evaluation.task_score import is_as_it_stands, label_order, score_task
 from ...models import add_task_vector
-from ...models.labels import label_names
-from ...models.positions import require_positions
+from ...models.architectures import require_positions
+from ...models.compatibility import label_names, require_same_tokenizer
 from ...models.pretrained import load_pretrained, load_tokenizer
-from ...models.tokenizers import require_same_tokenizer
 from ...tasks import TaskData, chance_level
-from ..fingerprints import encoder_fingerprint, model_fingerprint
+from ..teacher.fingerprints import encoder_fingerprint, model_fingerprint
 from ..teacher.teacher import Teacher
 from .arguments import FinetuneArguments
 

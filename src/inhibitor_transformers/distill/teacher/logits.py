@@ -13,9 +13,8 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from ...common.distributed import is_main_process, wait_for_everyone
 from ...common.progress import counted, progress
-from ..fingerprints import model_fingerprint, rows_fingerprint, tokenizer_fingerprint
-from .manifest import require_manifest, write_manifest
-from .row_arrays import open_array, writing_arrays
+from .fingerprints import model_fingerprint, rows_fingerprint, tokenizer_fingerprint
+from .storage import open_array, require_manifest, write_manifest, writing_arrays
 from .teacher import LOGITS, Teacher, model_inputs
 
 _BATCH = 32
@@ -46,7 +45,7 @@ def cached_logits(
 ) -> Tensor:
     """(examples, classes) float32, in the order of the data set; from `folder` if they are there."""
     if folder is None:
-        return _logits(dataset, teacher, tokenizer)
+        return _compute_logits(dataset, teacher, tokenizer)
     inputs = [name for name in model_inputs(dict.fromkeys(dataset.column_names)) if name != "attention_mask"]
     manifest = {
         "teacher": model_fingerprint(teacher.model),
@@ -64,7 +63,7 @@ def cached_logits(
     wait_for_everyone()  # until all have looked
     if not there and is_main_process():
         write_manifest(folder, manifest)
-        logits = _logits(dataset, teacher, tokenizer).numpy()
+        logits = _compute_logits(dataset, teacher, tokenizer).numpy()
         with writing_arrays(folder, [name], logits.shape, logits.dtype) as (file,):
             file.write(logits.tobytes())
     wait_for_everyone()
@@ -72,7 +71,7 @@ def cached_logits(
     return torch.from_numpy(np.array(open_array(folder, name)))
 
 
-def _logits(dataset: Dataset, teacher: Teacher, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+def _compute_logits(dataset: Dataset, teacher: Teacher, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     collate = DataCollatorWithPadding(tokenizer)
     inputs = dataset.select_columns(list(model_inputs(dict.fromkeys(dataset.column_names))))
     found: list[Tensor] = []

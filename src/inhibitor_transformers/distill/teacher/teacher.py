@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...models.attention_outputs import output_projections, record_attention_outputs
-from ...models.heads import masked_lm_logits
+from ...models.architectures import attention_layers, masked_lm_logits, record_attention_outputs
 
-LOGITS = "teacher_logits"  # key of a batch whose teacher has spoken already
+LOGITS = "teacher_logits"  # key of a batch that carries the teacher's logits already
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What a teacher says about one batch; only what was asked for is filled in.
+    """What a teacher computes for one batch; only what was asked for is filled in.
 
     hidden: L + 1 tensors (B, N, dim), the input of layer i at index i and the output of the last at index L.
     attention_outputs: L tensors (B, N, dim), each layer's attention output before its output projection.
@@ -32,7 +31,7 @@ class TeacherOutputs:
 
 
 class Teacher:
-    """A frozen model and the signals that a student learns from.
+    """A frozen model whose outputs a student learns from.
 
     Always in evaluation mode, whoever called train. Under autocast it computes in that precision, as the student does:
     in bfloat16 a BERT's hidden states change by less than a ten-thousandth of their variance (docs/results.md).
@@ -45,9 +44,9 @@ class Teacher:
     def __call__(
         self, batch: Mapping[str, Tensor], *, attention_outputs: bool = False, hidden: bool = False
     ) -> TeacherOutputs:
-        """Signals for a batch with `input_ids`, `attention_mask` and, where its tokenizer gives them, segment ids."""
-        projections = output_projections(self.model) if attention_outputs else []
-        with record_attention_outputs(projections) as recorded:
+        """Outputs for a batch with `input_ids`, `attention_mask` and, where its tokenizer gives them, segment ids."""
+        layers = attention_layers(self.model) if attention_outputs else []
+        with record_attention_outputs(layers) as recorded:
             output = self.model.eval()(**model_inputs(batch), output_hidden_states=hidden)
         return TeacherOutputs(
             hidden=tuple(output.hidden_states) if hidden else (),

@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from ...common.settings import close_match, require
 
-# What every training of ours does as it is told.
+# What every training here obeys.
 _TRAINING = frozenset(
     [
         "output_dir",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,8 +10,10 @@ import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
 
+from ...common.distributed import require_joined
 from ...common.errors import ConfigError
 from ...common.number_ranges import NOT_NEGATIVE, TRAINING, check_numbers
+from ...common.processor import lacks_bfloat16
 from ...common.settings import require, settle_numbers
 from .allowed_settings import require_obeyed
 
@@ -28,7 +31,7 @@ class TrainerArguments(TrainingArguments):
     scalar_learning_rate_factor: learning rate of γ, δ, η, ρ over that of the weights.
 
     Raises ConfigError for a number out of its range, for a setting that nothing here would obey or that could not be
-    resumed exactly (`trainer_settings`), and for an optimizer, a schedule or a reporter that cannot be made: Trainer
+    resumed exactly (`allowed_settings`), and for an optimizer, a schedule or a reporter that cannot be made: Trainer
     makes them when the output folder is there already.
     """
 
@@ -37,7 +40,7 @@ class TrainerArguments(TrainingArguments):
 
     warmup_steps: float = 0.1
     save_total_limit: int | None = 2
-    remove_unused_columns: bool | None = False  # objectives read more than the model's forward names
+    remove_unused_columns: bool | None = False  # losses read more than the model's forward names
     report_to: str | None = "none"
     disable_tqdm: bool | None = False  # None would hide the bar wherever logging is quiet
     dataloader_pin_memory: bool = False  # nothing to gain with batches this small, and a warning without a GPU
@@ -79,3 +82,30 @@ class TrainerArguments(TrainingArguments):
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def require_counted_together(arguments: TrainingArguments, length_buckets: int) -> None:
+    """Raise ValueError for settings under which the batches of one step would not be counted together."""
+    require_joined(arguments.world_size)
+    if arguments.n_gpu > 1:
+        raise ValueError(
+            f"one process for {arguments.n_gpu} GPUs: start one for each, with torchrun --nproc_per_node "
+            f"{arguments.n_gpu}, or show it one GPU with CUDA_VISIBLE_DEVICES=0"
+        )
+    if arguments.world_size > 1:
+        if not arguments.average_tokens_across_devices:
+            raise ValueError("average_tokens_across_devices must be true: losses are means over all processes' tokens")
+        if length_buckets > 1:
+            raise ValueError("length_buckets must be 1 with several processes: they would not have equally many")
+        if arguments.train_sampling_strategy == "group_by_length":
+            raise ValueError("processes would draw different orders of group_by_length; draw them at random")
+
+
+def warn_of_slow_bfloat16(arguments: TrainingArguments) -> None:
+    """Warn where bf16 makes a training many times slower."""
+    if arguments.bf16 and arguments.device.type == "cpu" and lacks_bfloat16():
+        warnings.warn(
+            "bf16: this processor has no instructions for bfloat16, so that its matrix products take many times "
+            "as long as those of float32; leave bf16 out",
+            stacklevel=3,
+        )

@@ -1,4 +1,4 @@
-"""Trainer's checkpoints and saved models: which of them can be gone on with, and why the others cannot.
+"""Trainer's checkpoints and saved models: which of them training can go on from, and why not from the others.
 
 A file that a full disk or a lost machine cut off is found by its own structure, without reading what it holds.
 """
@@ -12,12 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from transformers import PretrainedConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from ...common.settings import require
 
 Log = Callable[[str], None]
 
 _RANDOM_STATES = "rng_state*.pth"
+
+
+def require_trainable(config: PretrainedConfig, what: str) -> None:
+    """Raise ConfigError for a quantized model: its whole numbers have no gradient."""
+    quantized = getattr(config, "quantization_config", None) is not None
+    require(not quantized, f"{what} is quantized, which cannot be trained; train what it was made from, then quantize")
+
+
+def checkpoint_to_resume(folder: Path, log: Log, what: str) -> Path | None:
+    """`last_whole_checkpoint`; `log` hears that `what` ("the stage") goes on from it, or that it starts anew."""
+    checkpoint = last_whole_checkpoint(folder, log)
+    if checkpoint is not None:
+        log(f"resuming from {checkpoint.name}")
+    elif any(folder.glob("checkpoint-*")):
+        log(f"no checkpoint is whole: {what} starts anew")
+    return checkpoint
 
 
 def last_whole_checkpoint(folder: Path, log: Log = lambda _: None) -> Path | None:
@@ -32,6 +51,17 @@ def last_whole_checkpoint(folder: Path, log: Log = lambda _: None) -> Path | Non
             return path
         log(f"{path} is passed over: {fault}")
     return None
+
+
+class BestStaysBeside(TrainerCallback):
+    """Finds the best checkpoint beside the others, also where their folder was moved since it was written."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        best = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
+        if state.best_global_step and best.is_dir():
+            state.best_model_checkpoint = str(best)
 
 
 def best_checkpoint(checkpoint: Path) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,57 +13,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import (
-    PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
     TrainerState,
-    TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ...attention import InhibitorScalars
-from ...common.distributed import require_joined
-from ...common.processor import lacks_bfloat16
 from ...common.progress import can_redraw
 from ...models.saving import writing
-from ..losses import IGNORED
-from ..objectives import DistillationLoss, Terms
-from .checkpoints import best_checkpoint, had_ended
-from .length_buckets import split_by_length
+from ..losses import IGNORED, DistillationLoss, Terms, TrainingStep
+from .arguments import require_counted_together, warn_of_slow_bfloat16
+from .batching import LengthGroups, split_by_length, with_own_generator
+from .checkpoints import BestStaysBeside, best_checkpoint, had_ended
 from .log_lines import TermLines, TermProgress
-from .sampling import LengthGroups
 
-_OBJECTIVE_FILE = "criterion.safetensors"
-
-
-class TrainingStep(nn.Module):
-    """Student and objective as one module that gives the loss terms of a batch.
-
-    DistributedDataParallel exchanges the gradients of what its module's forward computes; objectives call parts of
-    the student, which the student's own forward would hide from it.
-    """
-
-    def __init__(self, student: PreTrainedModel, criterion: DistillationLoss) -> None:
-        super().__init__()
-        self.student, self.criterion = student, criterion
-
-    def forward(self, batch: Mapping[str, Any], count: Tensor | float) -> Terms:
-        return self.criterion(self.student, batch, count)
-
-
-class BestStaysBeside(TrainerCallback):
-    """Finds the best checkpoint beside the others, also where their folder was moved since it was written."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        best = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
-        if state.best_global_step and best.is_dir():
-            state.best_model_checkpoint = str(best)
+_LOSS_FILE = "loss.safetensors"
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -72,15 +38,15 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class DistillationTrainer(Trainer):
-    """Trains a student on an objective; the model that it saves is the student itself.
+    """Trains a student on a distillation loss; the model that it saves is the student itself.
 
     Args:
         criterion: gives the loss terms of a batch.
         scalar_learning_rate_factor: the scalars' learning rate over that of the weights.
         dropout: False switches the student's dropout off (matching a teacher that has none).
-        length_buckets: cut every batch into so many parts of like length; the gradient is that of the whole batch.
+        length_buckets: cut every batch into so many buckets of like length; the gradient is that of the whole batch.
 
-    Modules of the objective, such as projections, are trained along and kept in the checkpoints, beside the student.
+    Modules of the loss, such as projections, are trained along and kept in the checkpoints, beside the student.
     Several processes share every step: losses, logs and weights are those of one process with their batches together.
     A run that goes on from a checkpoint sees the examples in the order of an uninterrupted one, with the same dropout.
 
@@ -103,8 +69,8 @@ class DistillationTrainer(Trainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.length_buckets = length_buckets
-        self._require_counted_together()
-        self._warn_of_slow_bfloat16()
+        require_counted_together(self.args, length_buckets)
+        warn_of_slow_bfloat16(self.args)
         self._show_terms()
         self.add_callback(BestStaysBeside)
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the accumulated batch
@@ -114,34 +80,12 @@ class DistillationTrainer(Trainer):
         self._term_sums: dict[str, Tensor] = {}
         self._logged_at = 0  # step at which these sums began
 
-    def _require_counted_together(self) -> None:
-        require_joined(self.args.world_size)
-        if self.args.n_gpu > 1:
-            raise ValueError(
-                f"one process for {self.args.n_gpu} GPUs: start one for each, with torchrun --nproc_per_node "
-                f"{self.args.n_gpu}, or show it one GPU with CUDA_VISIBLE_DEVICES=0"
-            )
-        if self.args.world_size > 1 and not self.args.average_tokens_across_devices:
-            raise ValueError("average_tokens_across_devices must be true: losses are means over all processes' tokens")
-        if self.args.world_size > 1 and self.length_buckets > 1:
-            raise ValueError("length_buckets must be 1 with several processes: they would not have equally many")
-        if self.args.world_size > 1 and self.args.train_sampling_strategy == "group_by_length":
-            raise ValueError("processes would draw different orders of group_by_length; draw them at random")
-
     def _show_terms(self) -> None:
         """Put our own line per log in place of Trainer's, with a bar only where one can be drawn."""
         for shown in (ProgressCallback, PrinterCallback):
             self.pop_callback(shown)
         bar = can_redraw(sys.stderr) and not self.args.disable_tqdm
         self.add_callback(TermProgress() if bar else TermLines())
-
-    def _warn_of_slow_bfloat16(self) -> None:
-        if self.args.bf16 and self.args.device.type == "cpu" and lacks_bfloat16():
-            warnings.warn(
-                "bf16: this processor has no instructions for bfloat16, so that its matrix products take many times "
-                "as long as those of float32; leave bf16 out",
-                stacklevel=3,
-            )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
@@ -152,11 +96,11 @@ class DistillationTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """As Trainer's; to begin an epoch draws nothing from the generators of dropout."""
-        return _with_own_generator(super().get_train_dataloader())
+        return with_own_generator(super().get_train_dataloader())
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """As Trainer's; to evaluate, or not to after an interruption, leaves dropout as it is."""
-        return _with_own_generator(super().get_eval_dataloader(eval_dataset))
+        return with_own_generator(super().get_eval_dataloader(eval_dataset))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer that the arguments name, with the scalars in a group of their own, without weight decay."""
@@ -187,12 +131,12 @@ class DistillationTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """As Trainer's, one part of the batch after the other; terms are divided by the count of all parts."""
+        """As Trainer's, one bucket of the batch after the other; terms are divided by the count of the whole batch."""
         if self.length_buckets == 1:
             return super().training_step(model, inputs, num_items_in_batch)
         step = super().training_step
-        parts = split_by_length(inputs, self.length_buckets)
-        return torch.stack([step(model, part, num_items_in_batch) for part in parts]).sum()
+        buckets = split_by_length(inputs, self.length_buckets)
+        return torch.stack([step(model, bucket, num_items_in_batch) for bucket in buckets]).sum()
 
     def compute_loss(
         self,
@@ -201,7 +145,7 @@ class DistillationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The sum of the objective's terms; in evaluation the model's own loss."""
+        """The sum of the loss terms; in evaluation the model's own loss."""
         if not model.training:
             outputs = model(**inputs)
             return (outputs.loss, outputs) if return_outputs else outputs.loss
@@ -242,7 +186,7 @@ class DistillationTrainer(Trainer):
         return all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As Trainer's, with the objective's modules beside it. Raises NonFiniteLossError rather than save NaN."""
+        """As Trainer's, with the modules of the loss beside it. Raises NonFiniteLossError rather than save NaN."""
         folder = Path(str(output_dir or self.args.output_dir))
         if not self._weights_are_finite():
             raise NonFiniteLossError(
@@ -254,7 +198,7 @@ class DistillationTrainer(Trainer):
             if not self.args.should_save or not isinstance(self.criterion, nn.Module):
                 return
             if state := self.criterion.state_dict():
-                save_file(state, folder / _OBJECTIVE_FILE)
+                save_file(state, folder / _LOSS_FILE)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """As Trainer's; of a checkpoint that cannot be written nothing is left. Raises OSError."""
@@ -267,7 +211,7 @@ class DistillationTrainer(Trainer):
             raise
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """As Trainer's; a checkpoint also gives back the objective's own modules.
+        """As Trainer's; a checkpoint also gives back the modules of the loss.
 
         Training that was over with that checkpoint, because it stopped early or had done its steps, is not taken up
         again: the model becomes what it left.
@@ -275,7 +219,7 @@ class DistillationTrainer(Trainer):
         checkpoint = Path(str(resume_from_checkpoint))
         if resume_from_checkpoint and had_ended(checkpoint):
             return self._restore(checkpoint)
-        file = checkpoint / _OBJECTIVE_FILE
+        file = checkpoint / _LOSS_FILE
         if isinstance(self.criterion, nn.Module) and file.exists():
             self.criterion.load_state_dict(load_file(file))
         self.model_wrapped = self.accelerator.prepare_model(TrainingStep(self.model, self.criterion))
@@ -298,10 +242,3 @@ class DistillationTrainer(Trainer):
             logs = logs | {f"loss/{name}": float(total) / steps for name, total in self._term_sums.items()}
             self._term_sums.clear()
         super().log(logs, start_time)
-
-
-def _with_own_generator(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """A loader draws a seed for its workers whenever it begins; by default from the generator of everything else."""
-    inner: Any = loader
-    inner.base_dataloader.generator = torch.Generator()
-    return loader

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +12,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ...attention import InhibitorScalars
-from ..finite_weights import require_finite
+from ..architectures import ARCHITECTURES, PER_TOKEN_HEADS, STUDENT, position_offset, teacher_architecture
 from ..layer_map import LayerMap, map_layers
+from ..loading import require_finite
 from .configuration_inhibidistilbert import InhibiDistilBertConfig
 
 logger = logging.get_logger(__name__)
@@ -22,73 +22,13 @@ logger = logging.get_logger(__name__)
 StateDict = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class TeacherNames:
-    """Where an architecture keeps what DistilBERT's names stand for."""
-
-    layer: str
-    parts: dict[str, str]  # student part of a layer -> teacher part
-    heads: dict[str, dict[str, str]]  # task -> student head module -> teacher head module
-    positions_follow_padding: bool = False  # RoBERTa numbers positions from pad_token_id + 1
-
-    def position_offset(self, config: PretrainedConfig) -> int:
-        """Number of rows of the teacher's position table that come before the first position."""
-        return int(config.pad_token_id) + 1 if self.positions_follow_padding else 0
-
-
-_BERT_LAYER = {
-    "attention.q_lin": "attention.self.query",
-    "attention.k_lin": "attention.self.key",
-    "attention.v_lin": "attention.self.value",
-    "attention.out_lin": "attention.output.dense",
-    "sa_layer_norm": "attention.output.LayerNorm",
-    "ffn.lin1": "intermediate.dense",
-    "ffn.lin2": "output.dense",
-    "output_layer_norm": "output.LayerNorm",
-}
-_BERT_MLM = {
-    "vocab_transform": "cls.predictions.transform.dense",
-    "vocab_layer_norm": "cls.predictions.transform.LayerNorm",
-    "vocab_projector": "cls.predictions.decoder",
-}
-_ROBERTA_MLM = {
-    "vocab_transform": "lm_head.dense",
-    "vocab_layer_norm": "lm_head.layer_norm",
-    "vocab_projector": "lm_head.decoder",
-}
-# Tasks whose heads are alike in all three; BERT's other heads read a pooler, which DistilBERT does not have.
-_PER_TOKEN = {
-    "TokenClassification": {"classifier": "classifier"},
-    "QuestionAnswering": {"qa_outputs": "qa_outputs"},
-}
-_DISTILBERT_POOLED = {"pre_classifier": "pre_classifier", "classifier": "classifier"}
-
-TEACHERS = {
-    "bert": TeacherNames("encoder.layer", _BERT_LAYER, _PER_TOKEN | {"MaskedLM": _BERT_MLM}),
-    "roberta": TeacherNames(
-        "encoder.layer", _BERT_LAYER, _PER_TOKEN | {"MaskedLM": _ROBERTA_MLM}, positions_follow_padding=True
-    ),
-    "distilbert": TeacherNames(
-        "transformer.layer",
-        {part: part for part in _BERT_LAYER},
-        _PER_TOKEN
-        | {
-            "MaskedLM": {name: name for name in _BERT_MLM},
-            "SequenceClassification": _DISTILBERT_POOLED,
-            "MultipleChoice": _DISTILBERT_POOLED,
-        },
-    ),
-}
 _SIZES = ("vocab_size", "max_position_embeddings", "n_layers", "n_heads", "dim", "hidden_dim", "type_vocab_size")
 _LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 
 
 def teacher_depth(config: PretrainedConfig) -> int:
     """Number of layers of a supported teacher. Raises ValueError naming the supported architectures."""
-    if config.model_type not in TEACHERS:
-        raise ValueError(f"no student can be built from a {config.model_type!r} teacher; supported: {sorted(TEACHERS)}")
-    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
-        raise ValueError(f"no student can be built from a {config.model_type!r} decoder; supported are encoders")
+    teacher_architecture(config)
     return int(config.num_hidden_layers)
 
 
@@ -120,18 +60,13 @@ def student_config(
     teacher: PretrainedConfig, layer_map: LayerMap, *, keep_segments: bool, **overrides: Any
 ) -> InhibiDistilBertConfig:
     """The student's configuration: the teacher's sizes under DistilBERT's names."""
-    names = TEACHERS[teacher.model_type]
-    is_distilbert = teacher.model_type == "distilbert"
+    theirs = teacher_architecture(teacher).config_fields
     fields = {
         "vocab_size": teacher.vocab_size,
-        "max_position_embeddings": teacher.max_position_embeddings - names.position_offset(teacher),
+        "max_position_embeddings": teacher.max_position_embeddings - position_offset(teacher),
         "n_layers": len(layer_map),
         "n_heads": teacher.num_attention_heads,
         "dim": teacher.hidden_size,
-        "hidden_dim": teacher.hidden_dim if is_distilbert else teacher.intermediate_size,
-        "dropout": teacher.dropout if is_distilbert else teacher.hidden_dropout_prob,
-        "attention_dropout": attention_dropout(teacher),
-        "activation": teacher.activation if is_distilbert else teacher.hidden_act,
         "initializer_range": teacher.initializer_range,
         "pad_token_id": teacher.pad_token_id,
         "bos_token_id": teacher.bos_token_id,
@@ -140,8 +75,7 @@ def student_config(
         "layer_norm_eps": getattr(teacher, "layer_norm_eps", 1e-12),
         "tie_word_embeddings": teacher.tie_word_embeddings,
     }
-    if is_distilbert:
-        fields |= {name: getattr(teacher, name) for name in ("qa_dropout", "seq_classif_dropout")}
+    fields |= {ours: getattr(teacher, name) for ours, name in theirs.items()}
     if not any(name in overrides for name in _LABELS):
         fields |= {name: getattr(teacher, name) for name in ("id2label", "label2id", "problem_type")}
     try:
@@ -150,25 +84,19 @@ def student_config(
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def attention_dropout(teacher: PretrainedConfig) -> float:
-    """The teacher's rate of attention dropout."""
-    return teacher.attention_dropout if teacher.model_type == "distilbert" else teacher.attention_probs_dropout_prob
-
-
 def encoder_weights(teacher: PreTrainedModel, layer_map: LayerMap, *, keep_segments: bool) -> StateDict:
     """The student encoder's weights, taken from the teacher's encoder.
 
     Raises ValueError for a teacher in whose modules another library keeps its own, or whose weights are elsewhere.
     """
-    names = TEACHERS[teacher.config.model_type]
+    theirs = teacher_architecture(teacher.config)
     source = _Weights(teacher.state_dict())
-    weights = dict(_embedding_weights(source, names.position_offset(teacher.config), keep_segments))
+    weights = dict(_embedding_weights(source, position_offset(teacher.config), keep_segments))
     for student_layer, teacher_layer in enumerate(layer_map.teacher_layers):
-        for part, teacher_part in names.parts.items():
+        for part, teacher_part in zip(STUDENT.layer, theirs.layer, strict=True):
             for kind in ("weight", "bias"):
-                weights[f"transformer.layer.{student_layer}.{part}.{kind}"] = source[
-                    f"{names.layer}.{teacher_layer}.{teacher_part}.{kind}"
-                ].clone()
+                name = f"{theirs.layers}.{teacher_layer}.{teacher_part}.{kind}"
+                weights[f"{STUDENT.layers}.{student_layer}.{part}.{kind}"] = source[name].clone()
     return weights
 
 
@@ -229,7 +157,7 @@ def copy_heads(teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
     Heads are copied between models for the same task only: another task's classifier may have the same shape.
     """
     task = _task(student)
-    names = TEACHERS[teacher.config.model_type].heads.get(task, {}) if _task(teacher) == task else {}
+    names = ARCHITECTURES[teacher.config.model_type].heads.get(task, {}) if _task(teacher) == task else {}
     theirs = dict(teacher.named_modules())
     new = []
     for name, head in student.named_children():
@@ -246,7 +174,7 @@ def copy_heads(teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
 def _task(model: PreTrainedModel) -> str:
     """What the model's head is for, by the name of its class or of the transformers class behind it."""
     for parent in type(model).__mro__:
-        for task in ("MaskedLM", "PreTraining", *_PER_TOKEN, "SequenceClassification", "MultipleChoice"):
+        for task in ("MaskedLM", "PreTraining", *PER_TOKEN_HEADS, "SequenceClassification", "MultipleChoice"):
             if parent.__name__.endswith(f"For{task}"):
                 return "MaskedLM" if task == "PreTraining" else task  # pre-training is masked LM and one more head
     return ""

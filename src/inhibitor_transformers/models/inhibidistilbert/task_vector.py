@@ -7,9 +7,9 @@ import math
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ..finite_weights import require_finite
-from ..labels import label_names, order_of
+from ..compatibility import label_names, order_of
 from ..layer_map import map_layers
+from ..loading import require_finite
 from .from_teacher import StateDict, copy_heads, encoder_weights, teacher_depth
 
 _STUDENTS = ("inhibidistilbert", "distilbert")

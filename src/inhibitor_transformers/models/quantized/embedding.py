@@ -1,4 +1,4 @@
-"""An embedding with 8-bit rows."""
+"""An embedding with int8 rows."""
 
 from __future__ import annotations
 

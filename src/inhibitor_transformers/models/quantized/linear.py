@@ -60,7 +60,7 @@ def _version(x: Tensor) -> int | None:
 
 
 def _has_hooks(reader: nn.Module) -> bool:
-    """Whether anybody but the reader sees its input, and could change it between two readers."""
+    """Whether a hook sees the reader's input, and could change it between two readers."""
     everywhere = nn.modules.module
     return bool(
         reader._forward_pre_hooks
@@ -99,8 +99,8 @@ class Int8Linear(nn.Module):
     Features of very different sizes would share one step badly; so each has its own, x̂ = rint(x/step) + zero, and ŵ are
     the levels of w·step (the idea of SmoothQuant, arXiv 2211.10438, without a layer before that has to be changed).
 
-    The inputs' steps are fixed when the layer is made, so that a row's result depends on that row alone, to the bit,
-    and not on padding or the other rows of its batch. On x86 with VNNI sums run in integers (oneDNN); on other
+    The inputs' steps are fixed when the layer is made, so that a token's output is bit-exact whatever padding
+    and other sequences are in its batch. On x86 with VNNI sums run in integers (oneDNN); on other
     processors in float32 or, for more than 518 features, in float64, both exactly; on a GPU in float32.
 
     Args:
@@ -188,7 +188,7 @@ class Int8Linear(nn.Module):
 
 
 class _Packed:
-    """What a layer needs at hand for every call."""
+    """A layer's weights in the kernels' layout, with what every call needs."""
 
     def __init__(self, layer: Int8Linear, versions: Versions) -> None:
         self.versions = versions
@@ -206,7 +206,7 @@ class _Packed:
         return self.onednn(layer, x, 1.0, 0, torch.float32, "none")
 
     def product_for(self, layer: Int8Linear, reader: _Packed, x: Tensor) -> Tensor:
-        """What is written in 8 bits stays in the cache, where float32 would not fit."""
+        """Output in 8 bits, which fits the cache where float32 would not."""
         if self.weight is None or reader.step is None:
             return levels(F.gelu(self.product(layer, x)), reader.inverse_step, reader.zero_point)
         return self.onednn(layer, x, reader.step, reader.zero_point, torch.uint8, "gelu")
@@ -228,7 +228,7 @@ class _Packed:
 
 
 class Int8FeedForward(nn.Module):
-    """The feed-forward part of a block, GELU between two `Int8Linear`s, whose middle stays in 8 bits."""
+    """The feed-forward part of a transformer layer, GELU between two `Int8Linear`s, whose middle stays in 8 bits."""
 
     def __init__(self, lin1: Int8Linear, lin2: Int8Linear) -> None:
         super().__init__()

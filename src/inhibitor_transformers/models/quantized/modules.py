@@ -1,8 +1,8 @@
-"""Which modules of a model are quantized, and what stands in their place."""
+"""Replaces modules of a model by quantized ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,31 +11,19 @@ from transformers import PreTrainedModel
 
 from ...attention.integer import QuantizedScalars
 from ...attention.integer.qparams import Bits
+from ..architectures import attention_layers, transformer_layers
 from .embedding import Int8Embedding
 from .linear import Int8FeedForward, Int8Linear, SharedInput
 
 
-def blocks(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
-    """(name, transformer block) of a DistilBERT or InhibiDistilBERT model with any head."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and name.endswith("transformer.layer"):
-            yield from ((f"{name}.{i}", block) for i, block in enumerate(module))
-
-
 def linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
-    """The linear layers of all transformer blocks by name. Heads stay as they are: small, and the last word."""
+    """Linear modules of all transformer layers, by name; a task head is not among them and stays float."""
     return {
-        f"{block_name}.{name}": module
-        for block_name, block in blocks(model)
-        for name, module in block.named_modules()
+        f"{layer_name}.{name}": module
+        for layer_name, layer in transformer_layers(model)
+        for name, module in layer.named_modules()
         if isinstance(module, nn.Linear)
     }
-
-
-def attentions(model: PreTrainedModel) -> dict[str, Any]:
-    """The attention layers with inhibitor attention, by name."""
-    found = ((f"{name}.attention", block.attention) for name, block in blocks(model))
-    return {name: attention for name, attention in found if hasattr(attention, "inhibitor")}
 
 
 def word_embeddings(model: PreTrainedModel) -> tuple[str, nn.Embedding]:
@@ -62,20 +50,24 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 def join(model: PreTrainedModel) -> None:
     """Let quantized layers work together: q, k and v read the same levels, GELU stays in 8 bits."""
-    for _, block in blocks(model):
-        attention, ffn = block.attention, block.ffn
-        attention.q_lin.shared = attention.k_lin.shared = attention.v_lin.shared = SharedInput(readers=3)
-        if model.config.activation == "gelu":
-            block.ffn = Int8FeedForward(ffn.lin1, ffn.lin2)
+    for attention in attention_layers(model):
+        readers: list[Any] = [attention.query, attention.key, attention.value]
+        shared = SharedInput(len(readers))
+        for reader in readers:
+            reader.shared = shared
+    if model.config.activation == "gelu":
+        for _, layer in transformer_layers(model):
+            layer.ffn = Int8FeedForward(layer.ffn.lin1, layer.ffn.lin2)
 
 
 def put_empty(model: PreTrainedModel, *, bits: Bits, quantized_linears: bool, quantized_embeddings: bool) -> None:
-    """Put quantized modules, to be loaded, in their places."""
+    """Replace modules by quantized ones without values, for a checkpoint to fill."""
     config = model.config
-    for name in attentions(model):
+    for layer in attention_layers(model):
         heads, dim = config.n_heads, config.dim // config.n_heads
-        empty = QuantizedScalars(heads, heads, dim, bits=bits, length_reference=config.inhibitor_length_reference)
-        replace(model, f"{name}.inhibitor", empty)
+        layer.module.inhibitor = QuantizedScalars(
+            heads, heads, dim, bits=bits, length_reference=config.inhibitor_length_reference
+        )
     if quantized_linears:
         for name, linear in linears(model).items():
             replace(model, name, Int8Linear(linear.in_features, linear.out_features, linear.bias is not None))

@@ -59,7 +59,7 @@ class InhibitorIntegersQuantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:
         config = self.quantization_config
-        asked, made_for = _asked(model, config), config.calibrated_for or {}
+        asked, made_for = _calibration_settings(model, config), config.calibrated_for or {}
         if other := [name for name, value in asked.items() if made_for.get(name) != value]:
             told = "; ".join(f"{name}={made_for.get(name)!r}, not {asked[name]!r}" for name in other)
             raise ValueError(f"this model was calibrated for {told}: quantize the float model anew")
@@ -83,7 +83,7 @@ class InhibitorIntegersQuantizer(HfQuantizer):
 
 def mark_quantized(model: PreTrainedModel, config: InhibitorIntegersConfig) -> None:
     """Say of a model whose modules were replaced what loading would say of it."""
-    config = replace(config, calibrated_for=_asked(model, config))
+    config = replace(config, calibrated_for=_calibration_settings(model, config))
     quantizer = InhibitorIntegersQuantizer(config, pre_quantized=True)
     model.hf_quantizer = quantizer
     model.is_quantized = True
@@ -91,5 +91,5 @@ def mark_quantized(model: PreTrainedModel, config: InhibitorIntegersConfig) -> N
     quantizer.postprocess_model(model)
 
 
-def _asked(model: PreTrainedModel, config: InhibitorIntegersConfig) -> dict[str, Any]:
+def _calibration_settings(model: PreTrainedModel, config: InhibitorIntegersConfig) -> dict[str, Any]:
     return {"bits": config.bits} | {name: getattr(model.config, name) for name in _CALIBRATED}
