@@ -66,7 +66,7 @@ def stsb(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def classifiers(tmp_path_factory, data) -> dict[str, str]:
     """Two classifiers of the reviews, one of them an inhibitor, both trained by the library."""
-    from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
+    from inhibitor_transformers.distill.task import FinetuneArguments, FineTuning
     from inhibitor_transformers.tasks import load_task
 
     folder = tmp_path_factory.mktemp("classifiers")
@@ -75,7 +75,7 @@ def classifiers(tmp_path_factory, data) -> dict[str, str]:
         settings = {"per_device_train_batch_size": 16, "learning_rate": 3e-3, "max_length": 16, "use_cpu": True}
         arguments = FinetuneArguments(num_train_epochs=2, disable_tqdm=True, **settings)
         source = saved(model, folder / f"{name}-encoder")
-        finetune(source, load_task("custom", data), arguments, folder / name, log=lambda _: None)
+        FineTuning(source, load_task("custom", data), arguments, folder / name, log=lambda _: None).run()
     return {name: str(folder / name) for name in sources}
 
 

@@ -19,7 +19,7 @@ from inhibitor_transformers.distill.config import (
     DistillConfig,
     MaskedLMArguments,
 )
-from inhibitor_transformers.distill.task.finetune import FinetuneArguments
+from inhibitor_transformers.distill.task import FinetuneArguments
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 RUN = {"teacher": "a/teacher", "text": ["texts.txt"], "stages": [{"calibrate": {}}, {"align_attention": {}}]}

@@ -19,7 +19,7 @@ from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import unpack
 from inhibitor_transformers.distill.objectives import HiddenStateLoss
 from inhibitor_transformers.distill.output_dir import write_json
-from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
+from inhibitor_transformers.distill.task import FinetuneArguments, FineTuning
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.tasks import load_task
 from tests.distill.test_objectives import narrow_student
@@ -100,7 +100,7 @@ def finetuned(sources: Path, output: Path, accumulation: int) -> None:
     )
     student, teacher = str(sources / "student"), str(sources / "classifier")
     data = load_task("custom", sources / "task", max_train_examples=32)
-    finetune(student, data, arguments, output, teacher_source=teacher)
+    FineTuning(student, data, arguments, output, teacher_source=teacher).run()
 
 
 class NaNElsewhere(nn.Module):

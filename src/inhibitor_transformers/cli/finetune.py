@@ -63,8 +63,7 @@ def finetune(
     from ..common.inputs import require_apart
     from ..common.number_ranges import TRAINING, check_number
     from ..common.settings import Flag, build, load_yaml, override
-    from ..distill.task.arguments import FinetuneArguments
-    from ..distill.task.finetune import finetune as run
+    from ..distill.task import FinetuneArguments, FineTuning
     from ..evaluation.score_table import print_scores
     from ..tasks import load_task
 
@@ -93,7 +92,7 @@ def finetune(
         text_columns=text_columns,
         label_column=label_column,
     )
-    result = run(
+    run = FineTuning(
         resolve_model(model),
         loaded,
         arguments,
@@ -104,6 +103,7 @@ def finetune(
         overwrite=overwrite,
         log=log,
     )
+    result = run.run()
     others = {
         "before training": result.initial_scores,
         "aligned": result.aligned_scores,

@@ -31,8 +31,9 @@ from ..common.paths import expanded
 from ..common.progress import counted, progress
 from ..common.settings import load_record, require
 from ..distill.fingerprints import data_fingerprint, encoder_fingerprint
-from ..distill.task.arguments import own_settings
-from ..distill.task.finetune import RESULTS, finetune
+from ..distill.task import FineTuning
+from ..distill.task.arguments import changed_settings
+from ..distill.task.result import RESULTS
 from ..distill.task.teacher import TeacherAtChanceError
 from ..distill.teacher.manifest import require_cache_folder
 from ..models.pretrained import load_pretrained
@@ -143,7 +144,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with folder.with_suffix(".log").open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-            result = finetune(
+            result = FineTuning(
                 config.rows[cell.model].model,
                 data,
                 arguments,
@@ -151,7 +152,7 @@ def run_cell(config: StudyConfig, output: Path, cell: Cell, threads: int) -> str
                 teacher_source=str(teacher) if teacher else None,
                 teacher_base=config.teacher_base(cell.model),
                 resume=(folder / RUN_FILE).exists(),
-            )
+            ).run()
     except TeacherAtChanceError as error:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / REFUSED, str(error))
@@ -184,7 +185,7 @@ def _require_own(config: StudyConfig, cell: Cell, folder: Path, examples: dict[s
     arguments = config.arguments(cell.task, cell.model, cell.learning_rate, cell.seed, folder)
     arguments.disable_tqdm = True
     expected = {"model": row.model, "teacher_base": config.teacher_base(cell.model), "data": examples}
-    expected |= own_settings(arguments)
+    expected |= changed_settings(arguments)
     there = load_record(folder / RESULTS, "delete it, and this fine-tuning is run again").get("settings")
     found = there if isinstance(there, dict) else {}
     differing = [name for name in expected if found.get(name) != expected[name]]

@@ -11,7 +11,7 @@ from typing import Any
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..common.settings import load_record
-from ..distill.task.finetune import RESULTS
+from ..distill.task.result import RESULTS
 from .config import StudyConfig
 
 REFUSED = "refused.txt"  # there when it makes no sense, with the reason
