@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 import yaml
 
-from inhibitor_transformers.study import Cell
+from inhibitor_transformers.study import Run
 
 
 @pytest.fixture
 def config(tmp_path, teacher) -> Path:
     """A study whose fine-tunings are finished already: nothing is left but to make the tables."""
     settings: dict[str, Any] = {
-        "models": {"control": teacher, "student": {"model": teacher, "control": "control"}},
+        "models": {"baseline": teacher, "student": {"model": teacher, "baseline": "baseline"}},
         "tasks": {"sst2": {}},
         "seeds": [0, 1],
         "data": str(tmp_path / "data"),
     }
-    for model, scores in {"control": (0.80, 0.84), "student": (0.79, 0.83)}.items():
+    for model, scores in {"baseline": (0.80, 0.84), "student": (0.79, 0.83)}.items():
         for seed, score in enumerate(scores):
-            folder = Cell("sst2", model, 1e-4, seed).folder(tmp_path / "study")
+            folder = Run("sst2", model, 1e-4, seed).folder(tmp_path / "study")
             folder.mkdir(parents=True)
             (folder / "results.json").write_text(json.dumps({"scores": {"validation": {"accuracy": score}}}))
     (tmp_path / "study" / "study.yaml").write_text("{}")
@@ -37,7 +37,7 @@ def test_the_tables_of_what_is_finished(inhibit, config, tmp_path):
     assert done.status == 0, done.err
     assert "82.0 ± 2.8" in done.out
     assert "81.0 ± 2.8" in done.out
-    assert any("control − student" in line and "+1.0" in line for line in done.out.splitlines())
+    assert any("baseline − student" in line and "+1.0" in line for line in done.out.splitlines())
     assert "sequences/s" in done.out
 
 

@@ -18,19 +18,23 @@ import yaml
 from transformers import BertForSequenceClassification
 
 from inhibitor_transformers.distill import ConfigError
-from inhibitor_transformers.study import Cell, Study, StudyConfig, run_study
+from inhibitor_transformers.distill.task import FineTuning
+from inhibitor_transformers.distill.task.teacher import TeacherAtChanceError
+from inhibitor_transformers.study import Run, Study, StudyConfig, run_study
 from inhibitor_transformers.study import run as study_run
-from inhibitor_transformers.study.run import StudyFailedError, run_cell
+from inhibitor_transformers.study.record import Record
+from inhibitor_transformers.study.run import StudyFailedError
 from inhibitor_transformers.study.table import drop, drop_table, rate_table, score, score_table
+from inhibitor_transformers.study.worker import execute
 from tests.distill.fine_tuning import FAST, write
 from tests.distill.tiny import bert, bert_tokenizer, reviews, saved
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "configs" / "studies").glob("*.yaml"))
 MODELS: dict[str, Any] = {
     "teacher": "t",
-    "control": "c",
-    "student": {"model": "s", "control": "control"},
-    "taught": {"model": "s", "teacher": "teacher", "control": "control"},
+    "baseline": "c",
+    "student": {"model": "s", "baseline": "baseline"},
+    "taught": {"model": "s", "teacher": "teacher", "baseline": "baseline"},
 }
 
 
@@ -39,29 +43,29 @@ def config(**given: Any) -> StudyConfig:
     return StudyConfig(**(settings | given))
 
 
-def finish(study: Study, cell: Cell, value: float, selection: float | None = None) -> None:
-    folder = cell.folder(study.output)
+def finish(study: Study, run: Run, value: float, selection: float | None = None) -> None:
+    folder = run.folder(study.output)
     folder.mkdir(parents=True, exist_ok=True)
-    metric = {"sst2": "accuracy", "cola": "matthews_correlation"}[cell.task]
+    metric = {"sst2": "accuracy", "cola": "matthews_correlation"}[run.task]
     record = {"scores": {"validation": {metric: value}}, "selection_score": selection}
     (folder / "results.json").write_text(json.dumps(record))
-    if study.is_teacher(cell.model):
+    if study.is_teacher(run.model):
         (folder / "model.safetensors").touch()
 
 
-class TestCells:
+class TestRuns:
     def test_a_taught_model_waits_for_its_teacher_of_the_same_seed(self, tmp_path):
         study = Study(config(), tmp_path)
         assert {(c.model, c.seed) for c in study.pending()} == {
-            (model, seed) for model in ("teacher", "control", "student") for seed in (0, 1)
+            (model, seed) for model in ("teacher", "baseline", "student") for seed in (0, 1)
         }
-        finish(study, Cell("sst2", "teacher", 1e-4, 1), 0.9)
-        assert [c for c in study.pending() if c.model == "taught"] == [Cell("sst2", "taught", 1e-4, 1)]
-        assert study.teacher_folder(Cell("sst2", "taught", 1e-4, 1)) == tmp_path / "sst2/teacher/lr-0.0001/seed-1"
+        finish(study, Run("sst2", "teacher", 1e-4, 1), 0.9)
+        assert [c for c in study.pending() if c.model == "taught"] == [Run("sst2", "taught", 1e-4, 1)]
+        assert study.teacher_folder(Run("sst2", "taught", 1e-4, 1)) == tmp_path / "sst2/teacher/lr-0.0001/seed-1"
 
     def test_a_model_whose_weights_were_not_kept_is_trained_again_for_a_row_that_it_teaches(self, tmp_path):
         alone = Study(config(models={"teacher": "t"}, tasks={"sst2": {}}, seeds=[0]), tmp_path)
-        teacher, taught = Cell("sst2", "teacher", 1e-4, 0), Cell("sst2", "taught", 1e-4, 0)
+        teacher, taught = Run("sst2", "teacher", 1e-4, 0), Run("sst2", "taught", 1e-4, 0)
         finish(alone, teacher, 0.9)
         assert list(alone.pending()) == []
         models = {"teacher": "t", "taught": {"model": "s", "teacher": "teacher"}}
@@ -74,45 +78,45 @@ class TestCells:
         assert list(study.pending()) == []
 
     def test_the_first_seed_comes_first(self, tmp_path):
-        seeds = [cell.seed for cell in Study(config(), tmp_path).pending()]
+        seeds = [run.seed for run in Study(config(), tmp_path).pending()]
         assert seeds == sorted(seeds)
 
     def test_the_grid_is_searched_with_the_first_seed_and_the_best_rate_serves_the_others(self, tmp_path):
         study = Study(config(learning_rates=[1e-4, 3e-4], training={"selection_fraction": 0.1}), tmp_path)
         ours = [c for c in study.pending() if (c.task, c.model) == ("sst2", "student")]
         assert {(c.learning_rate, c.seed) for c in ours} == {(1e-4, 0), (3e-4, 0)}
-        finish(study, Cell("sst2", "student", 1e-4, 0), 0.9, selection=0.7)
+        finish(study, Run("sst2", "student", 1e-4, 0), 0.9, selection=0.7)
         assert study.learning_rate("sst2", "student") is None
-        finish(study, Cell("sst2", "student", 3e-4, 0), 0.8, selection=0.8)
+        finish(study, Run("sst2", "student", 3e-4, 0), 0.8, selection=0.8)
         assert study.learning_rate("sst2", "student") == 3e-4
         ours = [c for c in study.pending() if (c.task, c.model) == ("sst2", "student")]
-        assert ours == [Cell("sst2", "student", 3e-4, 1)]
+        assert ours == [Run("sst2", "student", 3e-4, 1)]
 
     def test_how_many_are_left(self, tmp_path):
         settings = {"models": {"teacher": "t"}, "tasks": {"sst2": {}}, "training": {"selection_fraction": 0.1}}
         study = Study(config(**settings, learning_rates=[1e-4, 2e-4, 3e-4]), tmp_path)
         counts = []
-        while cell := next(study.pending(), None):
+        while run := next(study.pending(), None):
             counts.append(study.count_left())
-            finish(study, cell, 0.9, selection=0.5)
+            finish(study, run, 0.9, selection=0.5)
         assert counts == [4, 3, 2, 1]  # the grid with the first seed, its best rate with the second
         assert study.count_left() == 0
         assert Study(config(), tmp_path / "other").count_left() == 2 * 4 * 2
 
-    def test_nothing_is_left_when_all_is_finished_or_refused(self, tmp_path):
+    def test_nothing_is_left_when_all_is_finished_or_skipped(self, tmp_path):
         study = Study(config(tasks={"sst2": {}}, seeds=[0]), tmp_path)
-        for model in ("teacher", "control", "student"):
-            finish(study, Cell("sst2", model, 1e-4, 0), 0.5)
+        for model in ("teacher", "baseline", "student"):
+            finish(study, Run("sst2", model, 1e-4, 0), 0.5)
         (taught,) = study.pending()
         taught.folder(tmp_path).mkdir(parents=True)
-        (taught.folder(tmp_path) / "refused.txt").write_text("no better than chance")
+        (taught.folder(tmp_path) / "skipped.txt").write_text("no better than chance")
         assert list(study.pending()) == []
 
 
 def test_rates_that_are_nearly_equal_have_folders_of_their_own(tmp_path):
     rates = (1e-4, 0.00010000001)
-    assert len({Cell("sst2", "a", rate, 0).folder(tmp_path) for rate in rates}) == 2
-    assert Cell("sst2", "a", 1e-4, 0).folder(tmp_path).parent.name == "lr-0.0001"
+    assert len({Run("sst2", "a", rate, 0).folder(tmp_path) for rate in rates}) == 2
+    assert Run("sst2", "a", 1e-4, 0).folder(tmp_path).parent.name == "lr-0.0001"
 
 
 class TestRows:
@@ -122,7 +126,7 @@ class TestRows:
             models=models, training={"num_train_epochs": 3, "max_length": 64}, tasks={"sst2": {"num_train_epochs": 2}}
         )
         epochs = {row: made.arguments("sst2", row, 1e-4, 0, Path("out")).num_train_epochs for row in made.rows}
-        assert epochs == {"teacher": 2, "control": 2, "student": 2, "taught": 2, "short": 1}
+        assert epochs == {"teacher": 2, "baseline": 2, "student": 2, "taught": 2, "short": 1}
         assert made.arguments("sst2", "short", 1e-4, 0, Path("out")).max_length == 64
 
     def test_a_row_with_a_task_vector_needs_what_its_teacher_was_made_from(self):
@@ -133,42 +137,42 @@ class TestRows:
     def test_a_row_may_have_a_grid_of_its_own(self, tmp_path):
         models = MODELS | {"slow": {"model": "s", "learning_rates": ["2e-5", 5e-5]}}
         study = Study(config(models=models, training={"selection_fraction": 0.1}, seeds=[0]), tmp_path)
-        rates = {(cell.model, cell.learning_rate) for cell in study.pending()}
-        assert rates == {("teacher", 1e-4), ("control", 1e-4), ("student", 1e-4), ("slow", 2e-5), ("slow", 5e-5)}
+        rates = {(run.model, run.learning_rate) for run in study.pending()}
+        assert rates == {("teacher", 1e-4), ("baseline", 1e-4), ("student", 1e-4), ("slow", 2e-5), ("slow", 5e-5)}
 
 
 class TestTable:
     @pytest.fixture
     def study(self, tmp_path) -> Study:
         study = Study(config(), tmp_path)
-        for model, values in {"control": (0.80, 0.84), "student": (0.81, 0.81)}.items():
+        for model, values in {"baseline": (0.80, 0.84), "student": (0.81, 0.81)}.items():
             for seed, value in enumerate(values):
-                finish(study, Cell("sst2", model, 1e-4, seed), value)
-        finish(study, Cell("cola", "control", 1e-4, 0), 0.30)
-        finish(study, Cell("cola", "student", 1e-4, 0), 0.27)
+                finish(study, Run("sst2", model, 1e-4, seed), value)
+        finish(study, Run("cola", "baseline", 1e-4, 0), 0.30)
+        finish(study, Run("cola", "student", 1e-4, 0), 0.27)
         return study
 
     def test_mean_and_deviation_over_the_seeds(self, study):
-        found = score(study, "sst2", "control")
+        found = score(study, "sst2", "baseline")
         assert found is not None
         assert found.mean == pytest.approx(82.0)
         assert found.deviation == pytest.approx(2.828, abs=1e-3)
         assert found.seeds == 2
         assert score(study, "sst2", "taught") is None
 
-    def test_the_loss_against_the_control(self, study):
+    def test_the_loss_against_the_baseline(self, study):
         lost = drop(study, "student")
         assert lost is not None
         assert lost.tasks == pytest.approx({"sst2": 1.0, "cola": 3.0})
         assert (lost.mean, lost.largest) == pytest.approx((2.0, 3.0))
-        assert drop(study, "control") is None
+        assert drop(study, "baseline") is None
         assert drop(study, "taught") is None  # nothing finished
 
     def test_what_is_not_finished_is_a_dash(self, study):
         rows = {row[0]: row[1:] for row in score_table(study).rows}
-        assert rows["control"] == ["82.0 ± 2.8", "30.0", "56.0"]
+        assert rows["baseline"] == ["82.0 ± 2.8", "30.0", "56.0"]
         assert rows["taught"] == ["–", "–", "–"]
-        assert drop_table(study).rows == [["control − student", "+1.0", "+3.0", "+2.00", "+3.0"]]
+        assert drop_table(study).rows == [["baseline − student", "+1.0", "+3.0", "+2.00", "+3.0"]]
         assert rate_table(study).rows[0] == ["teacher", "0.0001", "0.0001"]
 
 
@@ -186,7 +190,7 @@ class TestRefused:
             ({"data": 5}, "data must be a file or folder, got 5"),
             ({"learning_rates": [True]}, "learning_rates must be numbers"),
             ({"models": {"a": {"model": "x", "teacher": "b"}}}, "teacher 'b' is none of the models"),
-            ({"models": {"a": {"model": "x", "control": "b"}}}, "control 'b' is none of the models"),
+            ({"models": {"a": {"model": "x", "baseline": "b"}}}, "baseline 'b' is none of the models"),
             ({"models": {"../a": "x"}}, "a name must be of letters"),
             ({"models": {"a": {"modle": "x"}}}, "no setting 'modle'"),
             (
@@ -261,7 +265,10 @@ def small(tmp_path_factory, teacher_path) -> StudyConfig:
     for split, rows in (("train", reviews(240)), ("validation", reviews(40, seed=1))):
         write(folder, split, [{"sentence": row["text"], "label": row["label"]} for row in rows])
     return StudyConfig(
-        models={"teacher": teacher_path, "taught": {"model": teacher_path, "teacher": "teacher", "control": "teacher"}},
+        models={
+            "teacher": teacher_path,
+            "taught": {"model": teacher_path, "teacher": "teacher", "baseline": "teacher"},
+        },
         tasks={"sst2": {}},
         seeds=[0],
         learning_rates=[1e-3, 3e-3],
@@ -282,9 +289,9 @@ class TestRun:
         assert list(study.pending()) == []
         assert len([line for line in said if line.startswith("sst2/")]) == 4  # the others are notes on the data
         for rate in small.learning_rates:
-            assert (Cell("sst2", "teacher", rate, 0).folder(study.output) / "model.safetensors").exists()
-            assert not (Cell("sst2", "taught", rate, 0).folder(study.output) / "model.safetensors").exists()
-        (taught,) = study.cells("sst2", "taught")
+            assert (Run("sst2", "teacher", rate, 0).folder(study.output) / "model.safetensors").exists()
+            assert not (Run("sst2", "taught", rate, 0).folder(study.output) / "model.safetensors").exists()
+        (taught,) = study.runs("sst2", "taught")
         record = study.result(taught)
         assert record is not None
         assert record["settings"]["teacher"] == str(study.teacher_folder(taught))
@@ -295,7 +302,7 @@ class TestRun:
     def test_a_taught_row_that_is_added_later_gets_its_teacher(self, small, tmp_path):
         alone = dataclasses.replace(small, models={"teacher": small.models["teacher"]}, learning_rates=[1e-3])
         study = run_study(alone, tmp_path / "study", log=lambda _: None)
-        teacher = Cell("sst2", "teacher", 1e-3, 0)
+        teacher = Run("sst2", "teacher", 1e-3, 0)
         before = study.result(teacher)
         assert before is not None
         assert not (teacher.folder(study.output) / "model.safetensors").exists()
@@ -319,7 +326,7 @@ class TestRun:
         """Half of a study was written to ./~."""
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(study_run, "_record", lambda _: ({}, []))
+        monkeypatch.setattr(study_run, "make_record", lambda _: Record({}, []))
         monkeypatch.setattr(study_run, "_run_pending", lambda study, *_: study)
         assert run_study(config(), "~/study").output == tmp_path / "study"
         assert os.listdir() == ["study"]
@@ -348,29 +355,25 @@ class TestRun:
             run_study(small, str(tmp_path), resume=True)
 
     def test_damaged_results_are_named(self, small, tmp_path):
-        cell = Cell("sst2", "teacher", 1e-3, 0)
-        cell.folder(tmp_path).mkdir(parents=True)
-        (cell.folder(tmp_path) / "results.json").write_text('{"scores": {')
+        run = Run("sst2", "teacher", 1e-3, 0)
+        run.folder(tmp_path).mkdir(parents=True)
+        (run.folder(tmp_path) / "results.json").write_text('{"scores": {')
         with pytest.raises(ConfigError, match=r"results.json is damaged; delete it, and this fine-tuning is run"):
-            Study(small, tmp_path).result(cell)
+            Study(small, tmp_path).result(run)
 
     def test_a_process_that_was_killed(self, small, tmp_path, monkeypatch):
-        from inhibitor_transformers.study import run as module
-
-        monkeypatch.setattr(module, "run_cell", killed)
+        monkeypatch.setattr(study_run, "execute", killed)
         with pytest.raises(StudyFailedError, match="a process was ended from outside, perhaps for lack of memory"):
             run_study(small, tmp_path / "study", log=lambda _: None)
 
     def test_a_teacher_at_chance_is_noted_and_not_distilled_from(self, small, tmp_path, monkeypatch):
-        from inhibitor_transformers.study import run as module
+        def refuse(_: FineTuning) -> None:
+            raise TeacherAtChanceError("no better than chance")
 
-        def refuse(*_: Any, **__: Any) -> None:
-            raise module.TeacherAtChanceError("no better than chance")
-
-        monkeypatch.setattr(module, "finetune", refuse)
-        cell = Cell("sst2", "teacher", 1e-3, 0)
-        assert run_cell(small, tmp_path, cell, 1) == "no better than chance"
-        assert Study(small, tmp_path).refused(cell)
+        monkeypatch.setattr(FineTuning, "run", refuse)
+        run = Run("sst2", "teacher", 1e-3, 0)
+        assert execute(small, tmp_path, run, 1) == "no better than chance"
+        assert Study(small, tmp_path).is_skipped(run)
 
     def test_a_failure_is_told_after_the_others_have_run(self, small, tmp_path):
         diverging = {"model": small.models["teacher"], "learning_rates": [1e30, 2e30]}
@@ -415,7 +418,7 @@ class TestRun:
             tmp_path / "study",
             log=lambda _: None,
         )
-        file = Cell("sst2", "a", 1e-3, 0).folder(study.output) / "results.json"
+        file = Run("sst2", "a", 1e-3, 0).folder(study.output) / "results.json"
         record = json.loads(file.read_text())
         file.write_text(json.dumps(record | {"settings": record["settings"] | {"learning_rate": 0.5}}))
         with pytest.raises(ConfigError, match=r"seed-0 holds a fine-tuning that is not this study's \(learning_rate\)"):
@@ -452,8 +455,8 @@ class TestOwnData:
         study, seen = run_study(own, tmp_path / "study", log=said.append), {}
         assert said[0] == "stars: text from review, regression (decimal labels) from stars"
         for task in ("stars", "custom"):
-            (cell,) = study.cells(task, "model")
-            record = study.result(cell)
+            (run,) = study.runs(task, "model")
+            record = study.result(run)
             assert record is not None
             seen[task] = {split: list(scores) for split, scores in record["scores"].items()}
             assert record["settings"]["task"] == task
@@ -473,10 +476,10 @@ class TestOwnData:
             run_study(own, tmp_path / "study", resume=True)
 
     def test_what_is_held_out_is_the_same_for_every_row_and_seed(self, own):
-        first, again = (own.parts["stars"].load(own.data_seed) for _ in range(2))
+        first, again = (own.study_tasks["stars"].load(own.data_seed) for _ in range(2))
         assert first.evaluation["held_out"][:] == again.evaluation["held_out"][:]
         assert first.task.name == "stars"
-        other = own.parts["stars"].load(1)
+        other = own.study_tasks["stars"].load(1)
         assert other.evaluation["held_out"][:] != first.evaluation["held_out"][:]
 
     def test_data_that_is_not_there_is_told_before_any_work(self, own, tmp_path):
@@ -487,7 +490,7 @@ class TestOwnData:
 
     def test_a_known_task_may_have_its_own_folder(self, tmp_path):
         made = config(tasks={"sst2": {"data": "here"}, "cola": {}}, data="there")
-        assert {name: (part.data, part.is_own) for name, part in made.parts.items()} == {
+        assert {name: (part.data, part.is_own) for name, part in made.study_tasks.items()} == {
             "sst2": ("here", False),
             "cola": ("there", False),
         }
@@ -499,14 +502,14 @@ class TestOwnData:
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_the_published_studies_are_valid(file):
     built = StudyConfig(**yaml.safe_load(file.read_text(encoding="utf-8")))
-    assert {row.control for row in built.rows.values()} - {None}
+    assert {row.baseline for row in built.rows.values()} - {None}
 
 
 _KILLED_STUDY = """
 import os, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from inhibitor_transformers.study.run import end_with_parent
+from inhibitor_transformers.study.worker import end_with_parent
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
