@@ -13,18 +13,18 @@ from .options import MINILM, Device, Overwrite, Seed, Threads, choose_device, qu
 
 
 def quickstart(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for student and report.")] = Path("quickstart"),
-    steps: Annotated[int, typer.Option(min=1, help="Steps of context alignment.")] = 250,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the student and the report.")] = Path("quickstart"),
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of the alignment of attention outputs.")] = 250,
     overwrite: Overwrite = False,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Distill all-MiniLM-L6-v2 into an inhibitor encoder on text that is on this machine: minutes on two cores."""
+    """Distill all-MiniLM-L6-v2 into an inhibitor encoder, on text found on this machine: minutes on two CPU cores."""
     teacher = resolve_model(MINILM)
     runtime = choose_device(device)
     quiet(threads)
-    from ..quickstart.run import run_quickstart
+    from ..quickstart import run_quickstart
     from ..report import print_summary
 
     report = run_quickstart(teacher, output, steps=steps, seed=seed, overwrite=overwrite, runtime=runtime, log=log)
