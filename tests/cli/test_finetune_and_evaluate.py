@@ -453,3 +453,11 @@ def test_quickstart_keeps_an_existing_folder(refused, minilm_path, tmp_path):
     for flags in ((), ("--overwrite",)):
         assert "choose another folder" in refused("quickstart", "--output", tmp_path, *flags)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_help_names_every_task(inhibit):
+    """The names are written out there, so that the help does not wait for numpy."""
+    from inhibitor_transformers.tasks import TASKS
+
+    words = set(inhibit("finetune", "--help").out.replace(",", " ").replace(":", " ").split())
+    assert {*TASKS, "custom"} <= words

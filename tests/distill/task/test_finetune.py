@@ -236,7 +236,9 @@ def test_paths_may_be_strings_or_paths(student_path, data, tmp_path):
 def test_the_arguments_of_the_caller_are_not_written_to(teaches, student_path, teacher, data, tmp_path):
     """The folder of the checkpoints and the metric of the best epoch were left in them."""
     mapping = {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 1}}
-    arguments = FinetuneArguments(output_dir="mine", max_steps=2, **(FAST | mapping | {"alignment_epochs": float(teaches)}))
+    arguments = FinetuneArguments(
+        output_dir="mine", max_steps=2, **(FAST | mapping | {"alignment_epochs": float(teaches)})
+    )
     before = copy.deepcopy(dataclasses.asdict(arguments))
     source = teacher[0] if teaches else None
     FineTuning(student_path, data, arguments, tmp_path / "run", teacher_source=source, log=lambda _: None).run()
