@@ -13,8 +13,8 @@ from .options import MINILM, Device, Overwrite, Seed, Threads, choose_device, qu
 
 
 def quickstart(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the student and the report.")] = Path("quickstart"),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of the alignment of attention outputs.")] = 250,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for student and report.")] = Path("quickstart"),
+    steps: Annotated[int, typer.Option(min=1, help="Steps of attention-output alignment.")] = 250,
     overwrite: Overwrite = False,
     seed: Seed = 0,
     device: Device = "auto",
