@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import DataCollatorWithPadding, EarlyStoppingCallback, set_seed
+from transformers import set_seed
 
 from ...common.distributed import on_main_process
 from ...common.inputs import require_apart
@@ -28,21 +28,20 @@ from ...evaluation.task_score import score_task
 from ...models.positions import require_positions
 from ...models.pretrained import load_tokenizer
 from ...models.segments import warn_of_lost_segments
-from ...tasks import TaskData, compute_metrics, encode
+from ...tasks import TaskData, encode
 from ..fingerprints import data_fingerprint, model_fingerprint, tokenizer_fingerprint
-from ..objectives import TaskLoss
 from ..output_dir import RunFolder, save_into
 from ..teacher.logits import with_teacher_logits
 from ..teacher.manifest import CACHE, require_cache_folder
 from ..training.checkpoints import last_whole_checkpoint
 from ..training.memory import estimate_memory
-from ..training.trainer import DistillationTrainer
 from .alignment import align_and_score
 from .arguments import FinetuneArguments, changed_settings
 from .data import require_usable, split_selection
 from .model import load_for_task
 from .result import FinetuneResult, Scores, load_finished
 from .teacher import TaskTeacher, load_task_teacher, score_initial, score_teacher
+from .trainer import build_trainer
 
 _BUCKETS_ON_A_CPU = 4
 
@@ -174,7 +173,9 @@ class FineTuning:
 
     def train(self) -> None:
         """Train on the labels and the teacher's soft targets; leaves the best epoch in `model`."""
-        self.trainer = self._build_trainer()
+        self.trainer = build_trainer(
+            self.model, self.tokenizer, self.data.task, self.train_set, self.examples, self.arguments, self.teacher
+        )
         tokens = self.arguments.per_device_train_batch_size * self.arguments.max_length
         teacher = self.teacher.model if self.teacher else None
         self.log(f"{estimate_memory(self.model, teacher, self.model.config, tokens)}, at full length")
@@ -240,37 +241,6 @@ class FineTuning:
         elif any(folder.glob("checkpoint-*")):
             self.log("no checkpoint is whole: the training starts anew")
         return checkpoint
-
-    def _build_trainer(self) -> DistillationTrainer:
-        task, arguments, chosen_by = self.data.task, self.arguments, self.examples.chosen_by
-        arguments.metric_for_best_model = f"eval_{chosen_by}_{task.main_metric}"
-        arguments.greater_is_better = True
-
-        def metrics(prediction: Any) -> dict[str, float]:
-            logits = prediction.predictions
-            return compute_metrics(task, logits[0] if isinstance(logits, tuple) else logits, prediction.label_ids)
-
-        patience = arguments.early_stopping_patience
-        return DistillationTrainer(
-            model=self.model,
-            args=arguments,
-            train_dataset=self.train_set,
-            eval_dataset={chosen_by: encode(self.examples.selection, self.tokenizer, task, arguments.max_length)},
-            data_collator=DataCollatorWithPadding(self.tokenizer),
-            processing_class=self.tokenizer,
-            compute_metrics=metrics,
-            callbacks=[EarlyStoppingCallback(patience)] if patience else None,
-            criterion=TaskLoss(
-                regression=task.is_regression,
-                teacher=self.teacher,
-                alpha_task=arguments.alpha_task if self.teacher else 1.0,
-                alpha_soft=arguments.alpha_soft,
-                alpha_hidden=arguments.alpha_hidden,
-                temperature=arguments.temperature,
-            ),
-            scalar_learning_rate_factor=arguments.scalar_learning_rate_factor,
-            length_buckets=arguments.length_buckets or 1,
-        )
 
     def _require_best_restored(self) -> None:
         best, now, metric = self.trainer.state.best_metric, self.selection_score, self.data.task.main_metric
