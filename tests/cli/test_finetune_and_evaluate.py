@@ -66,7 +66,7 @@ def stsb(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def classifiers(tmp_path_factory, data) -> dict[str, str]:
     """Two classifiers of the reviews, one of them an inhibitor, both trained by the library."""
-    from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
+    from inhibitor_transformers.distill.task import FinetuneArguments, FineTuning
     from inhibitor_transformers.tasks import load_task
 
     folder = tmp_path_factory.mktemp("classifiers")
@@ -75,7 +75,7 @@ def classifiers(tmp_path_factory, data) -> dict[str, str]:
         settings = {"per_device_train_batch_size": 16, "learning_rate": 3e-3, "max_length": 16, "use_cpu": True}
         arguments = FinetuneArguments(num_train_epochs=2, disable_tqdm=True, **settings)
         source = saved(model, folder / f"{name}-encoder")
-        finetune(source, load_task("custom", data), arguments, folder / name, log=lambda _: None)
+        FineTuning(source, load_task("custom", data), arguments, folder / name, log=lambda _: None).run()
     return {name: str(folder / name) for name in sources}
 
 
@@ -453,3 +453,11 @@ def test_quickstart_keeps_an_existing_folder(refused, minilm_path, tmp_path):
     for flags in ((), ("--overwrite",)):
         assert "choose another folder" in refused("quickstart", "--output", tmp_path, *flags)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_help_names_every_task(inhibit):
+    """The names are written out there, so that the help does not wait for numpy."""
+    from inhibitor_transformers.tasks import TASKS
+
+    words = set(inhibit("finetune", "--help").out.replace(",", " ").replace(":", " ").split())
+    assert {*TASKS, "custom"} <= words

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from inhibitor_transformers.common import lock
+from inhibitor_transformers.study.record import Record
 from tests.cli.conftest import Inhibit
 from tests.distill.tiny import reviews
 
@@ -127,8 +128,8 @@ def test_a_folder_in_use(
     settings = {"distill": yaml.safe_load(Path("zoo/config.yaml").read_text())}.get(command, {})
     Path("out/run.yaml").write_text(yaml.safe_dump({"inhibit": command} | settings))
     Path("out/study.yaml").write_text(json.dumps({}))
-    monkeypatch.setattr("inhibitor_transformers.study.run._record", lambda config: ({}, []))
-    monkeypatch.setattr("inhibitor_transformers.study.run._check_record", lambda now, output: None)
+    monkeypatch.setattr("inhibitor_transformers.study.run.make_record", lambda config: Record({}, []))
+    monkeypatch.setattr("inhibitor_transformers.study.run.require_same_study", lambda now, output: None)
     monkeypatch.setattr("inhibitor_transformers.distill.output_dir.RunFolder.require_same", lambda *_, **__: None)
     arguments = ["out" if a == "OUT" else a for a in COMMANDS[command][0]]
     if command == "finetune":

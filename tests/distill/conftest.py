@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoModel, BertForMaskedLM
 
-from inhibitor_transformers.distill.task.finetune import FinetuneResult
+from inhibitor_transformers.distill.task import FinetuneResult
 from inhibitor_transformers.models import InhibiDistilBertModel
 from inhibitor_transformers.tasks import TaskData
 from tests.distill.chains import CALIBRATE, settings, trained

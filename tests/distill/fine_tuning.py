@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inhibitor_transformers.distill.task.finetune import FinetuneArguments, FinetuneResult, finetune
+from inhibitor_transformers.distill.task import FinetuneArguments, FinetuneResult, FineTuning
 from inhibitor_transformers.tasks import TaskData, load_task
 from tests.distill.tiny import BAD, GOOD, NOUNS
 
@@ -63,7 +63,7 @@ def run(source: str, data: TaskData, output: Path, **settings: Any) -> FinetuneR
     names = ("teacher_source", "teacher_base", "resume", "overwrite", "log")
     flags = {name: settings.pop(name) for name in names if name in settings}
     arguments = FinetuneArguments(output_dir="unused", **(FAST | settings))
-    return finetune(source, data, arguments, output, **({"log": lambda _: None} | flags))
+    return FineTuning(source, data, arguments, output, **({"log": lambda _: None} | flags)).run()
 
 
 class StoppedError(Exception):

@@ -16,7 +16,7 @@ from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import StepBatches, token_windows
 from inhibitor_transformers.distill.stages.align_attention import attention_output_errors
 from inhibitor_transformers.distill.stages.masked_lm import MaskedLMLoss, MaskedStepBatches
-from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
+from inhibitor_transformers.distill.task import FinetuneArguments, FineTuning
 from inhibitor_transformers.evaluation.similarity import sts_spearman
 from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.tasks import load_task, load_texts, split_held_out
@@ -193,7 +193,7 @@ def test_fine_tuning_with_a_teacher_through_the_whole_pipeline(aligned, minilm_p
     def run(source: str, name: str, **flags: Any) -> dict[str, float]:
         settings = {"num_train_epochs": 2, "per_device_train_batch_size": 24, "max_length": 64, "learning_rate": 1e-4}
         arguments = FinetuneArguments(**settings, **RUNTIME)
-        result = finetune(source, data, arguments, tmp_path / name, log=lambda _: None, **flags)
+        result = FineTuning(source, data, arguments, tmp_path / name, log=lambda _: None, **flags).run()
         return result.scores["validation"]
 
     taught = run(str(minilm_path), "teacher")

@@ -18,8 +18,7 @@ from inhibitor_transformers.common.distributed import is_main_process
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import unpack
 from inhibitor_transformers.distill.output_dir import write_json
-from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
-from inhibitor_transformers.distill.task.finetune import FinetuneArguments, finetune
+from inhibitor_transformers.distill.task import FinetuneArguments, FineTuning
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.tasks import load_task
 from tests.distill.tiny import bert_tokenizer, equal_variances, narrow_student, padded_batch, pair
@@ -99,7 +98,7 @@ def finetuned(sources: Path, output: Path, accumulation: int) -> None:
     )
     student, teacher = str(sources / "student"), str(sources / "classifier")
     data = load_task("custom", sources / "task", max_train_examples=32)
-    finetune(student, data, arguments, output, teacher_source=teacher)
+    FineTuning(student, data, arguments, output, teacher_source=teacher).run()
 
 
 class NaNElsewhere(nn.Module):

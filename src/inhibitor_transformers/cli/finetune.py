@@ -19,7 +19,6 @@ from .options import (
     ReportTo,
     Resume,
     SeedOverYaml,
-    Set,
     TextColumns,
     Threads,
     choose_device,
@@ -29,29 +28,40 @@ from .options import (
 
 
 def finetune(
-    model: Annotated[str, typer.Argument(help="What to fine-tune, inhibitor or not: a folder, Hub id or 'minilm'.")],
+    model: Annotated[
+        str, typer.Argument(help="Model to fine-tune, inhibitor or softmax: a folder, a Hub id or 'minilm'.")
+    ],
     task: Annotated[
-        str, typer.Option("--task", help="cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb, wnli, imdb, custom.")
+        str,
+        typer.Option("--task", help="cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb, wnli, imdb, or custom: your own."),
     ],
     output: Output,
     data: Data = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help="Model fine-tuned on the same task, to distill from; without it, plain fine-tuning."),
+        typer.Option(help="Model fine-tuned on the same task, to distill from; without it, train on the labels alone."),
     ] = None,
     teacher_base: Annotated[
         str | None,
-        typer.Option(help="What the teacher was fine-tuned from; the model starts with what that changed added to it."),
+        typer.Option(
+            help="Model that the teacher was fine-tuned from: what fine-tuning changed in the teacher's weights (its "
+            "task vector) is added to the model's before training."
+        ),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training data.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the weights.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples per step.")] = None,
-    max_train_examples: Annotated[int | None, typer.Option(help="Train on so many examples, drawn at random.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Epochs: passes over the training data.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples per training step and device.")] = None,
+    max_train_examples: Annotated[
+        int | None, typer.Option(help="Train on this many examples, drawn at random.")
+    ] = None,
     max_eval_examples: MaxEvalExamples = None,
     text_columns: TextColumns = None,
     label_column: LabelColumn = None,
-    config: Annotated[Path | None, typer.Option(help="YAML with settings of the training; flags override it.")] = None,
-    set_: Set = None,
+    config: Annotated[Path | None, typer.Option(help="YAML with training settings; flags override them.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a training setting: warmup_steps=100; repeatable."),
+    ] = None,
     report_to: ReportTo = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -66,8 +76,7 @@ def finetune(
     from ..common.inputs import require_apart
     from ..common.number_ranges import TRAINING, check_number
     from ..common.settings import Flag, build, load_yaml, override
-    from ..distill.task.arguments import FinetuneArguments
-    from ..distill.task.finetune import finetune as run
+    from ..distill.task import FinetuneArguments, FineTuning
     from ..evaluation.tables import print_scores
     from ..tasks import load_task
 
@@ -96,7 +105,7 @@ def finetune(
         text_columns=text_columns,
         label_column=label_column,
     )
-    result = run(
+    run = FineTuning(
         resolve_model(model),
         loaded,
         arguments,
@@ -107,6 +116,7 @@ def finetune(
         overwrite=overwrite,
         log=log,
     )
+    result = run.run()
     others = {
         "before training": result.initial_scores,
         "aligned": result.aligned_scores,

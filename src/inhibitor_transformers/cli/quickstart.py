@@ -29,7 +29,7 @@ def quickstart(
     teacher = resolve_model(MINILM)
     runtime = choose_device(device)
     quiet(threads)
-    from ..quickstart.run import run_quickstart
+    from ..quickstart import run_quickstart
     from ..report import print_summary
 
     report = run_quickstart(teacher, output, steps=steps, seed=seed, overwrite=overwrite, runtime=runtime, log=log)

@@ -1,7 +1,7 @@
-"""A study: several models fine-tuned on several tasks with several seeds, every one with the same schedule."""
+"""A study: several models fine-tuned on several tasks with several seeds, all with the same schedule."""
 
 from .config import StudyConfig, StudyModel
 from .run import run_study
-from .runs import Cell, Study
+from .runs import Run, Study
 
-__all__ = ["Cell", "Study", "StudyConfig", "StudyModel", "run_study"]
+__all__ = ["Run", "Study", "StudyConfig", "StudyModel", "run_study"]

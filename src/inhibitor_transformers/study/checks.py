@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..common.settings import ConfigError, require
 from ..distill.task.data import require_usable
+from ..distill.task.model import wrong_head
 from ..distill.training.checkpoints import require_trainable
 from ..models.architectures import require_positions
 from ..models.compatibility import require_same_tokenizer
@@ -45,5 +46,5 @@ def _require_fitting(config: StudyConfig, name: str, task: str, data: TaskData) 
     has_head = any(str(name).endswith("ForSequenceClassification") for name in saved_by)
     require(
         not has_head or model.num_labels == data.task.num_labels,
-        f"the head of {source!r} is not one of {data.task.num_labels} labels, as {data.task.name} has",
+        wrong_head(source, data.task),
     )

@@ -5,12 +5,14 @@ Imports of datasets, scikit-learn and scipy wait until something is loaded or me
 
 from .data import TaskData, encode, load_task
 from .holdout import hold_out
-from .metrics import chance_level, compute_metrics
+from .metrics import METRICS, Metric, chance_level, compute_metrics
 from .registry import TASKS, Task, get_task
 from .text import english_on_this_machine, load_pairs, load_texts, split_held_out
 
 __all__ = [
+    "METRICS",
     "TASKS",
+    "Metric",
     "Task",
     "TaskData",
     "chance_level",

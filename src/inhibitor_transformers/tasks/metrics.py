@@ -1,16 +1,33 @@
-"""The official metrics of a task, as fractions: accuracy and F1 in [0, 1], the others in [−1, 1]."""
+"""The official metrics of tasks, as fractions: accuracy and F1 in [0, 1], the others in [−1, 1].
+
+A metric is added in one place: an entry of `METRICS`, which a `Task` may then name.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .registry import Task
+if TYPE_CHECKING:
+    from .registry import Task
 
 Array = NDArray[np.generic]
+
+
+class Metric(NamedTuple):
+    """How predictions are scored; the higher, the better.
+
+    compute: value of truth and predictions, both (N,): class ids int64, or scores float64.
+    best_constant: the class that scores best if it is the answer to everything, given the truth (N,); None where every
+        constant answer scores 0.
+    """
+
+    compute: Callable[[Array, Array], float]
+    best_constant: Callable[[Array], int] | None = None
 
 
 def compute_metrics(task: Task, predictions: Array, labels: Array | Sequence[float]) -> dict[str, float]:
@@ -25,7 +42,7 @@ def compute_metrics(task: Task, predictions: Array, labels: Array | Sequence[flo
     truth = _checked_labels(task, labels)
     scores = _checked_predictions(task, predictions, len(truth))
     predicted = scores.reshape(-1) if task.is_regression else scores.argmax(axis=-1)
-    return {name: float(_METRICS[name](truth, predicted)) for name in task.metrics}
+    return {name: float(METRICS[name].compute(truth, predicted)) for name in task.metrics}
 
 
 def chance_level(task: Task, labels: Array | Sequence[float]) -> float:
@@ -35,11 +52,10 @@ def chance_level(task: Task, labels: Array | Sequence[float]) -> float:
     2p/(1 + p) for a share p of positives and the best that a constant answer reaches. Macro F1: that
     of always answering the most frequent class. MCC and correlations: 0. Raises ValueError.
     """
-    truth = _checked_labels(task, labels)
-    if task.main_metric in ("matthews_correlation", "pearson", "spearman"):
+    truth, metric = _checked_labels(task, labels), METRICS[task.main_metric]
+    if metric.best_constant is None:
         return 0.0
-    answer = 1 if task.main_metric == "f1" else int(np.bincount(truth.astype(np.int64)).argmax())
-    return float(_METRICS[task.main_metric](truth, np.full(len(truth), answer)))
+    return float(metric.compute(truth, np.full(len(truth), metric.best_constant(truth))))
 
 
 def _checked_labels(task: Task, labels: Array | Sequence[float]) -> Array:
@@ -115,11 +131,15 @@ def _either_constant(truth: Array, predicted: Array) -> bool:
     return bool(np.ptp(truth) == 0 or np.ptp(predicted) == 0)
 
 
-_METRICS: dict[str, Callable[[Array, Array], float]] = {
-    "accuracy": _accuracy,
-    "f1": _f1,
-    "macro_f1": _macro_f1,
-    "matthews_correlation": _matthews_correlation,
-    "pearson": _pearson,
-    "spearman": _spearman,
+def _most_frequent(truth: Array) -> int:
+    return int(np.bincount(truth.astype(np.int64)).argmax())
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(_accuracy, _most_frequent),
+    "f1": Metric(_f1, lambda truth: 1),
+    "macro_f1": Metric(_macro_f1, _most_frequent),
+    "matthews_correlation": Metric(_matthews_correlation),
+    "pearson": Metric(_pearson),
+    "spearman": Metric(_spearman),
 }

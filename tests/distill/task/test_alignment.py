@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, set_seed
 
 from inhibitor_transformers.distill import ConfigError
-from inhibitor_transformers.distill.task.finetune import FinetuneArguments, FinetuneResult, load_for_task
+from inhibitor_transformers.distill.task import FinetuneArguments, FinetuneResult
+from inhibitor_transformers.distill.task.model import load_for_task
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer
 from inhibitor_transformers.models import InhibiDistilBertModel, add_task_vector
 from tests.distill.fine_tuning import FAST, StoppedError, run

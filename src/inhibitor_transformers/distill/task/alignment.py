@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,47 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from ...common.distributed import wait_for_everyone
+from ...evaluation.task_score import score_task
 from ...models import map_layers
+from ...tasks import TaskData
 from ..losses import IGNORED
-from ..output_dir import save_atomically
 from ..stages.align_hidden import HiddenStateLoss, hidden_variances
 from ..stages.base import STATISTICS_BATCHES
+from ..output_dir import save_atomically, write_json
 from ..teacher.teacher import Teacher, model_inputs
 from ..training.checkpoints import last_whole_checkpoint, model_fault
 from ..training.trainer import DistillationTrainer
 from .arguments import FinetuneArguments
+from .result import Scores
 
 Log = Callable[[str], None]
+_SCORES = "scores.json"
+
+
+def align_and_score(
+    model: PreTrainedModel,
+    teacher: Teacher,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    data: TaskData,
+    arguments: FinetuneArguments,
+    is_behind: bool,
+    log: Log,
+) -> Scores:
+    """Align the model, unless that `is_behind` a checkpoint; returns what it scored before any label."""
+    folder = Path(str(arguments.output_dir)) / "alignment"
+    scores = _load_scores(folder / _SCORES)
+    if not is_behind or scores is None:
+        align_with_task_teacher(model, teacher, tokenizer, train, arguments, folder, log)
+    wait_for_everyone()  # until all have looked
+    if scores is None:
+        scores = score_task(model, tokenizer, data, max_length=arguments.max_length)
+        write_json(folder / _SCORES, scores)
+    for split, values in scores.items():
+        metric = data.task.main_metric
+        log(f"aligned with the teacher on {data.task.name} {split}: {metric} {values[metric]:.4f}")
+    return scores
 
 
 def align_with_task_teacher(
@@ -33,8 +64,6 @@ def align_with_task_teacher(
     train: Dataset,
     arguments: FinetuneArguments,
     folder: Path,
-    *,
-    length_buckets: int = 1,
     log: Log = print,
 ) -> None:
     """Train `model`, in place, to have the teacher's hidden states in every layer on the texts of a task.
@@ -58,7 +87,7 @@ def align_with_task_teacher(
         log("hidden states were aligned before the interruption")
         model.load_state_dict(load_file(finished / "model.safetensors", device=str(model.device)))
         return
-    collate = _unlabeled(tokenizer)
+    collate = _collate_without_labels(tokenizer)
     layer_map = map_layers("all", teacher.model.config.num_hidden_layers)
     size = arguments.per_device_train_batch_size
     starts = range(0, min(STATISTICS_BATCHES * size, len(train)), size)
@@ -70,19 +99,27 @@ def align_with_task_teacher(
     _layers(model).requires_grad_(True)
     trainer = DistillationTrainer(
         model=model,
-        args=_own_arguments(arguments, folder),
+        args=_alignment_arguments(arguments, folder),
         train_dataset=train,
         data_collator=collate,
         processing_class=tokenizer,
         criterion=HiddenStateLoss(model, teacher, layer_map, variances, arguments.alignment_cls_weight),
         scalar_learning_rate_factor=arguments.scalar_learning_rate_factor,
         dropout=False,
-        length_buckets=length_buckets,
+        length_buckets=arguments.length_buckets or 1,
     )
     checkpoint = last_whole_checkpoint(folder, log)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.requires_grad_(True)
     save_atomically(finished, model, tokenizer)
+
+
+def _load_scores(file: Path) -> Scores | None:
+    try:
+        scores: Scores = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # not there yet, or cut off
+        return None
+    return scores if isinstance(scores, dict) else None
 
 
 def _layers(model: PreTrainedModel) -> nn.Module:
@@ -92,8 +129,10 @@ def _layers(model: PreTrainedModel) -> nn.Module:
     return layers
 
 
-def _unlabeled(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:
-    """Pads what an encoder reads; `labels` says which tokens count, and nothing of the task's labels."""
+def _collate_without_labels(
+    tokenizer: PreTrainedTokenizerBase,
+) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:
+    """Pads what an encoder reads; `labels` says which tokens count, and holds nothing of the task's labels."""
     pad = DataCollatorWithPadding(tokenizer)
 
     def collate(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -103,8 +142,8 @@ def _unlabeled(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Mapping
     return collate
 
 
-def _own_arguments(arguments: FinetuneArguments, folder: Path) -> FinetuneArguments:
-    """Those of the fine-tuning with another length and rate; nothing is evaluated, no best epoch chosen."""
+def _alignment_arguments(arguments: FinetuneArguments, folder: Path) -> FinetuneArguments:
+    """A copy with the alignment's epochs and rate; nothing is evaluated, no best epoch chosen."""
     own = copy.copy(arguments)
     own.output_dir = str(folder)
     own.num_train_epochs, own.max_steps = arguments.alignment_epochs, -1

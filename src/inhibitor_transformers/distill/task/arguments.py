@@ -30,19 +30,19 @@ _SET_BY_THE_RUN = {"output_dir", "metric_for_best_model", "greater_is_better"}
 class FinetuneArguments(TrainerArguments):
     """TrainingArguments with other defaults, and what distillation adds.
 
-    max_length: tokens that a text (pair) is cut at.
+    max_length: a text, or a pair of texts, is truncated at so many tokens.
     alpha_task, alpha_soft, alpha_hidden: weights of the task's own loss, of the teacher's soft targets and of the
         last hidden states; the last two count with a teacher only.
     temperature: of the soft targets (a regression compares logits instead).
     alignment_epochs: passes over the training texts, before labels are seen, that match the hidden states of every
         layer to the teacher's (`align_with_task_teacher`). alignment_learning_rate: their peak rate.
-        alignment_cls_weight: how many tokens more the first one weighs there.
-    selection_fraction: share of the training examples that is held out to choose the best epoch by; 0 chooses by the
-        first evaluation split, which then says less about texts that were never looked at.
-    attention_dropout: rate of attention dropout; None is that of the model's config.
-    length_buckets: a batch is computed in so many parts of like length, which saves padding and changes no gradient; None
-        is 4 in a single process on a CPU and 1 elsewhere.
-    teacher_cache: folder that keeps the teacher's logits for other runs; without it they are computed once a run.
+        alignment_cls_weight: how many tokens more the first one ([CLS]) counts there.
+    selection_fraction: fraction of the training examples that is held out to choose the best epoch by; 0 chooses by
+        the first evaluation split, whose scores then are too good for unseen texts.
+    attention_dropout: rate of attention dropout; None takes that of the model's config.
+    length_buckets: a batch is computed in so many buckets of similar length, which saves padding and changes no
+        gradient; None is 4 in a single process on a CPU and 1 elsewhere.
+    teacher_cache: folder that keeps the teacher's logits for other runs; without it every run computes them once.
     early_stopping_patience: stop after so many epochs without a better score; None trains to the end.
     """
 
@@ -84,21 +84,21 @@ class FinetuneArguments(TrainerArguments):
         super().__post_init__()
 
 
-def own_settings(arguments: FinetuneArguments) -> dict[str, Any]:
+def changed_settings(arguments: FinetuneArguments) -> dict[str, Any]:
     """The arguments that differ from their defaults, as YAML holds them."""
     # with the same device: made without, it would take the processes of this run apart
     defaults = FinetuneArguments(output_dir=arguments.output_dir, use_cpu=arguments.use_cpu)
     names = sorted({field.name for field in fields(arguments)} - _SET_BY_THE_RUN)
-    given = {name: _plain(getattr(arguments, name)) for name in names}
-    return {name: value for name, value in given.items() if value != _plain(getattr(defaults, name))}
+    given = {name: _as_plain(getattr(arguments, name)) for name in names}
+    return {name: value for name, value in given.items() if value != _as_plain(getattr(defaults, name))}
 
 
-def _plain(value: Any) -> Any:
+def _as_plain(value: Any) -> Any:
     """A setting as numbers, texts, lists and mappings."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): _as_plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [_as_plain(entry) for entry in value]
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

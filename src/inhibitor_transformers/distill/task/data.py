@@ -1,14 +1,26 @@
-"""Whether the examples of a task, read from files or made by hand, can be trained on."""
+"""The examples of a task: whether they can be trained on, and which of them choose the best epoch."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset
 
 from ...common.errors import ConfigError
 from ...common.settings import require
-from ...tasks import Task, TaskData
+from ...tasks import Task, TaskData, hold_out
 from .arguments import FinetuneArguments
+
+SELECTION = "selection"  # name of the held-out part of the training examples
+
+
+class Examples(NamedTuple):
+    """What is trained on, and the split that the best epoch is chosen by, with its name."""
+
+    train: Dataset
+    chosen_by: str
+    selection: Dataset
 
 
 def require_usable(data: TaskData, arguments: FinetuneArguments) -> None:
@@ -23,6 +35,23 @@ def require_usable(data: TaskData, arguments: FinetuneArguments) -> None:
         not arguments.dataloader_drop_last or len(data.train) * (1 - arguments.selection_fraction) >= batch,
         f"dataloader_drop_last leaves nothing to train on: {len(data.train)} examples are less than a batch of {batch}",
     )
+
+
+def split_selection(data: TaskData, arguments: FinetuneArguments) -> Examples:
+    """Hold out `selection_fraction` of the training examples; with 0, the first evaluation split chooses.
+
+    Raises ValueError for too few examples to hold some out.
+    """
+    if arguments.selection_fraction == 0:
+        return Examples(data.train, *next(iter(data.evaluation.items())))
+    train, held_out = hold_out(
+        data.train,
+        data.task,
+        seed=arguments.seed,
+        source=f"the training examples of {data.task.name}",
+        fraction=arguments.selection_fraction,
+    )
+    return Examples(train, SELECTION, held_out)
 
 
 def _require_columns(examples: Dataset, task: Task, split: str) -> None:

@@ -17,8 +17,8 @@ from ...tasks import TaskData, chance_level
 from ..teacher.fingerprints import encoder_fingerprint, model_fingerprint
 from ..teacher.teacher import Teacher
 from .arguments import FinetuneArguments
+from .result import Scores
 
-Scores = dict[str, dict[str, float]]
 Log = Callable[[str], None]
 
 
