@@ -114,7 +114,8 @@ def test_resuming_what_is_not_there_is_no_new_run(command: str, refused: Refused
 
 @pytest.mark.parametrize("command", ["convert", "distill", "finetune", "quantize", "export", "quickstart"])
 def test_the_help_says_what_is_deleted(command: str, inhibit: Inhibit) -> None:
-    assert "the old one is deleted, with everything in the folder" in " ".join(inhibit(command, "--help").out.split())
+    told = "everything in the folder is deleted once the new run has finished"
+    assert told in " ".join(inhibit(command, "--help").out.split())
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace the run in the output folder: everything in it is deleted once the new run has finished.",
+        help="Replace the run in the output folder (run.yaml is in it): everything in the folder is deleted once the "
+        "new run has finished.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in the output folder.")]

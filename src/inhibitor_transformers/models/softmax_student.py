@@ -40,7 +40,8 @@ def softmax_student(teacher: PreTrainedModel, layers: Any = "all") -> DistilBert
     ours = student_config(teacher.config, layer_map, keep_segments=False)
     if ours.layer_norm_eps != 1e-12:
         raise ValueError(
-            f"DistilBERT's layer norms have an epsilon of 1e-12, this teacher's {ours.layer_norm_eps}: it has no baseline"
+            "DistilBERT's layer norms have an epsilon of 1e-12, this teacher's "
+            f"{ours.layer_norm_eps}: it has no baseline"
         )
     config = DistilBertConfig(**{name: getattr(ours, name) for name in _SHARED})
     student = DistilBertModel(config).to(teacher.dtype)
