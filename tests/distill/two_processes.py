@@ -18,6 +18,7 @@ from inhibitor_transformers.common.distributed import is_main_process
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import unpack
 from inhibitor_transformers.distill.output_dir import write_json
+from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
 from inhibitor_transformers.distill.task import FinetuneArguments, FineTuning
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.tasks import load_task

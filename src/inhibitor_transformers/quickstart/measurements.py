@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from ..attention.dispatch import serving_engine
 from ..distill.data import StepBatches, token_windows
 from ..distill.distillation import Distillation
-from ..distill.stages.errors import attention_output_errors
+from ..distill.stages.align_attention import attention_output_errors
 from ..evaluation.similarity import agreement, embed, pair_cosines, rank_correlation
 from ..evaluation.throughput import sequences_per_second
 from ..models import InhibiDistilBertPreTrainedModel

@@ -19,9 +19,9 @@ from ...evaluation.task_score import score_task
 from ...models import map_layers
 from ...tasks import TaskData
 from ..losses import IGNORED
+from ..output_dir import save_atomically, write_json
 from ..stages.align_hidden import HiddenStateLoss, hidden_variances
 from ..stages.base import STATISTICS_BATCHES
-from ..output_dir import save_atomically, write_json
 from ..teacher.teacher import Teacher, model_inputs
 from ..training.checkpoints import last_whole_checkpoint, model_fault
 from ..training.trainer import DistillationTrainer

@@ -8,11 +8,11 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...tasks import Task, compute_metrics, encode
-from .loss import TaskLoss
 from ..teacher.teacher import Teacher
 from ..training.trainer import DistillationTrainer
 from .arguments import FinetuneArguments
 from .data import Examples
+from .loss import TaskLoss
 
 
 def build_trainer(
