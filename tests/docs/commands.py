@@ -5,22 +5,29 @@ from __future__ import annotations
 import csv
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from string import Template
 from typing import Any, NamedTuple
 
 import yaml
+from typer._click.exceptions import UsageError
 from typer.main import get_command
 
 from inhibitor_transformers.cli.app import app
 from inhibitor_transformers.tasks.registry import TASKS, Task
 from tests.conftest import REPOSITORY
+from tests.distill.tiny import NOUNS, VERBS
 
 _SHELL = {"bash", "console", "sh", "shell"}
 _STAGE = {"max_steps": 2, "tokens_per_step": 64, "save_steps": 2, "logging_steps": 1, "tokens_per_length": 64}
-_TRAINING = {"num_train_epochs": 1, "alignment_epochs": 1, "max_length": 16, "per_device_train_batch_size": 8}
-_TRAINING |= {"per_device_eval_batch_size": 8, "max_train_examples": 24, "max_eval_examples": 16}
+# Enough for a teacher to be better than chance, which a distillation demands of it.
+_TRAINING = {"num_train_epochs": 2, "alignment_epochs": 1, "max_length": 16, "per_device_train_batch_size": 8}
+_TRAINING |= {"learning_rate": 3e-3, "learning_rates": [3e-3], "per_device_eval_batch_size": 16}
+_TRAINING |= {"max_train_examples": 96, "max_eval_examples": 32}
 _LENGTHS = [16, 32]
+_GRADES = ("bad", "good", "dull", "bright")
 _CLI = get_command(app)
 
 
@@ -67,6 +74,15 @@ def call(words: tuple[str, ...]) -> Call:
     return Call(name, dict(context.params))
 
 
+def calls_of(lines: Iterable[Line]) -> dict[Line, Call]:
+    """Those that can be read; another fails where it is run."""
+    calls = {}
+    for line in lines:
+        with suppress(UsageError):
+            calls[line] = call(line.words)
+    return calls
+
+
 def documents() -> list[Path]:
     """README, the tutorial, every other page, and the run configurations, whose first lines say how they are run."""
     docs = REPOSITORY / "docs"
@@ -79,9 +95,11 @@ def shown_lines(document: Path) -> list[Line]:
     """The commands of its code blocks (indented ones and those of a shell), or of a configuration's first comment."""
     text = document.read_text(encoding="utf-8")
     numbered = _comment(text) if document.suffix == ".yaml" else _blocks(text)
-    lines = []
+    lines, variables = [], {}
     for number, line in _joined(numbered):
-        if words := tuple(shlex.split(line.removeprefix("$ "), comments=True)):
+        if assigned := re.fullmatch(r"([A-Z_]+)=(.*)", line):
+            variables[assigned[1]] = " ".join(shlex.split(assigned[2], comments=True))
+        elif words := tuple(shlex.split(Template(line.removeprefix("$ ")).safe_substitute(variables), comments=True)):
             lines.append(Line(f"{document.relative_to(REPOSITORY)}:{number}", words))
     return lines
 
@@ -148,9 +166,10 @@ class Local:
             values["data"] = self._own(values) if custom else self.data
         if values.get("set_"):
             values["set_"] = [self._setting(setting) for setting in values["set_"]]
-        small = {"steps": 2, "epochs": 1.0, "batch_size": 8, "jobs": 1, "max_train_examples": 24}
-        small |= {"max_eval_examples": 16, "max_texts": 16}
-        values |= {name: value for name, value in small.items() if values.get(name) is not None}
+        small = {"steps": 2, "epochs": 2.0, "batch_size": 8, "learning_rate": 3e-3, "jobs": 1}
+        values |= {name: value for name, value in small.items() if name in values}
+        few = {"max_train_examples": 96, "max_eval_examples": 32, "max_texts": 16}
+        values |= {name: value for name, value in few.items() if values.get(name) is not None}
         values |= {name: value for name, value in {"lengths": "16,32", "device": "cpu"}.items() if name in values}
         return Call(asked.name, values | {"threads": None if asked.name != "study" else 1})
 
@@ -161,7 +180,9 @@ class Local:
     def _setting(self, written: str) -> str:
         key, _, value = written.partition("=")
         cut = self._value(key.rpartition(".")[2], yaml.safe_load(value))
-        return f"{key}={yaml.safe_dump(cut, default_flow_style=True, width=10_000).removesuffix('...' + chr(10)).strip()}"
+        return (
+            f"{key}={yaml.safe_dump(cut, default_flow_style=True, width=10_000).removesuffix('...' + chr(10)).strip()}"
+        )
 
     def _value(self, key: str, value: Any) -> Any:
         if key in ("teacher", "init_from", "model"):
@@ -176,10 +197,12 @@ class Local:
             return {name: self._row(row) for name, row in value.items()}
         if key == "tasks":
             return {name: self._task(given or {}) for name, given in list(value.items())[:1]}
-        if key in ("seeds", "learning_rates"):
+        if key == "layers":
+            return [0, 1] if isinstance(value, list) else value
+        if key == "seeds":
             return value[:1]
         if key == "training":
-            return value | {name: _TRAINING[name] for name in value.keys() & _TRAINING.keys()} | {"max_length": 16}
+            return self.settings(value) | {"max_length": 16}
         if key == "lengths":
             return _LENGTHS
         return (_STAGE | _TRAINING).get(key, value)
@@ -212,7 +235,7 @@ class Local:
         label = settings.get("label_column") or "label"
         file = self.own / f"{'-'.join([*texts, label])}.csv"
         if not file.exists():
-            write_rows(file, [dict.fromkeys(texts, _text(i)) | {label: i % 2} for i in range(30)])
+            write_rows(file, [dict.fromkeys(texts, _text(i, i % 2)) | {label: i % 2} for i in range(120)])
         return file
 
 
@@ -238,21 +261,22 @@ def strings(value: Any) -> Iterator[str]:
 def task_files(folder: Path) -> Path:
     """Every known task in tiny: folder/<group>/<name>/<split>.csv, as the documents lay out local data."""
     for task in TASKS.values():
-        for split, count in ((task.train_split, 24), *((split, 16) for split in task.evaluation_splits)):
+        for split, count in ((task.train_split, 96), *((split, 32) for split in task.evaluation_splits)):
             rows = [_row(task, i) for i in range(count)]
             write_rows(folder / (task.group or "") / task.name / f"{split}.csv", rows)
     return folder
 
 
 def _row(task: Task, i: int) -> dict[str, Any]:
-    low, high = task.label_range or (0, 1)
-    label = low + (high - low) * (i % 7) / 7 if task.is_regression else i % task.num_labels
-    return {name: _text(i + j) for j, name in enumerate(task.text_columns)} | {task.label_column: label}
+    grade = i % (task.num_labels if task.label_names else len(_GRADES))
+    low, high = task.label_range or (0, 0)
+    label = grade if task.label_names else low + (high - low) * grade / (len(_GRADES) - 1)
+    return {name: _text(i + j, grade) for j, name in enumerate(task.text_columns)} | {task.label_column: label}
 
 
-def _text(i: int) -> str:
-    nouns, verbs = ("cat", "dog", "bird", "queen"), ("sees", "likes", "finds")
-    return f"the {nouns[i % 4]} {verbs[i % 3]} a {nouns[(i // 4) % 4]}" + " and a stone" * (i % 5)
+def _text(i: int, grade: int) -> str:
+    """A sentence of the tiny vocabulary whose adjective tells its grade."""
+    return f"the {NOUNS[i % 12]} {VERBS[i % 8]} a {_GRADES[grade]} {_GRADES[grade]} {NOUNS[i * 5 % 12]}"
 
 
 def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:

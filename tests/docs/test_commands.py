@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from tests.cli.conftest import Inhibit, inhibit  # noqa: F401: a fixture
 from tests.conftest import REPOSITORY
 from tests.distill.tiny import bert, saved, sentences, text_file
-from tests.docs.commands import Call, Line, Local, call, documents, reads, shown_lines, strings, task_files
+from tests.docs.commands import Call, Line, Local, call, calls_of, documents, reads, shown_lines, strings, task_files
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -41,6 +44,31 @@ def _marks(line: Line) -> list[pytest.MarkDecorator]:
     return [pytest.mark.slow, pytest.mark.timeout(1200)] if real else []  # a real teacher: the one there is
 
 
+def goes_on(asked: Call) -> bool:
+    """Whether it needs its own output folder, as an earlier run left it."""
+    return bool(asked.parameters.get("resume") or asked.parameters.get("table_only"))
+
+
+def begins(asked: Call) -> bool:
+    """Whether it makes its output folder."""
+    return asked.output is not None and not goes_on(asked) and not asked.parameters.get("dry_run")
+
+
+class InThisProcess(Executor):
+    """In place of the processes of a study, each of which would import torch anew."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def submit(self, run, /, *arguments, **settings):
+        future = Future()
+        try:
+            future.set_result(run(*arguments, **settings))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 class Workspace:
     """One folder in which all commands run, as a reader's clone is one. ran: the words of those that did."""
 
@@ -50,16 +78,18 @@ class Workspace:
 
     def run(self, line: Line, inhibit: Inhibit) -> None:  # noqa: F811
         """Runs it once, after what makes the things that it reads."""
-        cut = self.local.cut(self.calls[line])
+        cut = self.local.cut(call(line.words))
         words = tuple(cut.words())
         if words in self.ran:
             return
-        for needed in sorted(self._reads(cut) - {cut.output}):
-            if not (self.folder / needed).exists():
-                self.run(self._maker(needed, line), inhibit)
-        goes_on = cut.parameters.get("resume") or cut.parameters.get("dry_run")
-        if cut.output and not goes_on and (self.folder / cut.output).is_dir():
-            shutil.rmtree(self.folder / cut.output)
+        needed = self._reads(cut) - {cut.output}
+        if goes_on(cut):
+            needed.add(cut.output)
+        for output in sorted(needed):
+            if not (self.folder / output).exists():
+                self.run(self._maker(output, line), inhibit)
+        if begins(cut):
+            shutil.rmtree(self.folder / cut.output, ignore_errors=True)
         done = inhibit(*words)
         assert done.status == 0, f"{line.place}: inhibit {' '.join(words)}\n{done.out}\n{done.err}"
         self.ran[words] = line
@@ -73,8 +103,7 @@ class Workspace:
 
     def _maker(self, output: str, reader: Line) -> Line:
         """The command that writes it: the last one before `reader` on its page, or else the first of all."""
-        makers = [line for line, asked in self.calls.items() if asked.output == output and line is not reader]
-        makers = [line for line in makers if not self.calls[line].parameters.get("dry_run")]
+        makers = [line for line, asked in self.calls.items() if asked.output == output and begins(asked)]
         page, number = reader.place.split(":")
         here = [line for line in makers if line.place.split(":")[0] == page]
         before = [line for line in here if int(line.place.split(":")[1]) < int(number)]
@@ -82,19 +111,21 @@ class Workspace:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("commands")
-    calls = {line: call(line.words) for line in COMMANDS}
+    calls = calls_of(COMMANDS)
     outputs = {asked.output for asked in calls.values() if asked.output} | {QUICKSTART}
     tiny = saved(bert(max_position_embeddings=512), folder / "tiny")
     text = text_file(folder, sentences(200, clauses=(2, 20)))
     local = Local(tiny, text, task_files(folder / "data"), folder / "own", outputs)
-    for file in (REPOSITORY / "configs").rglob("*.yaml"):
+    for file in [*(REPOSITORY / "configs").rglob("*.yaml"), REPOSITORY / "experiments" / "recipe.yaml"]:
         copy = folder / file.relative_to(REPOSITORY)
         copy.parent.mkdir(parents=True, exist_ok=True)
         settings = local.settings(yaml.safe_load(file.read_text(encoding="utf-8")))
         copy.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    return Workspace(folder, local, calls)
+    threads = torch.get_num_threads()
+    yield Workspace(folder, local, calls)
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +133,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 )
 def test_a_documented_command(line, workspace, inhibit, monkeypatch):  # noqa: F811
     monkeypatch.chdir(workspace.folder)
+    monkeypatch.setattr("inhibitor_transformers.study.run.ProcessPoolExecutor", InThisProcess)
     if not (workspace.folder / QUICKSTART).exists():  # as small as the rest, where a page goes on from there
         assert inhibit("convert", workspace.local.model, QUICKSTART, "--text", workspace.local.text).status == 0
     workspace.run(line, inhibit)
