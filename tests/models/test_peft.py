@@ -27,7 +27,7 @@ from tests.models.tiny import (
 
 peft = pytest.importorskip("peft", reason="peft is not installed")
 
-ALL_LINEAR = ["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"]  # as docs/compatibility.md says
+ALL_LINEAR = ["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"]  # as docs/reference/compatibility.md says
 
 
 def trained(model: Any, name: str, steps: int = 2) -> Any:
@@ -142,7 +142,7 @@ def test_all_linear_fails_as_on_distilbert(model: Any) -> None:
 
 
 def test_what_the_documentation_says(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "compatibility.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names = {"model": tiny_student("ForSequenceClassification")}
     exec(example, names)
