@@ -26,9 +26,33 @@ nitpick_ignore_regex = [
 # The navigation, caption by caption; a page that is missing here, or that is named here and missing, is an error.
 NAVIGATION = {
     "Start": ["tutorial", "example-report", "results"],
-    "How to": ["quantization", "export", "tasks", "distillation", "earlier-students"],
-    "Reference": ["reference", "compatibility", "api/index"],
-    "Explanation": ["mathematics", "cpu-engine", "gpu-engine", "integers"],
+    "How to": [
+        "how-to/convert",
+        "how-to/distill",
+        "how-to/finetune",
+        "how-to/own-data",
+        "how-to/distributed",
+        "how-to/quantize",
+        "how-to/export",
+        "how-to/deploy",
+    ],
+    "Reference": [
+        "reference/cli",
+        "reference/configuration",
+        "reference/files",
+        "reference/messages",
+        "reference/compatibility",
+        "api/index",
+    ],
+    "Explanation": [
+        "explanation/mathematics",
+        "explanation/recipe",
+        "explanation/integers",
+        "explanation/quantized-models",
+        "explanation/cpu-kernels",
+        "explanation/gpu-kernels",
+        "explanation/own-parts",
+    ],
     "Project": ["project/contributing", "project/security", "project/changelog"],
 }
 

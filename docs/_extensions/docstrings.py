@@ -1,4 +1,4 @@
-"""Docstrings as they stand in the source: Google's sections, Markdown's backticks, paragraphs of `field: what it is`."""
+"""Docstrings as they stand in the source: Google's sections, Markdown's backticks, paragraphs that list fields."""
 
 from __future__ import annotations
 

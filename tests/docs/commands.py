@@ -118,9 +118,9 @@ def _blocks(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         if fence := re.match(r" *```+ *([\w-]*)", line):
             language = fence[1] if language is None else None
-        elif language in _SHELL:
-            yield number, line.strip()
-        elif (language == "" or (language is None and line.startswith("    "))) and _is_ours(line):
+            continue
+        unnamed = language == "" or (language is None and line.startswith("    "))
+        if language in _SHELL or (unnamed and _is_ours(line)):
             yield number, line.strip()
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from tests.cli.conftest import Inhibit, inhibit  # noqa: F401: a fixture
+from tests.cli.conftest import Inhibit
 from tests.conftest import REPOSITORY
 from tests.distill.tiny import bert, saved, sentences, text_file
 from tests.docs.commands import Call, Line, Local, call, calls_of, documents, reads, shown_lines, strings, task_files
@@ -76,7 +76,7 @@ class Workspace:
         self.folder, self.local, self.calls = folder, local, calls
         self.ran: dict[tuple[str, ...], Line] = {}
 
-    def run(self, line: Line, inhibit: Inhibit) -> None:  # noqa: F811
+    def run(self, line: Line, inhibit: Inhibit) -> None:
         """Runs it once, after what makes the things that it reads."""
         cut = self.local.cut(call(line.words))
         words = tuple(cut.words())
@@ -131,7 +131,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 @pytest.mark.parametrize(
     "line", [pytest.param(line, id=line.place, marks=_marks(line)) for line in COMMANDS] or [pytest.param(None)]
 )
-def test_a_documented_command(line, workspace, inhibit, monkeypatch):  # noqa: F811
+def test_a_documented_command(line, workspace, inhibit, monkeypatch):
     monkeypatch.chdir(workspace.folder)
     monkeypatch.setattr("inhibitor_transformers.study.run.ProcessPoolExecutor", InThisProcess)
     if not (workspace.folder / QUICKSTART).exists():  # as small as the rest, where a page goes on from there
@@ -141,7 +141,7 @@ def test_a_documented_command(line, workspace, inhibit, monkeypatch):  # noqa: F
 
 @pytest.mark.parametrize("line", [pytest.param(line, id=line.place) for line in OTHERS])
 def test_another_program(line):
-    """A target that is in the Makefile, a script that is in the repository, or a program that is known not to be run."""
+    """A target of the Makefile, a script of the repository, or a program that is known not to be run here."""
     words = [word for word in line.words if not re.fullmatch(r"[A-Z_]+=.*", word)]
     program, *rest = words
     if program == "make":
