@@ -63,12 +63,16 @@ myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False  # what torch says of its own methods is in torch's documentation
+add_module_names = False
+python_maximum_signature_line_length = 90
 
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
 

@@ -14,7 +14,7 @@ PACKAGE = "inhibitor_transformers"
 
 _CONFIG = Config(napoleon_use_rtype=False)
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)(?=(\w)?)")
-_MARKUP = re.compile(r"([|*]|\b_\b)")
+_MARKUP = re.compile(r"(\*\w+\*)|([|*]|(?<=\w)_(?!\w))")  # *emphasis* is the same in both languages
 _DIRECTIVE = re.compile(r"^\s*\.\. ")
 _FIELD = re.compile(r"(?:^|\n|(?<=[.;]) )(?=[a-z_]\w*(?:, \w+)*: )")
 
@@ -24,10 +24,14 @@ def _literal(found: re.Match[str]) -> str:
     return f"``{found[1]}``" + ("\\ " if found[2] else "")
 
 
+def _escaped(found: re.Match[str]) -> str:
+    return found[1] or f"\\{found[2]}"
+
+
 def _paragraph(text: str) -> str:
     """Markdown's inline code as reStructuredText's; every other mark stands for itself."""
     pieces = re.split(r"(`[^`]+`)", text)
-    escaped = "".join(piece if piece.startswith("`") else _MARKUP.sub(r"\\\1", piece) for piece in pieces)
+    escaped = "".join(piece if piece.startswith("`") else _MARKUP.sub(_escaped, piece) for piece in pieces)
     return _CODE.sub(_literal, escaped)
 
 
@@ -61,13 +65,20 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
 def _own_fields(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str, None] | None:
-    """Of a settings class, what it adds to the hundred arguments of transformers' TrainingArguments."""
-    if what != "class" or not dataclasses.is_dataclass(obj) or len(inspect.signature(obj).parameters) < 50:
+    """Of settings, what this package adds to the dozens of TrainingArguments or of a model's configuration."""
+    if what != "class" or not dataclasses.is_dataclass(obj) or len(inspect.signature(obj).parameters) < 30:
         return None
     ours = [base for base in obj.__mro__ if base.__module__.startswith(PACKAGE)]
     names = {field for base in ours for field in inspect.get_annotations(base)}
-    fields = [f"{field.name}: {field.type}" for field in dataclasses.fields(obj) if field.name in names]
-    return f"(*, {', '.join(fields)}, **training_arguments)", None
+    fields = [_field(field) for field in dataclasses.fields(obj) if field.name in names]
+    return f"(*, {', '.join(fields)}, **inherited)", None
+
+
+def _field(field: dataclasses.Field[Any]) -> str:
+    annotation = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+    if field.default_factory is not dataclasses.MISSING:
+        return f"{field.name}: {annotation} = {field.default_factory()!r}"
+    return f"{field.name}: {annotation}" + ("" if field.default is dataclasses.MISSING else f" = {field.default!r}")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
