@@ -14,6 +14,8 @@ import common
 import numpy as np
 import pyarrow.parquet as parquet
 
+from inhibitor_transformers.tasks.folders import split_files
+
 # Examples to train on, and to be judged by.
 SIZES = {"sst2": (7112, 8000), "cola": (5000, 3551), "mrpc": (2400, 1268), "stsb": (3900, 1849)}
 SEED = 5
@@ -21,7 +23,7 @@ SEED = 5
 
 def cut(task: str, data: Path, output: Path) -> None:
     """Write OUTPUT/task/train.parquet and validation.parquet. Raises FileExistsError rather than overwrite."""
-    table = parquet.read_table(data / "glue" / task / "train.parquet")
+    table = parquet.read_table(split_files(data / "glue" / task, "train"))
     trained, judged = SIZES[task]
     order = np.random.default_rng(SEED).permutation(len(table))
     folder = output / task

@@ -1,6 +1,6 @@
 """What the scalars of a student's heads became: a table per layer, and a plot of every head.
 
-python experiments/scalars.py runs/minilm --plot docs/scalars.svg
+python experiments/scalars.py runs/minilm --plot docs/assets/scalars.svg
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # torch.func.jvp through it gives a tangent of zeros without a word, and forward_ad gives none. torch.func.grad fails with
 # an error that asks for the very setup_context that was given.
 # Guess before it was run: jvp raises "no formula for forward mode", func.grad works.
-# For users of inhibitor attention: engine "auto" serves forward mode by the reference (docs/cpu-engine.md).
+# For users of inhibitor attention: engine "auto" serves forward mode by the reference (docs/reference/compatibility.md).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -18,7 +18,7 @@ Bits = Literal[8, 16]
 
 @dataclass(frozen=True)
 class Precision:
-    """What a number of bits allows; the bounds keep every intermediate result exact (docs/integers.md)."""
+    """What a number of bits allows; the bounds keep every intermediate result exact (docs/explanation/integers.md)."""
 
     top: int  # levels of q and k are 0 … top
     value_top: int  # levels of v are −value_top … value_top, scores 0 … value_top

@@ -15,7 +15,7 @@ Integers, over the n_i keys j ∈ J_i that are visible to query i:
 
 and at the very end, in float32, H_ik = f(n_i)·A_ik with f(n) = η·(step of v)·(n₀/n)^ρ rounded once.
 
-Every other engine equals this to the bit. docs/integers.md proves that nothing overflows.
+Every other engine equals this to the bit. docs/explanation/integers.md proves that nothing overflows.
 """
 
 from __future__ import annotations

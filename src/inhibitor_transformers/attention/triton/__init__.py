@@ -1,1 +1,1 @@
-"""The GPU engine: Triton kernels, forward and backward, for CUDA and ROCm tensors (docs/gpu-engine.md)."""
+"""The GPU engine: Triton kernels, forward and backward, for CUDA and ROCm tensors (docs/explanation/gpu-kernels.md)."""

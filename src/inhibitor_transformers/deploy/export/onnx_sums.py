@@ -1,8 +1,8 @@
 """The sums of plain attention as ONNX: a Scan over heads, and within it one over blocks of query rows.
 
 Of all forms that were tried this is the fastest in ONNX Runtime, and it holds 16 × N × D numbers at a time, never
-N × N × D and not even N × N (docs/export.md). torch.export cannot count blocks of a length that it does not know, so it
-sees one opaque operator, which the ONNX exporter replaces by the function below. Needs onnxscript.
+N × N × D and not even N × N (docs/how-to/export.md). torch.export cannot count blocks of a length that it does not
+know, so it sees one opaque operator, which the ONNX exporter replaces by the function below. Needs onnxscript.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Teacher:
     """A frozen model and the signals that a student learns from.
 
     Always in evaluation mode, whoever called train. Under autocast it computes in that precision, as the student does:
-    in bfloat16 a BERT's hidden states change by less than a ten-thousandth of their variance (docs/results.md).
+    in bfloat16 a BERT's hidden states change by less than a ten-thousandth of their variance.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
