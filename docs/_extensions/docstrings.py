@@ -16,7 +16,7 @@ _CONFIG = Config(napoleon_use_rtype=False)
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)(?=(\w)?)")
 _MARKUP = re.compile(r"(\*\w+\*)|([|*]|(?<=\w)_(?!\w))")  # *emphasis* is the same in both languages
 _DIRECTIVE = re.compile(r"^\s*\.\. ")
-_FIELD = re.compile(r"(?:^|\n|(?<=[.;]) )(?=[a-z_]\w*(?:, \w+)*: )")
+_FIELD = re.compile(r"(?:^|\n|(?<=[.;])\s+)(?=[a-z_]\w*(?:, \w+)*: )")
 
 
 def _literal(found: re.Match[str]) -> str:

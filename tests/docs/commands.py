@@ -155,7 +155,7 @@ class Local:
         for name in ("model", "teacher", "teacher_base", "init_from"):
             if values.get(name):
                 values[name] = self._model(values[name])
-        if values.get("models"):
+        if asked.name == "evaluate":
             values["models"] = [self._model(name) for name in values["models"]]
         if "text" in values and not (asked.name == "convert" and values.get("softmax")):
             one = isinstance(values["text"], str)
