@@ -1,4 +1,4 @@
-"""Runs one row of ablations.yaml, or prints the table of those that are there. Needs ../shared/data and `minilm`.
+"""Runs one row of ablations.yaml, or prints the table of those that are there. Needs a folder of data and `minilm`.
 
 For each row: relative errors of the last hidden states over their variance (all tokens; the first token), STS-B
 zero-shot, and agreement with the teacher by length, on texts that no stage saw.
@@ -79,6 +79,7 @@ def folder_of(row: str, output: Path) -> Path:
 def run(row: str, output: Path, data: Path, *, bf16: bool) -> None:
     folder = folder_of(row, output)
     settings, started = settings_of(row, bf16=bf16), time.process_time()
+    settings["text"] = [str(data / Path(source).name) for source in settings["text"]]
     config = build(DistillConfig, settings, where=row)
     student = Distillation(config, folder, resume=is_used(folder), runtime={"use_cpu": True}).run()
     record = {"processor seconds": time.process_time() - started, **measure(student.eval(), settings["teacher"], data)}
