@@ -66,12 +66,22 @@ def _own_fields(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str, None] | None:
     """Of settings, what this package adds to the dozens of TrainingArguments or of a model's configuration."""
-    if what != "class" or not dataclasses.is_dataclass(obj) or len(inspect.signature(obj).parameters) < 30:
+    if what != "class" or not dataclasses.is_dataclass(obj) or not signature:
         return None
+    if len(inspect.signature(obj).parameters) < 30:
+        return _with_defaults(obj, signature.replace("~typing.", "")), None
     ours = [base for base in obj.__mro__ if base.__module__.startswith(PACKAGE)]
     names = {field for base in ours for field in inspect.get_annotations(base)}
     fields = [_field(field) for field in dataclasses.fields(obj) if field.name in names]
     return f"(*, {', '.join(fields)}, **inherited)", None
+
+
+def _with_defaults(obj: Any, signature: str) -> str:
+    """The signature with what a field's factory makes in place of "<factory>"."""
+    for field in dataclasses.fields(obj):
+        if field.init and field.default_factory is not dataclasses.MISSING:
+            signature = signature.replace("<factory>", repr(field.default_factory()), 1)
+    return signature
 
 
 def _field(field: dataclasses.Field[Any]) -> str:
