@@ -19,6 +19,7 @@ from inhibitor_transformers.cli.app import app
 from inhibitor_transformers.tasks.registry import TASKS, Task
 from tests.conftest import REPOSITORY
 from tests.distill.tiny import NOUNS, VERBS
+from tests.docs.pages import CONFIGS, DOCS, PAGES, passages
 
 _SHELL = {"bash", "console", "sh", "shell"}
 _STAGE = {"max_steps": 2, "tokens_per_step": 64, "save_steps": 2, "logging_steps": 1, "tokens_per_length": 64}
@@ -85,10 +86,8 @@ def calls_of(lines: Iterable[Line]) -> dict[Line, Call]:
 
 def documents() -> list[Path]:
     """README, the tutorial, every other page, and the run configurations, whose first lines say how they are run."""
-    docs = REPOSITORY / "docs"
-    first = [REPOSITORY / "README.md", docs / "index.md", docs / "tutorial.md"]
-    others = [page for page in sorted(docs.rglob("*.md")) if page not in first]
-    return [*first, *others, *sorted((REPOSITORY / "configs").rglob("*.yaml"))]
+    first = [REPOSITORY / "README.md", DOCS / "index.md", DOCS / "tutorial.md"]
+    return [*first, *(page for page in PAGES if page not in first), *CONFIGS]
 
 
 def shown_lines(document: Path) -> list[Line]:
@@ -114,13 +113,8 @@ def _comment(text: str) -> Iterator[tuple[int, str]]:
 
 def _blocks(text: str) -> Iterator[tuple[int, str]]:
     """The lines of shell blocks; of blocks without a language, those that begin with `inhibit`."""
-    language = None
-    for number, line in enumerate(text.splitlines(), 1):
-        if fence := re.match(r" *```+ *([\w-]*)", line):
-            language = fence[1] if language is None else None
-            continue
-        unnamed = language == "" or (language is None and line.startswith("    "))
-        if language in _SHELL or (unnamed and _is_ours(line)):
+    for number, line, kind in passages(text):
+        if "```" not in line and (kind in _SHELL or (kind == "code" and _is_ours(line))):
             yield number, line.strip()
 
 
