@@ -22,12 +22,12 @@ endif
 endif
 PACKAGING := pyproject.toml $(wildcard CMakeLists.txt csrc/*)
 
-# Tests and checks ask no server for a model.
-test test-slow bench: export HF_HUB_OFFLINE = 1
+# Tests, checks and the site ask no server for a model.
+test test-slow bench docs: export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow test-lowest check format bench findings clean
+.PHONY: help demo install test test-slow test-lowest check format bench docs findings clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,11 @@ format: $(VENV)/.installed-dev ## format the code and mend what the linter can m
 bench: $(VENV)/.installed-dev ## time the operation on this machine, against torch's attention
 	$(BIN)/python benchmarks/attention.py $(ARGS)
 
+docs: $(VENV)/.installed-docs ## build the documentation site in build/site; a broken link or reference is an error
+	rm -rf build/site
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -d build/doctrees docs build/site
+	@echo "Documentation: build/site/index.html"
+
 findings: ## run what surprised us about other libraries (findings/): minutes, and downloads
 	@for script in findings/*.sh; do echo "== $$script"; bash "$$script" || exit 1; done
 
@@ -95,3 +100,8 @@ $(VENV)/.installed-dev: $(TORCH_STAMP) $(PACKAGING)
 	@echo "Installing inhibitor-transformers[dev]"
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed-quickstart
+
+$(VENV)/.installed-docs: $(TORCH_STAMP) $(PACKAGING)
+	@echo "Installing inhibitor-transformers[docs]"
+	$(PIP) --editable '.[docs]'
+	@touch $@
