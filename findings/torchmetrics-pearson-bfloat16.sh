@@ -4,8 +4,7 @@
 # deviation: 9 % in bfloat16, which normal scores fall under from some hundred examples on. The same scores in float16,
 # or in batches of 50 through PearsonCorrCoef, whose sums are float32, give 0.70 as SciPy does.
 # Guess before it was run: bfloat16 costs the third digit, whole or in batches.
-# For users of inhibitor models: the scores here are SciPy's, over what float32 logits say; a metric of one's own needs
-# .float() first.
+# For users of inhibitor models: scores here are SciPy's, in float64; a metric of one's own needs `.float()` first.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
