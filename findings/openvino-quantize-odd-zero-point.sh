@@ -3,7 +3,7 @@
 # rounds after the zero point was added. 0.5, 1.5, 2.5 at zero point 3 become 4, 4, 6; round(x / scale) + zero point, as
 # ONNX says, is 3, 5, 5, which ONNX Runtime 1.32.0 and the reference evaluator give. At even zero points all agree.
 # Guess before it was run: halves go to the even integer before the zero point is added, everywhere.
-# For users of inhibitor models: quantized models are not exported (docs/export.md), so none of theirs is read by
+# For users of inhibitor models: quantized models are not exported (docs/how-to/export.md), so none of theirs is read by
 # OpenVINO.
 set -euo pipefail
 folder=$(mktemp -d)

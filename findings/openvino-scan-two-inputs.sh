@@ -5,7 +5,7 @@
 # right too.
 # Guess before it was run: all three agree wherever OpenVINO loads the model.
 # For users of inhibitor models: OpenVINO refuses exported models with an error (their Scans use values from outside, see
-# docs/export.md), so it gives no wrong value for them.
+# docs/how-to/export.md), so it gives no wrong value for them.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
