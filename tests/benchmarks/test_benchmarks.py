@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import DistilBertConfig
 
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 from tests.models.tiny import WORDS, save_tokenizer, tiny_student, tiny_teacher
 from tests.scripts import Script
 
-if native.unavailable():
-    pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
+if library.unavailable():
+    pytest.skip(f"engine cpu: {library.unavailable()}", allow_module_level=True)
 
 NUMBER = re.compile(r"-?\d[\d.]*")
 
@@ -59,8 +59,8 @@ def tables(file: Path) -> list[list[list[str]]]:
 
 
 def test_attention_with_a_student(script: Script, student: Path, tmp_path: Path) -> None:
-    output, library = tmp_path / "table.md", native.kernels()
-    before = library.isa
+    output, kernels = tmp_path / "table.md", library.load()
+    before = kernels.isa
     inputs = ["--student", str(student), "--text", str(student / "text.txt"), "--lengths", "8", "16"]
     shapes = ["--shape", "2,1,5,4"]
     script("attention").main(["--threads", "1", *shapes, *inputs, "--seconds", "0", "--output", str(output)])
@@ -74,8 +74,8 @@ def test_attention_with_a_student(script: Script, student: Path, tmp_path: Path)
                 i for i, column in enumerate(table[0]) if column not in ("MiB ours, SDPA", "of the ceiling")
             ]
             assert all(NUMBER.match(row[i]) for i in needs_no_compiler[2:]), row
-    assert len(of_sets) == (3 if len(library.isas) > 1 else 0)
-    assert library.isa == before
+    assert len(of_sets) == (3 if len(kernels.isas) > 1 else 0)
+    assert kernels.isa == before
 
 
 def test_attention_quickly(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Levels of the heads of one attention layer, chosen by the error of its contexts on real text."""
+"""Quantization parameters of one attention layer, chosen by the error of its outputs on real text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...attention import InhibitorScalars, inhibitor_attention
 from ...attention.integer import QuantParams, integer_attention
 from ...attention.integer.qparams import Bits
 
-# Shares of the whole range; 16 bits have levels to spare.
+# Shares of the whole range; 16 bits have steps to spare.
 _SHRINKS: dict[int, tuple[float, ...]] = {8: (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5), 16: (1.0,)}
 _SAMPLE_TEXTS = 16
 
@@ -42,7 +42,7 @@ class HeadInputs:
             self.texts += q.shape[0]
 
     @torch.no_grad()
-    def best_heads(self, scalars: InhibitorScalars, bits: Bits, options: dict[str, Any]) -> QuantParams:
+    def best_qparams(self, scalars: InhibitorScalars, bits: Bits, options: dict[str, Any]) -> QuantParams:
         """Per head the shares of the ranges of q and k, and of v, with the least squared error of the contexts.
 
         options: `signed` and `center` of the layer. Raises ValueError if nothing was seen.
@@ -55,7 +55,7 @@ class HeadInputs:
             for q, k, v, valid in self.batches
         ]
 
-        def heads_of(features: Tensor, values: Tensor) -> QuantParams:
+        def qparams_of(features: Tensor, values: Tensor) -> QuantParams:
             """For shares of the ranges per head, (H,)."""
             assert self.value_range is not None
             width = half * features[:, None]
@@ -68,15 +68,15 @@ class HeadInputs:
         for share in _SHRINKS[bits]:
             for value_share in _SHRINKS[bits]:
                 tried = torch.tensor([[share], [value_share]]).expand(2, count)
-                error = self._error(heads_of(*tried), exact, options)
+                error = self._error(qparams_of(*tried), exact, options)
                 best = torch.where(error < least, tried, best)
                 least = torch.minimum(error, least)
-        return heads_of(*best)
+        return qparams_of(*best)
 
-    def _error(self, heads: QuantParams, exact: list[Tensor], options: dict[str, Any]) -> Tensor:
+    def _error(self, qparams: QuantParams, exact: list[Tensor], options: dict[str, Any]) -> Tensor:
         """Squared error of the contexts of valid queries, (H,)."""
-        total = torch.zeros(heads.sign.shape[0])
+        total = torch.zeros(qparams.sign.shape[0])
         for (q, k, v, valid), target in zip(self.batches, exact, strict=True):
-            ours = integer_attention(q, k, v, heads, key_padding_mask=valid, **options)
+            ours = integer_attention(q, k, v, qparams, key_padding_mask=valid, **options)
             total += ((ours - target).square() * valid[:, None, :, None]).sum((0, 2, 3))
         return total

@@ -148,12 +148,12 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
     options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
     for name, layer in counted(layers.items(), "quantizing attention"):
         try:
-            heads = seen[name].best_heads(layer.inhibitor, bits, options)
+            qparams = seen[name].best_qparams(layer.inhibitor, bits, options)
         except ValueError as error:
             raise ValueError(f"{name} cannot be quantized: {error}") from error
-        count, dim = heads.offset.shape
+        count, dim = qparams.offset.shape
         made = QuantizedScalars(count, count, dim, bits=bits, length_reference=layer.inhibitor.length_reference)
-        made.assign(heads)
+        made.assign(qparams)
         layer.inhibitor = made
 
 

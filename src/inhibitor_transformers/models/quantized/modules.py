@@ -61,7 +61,7 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def join(model: PreTrainedModel) -> None:
-    """Let quantized layers work together: q, k and v read the same levels, GELU stays in 8 bits."""
+    """Let quantized layers work together: q, k and v read the same quantized input, GELU stays in 8 bits."""
     for _, block in blocks(model):
         attention, ffn = block.attention, block.ffn
         attention.q_lin.shared = attention.k_lin.shared = attention.v_lin.shared = SharedInput(readers=3)

@@ -14,8 +14,8 @@ class Values {
     v_ = arena.take(keys * padded_);
     arena.skew();
     dv_ = arena.take(keys * padded_);
-    reach_ = arena.take(keys);
-    lists_.live = reinterpret_cast<int32_t*>(arena.take(keys + W));
+    max_abs_value_ = arena.take(keys);
+    lists_.active = reinterpret_cast<int32_t*>(arena.take(keys + W));
     lists_.bits = reinterpret_cast<uint32_t*>(arena.take(keys / W + 1));
     lists_.part = arena.take(kRows * W * W);
     lists_.sums = arena.take(kRows * (keys + W));
@@ -25,7 +25,7 @@ class Values {
   void pack(const InhibitorCall& c, const float* from, const int32_t* index, int64_t n) {
     n_ = n;
     P::template transposed_panels<kPanel>(from, c.value.stride[2], index, n, dim_, nullptr, v_);
-    P::template panel_reach<kPanel>(v_, n, dim_, c.is_signed, reach_);
+    P::template panel_max_abs_values<kPanel>(v_, n, dim_, c.is_signed, max_abs_value_);
   }
 
   // Before the first gradients: packs again for sparse ones where these pay. The scores `z` of the first rows
@@ -34,7 +34,8 @@ class Values {
               int64_t rows) {
     int64_t listed = 0, i = 0;
     for (; i + kRows <= rows; i += kRows)
-      listed += Scores<V>::template alive<kRows>(z + i * z_stride, z_stride, reach_, n_, lists_.live, nullptr);
+      listed += Scores<V>::template list_active<kRows>(z + i * z_stride, z_stride, max_abs_value_, n_, lists_.active,
+                                                       nullptr);
     sparse_ = static_cast<float>(kRows * listed) < V::kSparse * static_cast<float>(n_ * i);
     if (sparse_) P::rows(from, c.value.stride[2], index, n_, dim_, padded_, nullptr, 1.0f, v_);
   }
@@ -47,7 +48,7 @@ class Values {
   template <bool Signed>
   void add_gradients(const float* z, float* b, int64_t stride, int64_t rows, const float* g) const {
     if (sparse_)
-      SparseValueGradients<V, Signed>::run(z, b, stride, rows, g, v_, dv_, padded_, n_, reach_, lists_);
+      SparseValueGradients<V, Signed>::run(z, b, stride, rows, g, v_, dv_, padded_, n_, max_abs_value_, lists_);
     else
       ValueGradients<V, Signed>::run(z, b, stride, rows, g, padded_, v_, dv_, dim_, n_);
   }
@@ -103,7 +104,7 @@ class Values {
 
   int64_t dim_, padded_, n_ = 0;
   bool sparse_ = false;
-  float *v_, *dv_, *reach_;
+  float *v_, *dv_, *max_abs_value_;
   PairLists lists_;
 };
 

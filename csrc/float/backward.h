@@ -1,6 +1,7 @@
 // The backward pass of one unit of work: all query heads that share one key/value head.
 #pragma once
-#include "rows.h"
+#include "../masks.h"
+#include "scalars.h"
 #include "values.h"
 
 namespace inhibitor {

@@ -1,7 +1,8 @@
 // The forward pass of one unit of work: a head, or a run of row blocks of one.
 #pragma once
+#include "../masks.h"
 #include "inhibit.h"
-#include "rows.h"
+#include "scalars.h"
 
 namespace inhibitor {
 namespace {
@@ -12,15 +13,7 @@ struct Forward {
   using S = Scores<V>;
   static constexpr int W = V::kWidth;
 
-  // A function of sizes and threads; results do not depend on it, because blocks start at the same rows.
-  static int64_t runs_per_head(const InhibitorCall& c) {
-    const int64_t heads = c.batch * c.heads, blocks = (c.queries + kBlock - 1) / kBlock;
-    if (c.threads <= 1 || heads <= 0) return 1;
-    const int64_t wanted = (4 * c.threads + heads - 1) / heads;
-    const int64_t most = blocks / 4 > 0 ? blocks / 4 : 1;  // packing the keys must stay a small part
-    return wanted < most ? wanted : most;
-  }
-  static int64_t items(const InhibitorCall& c) { return c.batch * c.heads * runs_per_head(c); }
+  static int64_t items(const InhibitorCall& c) { return ForwardUnit::count(c); }
 
   // Everything one unit of work writes to.
   struct Scratch {
@@ -28,14 +21,14 @@ struct Forward {
       const Sizes<V> size(c);
       Arena arena(base);
       index = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
-      live = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
+      active = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
       hidden = arena.take(round_up(c.keys, kWidest));
       shift = arena.take(size.dim);
       panels = arena.take(size.keys * c.dim);
       k_sums = arena.take(size.keys);
       values = arena.take(size.keys * size.value_dim);
       v_sums = arena.take(size.value_dim);
-      reach = arena.take(size.keys);
+      max_abs_value = arena.take(size.keys);
       q = arena.take(kBlock * size.dim);
       q_sums = arena.take(kBlock);
       factor = arena.take(kBlock);
@@ -43,24 +36,22 @@ struct Forward {
       out = arena.take(kBlock * size.value_dim);
       used = arena.used();
     }
-    int32_t *index, *live;
-    float *hidden, *shift, *panels, *k_sums, *values, *v_sums, *reach, *q, *q_sums, *factor, *z, *out;
+    int32_t *index, *active;
+    float *hidden, *shift, *panels, *k_sums, *values, *v_sums, *max_abs_value, *q, *q_sums, *factor, *z, *out;
     int64_t used;
   };
   static int64_t scratch(const InhibitorCall& c) { return Scratch(c, nullptr).used; }
 
   static void run(const InhibitorCall& c, int64_t item, float* base) {
-    const int64_t runs = runs_per_head(c), blocks = (c.queries + kBlock - 1) / kBlock;
-    const int64_t head = item / runs, part = item % runs;
-    const int64_t b = head / c.heads, h = head % c.heads;
+    const ForwardUnit unit(c, item);
     const Scratch s(c, base);
-    const int64_t n = P::valid_keys(c, b, s.index);
-    pack_head(c, s, b, h / (c.heads / c.kv_heads), n);
-    for (int64_t block = blocks * part / runs; block < blocks * (part + 1) / runs; ++block)
+    const int64_t n = P::valid_keys(c, unit.batch, s.index);
+    pack_head(c, s, unit.batch, unit.kv_head, n);
+    for (int64_t block = unit.first_block; block < unit.last_block; ++block)
       if (c.is_signed)
-        run_block<true>(c, s, b, h, n, block * kBlock);
+        run_block<true>(c, s, unit.batch, unit.head, n, block * kBlock);
       else
-        run_block<false>(c, s, b, h, n, block * kBlock);
+        run_block<false>(c, s, unit.batch, unit.head, n, block * kBlock);
   }
 
  private:
@@ -75,7 +66,7 @@ struct Forward {
     if (!masked) P::panel_sums(s.panels, n, c.dim, s.k_sums);
     P::rows(v, c.value.stride[2], s.index, n, c.value_dim, size.value_dim, nullptr, 1.0f, s.values);
     if (!masked) P::column_sum(s.values, n, size.value_dim, s.v_sums);
-    P::reach(s.values, n, size.value_dim, c.is_signed, s.reach);
+    P::max_abs_values(s.values, n, size.value_dim, c.is_signed, s.max_abs_value);
   }
 
   template <bool Signed>
@@ -105,13 +96,13 @@ struct Forward {
       s.factor[i] = scalars.eta * (row.count == n ? length : scalars.length(row.count));
       is_nan[i] = row.is_nan;
       if (masked) {
-        const auto keys = Inhibit<V, Signed>::template alive<1>(z, size.row, s.reach, n, s.live);
+        const auto keys = Inhibit<V, Signed>::template active_keys<1>(z, size.row, s.max_abs_value, n, s.active);
         Inhibit<V, Signed>::row(z, s.values, size.value_dim, keys, s.factor[i], s.out + i * size.value_dim);
       }
     }
     if (!masked)
-      Inhibit<V, Signed>::block(s.z, size.row, rows, s.values, size.value_dim, n, s.v_sums, s.reach, s.factor, s.live,
-                                s.out);
+      Inhibit<V, Signed>::block(s.z, size.row, rows, s.values, size.value_dim, n, s.v_sums, s.max_abs_value, s.factor,
+                                s.active, s.out);
     for (int64_t i = 0; i < rows; ++i)
       write_row(s.out + i * size.value_dim, c.value_dim, is_nan[i],
                 const_cast<float*>(P::head(c.out, b, h)) + (first + i) * c.out.stride[2]);

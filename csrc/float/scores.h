@@ -147,17 +147,18 @@ struct Scores {
     return row;
   }
 
-  // Lists the keys that R rows of z leave something of, reach_j > z_ij for one of them; returns their count.
-  // `live` has room for n + W; `bits`, where given, gets the same as one word per W keys.
+  // Lists the active keys: max_abs_value_j > z_ij in one of R rows at least; returns their count.
+  // `active` has room for n + W; `bits`, where given, gets the same as one word per W keys.
   template <int R>
-  static int64_t alive(const float* z, int64_t z_stride, const float* reach, int64_t n, int32_t* live, uint32_t* bits) {
+  static int64_t list_active(const float* z, int64_t z_stride, const float* max_abs_value, int64_t n, int32_t* active,
+                             uint32_t* bits) {
     int64_t count = 0;
     for (int64_t j = 0; j < n; j += W) {
       Vec least = V::set(kInfinity);
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) least = V::min(V::load(z + r * z_stride + j), least);  // skips NaN
-      const typename V::Mask some = V::gt(V::load(reach + j), least);
+      const typename V::Mask some = V::gt(V::load(max_abs_value + j), least);
       if (bits) bits[j / W] = V::bits(some);
-      count += V::append(live + count, some, static_cast<int32_t>(j));
+      count += V::append(active + count, some, static_cast<int32_t>(j));
     }
     return count;
   }

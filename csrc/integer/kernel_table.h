@@ -1,6 +1,6 @@
 // What each instruction set offers for integers.
 #pragma once
-#include "abi.h"
+#include "../abi.h"
 
 namespace inhibitor {
 
@@ -10,17 +10,17 @@ struct IntegerKernels {
   void (*forward)(const IntegerCall&, int64_t item, float* scratch);
 };
 
-// Of both precisions.
-struct IntegerSet {
+// Both precisions, and the inputs of 8-bit linear layers.
+struct IntegerTable {
   const char* name;
   IntegerKernels int8, int16;
-  void (*levels)(const float* x, int64_t n, const float* inverse, float zero, uint8_t* out);
+  void (*quantize)(const float* x, int64_t n, const float* inverse, float zero, uint8_t* out);
 };
 
-extern const IntegerSet kIntegerPortable;
+extern const IntegerTable kIntegerPortable;
 #if defined(INHIBITOR_WITH_X86)
-extern const IntegerSet kIntegerAvx2;
-extern const IntegerSet kIntegerVnni;
+extern const IntegerTable kIntegerAvx2;
+extern const IntegerTable kIntegerVnni;
 #endif
 
 }  // namespace inhibitor

@@ -1,8 +1,8 @@
 // clang-format off
 #include "simd_avx2.h"
-#include "kernels.h"
+#include "make_kernels.h"
 // clang-format on
 
 namespace inhibitor {
-extern const Kernels kAvx2 = kernels<Avx2>();
+extern const FloatKernels kFloatAvx2 = make_kernels<Avx2>();
 }

@@ -1,4 +1,4 @@
-// The gradients of values and scores where many pairs are dead, i.e. z_ij >= max_k |v_jk|: those are not visited.
+// The gradients of values and scores where many pairs are inactive, i.e. z_ij >= max_k |v_jk|: those are not visited.
 #pragma once
 #include "scores.h"
 
@@ -7,13 +7,13 @@ namespace {
 
 // Its scratch for n keys and vectors of W.
 struct PairLists {
-  int32_t* live;   // n + W
+  int32_t* active;   // n + W
   uint32_t* bits;  // n / W + 1
   float* part;     // kRows * W * W
   float* sums;     // kRows * (round_up(n, W) + W)
 };
 
-// The sums of ValueGradients with features as lanes and, for every four rows, a list of the keys alive for one
+// The sums of ValueGradients with features as lanes and, for every four rows, a list of the keys active for one
 // of them. What dense tiles do not need is a sum across lanes per pair.
 template <class V, bool Signed>
 struct SparseValueGradients {
@@ -62,13 +62,13 @@ struct SparseValueGradients {
 
   template <int R>
   static void some_rows(const float* z, float* b, int64_t stride, const float* g, const float* v, float* a, int64_t dim,
-                        int64_t n, const float* reach, const PairLists& lists) {
+                        int64_t n, const float* max_abs_value, const PairLists& lists) {
     constexpr int P = V::kGradVecs;
-    const int64_t live = Scores<V>::template alive<R>(z, stride, reach, n, lists.live, lists.bits);
+    const int64_t active = Scores<V>::template list_active<R>(z, stride, max_abs_value, n, lists.active, lists.bits);
     const int64_t length = round_up(n, W) + W;
-    for (int64_t first = 0; first < live; first += W) {
-      const int64_t count = live - first < W ? live - first : W;
-      const int32_t* keys = lists.live + first;
+    for (int64_t first = 0; first < active; first += W) {
+      const int64_t count = active - first < W ? active - first : W;
+      const int32_t* keys = lists.active + first;
       int64_t d = 0;
       if (dim >= P * W) {
         tile<R, P, true>(z, stride, keys, count, g, v, a, dim, lists.part);
@@ -91,15 +91,15 @@ struct SparseValueGradients {
     }
   }
 
-  // v, a, g: rows of `dim` features, whole vectors. b of a dead pair becomes 0.
+  // v, a, g: rows of `dim` features, whole vectors. b of an inactive pair becomes 0.
   INHIBITOR_APART static void run(const float* z, float* b, int64_t stride, int64_t rows, const float* g,
-                                  const float* v, float* a, int64_t dim, int64_t n, const float* reach,
+                                  const float* v, float* a, int64_t dim, int64_t n, const float* max_abs_value,
                                   const PairLists& lists) {
     int64_t i = 0;
     for (; i + kRows <= rows; i += kRows)
-      some_rows<kRows>(z + i * stride, b + i * stride, stride, g + i * dim, v, a, dim, n, reach, lists);
+      some_rows<kRows>(z + i * stride, b + i * stride, stride, g + i * dim, v, a, dim, n, max_abs_value, lists);
     for (; i < rows; ++i)
-      some_rows<1>(z + i * stride, b + i * stride, stride, g + i * dim, v, a, dim, n, reach, lists);
+      some_rows<1>(z + i * stride, b + i * stride, stride, g + i * dim, v, a, dim, n, max_abs_value, lists);
   }
 };
 

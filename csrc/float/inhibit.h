@@ -5,16 +5,16 @@
 namespace inhibitor {
 namespace {
 
-// What z takes away from v: v minus it is softshrink (signed) or relu(v - z).
+// What shrinking by z takes away from v: v minus it is softshrink (signed) or relu(v - z).
 template <class V, bool Signed>
-struct Removal : V::Clamp {
+struct ShrinkTerm : V::Clamp {
   using V::Clamp::Clamp;
 };
 template <class V>
-struct Removal<V, false> {
+struct ShrinkTerm<V, false> {
   using Vec = typename V::Vec;
-  Removal() = default;
-  explicit Removal(Vec x) : v(x) {}
+  ShrinkTerm() = default;
+  explicit ShrinkTerm(Vec x) : v(x) {}
   Vec add_to(Vec acc, const float* z) const { return V::add_by_fma(acc, V::min_at(v, z)); }
   Vec v;
 };
@@ -35,7 +35,7 @@ struct Inhibit {
     int64_t operator[](int64_t n) const { return index[n]; }
   };
 
-  // out = factor * sum over the visited keys of (v - what z removes of it), for R rows and P vectors.
+  // out = factor * sum over the visited keys of (v - its shrink term), for R rows and P vectors.
   // `v_sums` is the sum of v over those keys, null: it is taken here.
   template <int R, int P, class Keys>
   static void tile(const float* z, int64_t z_stride, const float* v, int64_t v_stride, Keys keys, const float* v_sums,
@@ -46,14 +46,14 @@ struct Inhibit {
     for (int64_t n = 0; n < keys.count; ++n) {
       const int64_t j = keys[n];
       Vec value[P];
-      Removal<V, Signed> removal[P];
+      ShrinkTerm<V, Signed> term[P];
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
         value[p] = V::load(v + j * v_stride + p * W);
-        removal[p] = Removal<V, Signed>(value[p]);
+        term[p] = ShrinkTerm<V, Signed>(value[p]);
         if (!v_sums) total[p] = V::add(total[p], value[p]);
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
-        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) acc[r][p] = removal[p].add_to(acc[r][p], z + r * z_stride + j);
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) acc[r][p] = term[p].add_to(acc[r][p], z + r * z_stride + j);
     }
     INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
       if (v_sums) total[p] = V::load(v_sums + p * W);
@@ -79,21 +79,21 @@ struct Inhibit {
   }
 
   template <int R>
-  static Listed alive(const float* z, int64_t z_stride, const float* reach, int64_t n, int32_t* live) {
-    return {live, Scores<V>::template alive<R>(z, z_stride, reach, n, live, nullptr)};
+  static Listed active_keys(const float* z, int64_t z_stride, const float* max_abs_value, int64_t n, int32_t* active) {
+    return {active, Scores<V>::template list_active<R>(z, z_stride, max_abs_value, n, active, nullptr)};
   }
 
   // A block of rows, every pair valid. Rows go in fours: a list per four costs little more than the dense
-  // tile per key, so it pays once a sixth of the keys is dead; the first four speak for their block.
+  // tile per key, so it pays once a sixth of the keys is inactive; the first four speak for their block.
   INHIBITOR_APART static void block(const float* z, int64_t z_stride, int64_t rows_in_block, const float* v,
-                                    int64_t value_dim, int64_t n, const float* v_sums, const float* reach,
-                                    const float* factor, int32_t* live, float* out) {
+                                    int64_t value_dim, int64_t n, const float* v_sums, const float* max_abs_value,
+                                    const float* factor, int32_t* active, float* out) {
     bool sparse = rows_in_block >= kRows;
     int64_t i = 0;
     for (; i + kRows <= rows_in_block; i += kRows) {
       const float* from = z + i * z_stride;
       if (sparse) {
-        const Listed keys = alive<kRows>(from, z_stride, reach, n, live);
+        const Listed keys = active_keys<kRows>(from, z_stride, max_abs_value, n, active);
         if (keys.count * 6 <= n * 5) {
           rows<kRows>(from, z_stride, v, value_dim, keys, nullptr, factor + i, out + i * value_dim);
           continue;
@@ -117,15 +117,15 @@ struct Inhibit {
  private:
   static Vec kept(Vec v, Vec z) { return V::sub(v, Signed ? V::clamp(v, z) : V::min(v, z)); }
 
-  // One row, P vectors, only the keys in `live`; nothing of another key is touched.
+  // One row, P vectors, only the keys in `active`; nothing of another key is touched.
   template <int P>
-  static void listed(const float* z, const int32_t* live, int64_t count, const float* v, int64_t v_stride, float factor,
-                     float* out) {
+  static void listed(const float* z, const int32_t* active, int64_t count, const float* v, int64_t v_stride,
+                     float factor, float* out) {
     Vec even[P], odd[P];
     for (int p = 0; p < P; ++p) even[p] = odd[p] = V::zero();
     int64_t n = 0;
     for (; n + 1 < count; n += 2) {
-      const int64_t a = live[n], b = live[n + 1];
+      const int64_t a = active[n], b = active[n + 1];
       const Vec za = V::set(z[a]), zb = V::set(z[b]);
       for (int p = 0; p < P; ++p) {
         const Vec x = V::load(v + a * v_stride + p * W), y = V::load(v + b * v_stride + p * W);
@@ -134,9 +134,9 @@ struct Inhibit {
       }
     }
     if (n < count) {
-      const Vec za = V::set(z[live[n]]);
+      const Vec za = V::set(z[active[n]]);
       for (int p = 0; p < P; ++p) {
-        const Vec x = V::load(v + live[n] * v_stride + p * W);
+        const Vec x = V::load(v + active[n] * v_stride + p * W);
         even[p] = V::add_by_fma(even[p], kept(x, za));
       }
     }

@@ -127,8 +127,8 @@ struct Pack {
     }
   }
 
-  // out[j] = the score from which on value j gives nothing: max |v| (signed) or max v; never NaN.
-  static void reach(const float* rows, int64_t n, int64_t padded, bool is_signed, float* out) {
+  // out[j] = the score from which on value j contributes nothing: max |v| (signed) or max v; never NaN.
+  static void max_abs_values(const float* rows, int64_t n, int64_t padded, bool is_signed, float* out) {
     for (int64_t j = 0; j < n; ++j) {
       Vec most = V::zero();
       bool nan = false;
@@ -144,7 +144,7 @@ struct Pack {
 
   // The same of transposed panels.
   template <int Panel>
-  static void panel_reach(const float* panels, int64_t n, int64_t dim, bool is_signed, float* out) {
+  static void panel_max_abs_values(const float* panels, int64_t n, int64_t dim, bool is_signed, float* out) {
     const Vec infinity = V::set(__builtin_inff());
     for (int64_t j = 0; j < n; j += W) {
       Vec most = V::zero();

@@ -1,26 +1,26 @@
-"""Levels of a whole tensor: the compiled kernels and plain torch agree to the bit."""
+"""uint8 inputs of linear layers: compiled kernels and plain torch are bit-exact."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from inhibitor_transformers.attention.cpu import library as native
-from inhibitor_transformers.attention.integer.levels import levels
+from inhibitor_transformers.attention.cpu import library
+from inhibitor_transformers.attention.integer.quantize import quantize_uint8
 from tests.attention.engine_cases import instruction_set
 from tests.attention.integer.cases import extreme
 
-ISAS = [] if native.unavailable() else native.kernels().isas
+ISAS = [] if library.unavailable() else library.load().isas
 
 
 @pytest.fixture
 def plain(monkeypatch):
-    """`levels` without the compiled kernels."""
+    """`quantize_uint8` without the compiled kernels."""
 
     def run(*arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(native, "unavailable", lambda: "not now")
-            return levels(*arguments)
+            patch.setattr(library, "unavailable", lambda: "not now")
+            return quantize_uint8(*arguments)
 
     return run
 
@@ -49,7 +49,7 @@ def test_kernels_are_plain_torch(isa, zero, plain):
     for size in ((0, 4), (1,), (15,), (16,), (3, 33), (2, 5, 70), (100, 1000)):
         x, inverse = extreme(*size), torch.rand(size[-1])
         with instruction_set(isa):
-            got = levels(x, inverse, zero)
+            got = quantize_uint8(x, inverse, zero)
         assert got.dtype == torch.uint8
         assert torch.equal(got, plain(x, inverse, zero))
 
@@ -57,4 +57,4 @@ def test_kernels_are_plain_torch(isa, zero, plain):
 def test_strides(plain):
     x = torch.randn(6, 20)[:, ::2].T
     inverse = torch.rand(x.shape[-1]) * 50
-    assert torch.equal(levels(x, inverse, 100), plain(x.contiguous(), inverse, 100))
+    assert torch.equal(quantize_uint8(x, inverse, 100), plain(x.contiguous(), inverse, 100))

@@ -1,11 +1,11 @@
-// What each instruction set offers; one table per translation unit compiled with its own flags.
+// What each instruction set offers in float32; one table per translation unit compiled with its own flags.
 #pragma once
-#include "abi.h"
+#include "../abi.h"
 
 namespace inhibitor {
 
 // One unit of work, independent of all others; `scratch` holds `*_scratch` floats, 64-byte aligned.
-struct Kernels {
+struct FloatKernels {
   const char* name;
   int64_t (*forward_items)(const InhibitorCall&);
   int64_t (*forward_scratch)(const InhibitorCall&);
@@ -15,10 +15,10 @@ struct Kernels {
   void (*backward)(const InhibitorCall&, int64_t item, float* scratch);
 };
 
-extern const Kernels kPortable;
+extern const FloatKernels kFloatPortable;
 #if defined(INHIBITOR_WITH_X86)
-extern const Kernels kAvx2;
-extern const Kernels kAvx512;
+extern const FloatKernels kFloatAvx2;
+extern const FloatKernels kFloatAvx512;
 #endif
 
 }  // namespace inhibitor
