@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,22 +11,34 @@ from torch import Tensor
 from inhibitor_transformers.attention import inhibition_scores
 
 SCALARS = ("gamma", "eta", "delta", "length_exponent")
-Inputs = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]
+
+
+class Inputs(NamedTuple):
+    """What a side is called with: q, k, v (B, H, N, D), and the scalars (H,) by name."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scalars: dict[str, Tensor]
+
+    @property
+    def qkv(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.query, self.key, self.value
 
 
 def gaussian(batch: int, heads: int, length: int, dim: int) -> Inputs:
-    """q, k, v as a model lays them out (B, N, H, D in memory), and the paper's starting scalars."""
+    """q, k, v as a model lays them out (B, N, H, D in memory), and the paper's initial scalars."""
     q, k, v = (torch.randn(batch, length, heads, dim).transpose(1, 2) for _ in range(3))
-    starts = (1.0, 1.0, 0.5, 0.0)
-    return q, k, v, {name: torch.full((heads,), x) for name, x in zip(SCALARS, starts, strict=True)}
+    initial = (1.0, 1.0, 0.5, 0.0)
+    return Inputs(q, k, v, {name: torch.full((heads,), x) for name, x in zip(SCALARS, initial, strict=True)})
 
 
 def half_valid(batch: int, length: int) -> Tensor:
-    """(batch, length) bool: the first half of each row is text, the rest padding."""
+    """(batch, length) bool: the first half of each row is valid, the rest padding."""
     return (torch.arange(length) < length // 2).expand(batch, length)
 
 
-def text_rows(text: Path, tokenizer: Any, batch: int, length: int) -> Tensor:
+def token_rows(text: Path, tokenizer: Any, batch: int, length: int) -> Tensor:
     """(batch, length) token ids of running text, unpadded; `text` is plain, or Parquet with a column `text`."""
     if text.suffix == ".parquet":
         import pyarrow.parquet
@@ -43,18 +55,18 @@ def text_rows(text: Path, tokenizer: Any, batch: int, length: int) -> Tensor:
     return torch.cat([first, torch.tensor(ids).view(batch, length - 2), last], 1)
 
 
-def captured(student: str, text: Path, batch: int, length: int) -> list[Inputs]:
+def capture_inputs(student: str, text: Path, batch: int, length: int) -> list[Inputs]:
     """The inputs of every attention layer of `student` reading full-length pieces of `text`."""
     from transformers import AutoTokenizer
 
     from inhibitor_transformers import InhibiDistilBertModel
 
     model = InhibiDistilBertModel.from_pretrained(student).eval()
-    rows = text_rows(text, AutoTokenizer.from_pretrained(student), batch, length)
+    rows = token_rows(text, AutoTokenizer.from_pretrained(student), batch, length)
     layers: list[Inputs] = []
 
     def record(scalars: Any, qkv: tuple[Tensor, Tensor, Tensor]) -> None:
-        layers.append((*qkv, {name: getattr(scalars, name).detach() for name in SCALARS}))
+        layers.append(Inputs(*qkv, {name: getattr(scalars, name).detach() for name in SCALARS}))
 
     for block in model.transformer.layer:
         block.attention.inhibitor.register_forward_pre_hook(record)
@@ -63,8 +75,8 @@ def captured(student: str, text: Path, batch: int, length: int) -> list[Inputs]:
     return layers
 
 
-def dead_share(inputs: Inputs) -> float:
-    """Share of (query, key) pairs that give nothing: Z_ij >= max_k |v_jk|."""
+def inactive_fraction(inputs: Inputs) -> float:
+    """Fraction of (query, key) pairs that contribute nothing: Z_ij >= max_k |v_jk|."""
     q, k, v, scalars = inputs
     z = inhibition_scores(q, k, gamma=scalars["gamma"], delta=scalars["delta"])
     return (z >= v.abs().amax(-1)[:, :, None]).float().mean().item()

@@ -11,7 +11,7 @@ _TESTS = ("test_cpu.py", "test_reference.py", "integer/test_engines.py")
 _GPU_TESTS = ("triton", "test_reference.py")
 
 
-def require_green_tests(*, gpu: bool = False) -> None:
+def require_passing_tests(*, gpu: bool = False) -> None:
     """Run the tests of the operation, on a GPU those of its engine. Raises SystemExit if one fails."""
     tests = [str(ROOT / "tests" / "attention" / name) for name in (_GPU_TESTS if gpu else _TESTS)]
     every = ["-m", ""] if gpu else []

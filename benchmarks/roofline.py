@@ -1,4 +1,4 @@
-"""The machine's ceiling: element operations per second, an element operation being one min and one accumulation.
+"""The processor's roofline: element operations per second, an element operation being one min and one accumulation.
 
 The operation needs one for every (query, key, feature) of the distances, and one of every (query, key, value feature)
 of the sums. Measured on registers alone, with the vectors of the instruction set in use.
@@ -25,11 +25,11 @@ _ROUNDS = 1_000_000
 _SECONDS = 0.5  # for each way
 
 
-def ceiling(isa: str, threads: int) -> dict[str, float]:
+def roofline(isa: str, threads: int) -> dict[str, float]:
     """Element operations per second of all `threads` together, by way of accumulating; empty without a compiler."""
     rates: dict[str, float] = {}
     for flags in _FLAGS.get(isa, ((),)):
-        path = shared_library("ceiling.cpp", *flags)
+        path = shared_library("roofline.cpp", *flags)
         if path is None:
             continue
         library = ctypes.CDLL(str(path))
@@ -42,9 +42,9 @@ def ceiling(isa: str, threads: int) -> dict[str, float]:
     return rates
 
 
-def integer_ceiling(isa: str, threads: int) -> float:
+def integer_roofline(isa: str, threads: int) -> float:
     """The same for bytes, one min and one product of four with its sum; 0 without a compiler or such instructions."""
-    path = shared_library("ceiling_integers.cpp", *_INTEGER_FLAGS[isa]) if isa in _INTEGER_FLAGS else None
+    path = shared_library("roofline_integers.cpp", *_INTEGER_FLAGS[isa]) if isa in _INTEGER_FLAGS else None
     if path is None:
         return 0.0
     library = ctypes.CDLL(str(path))

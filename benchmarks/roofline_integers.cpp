@@ -1,4 +1,4 @@
-// The same as ceiling.cpp for bytes: one min, and one product of four bytes with its sum.
+// The same as roofline.cpp for bytes: one min, and one product of four bytes with its sum.
 
 #include <immintrin.h>
 

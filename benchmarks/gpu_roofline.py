@@ -1,8 +1,8 @@
-"""How fast a GPU can be at best: its copy bandwidth and its rate of additions, measured, and what the kernels need.
+"""The roofline of a GPU: its copy bandwidth and its rate of additions, measured, and what the kernels need of both.
 
-    python benchmarks/gpu_floors.py [--multiprocessors 132] [--clock 1.98] [--bandwidth 4.8] [--output FILE]
+    python benchmarks/gpu_roofline.py [--multiprocessors 132] [--clock 1.98] [--bandwidth 4.8] [--output FILE]
 
-computes the floors on paper, without a GPU, from the vendor's numbers for a device (an H200 by default).
+computes the bounds on paper, without a GPU, from the vendor's numbers for a device (an H200 by default).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from report import Report
 from timing import stopwatch
 from torch import Tensor
 
+from inhibitor_transformers.attention.call import Masks, Options, Tensors
 from inhibitor_transformers.attention.triton import launch
 from inhibitor_transformers.attention.triton.tile_config import default
 
@@ -68,7 +69,7 @@ def limits(device: torch.device, copied: int = COPIED, additions: int = ADDITION
     )
 
 
-def slots(q: Tensor, capability: int, *, training: bool) -> float:
+def issue_slots(q: Tensor, capability: int, *, training: bool) -> float:
     """Issue slots of the arithmetic for an element (one feature of one query and key), counted in the compiled code
     that serves self-attention of the shape, dtype and device of q.
 
@@ -79,21 +80,22 @@ def slots(q: Tensor, capability: int, *, training: bool) -> float:
     from triton_code import examine  # needs kernels that are not interpreted
 
     heads, dim = q.shape[1], q.shape[3]
-    call = launch.Call((q, q, q, *[torch.ones(heads, device=q.device)] * 4), (None, None), (64.0, False, True, True))
+    tensors = Tensors(q, q, q, *[torch.ones(heads, device=q.device)] * 4)
+    call = launch.Call(tensors, Masks(None, None), Options(64.0, is_causal=False, is_signed=True, is_centered=True))
     short = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[q.dtype]
     total = 0.0
-    for kernel in ("forward", "query", "key_value") if training else ("forward",):
-        blocks = default(kernel, dim)
-        of_loops = [loop.slots for loop in examine(kernel, dim, short, blocks, capability).loops]
+    for kernel in ("forward", "bwd_dq", "bwd_dkdv") if training else ("forward",):
+        config = default(kernel, dim)
+        of_loops = [loop.slots for loop in examine(kernel, dim, short, config, capability).loops]
         total += sum(of_loops)
-        if kernel == "forward" and not call.caches_distances(blocks):
+        if kernel == "forward" and not call.caches_distances(config):
             total += of_loops[0]
-        if kernel == "query" and not call.caches_gradients(blocks):
+        if kernel == "bwd_dq" and not call.caches_gradients(config):
             total += sum(of_loops[:2])
     return total
 
 
-def floors(q: Tensor, limit: Limits, slots_of_element: float, *, training: bool) -> tuple[float, float]:
+def least_seconds(q: Tensor, limit: Limits, slots_of_element: float, *, training: bool) -> tuple[float, float]:
     """Seconds that the bytes of inputs and results take at least, and the arithmetic."""
     batch, heads, length, dim = q.shape
     tensors = 4 + (8 if training else 0)  # q, k, v, out; again with g for the gradients of three
@@ -119,8 +121,8 @@ def main(arguments: list[str] | None = None) -> None:
         q = torch.empty(shape, dtype=torch.bfloat16, device="meta")
         cells = ["×".join(map(str, shape))]
         for training in (False, True):
-            needed = slots(q, 90, training=training)
-            cells += [f"{1e3 * seconds:.3f}" for seconds in floors(q, limit, needed, training=training)]
+            needed = issue_slots(q, 90, training=training)
+            cells += [f"{1e3 * seconds:.3f}" for seconds in least_seconds(q, limit, needed, training=training)]
         report.row(cells)
 
 

@@ -1,4 +1,4 @@
-"""What the operation is timed against: torch's softmax attention, and the two plain formulations."""
+"""The baselines that the operation is timed against: torch's softmax attention, and two plain formulations."""
 
 from __future__ import annotations
 
