@@ -216,7 +216,7 @@ def columns(shapes: list[Shape]) -> list[str]:
 
 
 def timed(sides: dict[str, Call], inputs: tuple[Tensor, ...], budget: Budget) -> dict[str, str]:
-    progress(f"shape {tuple(inputs.query.shape)}")
+    progress(f"shape {tuple(inputs[0].shape)}")
     times = interleave({side: partial(call, *inputs) for side, call in sides.items()}, budget)
     return {side: f"{1e3 * summary.minimum:.1f}" for side, summary in times.items()}
 

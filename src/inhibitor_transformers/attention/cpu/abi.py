@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
-from typing import Any
 
 from torch import Tensor
 
@@ -17,29 +16,16 @@ ABI_VERSION = 4
 
 INTEGER, DOUBLE, POINTER = "q", "d", "q"  # of `struct`; every member has 8 bytes
 TENSOR4 = "4q"  # address and strides of (B, H, N, D); the last dimension is contiguous
-PER_HEAD = "2q"  # address and stride
+PER_HEAD = "2q"  # address and stride of (H,)
 
 
 class CStruct:
-    """A C structure: the format of each member, by name.
-
-    `pack(**values)` takes a number for each member, or a tuple for one of several numbers.
-    """
+    """A C structure: the format of each member, by name. `pack` takes their numbers, in this order."""
 
     def __init__(self, **members: str) -> None:
         self.members = members
-        self._struct = Struct(" ".join(members.values()))
-        self.size = self._struct.size
-
-    def pack(self, **values: Any) -> bytes:
-        numbers: list[Any] = []
-        for name in self.members:
-            value = values[name]
-            if type(value) is tuple:
-                numbers += value
-            else:
-                numbers.append(value)
-        return self._struct.pack(*numbers)
+        struct = Struct(" ".join(members.values()))
+        self.pack, self.size = struct.pack, struct.size
 
 
 CALL = CStruct(
@@ -90,11 +76,8 @@ INTEGER_CALL = CStruct(
     sums=POINTER,
 )
 
-_NO_SCALARS: dict[str, Any] = dict.fromkeys(("gamma", "eta", "delta", "length_exponent"), (0, 0))
-_NO_GRADIENTS: dict[str, Any] = {
-    **dict.fromkeys(("grad_out", "grad_query", "grad_key", "grad_value"), (0,) * 4),
-    "grad_scalars": 0,
-}
+_NO_SCALARS = (0,) * 8
+_NO_GRADIENTS = (0,) * 17
 
 
 def unit_stride(t: Tensor) -> Tensor:
@@ -107,11 +90,6 @@ def tensor4(t: Tensor) -> tuple[int, ...]:
     return (t.data_ptr(), *t.stride()[:3])
 
 
-def per_head(t: Tensor) -> tuple[int, int]:
-    """The member of a (H,) tensor."""
-    return t.data_ptr(), t.stride(0)
-
-
 def pack_call(
     qkv: Sequence[Tensor],
     scalars: Sequence[Tensor] | None,
@@ -120,39 +98,28 @@ def pack_call(
     out: Tensor,
     *,
     threads: int,
-    gradients: dict[str, Any] = _NO_GRADIENTS,
+    gradients: Sequence[int] = _NO_GRADIENTS,
 ) -> bytes:
     """`InhibitorCall` of float32 tensors; the caller keeps all of them alive.
 
     qkv: with contiguous last dimensions. scalars: gamma, eta, delta, length exponent, (H,); None for integers.
-    gradients: the members that only the backward pass has.
+    gradients: the members from `grad_out` on, for the backward pass.
     """
     query, key, value = qkv
     batch, heads, queries, dim = query.shape
     _, kv_heads, keys, value_dim = value.shape
     key_mask, attn_mask = masks
-    members = _NO_SCALARS if scalars is None else dict(zip(_NO_SCALARS, map(per_head, scalars), strict=True))
-    return CALL.pack(
-        batch=batch,
-        heads=heads,
-        kv_heads=kv_heads,
-        queries=queries,
-        keys=keys,
-        dim=dim,
-        value_dim=value_dim,
-        query=tensor4(query),
-        key=tensor4(key),
-        value=tensor4(value),
-        **members,
-        length_reference=options.length_reference,
-        key_mask=0 if key_mask is None else key_mask.data_ptr(),
-        key_mask_stride=(0, 0) if key_mask is None else key_mask.stride(),
-        attn_mask=0 if attn_mask is None else attn_mask.data_ptr(),
-        attn_mask_stride=(0,) * 4 if attn_mask is None else attn_mask.stride(),
-        is_causal=options.is_causal,
-        is_signed=options.is_signed,
-        is_centered=options.is_centered,
-        threads=threads,
-        out=tensor4(out),
-        **gradients,
+    return CALL.pack(  # before every call: positions take half the time of names
+        *(batch, heads, kv_heads, queries, keys, dim, value_dim),
+        *tensor4(query),
+        *tensor4(key),
+        *tensor4(value),
+        *(_NO_SCALARS if scalars is None else [x for t in scalars for x in (t.data_ptr(), t.stride(0))]),
+        options.length_reference,
+        *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),
+        *((0,) * 5 if attn_mask is None else (attn_mask.data_ptr(), *attn_mask.stride())),
+        *(options.is_causal, options.is_signed, options.is_centered),
+        threads,
+        *tensor4(out),
+        *gradients,
     )

@@ -57,13 +57,7 @@ def _backward(
         gk.zero_()
         gv.zero_()
     scalars = q.new_empty((4, *q.shape[:2]))
-    gradients = {
-        "grad_out": tensor4(grad),
-        "grad_query": tensor4(gq),
-        "grad_key": tensor4(gk),
-        "grad_value": tensor4(gv),
-        "grad_scalars": scalars.data_ptr(),
-    }
+    gradients = (*tensor4(grad), *tensor4(gq), *tensor4(gk), *tensor4(gv), scalars.data_ptr())
     library.load().backward(
         pack_call((q, k, v), tensors.scalars, masks, options, out, threads=library.threads(), gradients=gradients)
     )

@@ -15,7 +15,7 @@ from ..transforms import AUTO, is_plain, is_transformed
 from ..transforms import refuses as refuses_transform
 from .qparams import QuantParams
 
-# The fields of `QuantParams` that the kernels read, by their names in csrc/abi.h.
+# The fields of `QuantParams` that the kernels read, in the order of `IntegerCall`.
 _ARRAYS = ("offset", "inverse_step", "weight", "value_inverse_step", "sign", "delta", "multiplier", "shift")
 
 
@@ -103,10 +103,9 @@ def _forward(args: IntegerArgs, out: Tensor, sums: Tensor | None) -> None:
     options = Options(0.0, args.is_causal, args.is_signed, args.is_centered)
     packed = pack_call(qkv, None, masks, options, out, threads=library.threads())
     packed += INTEGER_CALL.pack(
-        bits=args.bits,
-        **{name: array.data_ptr() for name, array in zip(_ARRAYS, arrays, strict=True)},
-        factors=factors.data_ptr(),
-        factor_stride=factors.stride(0),
-        sums=0 if sums is None else sums.data_ptr(),
+        args.bits,
+        *(t.data_ptr() for t in arrays),
+        *(factors.data_ptr(), factors.stride(0)),
+        0 if sums is None else sums.data_ptr(),
     )
     library.load().integer_forward(packed)
