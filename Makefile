@@ -20,7 +20,7 @@ ifneq ($(shell cat $(TORCH_STAMP) 2>/dev/null),$(TORCH))
 .PHONY: $(TORCH_STAMP)
 endif
 endif
-PACKAGING := pyproject.toml $(wildcard CMakeLists.txt csrc/*)
+PACKAGING := pyproject.toml $(wildcard CMakeLists.txt csrc/* csrc/*/*)
 
 # Tests, checks and the site ask no server for a model.
 test test-slow bench docs: export HF_HUB_OFFLINE = 1

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from tensors import Inputs
+from inputs import Inputs
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,28 +38,28 @@ def require_close(side: str, found: Tensor, expected: Tensor, tolerance: float) 
 
 def softmax_of(inputs: Inputs, valid: Tensor | None) -> Tensor:
     """Softmax attention of the first row and its first queries, in float64."""
-    q, k, v = (t[:1].detach().double() for t in inputs[:3])
+    q, k, v = (t[:1].detach().double() for t in inputs.qkv)
     mask = None if valid is None else valid[:1, None, None, :]
     return F.scaled_dot_product_attention(q[:, :, :QUERIES], k, v, attn_mask=mask)
 
 
 def inhibitor_of(inputs: Inputs, valid: Tensor | None) -> Tensor:
     """Inhibitor attention of the first row and its first queries, by the reference in float64."""
-    q, k, v = (t[:1].detach().double() for t in inputs[:3])
-    scalars = {name: t.detach().double().cpu() for name, t in inputs[3].items()}
+    q, k, v = (t[:1].detach().double() for t in inputs.qkv)
+    scalars = {name: t.detach().double().cpu() for name, t in inputs.scalars.items()}
     mask = None if valid is None else valid[:1]
     return inhibitor_attention(q[:, :, :QUERIES], k, v, **scalars, key_padding_mask=mask, engine="reference")
 
 
-def first_of(context: Tensor) -> Tensor:
-    """What of (B, H, N, D) `softmax_of` and `inhibitor_of` give."""
-    return context[:1, :, :QUERIES]
+def first_of(output: Tensor) -> Tensor:
+    """The part of an output (B, H, N, D) that `softmax_of` and `inhibitor_of` give."""
+    return output[:1, :, :QUERIES]
 
 
 def gradients_of(attention: Callable[..., Tensor], inputs: Inputs, grad: Tensor, valid: Tensor | None) -> list[Tensor]:
-    """Gradients of q, k and v of the first row and head, in float64; `attention` as `rivals.Attention`."""
-    leaves = [t[:1, :1].detach().double().requires_grad_() for t in inputs[:3]]
-    scalars = {name: t[:1].detach().double().cpu() for name, t in inputs[3].items()}
+    """Gradients of q, k and v of the first row and head, in float64; `attention` as `baselines.Attention`."""
+    leaves = [t[:1, :1].detach().double().requires_grad_() for t in inputs.qkv]
+    scalars = {name: t[:1].detach().double().cpu() for name, t in inputs.scalars.items()}
     mask = None if valid is None else valid[:1]
     return list(torch.autograd.grad(attention(*leaves, mask, scalars), leaves, grad[:1, :1].double()))
 

@@ -15,15 +15,15 @@ import argparse
 from pathlib import Path
 
 import torch
-from ceiling import ceiling, integer_ceiling
-from gate import require_green_tests
+from inputs import capture_inputs, gaussian
 from memory import extra_memory
 from operation import Effort, Measurement, measure, measure_instruction_sets, total
 from report import Report, machine, progress
-from tensors import captured, gaussian
+from require_tests import require_passing_tests
+from roofline import integer_roofline, roofline
 from timing import Times, clock_name
 
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 
 SHAPES = (
     (1, 12, 64, 64),
@@ -41,37 +41,47 @@ BATCH = 8  # of the captured inputs
 
 SIDES = [f"{padding}{cell}" for padding in ("", "half-padded: ") for cell in ("SDPA ms", "ours ms", "ours / SDPA")]
 INTEGERS = ["int8 / SDPA", "int16 / SDPA", "half-padded: int8 / SDPA", "half-padded: int16 / SDPA"]
-FORWARD = ["input", "shape", "dead pairs", *SIDES, *INTEGERS, "SDPA bfloat16 / SDPA", "cdist / SDPA", "naive / SDPA"]
-FORWARD += ["cdist / ours", "G el/s", "of the ceiling", "int8 G el/s", "of the ceiling", "MiB ours, SDPA"]
+FORWARD = [
+    "input",
+    "shape",
+    "inactive pairs",
+    *SIDES,
+    *INTEGERS,
+    "SDPA bfloat16 / SDPA",
+    "cdist / SDPA",
+    "naive / SDPA",
+]
+FORWARD += ["cdist / ours", "G el/s", "of the roofline", "int8 G el/s", "of the roofline", "MiB ours, SDPA"]
 BOTH = ["input", "shape", *SIDES, "cdist / SDPA", "cdist / ours", "MiB ours, SDPA"]
 
 LEGEND = """
 Minima, medians in brackets. SDPA is torch's, float32, of the same inputs and with the same padding.
-Dead pairs: share of (query, key) that contribute exactly nothing. G el/s: 1e9 element operations per second of the
-dense forward pass, whatever is skipped; the ceiling is measured on registers alone. MiB: peak above inputs and results.
+Inactive pairs: fraction of (query, key) that contributes exactly nothing. G el/s: 1e9 element operations per second of
+the dense forward pass, whatever is skipped; the roofline is measured on registers alone. MiB: peak above inputs and
+results.
 int8 and int16: integer attention, the quantization of q, k and v included.
 """
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    require_green_tests(gpu=options.device != "cpu")
+    require_passing_tests(gpu=options.device != "cpu")
     if options.device != "cpu":
         import gpu  # needs Triton
 
         return gpu.main(options)
-    library = native.kernels()
+    kernels = library.load()
     if options.isa:
-        library.use_isa(options.isa)
+        kernels.use_isa(options.isa)
     report = Report(options.output)
     for threads in options.threads:
         torch.set_num_threads(threads)
-        report.line(f"\n## Attention, {threads} thread(s)\n\n{machine()}, {library.isa}, {clock_name()}.")
-        best = announce_ceiling(report, library.isa, threads)
-        best_int8 = announce_integer_ceiling(report, library.integer_isa, threads)
+        report.line(f"\n## Attention, {threads} thread(s)\n\n{machine()}, {kernels.isa}, {clock_name()}.")
+        best = report_roofline(report, kernels.isa, threads)
+        best_int8 = report_integer_roofline(report, kernels.integer_isa, threads)
         report.line(LEGEND.rstrip())
         operation_tables(report, measure_all(options), best, best_int8, threads)
-        if len(library.isas) > 1 and not options.isa and not options.quick:
+        if len(kernels.isas) > 1 and not options.isa and not options.quick:
             instruction_set_tables(report, options)
 
 
@@ -84,7 +94,7 @@ def measure_all(options: argparse.Namespace) -> list[tuple[str, Measurement]]:
         rows.append(("gaussian", measure(gaussian(*shape), effort)))
     for length in options.lengths if options.student else ():
         progress(f"aligned, length {length}")
-        layers = [measure(layer, effort) for layer in captured(options.student, options.text, BATCH, length)]
+        layers = [measure(layer, effort) for layer in capture_inputs(options.student, options.text, BATCH, length)]
         rows += [(f"aligned, layer {i}", layer) for i, layer in enumerate(layers)]
         rows.append((f"**aligned, {len(layers)} layers**", total(layers)))
     return rows
@@ -106,7 +116,7 @@ def operation_tables(
     report.header(FORWARD)
     for name, m in rows:
         t = m.forward
-        cells = [name, shape_text(m), f"{m.dead:.2f}", *against_sdpa(t), *against_sdpa(t, " half")]
+        cells = [name, shape_text(m), f"{m.inactive:.2f}", *against_sdpa(t), *against_sdpa(t, " half")]
         cells += [ratio(t, "int8"), ratio(t, "int16")]
         cells += [ratio(t, f"int{bits} half", "sdpa half") for bits in (8, 16)]
         cells += [ratio(t, "bfloat16"), ratio(t, "cdist"), ratio(t, "naive"), ratio(t, "cdist", "ours")]
@@ -123,37 +133,37 @@ def operation_tables(
 
 
 def instruction_set_tables(report: Report, options: argparse.Namespace) -> None:
-    library = native.kernels()
-    best, *lower = library.isas
+    kernels = library.load()
+    best, *lower = kernels.isas
     rows = []
     for shape in options.shape or SHAPES:
         progress(f"instruction sets, {shape}")
         rows.append(measure_instruction_sets(gaussian(*shape), Effort(options.seconds)))
-    library.use_isa(best)
+    kernels.use_isa(best)
     for title in ("Forward", "Forward + backward"):
         report.line(f"\n### {title}, instruction sets in turn")
-        columns = [*(f"{name} / {best}" for name in lower), *(f"{name} / SDPA" for name in library.isas)]
+        columns = [*(f"{name} / {best}" for name in lower), *(f"{name} / SDPA" for name in kernels.isas)]
         report.header(["gaussian", f"{best} ms", *columns])
         for m in rows:
             t = m.forward if title == "Forward" else m.both
             cells = [shape_text(m), ms(t, best), *(ratio(t, isa, best) for isa in lower)]
-            report.row([*cells, *(ratio(t, isa) for isa in library.isas)])
+            report.row([*cells, *(ratio(t, isa) for isa in kernels.isas)])
     report.line("\n### Integers, forward, instruction sets in turn")
-    sides = [(bits, isa) for bits in (8, 16) for isa in library.isas]
+    sides = [(bits, isa) for bits in (8, 16) for isa in kernels.isas]
     report.header(["gaussian", *(f"int{bits} {isa} / SDPA" for bits, isa in sides)])
     for m in rows:
         report.row([shape_text(m), *(ratio(m.forward, f"int{bits} {isa}") for bits, isa in sides)])
 
 
-def announce_ceiling(report: Report, isa: str, threads: int) -> float:
-    rates = ceiling(isa, threads)
+def report_roofline(report: Report, isa: str, threads: int) -> float:
+    rates = roofline(isa, threads)
     ways = ", ".join(f"min + {name} {rate / 1e9:.1f}" for name, rate in rates.items())
-    report.line(f"Ceiling in G element operations per second: {ways or 'no compiler to measure it with'}.")
+    report.line(f"Roofline in G element operations per second: {ways or 'no compiler to measure it with'}.")
     return max(rates.values(), default=0.0)
 
 
-def announce_integer_ceiling(report: Report, isa: str, threads: int) -> float:
-    rate = integer_ceiling(isa, threads)
+def report_integer_roofline(report: Report, isa: str, threads: int) -> float:
+    rate = integer_roofline(isa, threads)
     if rate:
         report.line(f"With bytes ({isa}): min + multiply-add {rate / 1e9:.1f}.")
     return rate
@@ -188,7 +198,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--shape", type=lambda s: tuple(map(int, s.split(","))), nargs="+", help="B,H,N,D")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each row and direction, after 7 rounds")
     parser.add_argument("--quick", action="store_true", help="2 rounds, no cdist or naive form, one instruction set")
-    parser.add_argument("--student", help="folder of an aligned student: its tensors are timed too")
+    parser.add_argument("--student", help="folder of an aligned student: its inputs are timed too")
     parser.add_argument("--text", type=Path, help="what it reads: plain text, or Parquet with a column `text`")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="of that text, in tokens")
     parser.add_argument("--output", type=Path, help="a new file for the Markdown")

@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from agreement import FLOAT32, require_close
 from compiler import shared_library
-from gate import require_green_tests
+from inputs import gaussian
 from report import Report, machine, progress
-from tensors import gaussian
+from require_tests import require_passing_tests
 from timing import Budget, clock_name, interleave
 from torch import Tensor, nn
 from transformers import DistilBertConfig, DistilBertModel
@@ -70,7 +70,7 @@ class Attention(nn.Module):
         return plain_attention(sums, q, k, v, valid, self.scalars, signed=True, center="mean")
 
 
-def tensors(batch: int, length: int) -> tuple[Tensor, ...]:
+def attention_inputs(batch: int, length: int) -> tuple[Tensor, ...]:
     q, k, v, _ = gaussian(batch, HEADS, length, DIM)
     return q, k, v, torch.ones(batch, length, dtype=torch.bool)
 
@@ -94,7 +94,7 @@ def attention_side(side: str, folder: Path, *, arena: bool = True) -> Call:
         file = folder / f"{form}.onnx"
         if not file.exists():
             axes = {name: {0: "batch", 2: "length"} for name in "qkv"} | {"valid": {0: "batch", 1: "length"}}
-            write_onnx(module, dict(zip(axes, tensors(2, 37), strict=True)), axes, ["context"], file)
+            write_onnx(module, dict(zip(axes, attention_inputs(2, 37), strict=True)), axes, ["attention_output"], file)
         return in_onnx_runtime(file, arena=arena)
     return torch.compile(module, dynamic=True) if where == "torch.compile" else module
 
@@ -137,7 +137,7 @@ def require_same_models(sides: dict[str, Call]) -> None:
 @torch.no_grad()
 def require_same_attention(sides: dict[str, Call]) -> None:
     """The same of attention alone."""
-    q, k, v, valid = tensors(2, 19)
+    q, k, v, valid = attention_inputs(2, 19)
     valid[1, 9:] = False
     for side, call in sides.items():
         expected = sides["torch: softmax" if side.endswith("softmax") else "torch: engine"](q, k, v, valid)
@@ -165,9 +165,9 @@ def count_memory(side: str, shapes: list[Shape], folder: Path) -> None:
     counter = ctypes.CDLL(None)
     counter.allocations_peak.restype = ctypes.c_int64
     call = attention_side(side, folder, arena=False)
-    call(*tensors(1, 4))
+    call(*attention_inputs(1, 4))
     for shape in shapes:
-        inputs = tensors(*shape)
+        inputs = attention_inputs(*shape)
         counter.allocations_forget()
         counter.allocations_restart_peak()
         result = call(*inputs)
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.memory_of:
         count_memory(options.memory_of[0], options.shape, Path(options.memory_of[1]))
         return
-    require_green_tests()
+    require_passing_tests()
     report, budget = Report(options.output), Budget(3, options.seconds)
     report.line(f"{machine()}, one thread, {clock_name()}.")
     with TemporaryDirectory() as folder:
@@ -193,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
 def attention_table(report: Report, folder: Path, shapes: list[Shape], sides: list[str], budget: Budget) -> None:
     attention = {side: attention_side(side, folder) for side in sides}
     require_same_attention(attention)
-    times = [timed(attention, tensors(*shape), budget) for shape in shapes]
+    times = [timed(attention, attention_inputs(*shape), budget) for shape in shapes]
     report.line(f"\n## Attention, {HEADS} heads of {DIM}")
     report.line("\nMilliseconds of the fastest call / MiB above inputs and result.")
     report.header(["", *columns(shapes)])

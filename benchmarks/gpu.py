@@ -11,25 +11,25 @@ from collections.abc import Callable
 from functools import partial
 
 import agreement
-import rivals
+import baselines
 import torch
-from gpu_floors import SHAPES, Limits, floors, limits, slots
+from gpu_roofline import SHAPES, Limits, issue_slots, least_seconds, limits
+from inputs import Inputs, gaussian
 from report import Report, progress
-from tensors import Inputs, gaussian
 from timing import Budget, Sides, Times, interleave
 
 SETS = 3
 NAIVE_ELEMENTS = 1 << 32
 SIDES = {
-    "ours bf16": (rivals.fused_gpu, torch.bfloat16),
-    "ours fp32": (rivals.fused_gpu, torch.float32),
-    "SDPA bf16": (rivals.softmax, torch.bfloat16),
-    "SDPA fp32": (rivals.softmax, torch.float32),
-    "cdist": (rivals.cdist, torch.float32),
-    "naive": (rivals.naive, torch.float32),
+    "ours bf16": (baselines.fused_gpu, torch.bfloat16),
+    "ours fp32": (baselines.fused_gpu, torch.float32),
+    "SDPA bf16": (baselines.softmax, torch.bfloat16),
+    "SDPA fp32": (baselines.softmax, torch.float32),
+    "cdist": (baselines.cdist, torch.float32),
+    "naive": (baselines.naive, torch.float32),
 }
 HEADER = ["shape", *(f"{side} ms" for side in SIDES), "cdist / ours bf16", "ours / SDPA bf16"]
-HEADER += ["floor: bytes ms", "floor: instructions ms", "of the latter", "MiB ours, SDPA, cdist"]
+HEADER += ["bound by memory ms", "bound by instructions ms", "of the latter", "MiB ours, SDPA, cdist"]
 
 
 def main(options: argparse.Namespace) -> None:
@@ -54,8 +54,8 @@ def row(shape: tuple[int, ...], device: torch.device, limit: Limits, budget: Bud
     median = {side: 1e3 * times[side].median for side in times}
     q = torch.empty(shape, dtype=torch.bfloat16, device=device)
     major, minor = torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
-    needed = slots(q, 10 * major + minor, training=training)
-    of_bytes, of_instructions = (1e3 * seconds for seconds in floors(q, limit, needed, training=training))
+    needed = issue_slots(q, 10 * major + minor, training=training)
+    of_bytes, of_instructions = (1e3 * seconds for seconds in least_seconds(q, limit, needed, training=training))
     return [
         "×".join(map(str, shape)),
         *(f"{median[side]:.3f}" if side in median else "-" for side in SIDES),
@@ -87,12 +87,12 @@ def measure(
 
 
 def call(
-    side: rivals.Attention, inputs: Inputs, dtype: torch.dtype, device: torch.device, *, training: bool
+    side: baselines.Attention, inputs: Inputs, dtype: torch.dtype, device: torch.device, *, training: bool
 ) -> Callable[[], object]:
     *qkv, scalars = on(inputs, device, dtype)
     q, k, v = (t.detach().requires_grad_(training) for t in qkv)
     scalars = {name: t.detach().requires_grad_(training) for name, t in scalars.items()}
-    leaves = [q, k, v] if side is rivals.softmax else [q, k, v, *scalars.values()]
+    leaves = [q, k, v] if side is baselines.softmax else [q, k, v, *scalars.values()]
     grad = torch.ones_like(q)
 
     def both() -> object:
@@ -103,20 +103,20 @@ def call(
 
 
 def on(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
-    q, k, v = (t.to(device, dtype) for t in inputs[:3])
-    return q, k, v, {name: t.to(device) for name, t in inputs[3].items()}
+    q, k, v = (t.to(device, dtype) for t in inputs.qkv)
+    return Inputs(q, k, v, {name: t.to(device) for name, t in inputs.scalars.items()})
 
 
 def require_right(name: str, call: Callable[[], object], inputs: Inputs, *, training: bool) -> None:
     """Raise SystemExit unless the side computes the operation of its name, as float64 does of the same inputs."""
     is_softmax = name.startswith("SDPA")
-    tolerance = agreement.ROUNDED if inputs[0].dtype == torch.float32 else agreement.HALF
+    tolerance = agreement.ROUNDED if inputs.query.dtype == torch.float32 else agreement.HALF
     if not training:
         right = agreement.softmax_of if is_softmax else agreement.inhibitor_of
         agreement.require_close(name, agreement.first_of(call()), right(inputs, None), tolerance)
         return
-    side = rivals.softmax if is_softmax else rivals.reference
-    expected = agreement.gradients_of(side, inputs, torch.ones_like(inputs[0]), None)
+    side = baselines.softmax if is_softmax else baselines.reference
+    expected = agreement.gradients_of(side, inputs, torch.ones_like(inputs.query), None)
     for which, found, gradient in zip("qkv", call()[:3], expected, strict=True):
         agreement.require_close(f"{name}, gradient of {which}", found[:1, :1], gradient, tolerance)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from inhibitor_transformers.models.quantized import Int8Linear
 
 SIZES = ((768, 768), (768, 3072), (3072, 768))
-LEVELS = 0.05  # what 8 bits (FBGEMM uses 7 of them) of weights and inputs change, relative to the outputs' size
+ROUNDING = 0.05  # what 8 bits (FBGEMM uses 7 of them) of weights and inputs change, relative to the outputs' size
 WAYS = ["FBGEMM, scale of the batch", "FBGEMM, fixed scale", "oneDNN, product alone", "Int8Linear"]
 
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
             with torch.no_grad():
                 ways = sides(nn.Linear(inputs, outputs), torch.randn(rows, inputs))
                 for name, way in ways.items():
-                    require_close(name, way(), ways["float32"](), LEVELS)
+                    require_close(name, way(), ways["float32"](), ROUNDING)
                 times = interleave(ways, Budget(3, options.seconds))
             base = times["float32"].minimum
             speeds = [f"{base / times[way].minimum:.2f}" for way in WAYS]
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
 def sides(linear: nn.Linear, x: Tensor) -> Sides:
     low, high = float(x.min()), float(x.max())
     ours = Int8Linear.from_linear(linear, low, high)
-    levels, step, zero = ours.input_levels(x), (high - low) / 255, int(ours.input_zero_point)
+    quantized, step, zero = ours.quantize_input(x), (high - low) / 255, int(ours.input_zero_point)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # quantized tensors are to be removed from torch
         packed = fbgemm(linear)
@@ -55,7 +55,7 @@ def sides(linear: nn.Linear, x: Tensor) -> Sides:
         "float32": partial(linear, x),
         WAYS[0]: partial(ops.linear_dynamic, x, packed, True),
         WAYS[1]: partial(ops.linear_with_input_q_dq_qweight_dq_output_fp32, x, step, zero, packed),
-        WAYS[2]: partial(ours.product, levels),
+        WAYS[2]: partial(ours.product, quantized),
         WAYS[3]: partial(ours, x),
     }
 

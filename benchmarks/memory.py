@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from compiler import shared_library
 
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 
 
 def extra_memory(side: str, shape: tuple[int, ...], threads: int) -> tuple[float, float] | None:
@@ -23,12 +23,12 @@ def extra_memory(side: str, shape: tuple[int, ...], threads: int) -> tuple[float
 
     Scratch memory that the engine keeps between calls is counted; what the first tiny call needs once is not.
     """
-    library = shared_library("allocations.cpp") if sys.platform == "linux" else None
-    if library is None:
+    counter = shared_library("allocations.cpp") if sys.platform == "linux" else None
+    if counter is None:
         return None
     run = subprocess.run(
         [sys.executable, str(Path(__file__)), side, *map(str, (*shape, threads))],
-        env=os.environ | {"LD_PRELOAD": str(library), native.ISA_VARIABLE: native.kernels().isa},
+        env=os.environ | {"LD_PRELOAD": str(counter), library.ISA_VARIABLE: library.load().isa},
         check=True,
         capture_output=True,
         text=True,
@@ -38,10 +38,10 @@ def extra_memory(side: str, shape: tuple[int, ...], threads: int) -> tuple[float
 
 
 def _main() -> None:
-    import rivals
-    from tensors import gaussian
+    import baselines
+    from inputs import gaussian
 
-    attention: rivals.Attention = getattr(rivals, sys.argv[1])
+    attention: baselines.Attention = getattr(baselines, sys.argv[1])
     *shape, threads = map(int, sys.argv[2:])
     torch.set_num_threads(threads)
     counter = ctypes.CDLL(None)

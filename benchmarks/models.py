@@ -4,11 +4,11 @@
                                 [--student DIR --teacher DIR --text FILE] [--output FILE]
                                 [--device cuda --dtype bfloat16]
 
-Without a student: DistilBERT's default size with random weights, on random tokens; its share of dead pairs is then
-not that of an aligned model. With one: that student and its teacher on real text. The models take turns in one process,
-each on full batches and on batches of which half of each row is padding. One thread: CPU seconds of the thread; more:
-wall seconds; on a GPU: between events of the device. The tests of the operation run first: on red nothing is reported;
-nor is it if a model computes something else than with plain attention (eager softmax, engine `reference`).
+Without a student: DistilBERT's default size with random weights, on random tokens; its fraction of inactive pairs is
+then not that of an aligned model. With one: that student and its teacher on real text. The models take turns in one
+process, each on full batches and on batches of which half of each row is padding. One thread: CPU seconds of the
+thread; more: wall seconds; on a GPU: between events of the device. The tests of the operation run first: on red nothing
+is reported; nor is it if a model computes something else than with plain attention (eager softmax, engine `reference`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 from agreement import FLOAT32, HALF, require_plain_outputs
-from gate import require_green_tests
+from inputs import half_valid, token_rows
 from report import Report, machine, progress
-from tensors import half_valid, text_rows
+from require_tests import require_passing_tests
 from timing import Budget, Summary, Times, clock_name, interleave
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, PreTrainedModel
@@ -42,7 +42,7 @@ Sequences per second at the fastest call, at the median call in brackets; above 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     device = torch.device(options.device)
-    require_green_tests(gpu=device.type != "cpu")
+    require_passing_tests(gpu=device.type != "cpu")
     models, tokens = aligned_pair(options) if options.student else random_pair(options.layers)
     models = {name: model.to(device, getattr(torch, options.dtype)) for name, model in models.items()}
     report = Report(options.output)
@@ -78,7 +78,7 @@ def aligned_pair(options: argparse.Namespace) -> tuple[dict[str, PreTrainedModel
     teacher.pooler = None
     student = InhibiDistilBertModel.from_pretrained(options.student).eval()
     tokenizer = AutoTokenizer.from_pretrained(options.student)
-    return {"softmax": teacher, "inhibitor": student}, partial(text_rows, options.text, tokenizer)
+    return {"softmax": teacher, "inhibitor": student}, partial(token_rows, options.text, tokenizer)
 
 
 def measure(models: dict[str, PreTrainedModel], ids: Tensor, budget: Budget) -> Times:

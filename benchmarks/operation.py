@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial, reduce
 
 import agreement
-import rivals
+import baselines
 import torch
-from tensors import Inputs, dead_share, half_valid
+from inputs import Inputs, half_valid, inactive_fraction
 from timing import Budget, Sides, Times, interleave
 from torch import Tensor
 
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.attention.integer import QuantParams, integer_attention
 
 NAIVE_ELEMENTS = 1 << 29  # the broadcast formulation holds several float tensors of B·H·N²·D elements
@@ -34,11 +34,11 @@ class Effort:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of one layer; the sum of two is that of one after the other, the dead share their mean."""
+    """Of one layer; the sum of two is that of one after the other, the inactive fraction their mean."""
 
     shape: tuple[int, ...]
     layers: int
-    dead: float
+    inactive: float
     forward: Times
     both: Times
 
@@ -49,10 +49,10 @@ class Measurement:
 
     def __add__(self, other: Measurement) -> Measurement:
         layers = self.layers + other.layers
-        dead = (self.dead * self.layers + other.dead * other.layers) / layers
+        inactive = (self.inactive * self.layers + other.inactive * other.layers) / layers
         forward = {name: times + other.forward[name] for name, times in self.forward.items()}
         both = {name: times + other.both[name] for name, times in self.both.items()}
-        return Measurement(self.shape, layers, dead, forward, both)
+        return Measurement(self.shape, layers, inactive, forward, both)
 
 
 def total(layers: list[Measurement]) -> Measurement:
@@ -68,23 +68,23 @@ def element_operations(shape: tuple[int, ...]) -> int:
 
 def measure(inputs: Inputs, effort: Effort) -> Measurement:
     """Sides `sdpa`, `ours` (both also with half of each row padding), `bfloat16`, `cdist` and `naive`."""
-    shape = tuple(inputs[0].shape)
+    shape = tuple(inputs.query.shape)
     half = half_valid(shape[0], shape[2])
-    lower = tuple(t.bfloat16() for t in inputs[:3])
+    lower = tuple(t.bfloat16() for t in inputs.qkv)
     forward: Sides = {
         **integer_calls(inputs),
         **{f"{name} half": call for name, call in integer_calls(inputs, half).items()},
-        "sdpa": forward_call(rivals.softmax, inputs),
-        "ours": forward_call(rivals.fused, inputs),
-        "sdpa half": forward_call(rivals.softmax, inputs, half),
-        "ours half": forward_call(rivals.fused, inputs, half),
-        "bfloat16": forward_call(rivals.softmax, (*lower, inputs[3])),
+        "sdpa": forward_call(baselines.softmax, inputs),
+        "ours": forward_call(baselines.fused, inputs),
+        "sdpa half": forward_call(baselines.softmax, inputs, half),
+        "ours half": forward_call(baselines.fused, inputs, half),
+        "bfloat16": forward_call(baselines.softmax, Inputs(*lower, inputs.scalars)),
     }
     both: Sides = {
-        "sdpa": training_call(rivals.softmax, inputs),
-        "ours": training_call(rivals.fused, inputs),
-        "sdpa half": training_call(rivals.softmax, inputs, half),
-        "ours half": training_call(rivals.fused, inputs, half),
+        "sdpa": training_call(baselines.softmax, inputs),
+        "ours": training_call(baselines.fused, inputs),
+        "sdpa half": training_call(baselines.softmax, inputs, half),
+        "ours half": training_call(baselines.fused, inputs, half),
     }
     slow_forward, slow_both = _slow(inputs) if effort.slow else ({}, {})
     require_right(forward | slow_forward, both | slow_both, inputs)
@@ -93,7 +93,7 @@ def measure(inputs: Inputs, effort: Effort) -> Measurement:
     return Measurement(
         shape=shape,
         layers=1,
-        dead=dead_share(inputs),
+        inactive=inactive_fraction(inputs),
         forward=interleave(forward, effort.budget()) | interleave(slow_forward, few),
         both=interleave(both, effort.budget()) | interleave(slow_both, few),
     )
@@ -101,16 +101,18 @@ def measure(inputs: Inputs, effort: Effort) -> Measurement:
 
 def measure_instruction_sets(inputs: Inputs, effort: Effort) -> Measurement:
     """Sides `sdpa` and one for every instruction set that the machine has."""
-    names, softmax = native.kernels().isas, forward_call(rivals.softmax, inputs)
-    forward = {"sdpa": softmax} | _with_each(names, forward_call(rivals.fused, inputs))
+    names, softmax = library.load().isas, forward_call(baselines.softmax, inputs)
+    forward = {"sdpa": softmax} | _with_each(names, forward_call(baselines.fused, inputs))
     for kind, call in integer_calls(inputs).items():
         forward |= {f"{kind} {name}": chosen for name, chosen in _with_each(names, call).items()}
-    both = {"sdpa": training_call(rivals.softmax, inputs)} | _with_each(names, training_call(rivals.fused, inputs))
+    both = {"sdpa": training_call(baselines.softmax, inputs)} | _with_each(
+        names, training_call(baselines.fused, inputs)
+    )
     require_right(forward, both, inputs)
     return Measurement(
-        shape=tuple(inputs[0].shape),
+        shape=tuple(inputs.query.shape),
         layers=1,
-        dead=dead_share(inputs),
+        inactive=inactive_fraction(inputs),
         forward=interleave(forward, effort.budget()),
         both=interleave(both, effort.budget()),
     )
@@ -119,10 +121,10 @@ def measure_instruction_sets(inputs: Inputs, effort: Effort) -> Measurement:
 def require_right(forward: Sides, both: Sides, inputs: Inputs) -> None:
     """Raise SystemExit unless each side computes the operation of its name: softmax, or inhibitor attention.
 
-    Floats are compared with float64 (the gradients of q, k and v too), integers bit for bit with their specification.
+    Floats are compared with float64 (the gradients of q, k and v too), integers bit for bit with their reference.
     """
-    half = half_valid(inputs[0].shape[0], inputs[0].shape[2])
-    lower = (*(t.bfloat16() for t in inputs[:3]), inputs[3])
+    half = half_valid(inputs.query.shape[0], inputs.query.shape[2])
+    lower = Inputs(*(t.bfloat16() for t in inputs.qkv), inputs.scalars)
     for name, call in forward.items():
         valid = half if name.endswith(" half") else None
         found = agreement.first_of(call())
@@ -137,18 +139,18 @@ def require_right(forward: Sides, both: Sides, inputs: Inputs) -> None:
             agreement.require_close(name, found, right(inputs, valid), tolerance)
     for name, call in both.items():
         valid = half if name.endswith(" half") else None
-        side = rivals.softmax if name.startswith("sdpa") else rivals.reference
-        expected = agreement.gradients_of(side, inputs, _grad(inputs[0]), valid)
+        side = baselines.softmax if name.startswith("sdpa") else baselines.reference
+        expected = agreement.gradients_of(side, inputs, _grad(inputs.query), valid)
         for which, found, right in zip("qkv", call()[:3], expected, strict=True):
             agreement.require_close(f"{name}, gradient of {which}", found[:1, :1], right, agreement.ROUNDED)
 
 
 def _integers_of(inputs: Inputs, valid: Tensor | None, bits: int) -> Tensor:
     q, k, v, scalars = inputs
-    heads = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
+    qparams = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
     mask = None if valid is None else valid[:1]
     first = (q[:1, :, : agreement.QUERIES], k[:1], v[:1])
-    return integer_attention(*first, heads, key_padding_mask=mask, engine="reference")
+    return integer_attention(*first, qparams, key_padding_mask=mask, engine="reference")
 
 
 def _grad(query: Tensor) -> Tensor:
@@ -156,45 +158,45 @@ def _grad(query: Tensor) -> Tensor:
     return torch.randn(query.shape, generator=torch.Generator().manual_seed(0))
 
 
-def forward_call(side: rivals.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
+def forward_call(side: baselines.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
     q, k, v, scalars = inputs
     return partial(torch.no_grad()(side), q, k, v, valid, scalars)
 
 
 def integer_calls(inputs: Inputs, valid: Tensor | None = None) -> Sides:
-    """Sides `int8` and `int16`, quantizing included; levels are chosen beforehand, as in a quantized model."""
+    """Sides `int8` and `int16`, quantizing included; its parameters are chosen beforehand, as in a quantized model."""
     q, k, v, scalars = inputs
     calls: Sides = {}
     for bits in (8, 16):
-        heads = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
+        qparams = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
         calls[f"int{bits}"] = partial(
-            torch.no_grad()(integer_attention), q, k, v, heads, key_padding_mask=valid, engine="cpu"
+            torch.no_grad()(integer_attention), q, k, v, qparams, key_padding_mask=valid, engine="cpu"
         )
     return calls
 
 
-def training_call(side: rivals.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
+def training_call(side: baselines.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
     """Forward and backward; the scalars are trained too where there are any."""
-    q, k, v = (t.detach().clone().requires_grad_() for t in inputs[:3])
-    scalars = {name: t.detach().clone().requires_grad_() for name, t in inputs[3].items()}
-    leaves = [q, k, v] if side is rivals.softmax else [q, k, v, *scalars.values()]
+    q, k, v = (t.detach().clone().requires_grad_() for t in inputs.qkv)
+    scalars = {name: t.detach().clone().requires_grad_() for name, t in inputs.scalars.items()}
+    leaves = [q, k, v] if side is baselines.softmax else [q, k, v, *scalars.values()]
     grad = _grad(q)
     return lambda: torch.autograd.grad(side(q, k, v, valid, scalars), leaves, grad)
 
 
 def _slow(inputs: Inputs) -> tuple[Sides, Sides]:
-    forward: Sides = {"cdist": forward_call(rivals.cdist, inputs)}
-    if element_operations(tuple(inputs[0].shape)) <= NAIVE_ELEMENTS:
-        forward["naive"] = forward_call(rivals.naive, inputs)
-    return forward, {"cdist": training_call(rivals.cdist, inputs)}
+    forward: Sides = {"cdist": forward_call(baselines.cdist, inputs)}
+    if element_operations(tuple(inputs.query.shape)) <= NAIVE_ELEMENTS:
+        forward["naive"] = forward_call(baselines.naive, inputs)
+    return forward, {"cdist": training_call(baselines.cdist, inputs)}
 
 
 def _with_each(names: list[str], call: Callable[[], object]) -> Sides:
     """The choice is made before every call; it is a comparison of names, too short to be seen."""
-    library = native.kernels()
+    kernels = library.load()
 
     def chosen(name: str) -> object:
-        library.use_isa(name)
+        kernels.use_isa(name)
         return call()
 
     return {name: partial(chosen, name) for name in names}

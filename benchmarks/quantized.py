@@ -23,14 +23,14 @@ from pathlib import Path
 import torch
 from agreement import INT8, ROUNDED, last_hidden, require_close, require_plain_outputs
 from compiler import shared_library
-from gate import require_green_tests
 from report import Report, machine, progress
+from require_tests import require_passing_tests
 from timing import Budget, Times, clock_name, interleave
 from torch import Tensor
 from transformers import AttentionInterface, DistilBertConfig, DistilBertModel, PreTrainedModel
 
 from inhibitor_transformers import InhibiDistilBertModel
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.deploy.quantize.quantize import quantize_attention, quantize_linears
 from inhibitor_transformers.deploy.quantize.report import megabytes
 from inhibitor_transformers.evaluation.energy import energy_counters
@@ -56,13 +56,13 @@ def main(arguments: list[str] | None = None) -> None:
     if options.peak:
         print_peak(*options.peak, options)
         return
-    require_green_tests()
+    require_passing_tests()
     models = all_models(options.layers)
     require_right(models)
     report = Report(options.output)
     for threads in options.threads:
         torch.set_num_threads(threads)
-        isa = native.kernels().integer_isa
+        isa = library.load().integer_isa
         report.line(f"\n## Quantized models, {threads} thread(s)\n\n{machine()}, integers {isa}, {clock_name()}.")
         report.line(LEGEND.rstrip())
         report.header(HEADER)
@@ -148,13 +148,13 @@ def memory_table(report: Report, models: dict[str, PreTrainedModel], options: ar
 
 def peak_of(side: str, batch: int, length: int, options: argparse.Namespace) -> int | None:
     """Bytes that a forward pass holds at its peak, every malloc of a fresh process counted; None if not Linux."""
-    library = shared_library("allocations.cpp") if sys.platform == "linux" else None
-    if library is None:
+    counter = shared_library("allocations.cpp") if sys.platform == "linux" else None
+    if counter is None:
         return None
     settings = ["--layers", str(options.layers), "--threads", str(options.threads[-1])]
     run = subprocess.run(
         [sys.executable, __file__, "--peak", side, str(batch), str(length), *settings],
-        env=os.environ | {"LD_PRELOAD": str(library)},
+        env=os.environ | {"LD_PRELOAD": str(counter)},
         check=True,
         capture_output=True,
         text=True,

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gate import ROOT, require_green_tests
 from report import Report, machine, progress
+from require_tests import ROOT, require_passing_tests
 
 BATCH = 32  # examples per step of fine-tuning
 SAME_LOSS = 0.02  # of the loss: both engines round differently in every step
@@ -57,7 +57,7 @@ class Run:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    require_green_tests()
+    require_passing_tests()
     report = Report(options.output)
     report.line(f"\n## Distillation and fine-tuning, {options.threads} thread(s)\n\n{machine()}.")
     report.header(HEADER)

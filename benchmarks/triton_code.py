@@ -28,16 +28,16 @@ from report import Report
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from inhibitor_transformers.attention.triton.backward import key_value_kernel, query_kernel
+from inhibitor_transformers.attention.triton.backward import bwd_dkdv_kernel, bwd_dq_kernel
 from inhibitor_transformers.attention.triton.forward import forward_kernel
-from inhibitor_transformers.attention.triton.tile_config import Blocks, default, dim_block
+from inhibitor_transformers.attention.triton.tile_config import TileConfig, default, dim_block
 from inhibitor_transformers.attention.triton.tiles import UNROLL
 
-KERNELS = {"forward": forward_kernel, "query": query_kernel, "key_value": key_value_kernel}
+KERNELS = {"forward": forward_kernel, "bwd_dq": bwd_dq_kernel, "bwd_dkdv": bwd_dkdv_kernel}
 LOOPS = {
     "forward": ("distances", "shrunk sums"),
-    "query": ("distances", "gradients of scores", "gradients of queries"),
-    "key_value": ("distances", "gradients of scores", "gradients of values", "gradients of keys"),
+    "bwd_dq": ("distances", "gradients of scores", "gradients of queries"),
+    "bwd_dkdv": ("distances", "gradients of scores", "gradients of values", "gradients of keys"),
 }
 HALF_RATE = ("FMNMX", "FSETP", "HSETP2")
 FULL_RATE = ("FADD", "FFMA", "FMUL")
@@ -76,7 +76,7 @@ def compiled(
     name: str,
     dim: int,
     dtype: str,
-    blocks: Blocks,
+    config: TileConfig,
     target: GPUTarget,
     masks: tuple[str, ...] = ("key_mask",),
     **flags: bool,
@@ -84,7 +84,7 @@ def compiled(
     """The kernel for contiguous inputs with these masks, signed, centered, with cached distances; `flags` override."""
     kernel = KERNELS[name]
     constants = {"DIM": dim, "VALUE_DIM": dim, "DIM_BLOCK": dim_block(dim), "VALUE_BLOCK": dim_block(dim)}
-    constants |= {"ROWS": blocks.rows, "KEYS": blocks.columns, "QUERIES": blocks.columns, "LANES": blocks.lanes}
+    constants |= {"ROWS": config.rows, "KEYS": config.columns, "QUERIES": config.columns, "LANES": config.lanes}
     constants |= {"IS_CAUSAL": False, "IS_SIGNED": True, "IS_CENTERED": True, "CACHED": True} | flags
     signature: dict[str, Any] = {}
     given: dict[tuple[int, ...], Any] = {}
@@ -104,25 +104,25 @@ def compiled(
         else:
             signature[argument] = "fp32" if argument == "log_length_reference" else "i32"
     source = ASTSource(kernel, signature, given, aligned)
-    return triton.compile(source, target=target, options={"num_warps": blocks.warps, "enable_fp_fusion": True})
+    return triton.compile(source, target=target, options={"num_warps": config.warps, "enable_fp_fusion": True})
 
 
-def examine(name: str, dim: int, dtype: str, blocks: Blocks, capability: int) -> Code:
+def examine(name: str, dim: int, dtype: str, config: TileConfig, capability: int) -> Code:
     """Registers, spills and loops of the machine code."""
-    kernel = compiled(name, dim, dtype, blocks, GPUTarget("cuda", capability, 32))
+    kernel = compiled(name, dim, dtype, config, GPUTarget("cuda", capability, 32))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(kernel.asm["cubin"])
         text, usage = (_cuobjdump(option, file) for option in ("-sass", "-res-usage"))
-    elements = blocks.rows * blocks.columns // (32 * blocks.warps)
+    elements = config.rows * config.columns // (32 * config.warps)
     return Code(
         registers=int(re.findall(r"REG:(\d+)", usage)[0]),
         spilled=int(re.findall(r"STACK:(\d+)", usage)[0]) + int(re.findall(r"LOCAL:(\d+)", usage)[0]),
-        loops=list(_loops(text, name, dim, blocks, elements)),
+        loops=list(_loops(text, name, dim, config, elements)),
     )
 
 
-def _loops(text: str, name: str, dim: int, blocks: Blocks, pairs: int) -> list[Loop]:
+def _loops(text: str, name: str, dim: int, config: TileConfig, pairs: int) -> list[Loop]:
     """The unrolled innermost loops that work on elements, in the order of the code."""
     pattern = r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+\s+)?(\S+)(.*?);"
     code = [(int(at, 16), name, rest) for at, name, rest in re.findall(pattern, text, re.M)]
@@ -136,7 +136,7 @@ def _loops(text: str, name: str, dim: int, blocks: Blocks, pairs: int) -> list[L
             continue  # not innermost
         counts = Counter(op.split(".")[0] for at, op, _ in code if first <= at <= last)
         full, half = (sum(counts[op] for op in ops) for ops in (FULL_RATE, HALF_RATE))
-        feature_tile = dim_block(dim) * blocks.rows // (32 * blocks.warps)
+        feature_tile = dim_block(dim) * config.rows // (32 * config.warps)
         steps = pairs if len(found) in _PAIR_LOOPS[name] else feature_tile
         steps *= UNROLL.value
         if full + half >= 2 * steps:
@@ -144,7 +144,7 @@ def _loops(text: str, name: str, dim: int, blocks: Blocks, pairs: int) -> list[L
     return found
 
 
-_PAIR_LOOPS = {"forward": (0,), "query": (0, 1), "key_value": (0, 1)}  # those whose tile is of pairs, not of features
+_PAIR_LOOPS = {"forward": (0,), "bwd_dq": (0, 1), "bwd_dkdv": (0, 1)}  # those whose tile is of pairs, not of features
 
 
 def _cuobjdump(option: str, file: Path) -> str:
@@ -162,8 +162,8 @@ TARGETS = (
 # What the other rows do not show: every branch of the kernels has to compile, which the interpreter does not see.
 VARIANTS: dict[str, dict[str, Any]] = {
     "unmasked": {"masks": ()},
-    "pair mask": {"masks": ("key_mask", "pair_mask")},
-    "causal, pair mask, unsigned": {"masks": ("pair_mask",), "IS_CAUSAL": True, "IS_SIGNED": False},
+    "attention mask": {"masks": ("key_mask", "attn_mask")},
+    "causal, attention mask, unsigned": {"masks": ("attn_mask",), "IS_CAUSAL": True, "IS_SIGNED": False},
     "causal, not cached": {"masks": (), "IS_CAUSAL": True, "CACHED": False},
     "unsigned, not centered": {"IS_SIGNED": False, "IS_CENTERED": False},
     "not cached": {"CACHED": False},
@@ -192,9 +192,9 @@ def report_loops(report: Report, dims: list[int], dtype: str, capability: int) -
     report.header(HEADER)
     for name in KERNELS:
         for dim in dims:
-            blocks = default(name, dim)
-            code = examine(name, dim, dtype, blocks, capability)
-            cells = [name, str(dim), f"{blocks.rows}×{blocks.columns}", str(blocks.warps)]
+            config = default(name, dim)
+            code = examine(name, dim, dtype, config, capability)
+            cells = [name, str(dim), f"{config.rows}×{config.columns}", str(config.warps)]
             cells += [str(code.registers), str(code.spilled)]
             for title, loop in zip(LOOPS[name], code.loops, strict=True):
                 numbers = (loop.all, loop.full_rate + loop.half_rate, loop.loads, loop.slots)

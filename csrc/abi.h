@@ -1,4 +1,5 @@
-// The C interface between Python (ctypes) and the kernels: plain structs, no torch headers.
+// The C interface between Python (attention/cpu/abi.py) and the kernels: plain structs, no torch headers. Every member
+// has 8 bytes.
 #pragma once
 #include <cstdint>
 
@@ -8,8 +9,8 @@
 #define INHIBITOR_API extern "C" __attribute__((visibility("default")))
 #endif
 
-// Bumped whenever a struct below changes; Python refuses a library of another version.
-constexpr int64_t kAbiVersion = 3;
+// Bumped whenever a struct or a function of the interface changes; Python refuses a library of another version.
+constexpr int64_t kAbiVersion = 4;
 
 // A float32 tensor of 4 dimensions whose last one is contiguous; strides in elements.
 struct Tensor4 {
@@ -39,4 +40,19 @@ struct InhibitorCall {
   Tensor4 grad_out;                        // (B, H, Nq, Dv)
   Tensor4 grad_query, grad_key, grad_value;  // shapes of the inputs
   float* grad_scalars;  // (4, B, H) contiguous: gamma, eta, delta, length exponent, per batch row
+};
+
+// The integer operation. `call` gives shapes, strides, masks and the float32 tensors; its scalars are not read. All other
+// arrays are contiguous.
+struct IntegerCall {
+  InhibitorCall call;
+  int64_t bits;               // 8 or 16
+  const float* offset;        // (Hkv, D)
+  const float* inverse_step;  // (Hkv, D)
+  const int32_t* weight;      // (Hkv, D)
+  const float* value_inverse_step;  // (Hkv)
+  const int32_t *sign, *delta, *multiplier, *shift;  // (H)
+  const float* factors;       // (H, > Nk): [h][n] multiplies a row of head h with n visible keys
+  int64_t factor_stride;      // between its rows
+  int32_t* sums;              // null, or (B, H, Nq, Dv): gets the integers, and `call.out` nothing
 };

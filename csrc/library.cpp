@@ -1,16 +1,16 @@
 // The exported functions, and the choice of the instruction set.
 #include <cstring>
 
-#include "engine.h"
-#include "integer/kernels.h"
+#include "float/kernel_table.h"
+#include "integer/kernel_table.h"
 #include "parallel.h"
 
 namespace inhibitor {
 namespace {
 
 struct Candidate {
-  const Kernels* kernels;
-  const IntegerSet* integer;
+  const FloatKernels* kernels;
+  const IntegerTable* integer;
   bool supported;
 };
 
@@ -19,34 +19,39 @@ bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 }
-const IntegerSet* beside_avx512() { return __builtin_cpu_supports("avx512vnni") ? &kIntegerVnni : &kIntegerAvx2; }
+const IntegerTable* beside_avx512() { return __builtin_cpu_supports("avx512vnni") ? &kIntegerVnni : &kIntegerAvx2; }
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #endif
 
 // Fastest first.
 const Candidate* candidates(int& count) {
 #if defined(INHIBITOR_WITH_X86)
-  static const Candidate all[] = {{&kAvx512, beside_avx512(), has_avx512()},
-                                  {&kAvx2, &kIntegerAvx2, has_avx2()},
-                                  {&kPortable, &kIntegerPortable, true}};
+  static const Candidate all[] = {{&kFloatAvx512, beside_avx512(), has_avx512()},
+                                  {&kFloatAvx2, &kIntegerAvx2, has_avx2()},
+                                  {&kFloatPortable, &kIntegerPortable, true}};
 #else
-  static const Candidate all[] = {{&kPortable, &kIntegerPortable, true}};
+  static const Candidate all[] = {{&kFloatPortable, &kIntegerPortable, true}};
 #endif
   count = static_cast<int>(sizeof all / sizeof all[0]);
   return all;
 }
 
-const Kernels* g_kernels = nullptr;
-const IntegerSet* g_integer = nullptr;
+const FloatKernels* g_kernels = nullptr;
+const IntegerTable* g_integer = nullptr;
 
 struct Context {
   const InhibitorCall* call;
-  const Kernels* kernels;
+  const FloatKernels* kernels;
 };
 
 void forward_item(const void* context, int64_t item, float* scratch) {
   const auto& c = *static_cast<const Context*>(context);
   c.kernels->forward(*c.call, item, scratch);
+}
+
+void backward_item(const void* context, int64_t item, float* scratch) {
+  const auto& c = *static_cast<const Context*>(context);
+  c.kernels->backward(*c.call, item, scratch);
 }
 
 struct IntegerContext {
@@ -59,7 +64,7 @@ void integer_item(const void* context, int64_t item, float* scratch) {
   c.kernels->forward(*c.call, item, scratch);
 }
 
-struct LevelsContext {
+struct QuantizeContext {
   const float* x;
   int64_t rows, features;
   const float* inverse;
@@ -69,16 +74,11 @@ struct LevelsContext {
 
 constexpr int64_t kRowsPerItem = 32;
 
-void levels_item(const void* context, int64_t item, float*) {
-  const auto& c = *static_cast<const LevelsContext*>(context);
+void quantize_item(const void* context, int64_t item, float*) {
+  const auto& c = *static_cast<const QuantizeContext*>(context);
   const int64_t first = item * kRowsPerItem, end = first + kRowsPerItem;
   for (int64_t i = first; i < end && i < c.rows; ++i)
-    g_integer->levels(c.x + i * c.features, c.features, c.inverse, c.zero, c.out + i * c.features);
-}
-
-void backward_item(const void* context, int64_t item, float* scratch) {
-  const auto& c = *static_cast<const Context*>(context);
-  c.kernels->backward(*c.call, item, scratch);
+    g_integer->quantize(c.x + i * c.features, c.features, c.inverse, c.zero, c.out + i * c.features);
 }
 
 }  // namespace
@@ -117,13 +117,13 @@ INHIBITOR_API void inhibitor_poison_scratch(int64_t on) { set_poison(on != 0); }
 
 // 0: done; 1: out of memory. `inhibitor_use_isa` must have been called.
 INHIBITOR_API int64_t inhibitor_forward(const InhibitorCall* call) {
-  const Kernels* k = g_kernels;
+  const FloatKernels* k = g_kernels;
   const Context context{call, k};
   return run_items(k->forward_items(*call), call->threads, k->forward_scratch(*call), forward_item, &context) ? 0 : 1;
 }
 
 INHIBITOR_API int64_t inhibitor_backward(const InhibitorCall* call) {
-  const Kernels* k = g_kernels;
+  const FloatKernels* k = g_kernels;
   const Context context{call, k};
   return run_items(k->backward_items(*call), call->threads, k->backward_scratch(*call), backward_item, &context) ? 0 : 1;
 }
@@ -138,9 +138,9 @@ INHIBITOR_API int64_t inhibitor_integer_forward(const IntegerCall* call) {
 }
 
 // out = clip(rint(x * inverse) + zero, 0, 255) of contiguous rows, `inverse` per feature.
-INHIBITOR_API int64_t inhibitor_levels(const float* x, int64_t rows, int64_t features, const float* inverse, float zero,
-                                       uint8_t* out, int64_t threads) {
-  const LevelsContext context{x, rows, features, inverse, zero, out};
+INHIBITOR_API int64_t inhibitor_quantize_uint8(const float* x, int64_t rows, int64_t features, const float* inverse,
+                                               float zero, uint8_t* out, int64_t threads) {
+  const QuantizeContext context{x, rows, features, inverse, zero, out};
   const int64_t items = (rows + kRowsPerItem - 1) / kRowsPerItem;
-  return run_items(items, threads, 1, levels_item, &context) ? 0 : 1;
+  return run_items(items, threads, 1, quantize_item, &context) ? 0 : 1;
 }

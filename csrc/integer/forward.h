@@ -1,6 +1,6 @@
 // The integer operation of one unit of work: a head, or a run of row blocks of one.
 #pragma once
-#include "../forward.h"
+#include "../masks.h"
 #include "inhibit.h"
 
 namespace inhibitor {
@@ -12,11 +12,10 @@ struct IntegerForward {
   using P = IntegerPack<V>;
   using S = IntegerScores<V>;
   using Sizes = IntegerSizes<V>;
-  using Runs = Forward<typename V::Float>;
   static constexpr int L = V::kLanes;
   static constexpr int G = V::kGroup;
 
-  static int64_t items(const IntegerCall& c) { return Runs::items(c.call); }
+  static int64_t items(const IntegerCall& c) { return ForwardUnit::count(c.call); }
 
   struct Scratch {
     Scratch(const InhibitorCall& c, float* base) {
@@ -55,14 +54,12 @@ struct IntegerForward {
 
   static void run(const IntegerCall& c, int64_t item, float* base) {
     const InhibitorCall& call = c.call;
-    const int64_t runs = Runs::runs_per_head(call), blocks = (call.queries + kBlock - 1) / kBlock;
-    const int64_t head = item / runs, part = item % runs;
-    const int64_t b = head / call.heads, h = head % call.heads, kv_head = h / (call.heads / call.kv_heads);
+    const ForwardUnit unit(call, item);
     const Scratch s(call, base);
-    const int64_t n = pack_head(c, s, b, kv_head);
-    const Rescale rescale = S::rescale(c, h, kv_head);
-    for (int64_t block = blocks * part / runs; block < blocks * (part + 1) / runs; ++block)
-      run_block(c, s, b, h, n, rescale, block * kBlock);
+    const int64_t n = pack_head(c, s, unit.batch, unit.kv_head);
+    const Rescale rescale = S::rescale(c, unit.head, unit.kv_head);
+    for (int64_t block = unit.first_block; block < unit.last_block; ++block)
+      run_block(c, s, unit.batch, unit.head, n, rescale, block * kBlock);
   }
 
  private:
@@ -106,7 +103,8 @@ struct IntegerForward {
   }
 
   // What is left of the values: all of them without what the scores take away.
-  static void write_row(const IntegerCall& c, const int32_t* all, const int32_t* taken, float factor, int64_t b, int64_t h, int64_t i) {
+  static void write_row(const IntegerCall& c, const int32_t* all, const int32_t* taken, float factor, int64_t b,
+                        int64_t h, int64_t i) {
     const InhibitorCall& call = c.call;
     if (c.sums) {
       int32_t* out = c.sums + ((b * call.heads + h) * call.queries + i) * call.value_dim;

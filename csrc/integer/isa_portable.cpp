@@ -1,9 +1,8 @@
 // clang-format off
 #include "simd_portable.h"
-#include "table.h"
+#include "make_kernels.h"
 // clang-format on
 
 namespace inhibitor {
-extern const IntegerSet kIntegerPortable = {"portable", integer_kernels<Int8Portable>(), integer_kernels<Int16Portable>(),
-                                       Levels<Int8Portable>::run};
+extern const IntegerTable kIntegerPortable = make_table<Int8Portable, Int16Portable>("portable");
 }

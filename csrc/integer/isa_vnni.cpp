@@ -1,9 +1,8 @@
 // clang-format off
 #include "simd_vnni.h"
-#include "table.h"
+#include "make_kernels.h"
 // clang-format on
 
 namespace inhibitor {
-extern const IntegerSet kIntegerVnni = {"avx512vnni", integer_kernels<Int8Vnni>(), integer_kernels<Int16Vnni>(),
-                                       Levels<Int8Vnni>::run};
+extern const IntegerTable kIntegerVnni = make_table<Int8Vnni, Int16Vnni>("avx512vnni");
 }

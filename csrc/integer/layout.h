@@ -3,10 +3,11 @@
 //
 // Features: D is cut into G runs of `quads` = ceil(D / G); word l holds features l, quads + l, ... so that quantized
 // vectors of consecutive features are merged by shifts alone. Features past D have weight 0.
-// Keys: panels of kPanel keys, [panel][word][key]. Values: groups of G keys, [group][feature], magnitudes and signs apart.
+// Keys: panels of kPanel keys, [panel][word][key]. Values: groups of G keys, [group][feature], magnitudes and signs
+// apart.
 #pragma once
-#include "../layout.h"
-#include "../rows.h"
+#include "../common.h"
+#include "../masks.h"
 
 namespace inhibitor {
 namespace {

@@ -1,7 +1,6 @@
 // Quantizes q, k and v of one head into the layouts of layout.h.
 #pragma once
-#include "../pack.h"
-#include "abi.h"
+#include "../float/pack.h"
 #include "layout.h"
 
 namespace inhibitor {
@@ -41,18 +40,18 @@ struct IntegerPack {
     }
   }
 
-  // L words of one row, from word l on: clip(rint((x - offset) * inverse), 0, top).
+  // L words of one row, from word l on: clip(rint((x - offset) * inverse), 0, qmax).
   static Vec row_words(const float* x, int64_t dim, int64_t l, const Features& f, const Sizes& size) {
-    const FVec top = F::set(static_cast<float>(V::kTop));
+    const FVec qmax = F::set(static_cast<float>(V::kQmax));
     Vec out{};
     INHIBITOR_UNROLL for (int g = 0; g < G; ++g) {
       const int64_t d = g * size.words + l;
       const int64_t left = size.words - l < dim - d ? size.words - l : dim - d;
       const FVec from = left > 0 ? P::load_upto(x + d, left) : F::zero();
       const int64_t at = g * size.padded_words + l;
-      const FVec level = F::mul(F::sub(from, F::load(f.offset + at)), F::load(f.inverse + at));
-      // max first, with the level as its first operand: a NaN becomes the lowest level, here as below.
-      const Vec whole = V::rint(F::min(F::max(level, F::zero()), top));
+      const FVec scaled = F::mul(F::sub(from, F::load(f.offset + at)), F::load(f.inverse + at));
+      // max first, with x as its first operand: a NaN becomes the smallest quantized value, here as below.
+      const Vec whole = V::rint(F::min(F::max(scaled, F::zero()), qmax));
       out = g == 0 ? whole : V::bit_or(out, V::shift_left(whole, g * V::kBits));
     }
     return out;
@@ -94,23 +93,23 @@ struct IntegerPack {
   }
 
   // Packs the n values of `index`: magnitudes (unsigned: of the positive ones) and signs, G keys per word; sums[d] is the
-  // sum of all levels of feature d.
+  // sum of all quantized values of feature d.
   static void values(const float* v, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float inverse,
                      bool is_signed, const Sizes& size, uint32_t* magnitudes, uint32_t* signs, int32_t* sums) {
     for (int64_t d = 0; d < size.value_dim; d += L) V::store(sums + d, V::zero());
-    const FVec top = F::set(static_cast<float>(V::kValueTop)), factor = F::set(inverse);
-    const FVec bottom = is_signed ? F::set(-static_cast<float>(V::kValueTop)) : F::zero();
+    const FVec qmax = F::set(static_cast<float>(V::kValueQmax)), factor = F::set(inverse);
+    const FVec qmin = is_signed ? F::set(-static_cast<float>(V::kValueQmax)) : F::zero();
     const Vec low = V::set((1 << V::kBits) - 1);
     for (int64_t j = 0; j < n; j += G) {
       for (int64_t d = 0; d < size.value_dim; d += L) {
-        Vec levels = V::zero();
+        Vec quantized = V::zero();
         INHIBITOR_UNROLL for (int g = 0; g < G; ++g) {
           if (j + g >= n) break;
-          const FVec level = F::mul(P::load_upto(P::row(v, stride, index, j + g) + d, dim - d), factor);
-          const Vec whole = V::rint(F::min(F::max(level, bottom), top));
-          levels = V::bit_or(levels, V::shift_left(V::bit_and(whole, low), g * V::kBits));
+          const FVec scaled = F::mul(P::load_upto(P::row(v, stride, index, j + g) + d, dim - d), factor);
+          const Vec whole = V::rint(F::min(F::max(scaled, qmin), qmax));
+          quantized = V::bit_or(quantized, V::shift_left(V::bit_and(whole, low), g * V::kBits));
         }
-        const Vec magnitude = V::magnitudes(levels), sign = V::signs(levels);
+        const Vec magnitude = V::magnitudes(quantized), sign = V::signs(quantized);
         V::store(magnitudes + j / G * size.value_dim + d, magnitude);
         V::store(signs + j / G * size.value_dim + d, sign);
         V::store(sums + d, V::dot(V::load(sums + d), magnitude, sign));

@@ -1,14 +1,14 @@
-// Phase one in integers: weighted distances, centering, and the rescaling to the levels of v.
+// Phase one in integers: weighted distances, centering, and the rescaling to the steps of v.
 #pragma once
 #include "pack.h"
 
 namespace inhibitor {
 namespace {
 
-// D -> Z of one head: u = clip(sign (D - M) + delta, 0, limit), z = min((u m + half) >> shift, top).
+// D -> Z of one head: u = clip(sign (D - M) + delta, 0, limit), z = min((u m + half) >> shift, qmax).
 struct Rescale {
   int32_t sign, delta, multiplier, shift;
-  int32_t limit;  // the u from which on z is `top`: a larger one would only overflow
+  int32_t limit;  // the u from which on z is `qmax`: a larger one would only overflow
   uint32_t flush;  // vectors of distances whose sum fits 32 bits
 };
 
@@ -22,12 +22,12 @@ struct IntegerScores {
 
   static Rescale rescale(const IntegerCall& c, int64_t h, int64_t kv_head) {
     Rescale r{c.sign[h], c.delta[h], c.multiplier[h], c.shift[h], 0, 1};
-    const int64_t top = static_cast<int64_t>(V::kValueTop) << r.shift;
-    const int64_t limit = r.multiplier > 0 ? (top + r.multiplier - 1) / r.multiplier : 0;
+    const int64_t qmax = static_cast<int64_t>(V::kValueQmax) << r.shift;
+    const int64_t limit = r.multiplier > 0 ? (qmax + r.multiplier - 1) / r.multiplier : 0;
     r.limit = static_cast<int32_t>(limit < INT32_MAX ? limit : INT32_MAX);
     int64_t most = 0;
     for (int64_t d = 0; d < c.call.dim; ++d) most += c.weight[kv_head * c.call.dim + d];
-    most *= V::kTop;
+    most *= V::kQmax;
     r.flush = most > 0 ? static_cast<uint32_t>(UINT32_MAX / most) : UINT32_MAX;
     if (r.flush == 0) r.flush = 1;
     return r;
@@ -111,7 +111,7 @@ struct IntegerScores {
     map(s, n, middle, r, z);
   }
 
-  // The same where only the `count` keys with hidden[j] == 0 are visible (RowMask); the others get `top`.
+  // The same where only the `count` keys with hidden[j] == 0 are visible (RowMask); the others get `qmax`.
   static void row_masked(const int32_t* s, const float* hidden, int64_t count, int64_t n, bool centered,
                          const Rescale& r, Element* z) {
     int32_t middle = 0;
@@ -122,7 +122,7 @@ struct IntegerScores {
     }
     map(s, n, middle, r, z);
     for (int64_t j = 0; j < n; ++j)
-      if (hidden[j] != 0.0f) z[j] = static_cast<Element>(V::kValueTop);
+      if (hidden[j] != 0.0f) z[j] = static_cast<Element>(V::kValueQmax);
   }
 
  private:
@@ -134,7 +134,7 @@ struct IntegerScores {
       const Vec d = r.sign == 0 ? nothing : V::load(s + j);
       const Vec x = r.sign < 0 ? V::sub(shift, d) : V::add(shift, d);
       const Vec u = V::min32(V::max32(x, nothing), limit);
-      V::store_narrow(z + j, V::min32(multiplier(u), V::set(V::kValueTop)));
+      V::store_narrow(z + j, V::min32(multiplier(u), V::set(V::kValueQmax)));
     }
   }
 };

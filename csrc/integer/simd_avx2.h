@@ -1,6 +1,6 @@
 // AVX2: dot products by multiply-add of pairs.
 #pragma once
-#include "../simd_avx2.h"
+#include "../float/simd_avx2.h"
 
 namespace inhibitor {
 namespace {
@@ -52,7 +52,7 @@ struct Avx2Lanes {
 struct Int8Avx2 : Avx2Lanes {
   using Element = uint8_t;
   static constexpr int kGroup = 4, kBits = 8;
-  static constexpr int32_t kTop = 255, kValueTop = 127;
+  static constexpr int32_t kQmax = 255, kValueQmax = 127;
 
   static Vec magnitudes(Vec a) { return _mm256_abs_epi8(a); }
   static Vec signs(Vec a) { return _mm256_sign_epi8(_mm256_set1_epi8(1), a); }
@@ -77,7 +77,7 @@ struct Int8Avx2 : Avx2Lanes {
 struct Int16Avx2 : Avx2Lanes {
   using Element = uint16_t;
   static constexpr int kGroup = 2, kBits = 16;
-  static constexpr int32_t kTop = 32767, kValueTop = 32767;
+  static constexpr int32_t kQmax = 32767, kValueQmax = 32767;
 
   static Vec magnitudes(Vec a) { return _mm256_abs_epi16(a); }
   static Vec signs(Vec a) { return _mm256_sign_epi16(_mm256_set1_epi16(1), a); }

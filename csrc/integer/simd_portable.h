@@ -3,7 +3,7 @@
 #pragma once
 #include <cmath>
 
-#include "../simd_portable.h"
+#include "../float/simd_portable.h"
 
 namespace inhibitor {
 namespace {
@@ -81,7 +81,7 @@ struct PortableLanes {
 struct Int8Portable : PortableLanes {
   using Element = uint8_t;
   static constexpr int kGroup = 4, kBits = 8;
-  static constexpr int32_t kTop = 255, kValueTop = 127;
+  static constexpr int32_t kQmax = 255, kValueQmax = 127;
   typedef uint8_t Bytes __attribute__((vector_size(16)));
   typedef int8_t SignedBytes __attribute__((vector_size(16)));
   typedef int16_t Words __attribute__((vector_size(16)));
@@ -127,7 +127,7 @@ struct Int8Portable : PortableLanes {
 struct Int16Portable : PortableLanes {
   using Element = uint16_t;
   static constexpr int kGroup = 2, kBits = 16;
-  static constexpr int32_t kTop = 32767, kValueTop = 32767;
+  static constexpr int32_t kQmax = 32767, kValueQmax = 32767;
   typedef int16_t Words __attribute__((vector_size(16)));
 
   static Vec magnitudes(Vec a) {
@@ -138,7 +138,7 @@ struct Int16Portable : PortableLanes {
     const Words x = to<Words>(a);
     return to<Vec>((x < 0) - (x > 0));
   }
-  // Levels end at 32767, so that words may be compared as signed ones.
+  // Quantized values end at 32767, so that words may be compared as signed ones.
   static Vec min(Vec a, Vec b) {
 #if defined(__SSE2__)
     return to<Vec>(_mm_min_epi16(to<__m128i>(a), to<__m128i>(b)));

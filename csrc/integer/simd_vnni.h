@@ -1,6 +1,6 @@
 // AVX-512 with VNNI: dot products of 4 bytes or 2 words per lane in one instruction.
 #pragma once
-#include "../simd_avx512.h"
+#include "../float/simd_avx512.h"
 
 namespace inhibitor {
 namespace {
@@ -42,7 +42,7 @@ struct VnniLanes {
 struct Int8Vnni : VnniLanes {
   using Element = uint8_t;
   static constexpr int kGroup = 4, kBits = 8;
-  static constexpr int32_t kTop = 255, kValueTop = 127;
+  static constexpr int32_t kQmax = 255, kValueQmax = 127;
 
   static Vec magnitudes(Vec a) { return _mm512_abs_epi8(a); }
   static Vec signs(Vec a) {
@@ -65,7 +65,7 @@ struct Int8Vnni : VnniLanes {
 struct Int16Vnni : VnniLanes {
   using Element = uint16_t;
   static constexpr int kGroup = 2, kBits = 16;
-  static constexpr int32_t kTop = 32767, kValueTop = 32767;
+  static constexpr int32_t kQmax = 32767, kValueQmax = 32767;
 
   static Vec magnitudes(Vec a) { return _mm512_abs_epi16(a); }
   static Vec signs(Vec a) {

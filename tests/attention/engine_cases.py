@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 
 SCALARS = ("gamma", "eta", "delta", "length_exponent")
 
@@ -29,15 +29,15 @@ class Shape:
 @contextmanager
 def instruction_set(name: str) -> Iterator[None]:
     """Run with one instruction set, with scratch memory poisoned by NaN."""
-    library = native.kernels()
-    before = library.isa
-    library.use_isa(name)
-    library.poison_scratch(True)
+    kernels = library.load()
+    before = kernels.isa
+    kernels.use_isa(name)
+    kernels.poison_scratch(True)
     try:
         yield
     finally:
-        library.poison_scratch(False)
-        library.use_isa(before)
+        kernels.poison_scratch(False)
+        kernels.use_isa(before)
 
 
 def on_grid(*shape: int) -> Tensor:

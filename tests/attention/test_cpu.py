@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from inhibitor_transformers.attention import inhibition_scores, inhibitor_attention
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 from tests.attention.engine_cases import Shape, compare, error, inputs, instruction_set, on_grid, outputs
 
-if native.unavailable():
-    pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
+if library.unavailable():
+    pytest.skip(f"engine cpu: {library.unavailable()}", allow_module_level=True)
 
 SHAPES = {
     "square": Shape(2, 3, 3, 64, 64, 64, 64),
@@ -26,7 +26,7 @@ SHAPES = {
 MASKS = ("none", "padding", "attn_mask", "causal", "all")
 
 
-@pytest.fixture(params=native.kernels().isas, autouse=True)
+@pytest.fixture(params=library.load().isas, autouse=True)
 def isa(request):
     torch.manual_seed(0)
     threads = torch.get_num_threads()

@@ -13,12 +13,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from inhibitor_transformers.attention import inhibitor_attention
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 from tests.attention.data_parallel import gradients, half_of_the_batch, whole_batch
 from tests.attention.engine_cases import Shape, inputs, outputs
 
-if native.unavailable():
-    pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
+if library.unavailable():
+    pytest.skip(f"engine cpu: {library.unavailable()}", allow_module_level=True)
 
 
 class Attended(Dataset):

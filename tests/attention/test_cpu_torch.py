@@ -9,16 +9,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import library
 from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import InhibitorScalars, available_engines, dispatch, inhibitor_attention
-from inhibitor_transformers.attention.call import make_call
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.checks import make_call
+from inhibitor_transformers.attention.cpu import library
 from tests.attention.engine_cases import Shape, assert_compiles_once_for_all_shapes, inputs, on_grid
 
-if native.unavailable():
-    pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
+if library.unavailable():
+    pytest.skip(f"engine cpu: {library.unavailable()}", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True)
@@ -65,11 +64,11 @@ def test_opcheck(masked):
     args = arguments()
     if not masked:
         args = (*args[:7], None, None, *args[9:])
-    library.opcheck(torch.ops.inhibitor.attention.default, args)
+    torch.library.opcheck(torch.ops.inhibitor.attention.default, args)
     out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     grad = torch.randn_like(out)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    library.opcheck(torch.ops.inhibitor.attention_backward.default, (grad, out, saved, *args), test_utils=tests)
+    torch.library.opcheck(torch.ops.inhibitor.attention_backward.default, (grad, out, saved, *args), test_utils=tests)
 
 
 def layer(q, k, v, gamma, mask):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inhibitor_transformers.attention import available_engines, dispatch, engine_report, inhibitor_attention
 from inhibitor_transformers.attention.call import AttentionCall
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.attention.dispatch import REFERENCE, Engine
 
 
@@ -85,14 +85,14 @@ def test_report_names_every_engine() -> None:
     ]
 
 
-@pytest.mark.skipif(native.unavailable() is not None, reason=f"engine cpu: {native.unavailable()}")
+@pytest.mark.skipif(library.unavailable() is not None, reason=f"engine cpu: {library.unavailable()}")
 def test_the_report_says_which_instruction_set_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = native.kernels()
-    for isa in library.isas:
-        monkeypatch.setattr(library, "isa", isa)
+    kernels = library.load()
+    for isa in kernels.isas:
+        monkeypatch.setattr(kernels, "isa", isa)
         described = {name: description for name, description, _ in engine_report()}["cpu"]
-        assert f"instruction set {isa} of {', '.join(library.isas)}" in described
-        assert library.threading in described
+        assert f"instruction set {isa} of {', '.join(kernels.isas)}" in described
+        assert kernels.threading in described
 
 
 @pytest.mark.usefixtures("engines")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 from tests.attention.cases import Shape, random_bools, random_inputs
 from tests.attention.engine_cases import error
 
@@ -21,7 +21,7 @@ PADDING = torch.tensor([[True, True, True, False], [True, True, True, True]])
 PAIRS = random_bools(3, 2, 1, 3, 4)
 MASKS: dict[str, Any] = {"key_padding_mask": PADDING, "attn_mask": PAIRS}
 
-has_cpu = pytest.mark.skipif(native.unavailable() is not None, reason=f"engine cpu: {native.unavailable()}")
+has_cpu = pytest.mark.skipif(library.unavailable() is not None, reason=f"engine cpu: {library.unavailable()}")
 CPU = pytest.param("cpu", marks=has_cpu)
 engines = pytest.mark.parametrize("engine", ["reference", "auto", CPU])
 forward_engines = pytest.mark.parametrize("engine", ["reference", "auto"])

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import DistilBertConfig
 
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 from tests.models.tiny import WORDS, save_tokenizer, tiny_student, tiny_teacher
 from tests.scripts import Script
 
-if native.unavailable():
-    pytest.skip(f"engine cpu: {native.unavailable()}", allow_module_level=True)
+if library.unavailable():
+    pytest.skip(f"engine cpu: {library.unavailable()}", allow_module_level=True)
 
 NUMBER = re.compile(r"-?\d[\d.]*")
 
@@ -24,7 +24,7 @@ NUMBER = re.compile(r"-?\d[\d.]*")
 @pytest.fixture(autouse=True)
 def _no_tests_within_tests(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests of the operation pass, without being run."""
-    monkeypatch.setattr(script("gate").subprocess, "run", passing(script("gate").subprocess.run))
+    monkeypatch.setattr(script("require_tests").subprocess, "run", passing(script("require_tests").subprocess.run))
 
 
 def passing(run: Callable) -> Callable:
@@ -59,8 +59,8 @@ def tables(file: Path) -> list[list[list[str]]]:
 
 
 def test_attention_with_a_student(script: Script, student: Path, tmp_path: Path) -> None:
-    output, library = tmp_path / "table.md", native.kernels()
-    before = library.isa
+    output, kernels = tmp_path / "table.md", library.load()
+    before = kernels.isa
     inputs = ["--student", str(student), "--text", str(student / "text.txt"), "--lengths", "8", "16"]
     shapes = ["--shape", "2,1,5,4"]
     script("attention").main(["--threads", "1", *shapes, *inputs, "--seconds", "0", "--output", str(output)])
@@ -71,25 +71,25 @@ def test_attention_with_a_student(script: Script, student: Path, tmp_path: Path)
         assert [row[1] for row in table[1:]] == ["2×1×5×4"] + ["8×2×8×8"] * 3 + ["8×2×16×8"] * 3
         for row in table[1:]:
             needs_no_compiler = [
-                i for i, column in enumerate(table[0]) if column not in ("MiB ours, SDPA", "of the ceiling")
+                i for i, column in enumerate(table[0]) if column not in ("MiB ours, SDPA", "of the roofline")
             ]
             assert all(NUMBER.match(row[i]) for i in needs_no_compiler[2:]), row
-    assert len(of_sets) == (3 if len(library.isas) > 1 else 0)
-    assert library.isa == before
+    assert len(of_sets) == (3 if len(kernels.isas) > 1 else 0)
+    assert kernels.isa == before
 
 
 def test_attention_quickly(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Also where memory and ceiling cannot be measured."""
+    """Also where memory and roofline cannot be measured."""
     attention, output = script("attention"), tmp_path / "table.md"
     monkeypatch.setattr(attention, "extra_memory", lambda *_: None)
-    monkeypatch.setattr(attention, "ceiling", lambda *_: {})
-    monkeypatch.setattr(attention, "integer_ceiling", lambda *_: 0.0)
+    monkeypatch.setattr(attention, "roofline", lambda *_: {})
+    monkeypatch.setattr(attention, "integer_roofline", lambda *_: 0.0)
     shapes = ["--shape", "1,1,4,4", "1,2,9,8"]
     attention.main(["--threads", "1", "1", *shapes, "--quick", "--seconds", "0", "--output", str(output)])
     found = tables(output)
     assert len(found) == 4
     assert all([row[1] for row in table[1:]] == ["1×1×4×4", "1×2×9×8"] for table in found)
-    for column in ("cdist / SDPA", "naive / SDPA", "of the ceiling"):
+    for column in ("cdist / SDPA", "naive / SDPA", "of the roofline"):
         assert {row[found[0][0].index(column)] for row in found[0][1:]} == {"-"}
 
 
@@ -172,7 +172,7 @@ def test_stages_for_real(script: Script, student: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_timed_when_a_test_of_the_operation_fails(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script("gate").subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    monkeypatch.setattr(script("require_tests").subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
     monkeypatch.setattr(script("operation"), "interleave", lambda *_: pytest.fail("something was timed"))
     for name in ("attention", "models", "quantized", "stages"):
         with pytest.raises(SystemExit, match="the tests of the operation fail"):
@@ -194,15 +194,15 @@ QUICK = ["--threads", "1", "--seconds", "0"]
 def test_a_side_that_computes_something_else_is_not_timed(
     side: str, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rivals, operation = script("rivals"), script("operation")
-    right = getattr(rivals, side)
-    monkeypatch.setattr(rivals, side, lambda q, k, *rest: right(q, 1.1 * k, *rest))
+    baselines, operation = script("baselines"), script("operation")
+    right = getattr(baselines, side)
+    monkeypatch.setattr(baselines, side, lambda q, k, *rest: right(q, 1.1 * k, *rest))
     with pytest.raises(SystemExit, match=r"computes something else .*: nothing is reported"):
-        operation.measure(script("tensors").gaussian(1, 2, 9, 4), operation.Effort(0.0, 1))
+        operation.measure(script("inputs").gaussian(1, 2, 9, 4), operation.Effort(0.0, 1))
 
 
 @pytest.mark.usefixtures("untimed")
-def test_integers_must_be_those_of_their_specification(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integers_must_be_those_of_their_reference(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     operation = script("operation")
     right = operation.integer_attention
 
@@ -211,16 +211,16 @@ def test_integers_must_be_those_of_their_specification(script: Script, monkeypat
 
     monkeypatch.setattr(operation, "integer_attention", wrong)
     with pytest.raises(SystemExit, match="int8 computes something else"):
-        operation.measure(script("tensors").gaussian(1, 2, 9, 4), operation.Effort(0.0, 1))
+        operation.measure(script("inputs").gaussian(1, 2, 9, 4), operation.Effort(0.0, 1))
 
 
 @pytest.mark.usefixtures("untimed")
 def test_gradients_are_compared_too(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    rivals, operation = script("rivals"), script("operation")
-    right = rivals.fused
-    monkeypatch.setattr(rivals, "fused", lambda q, k, v, *rest: right(q, k, v.detach() + 0.0 * v, *rest))
+    baselines, operation = script("baselines"), script("operation")
+    right = baselines.fused
+    monkeypatch.setattr(baselines, "fused", lambda q, k, v, *rest: right(q, k, v.detach() + 0.0 * v, *rest))
     with pytest.raises(SystemExit, match="ours, gradient of v computes something else"):
-        operation.measure(script("tensors").gaussian(1, 2, 9, 4), operation.Effort(0.0, 1))
+        operation.measure(script("inputs").gaussian(1, 2, 9, 4), operation.Effort(0.0, 1))
 
 
 @pytest.mark.usefixtures("untimed")
@@ -296,22 +296,24 @@ def test_sides_take_turns(script: Script) -> None:
 
 @pytest.mark.parametrize("side", ["fused", "cdist", "naive"])
 def test_all_sides_compute_the_same(script: Script, side: str) -> None:
-    q, k, v, scalars = script("tensors").gaussian(2, 3, 17, 8)
-    rivals = script("rivals")
+    q, k, v, scalars = script("inputs").gaussian(2, 3, 17, 8)
+    baselines = script("baselines")
     scalars = {name: s + 0.1 * torch.arange(3) for name, s in scalars.items()}
-    expected = rivals.naive(*(t.double() for t in (q, k, v)), None, {n: s.double() for n, s in scalars.items()})
-    torch.testing.assert_close(getattr(rivals, side)(q, k, v, None, scalars).double(), expected, rtol=1e-4, atol=1e-4)
+    expected = baselines.naive(*(t.double() for t in (q, k, v)), None, {n: s.double() for n, s in scalars.items()})
+    torch.testing.assert_close(
+        getattr(baselines, side)(q, k, v, None, scalars).double(), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_sum_of_layers_is_weighted_by_their_number(script: Script) -> None:
     operation, timing = script("operation"), script("timing")
 
-    def layer(dead: float, seconds: float) -> object:
+    def layer(inactive: float, seconds: float) -> object:
         times = {"sdpa": timing.Summary(seconds, seconds, 7), "ours": timing.Summary(1.0, 2.0, 5)}
-        return operation.Measurement((1, 2, 3, 4), 1, dead, times, times)
+        return operation.Measurement((1, 2, 3, 4), 1, inactive, times, times)
 
     total = operation.total([layer(0.1, 1.0), layer(0.2, 2.0), layer(0.6, 4.0)])
-    assert total.dead == pytest.approx(0.3)
+    assert total.inactive == pytest.approx(0.3)
     assert total.elements == 3 * 2 * 1 * 2 * 3 * 3 * 4
     assert script("attention").ratio(total.forward, "ours") == "0.43 (0.86)"
 
@@ -328,9 +330,9 @@ def test_memory_sees_scores_where_there_are_any(script: Script) -> None:
     assert 0 < fused[0] < scores / 4
 
 
-def test_ceiling(script: Script) -> None:
-    rates = script("ceiling").ceiling("portable", 1)
-    if script("compiler").shared_library("ceiling.cpp") is None:
+def test_roofline(script: Script) -> None:
+    rates = script("roofline").roofline("portable", 1)
+    if script("compiler").shared_library("roofline.cpp") is None:
         assert rates == {}
     else:
         assert rates.keys() == {"add", "multiply-add"}

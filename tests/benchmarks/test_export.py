@@ -18,22 +18,22 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
 @pytest.fixture
 def export(script: Script, monkeypatch: pytest.MonkeyPatch) -> Any:
     module = script("export")
-    monkeypatch.setattr(module, "require_green_tests", lambda: None)
+    monkeypatch.setattr(module, "require_passing_tests", lambda: None)
     monkeypatch.setattr(module, "HEADS", 2)
     monkeypatch.setattr(module, "DIM", 4)
     return module
 
 
 def test_forms_compute_the_same(export: Any, tmp_path: Path) -> None:
-    q, k, v, valid = export.tensors(2, 19)
+    q, k, v, valid = export.attention_inputs(2, 19)
     valid[1, 9:] = False
     sides = [side for side in export.SIDES if not side.endswith("softmax")]
     with torch.no_grad():
         found = {side: export.attention_side(side, tmp_path)(q, k, v, valid) for side in sides}
     there = found["torch: engine"]
-    for side, context in found.items():
-        context = context if isinstance(context, torch.Tensor) else torch.from_numpy(context[0])
-        torch.testing.assert_close(context, there, atol=1e-4, rtol=1e-4, msg=side)
+    for side, output in found.items():
+        output = output if isinstance(output, torch.Tensor) else torch.from_numpy(output[0])
+        torch.testing.assert_close(output, there, atol=1e-4, rtol=1e-4, msg=side)
 
 
 def test_an_attention_that_computes_something_else_is_not_timed(

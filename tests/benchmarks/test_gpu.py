@@ -35,11 +35,11 @@ def test_the_whole_table_in_the_interpreter() -> None:
     code = """
 import sys; sys.path.insert(0, "benchmarks")
 import attention, gpu
-from inhibitor_transformers.attention.triton import tile_config as blocks
-attention.require_green_tests = lambda **_: None
-gpu.slots = lambda *_, **__: 4.25
-small = dict.fromkeys(("forward", "query", "key_value"), {256: blocks.Blocks(16, 16, 16, 1, 1)})
-blocks.DEFAULTS.update(small)
+from inhibitor_transformers.attention.triton import tile_config
+attention.require_passing_tests = lambda **_: None
+gpu.issue_slots = lambda *_, **__: 4.25
+small = dict.fromkeys(("forward", "bwd_dq", "bwd_dkdv"), {256: tile_config.TileConfig(16, 16, 16, 1, 1)})
+tile_config.DEFAULTS.update(small)
 attention.main(["--device", "cpu:0", "--shape", "1,1,8,8", "1,2,5,4", "--quick", "--seconds", "0"])
 """
     forward_and_both = run("-c", code, TRITON_INTERPRET="1")
@@ -50,7 +50,7 @@ attention.main(["--device", "cpu:0", "--shape", "1,1,8,8", "1,2,5,4", "--quick",
 
 
 def test_the_compiled_code(tmp_path: Path) -> None:
-    """Nothing spills in the loops, and an element costs what the floors are computed from."""
+    """Nothing spills in the loops, and an element costs what the roofline is computed from."""
     table = run("benchmarks/triton_code.py", "--dims", "64", TRITON_CACHE_DIR=str(tmp_path))
     header, *loops = rows(table)
     at = {name: header.index(name) for name in header}
@@ -71,17 +71,23 @@ def test_compiles_for_every_kind_of_gpu(tmp_path: Path) -> None:
     table = run("benchmarks/triton_code.py", "--targets", TRITON_CACHE_DIR=str(tmp_path))
     compiled = {row[0]: row[1:] for row in rows(table)}
     assert compiled.keys() >= {"cuda 8.0", "cuda 9.0", "cuda 10.0", "hip gfx942", "hip gfx1100"}
-    assert compiled.keys() >= {"unmasked", "pair mask", "causal, not cached", "unsigned, not centered", "not cached"}
+    assert compiled.keys() >= {
+        "unmasked",
+        "attention mask",
+        "causal, not cached",
+        "unsigned, not centered",
+        "not cached",
+    }
 
 
-def test_gpu_tests_gate_the_gpu_benchmark(script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_tests_are_required_by_the_gpu_benchmark(script, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
 
     def fail(command: list[str], **_: object) -> SimpleNamespace:
         commands.append(command)
         return SimpleNamespace(returncode=1)
 
-    monkeypatch.setattr(script("gate").subprocess, "run", fail)
+    monkeypatch.setattr(script("require_tests").subprocess, "run", fail)
     with pytest.raises(SystemExit, match="the tests of the operation fail"):
         script("attention").main(["--device", "cuda"])
     assert any(part.endswith("attention/triton") for part in commands[0])

@@ -1,6 +1,6 @@
 """Inhibitor attention: Manhattan distances, additions and ReLU; no softmax, no matrix product.
 
-This package imports torch and nothing else. `reference.py` is the specification; every other
+This package imports torch and nothing else. `reference.py` is the definition; every other
 engine is tested against it.
 """
 

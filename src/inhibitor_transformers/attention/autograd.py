@@ -1,4 +1,4 @@
-"""How a call reaches the kernels, and its derivatives: directly, as an operator, or under torch.func."""
+"""Runs the kernels of a compiled engine, and their derivatives: directly, as a torch operator, or under torch.func."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .custom_op import second_gradients
-from .kept import keep, kept
-from .kernels import KERNELS
-from .layout import Masks, Options, Tensors
+from .call import Masks, Options, Tensors
+from .custom_op import CallArgs, second_gradients
+from .engine import KERNELS
+from .saved_tensors import save_for_backward, saved_tensors
 from .transforms import is_plain, is_transformed
 
 
-def apply(engine: str, tensors: Tensors, masks: Masks, options: Options) -> Tensor:
-    """H by the kernels of `engine`; by the operator where somebody watches or transforms operators.
+def run_kernels(engine: str, tensors: Tensors, masks: Masks, options: Options) -> Tensor:
+    """H, (B, H, Nq, Dv), by the kernels of `engine`; through the operator where operators are recorded or transformed.
 
-    Plain eager calls skip the dispatcher: for a short sentence it takes longer than the attention.
+    Plain eager calls skip torch's dispatcher: for a short sentence it takes longer than the attention.
     """
     out: Tensor
     if is_plain(*tensors, *masks):
@@ -40,30 +40,31 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
-        *arguments, options, engine = args
-        out, for_gradients = KERNELS[engine].forward(tuple(arguments[:7]), tuple(arguments[7:]), options, True)
-        keep(ctx, out, for_gradients, *arguments)
+        *tensors, key_padding_mask, attn_mask, options, engine = args
+        masks = Masks(key_padding_mask, attn_mask)
+        out, saved = KERNELS[engine].forward(Tensors(*tensors), masks, options, True)
+        save_for_backward(ctx, out, saved, *tensors, *masks)
         ctx.options, ctx.engine = options, engine
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        given = (grad, *kept(ctx))
+        given = (grad, *saved_tensors(ctx))
         if is_transformed(*given):
-            *gradients, scalars = _TransformedGradients.apply(*given, *ctx.options, ctx.engine)
+            gq, gk, gv, scalars = _TransformedGradients.apply(*given, *ctx.options, ctx.engine)
         elif torch.is_grad_enabled() or not is_plain(*given) or _is_batched(grad):  # the operator bears all of this
-            *gradients, scalars = torch.ops.inhibitor.attention_backward(*given, *ctx.options, ctx.engine)
+            gq, gk, gv, scalars = torch.ops.inhibitor.attention_backward(*given, *ctx.options, ctx.engine)
         else:
-            _, out, for_gradients, *tensors, key_padding_mask, attn_mask = given
-            *gradients, scalars = KERNELS[ctx.engine].backward(
-                grad, out, for_gradients, tuple(tensors), (key_padding_mask, attn_mask), ctx.options
-            )
-        per_head = scalars.sum(1).unbind(0) if any(ctx.needs_input_grad[3:7]) else (None,) * 4
-        return (*gradients, *per_head, None, None, None, None)
+            _, out, saved, *tensors, key_padding_mask, attn_mask = given
+            masks = Masks(key_padding_mask, attn_mask)
+            gq, gk, gv, scalars = KERNELS[ctx.engine].backward(grad, out, saved, Tensors(*tensors), masks, ctx.options)
+        *needed, _, _, _, _ = ctx.needs_input_grad
+        per_head = scalars.sum(1).unbind(0) if any(Tensors(*needed).scalars) else (None,) * 4
+        return (gq, gk, gv, *per_head, None, None, None, None)
 
 
 class _TransformedAttention(torch.autograd.Function):
-    """The operator under torch.func, with its arguments and results."""
+    """The operator under torch.func, with its arguments (`CallArgs`) and results."""
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
@@ -71,22 +72,25 @@ class _TransformedAttention(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        keep(ctx, *output, *inputs[:9])
-        ctx.options = inputs[9:]
+        out, saved = output
+        args = CallArgs(*inputs)
+        ctx.mark_non_differentiable(saved)
+        save_for_backward(ctx, out, saved, *args.tensors, *args.masks)
+        ctx.options, ctx.engine = args.options, args.engine
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _grad_of_saved: Tensor) -> tuple[Any, ...]:
-        *gradients, scalars = _TransformedGradients.apply(grad, *kept(ctx), *ctx.options)
-        return (*gradients, *scalars.sum(1).unbind(0), *(None,) * 7)
+        given = (grad, *saved_tensors(ctx))
+        gq, gk, gv, scalars = _TransformedGradients.apply(*given, *ctx.options, ctx.engine)
+        return (gq, gk, gv, *scalars.sum(1).unbind(0), *(None,) * 7)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
-        return _as_rows(_TransformedAttention, info.batch_size, in_dims, args, _ROWS, (0, 1))
+        return _vmap_into_batch(_TransformedAttention, info.batch_size, in_dims, args, _BATCH_DIMS, (0, 1))
 
 
 class _TransformedGradients(torch.autograd.Function):
-    """The operator's gradient under torch.func, with its arguments and results."""
+    """The backward operator under torch.func, with its arguments (grad, out, saved, *CallArgs) and results."""
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
@@ -94,14 +98,17 @@ class _TransformedGradients(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        keep(ctx, inputs[0], *inputs[3:12])
-        ctx.options = inputs[12:]
+        grad, _out, _saved, *rest = inputs
+        args = CallArgs(*rest)
+        save_for_backward(ctx, grad, *args.tensors, *args.masks)
+        ctx.options = args.options
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        grad, *tensors, key_padding_mask, attn_mask = kept(ctx)
-        second = second_gradients(grads, grad, tuple(tensors), (key_padding_mask, attn_mask), ctx.options[:4])
-        return (second[0], None, None, *second[1:], *(None,) * 7)
+        grad, *tensors, key_padding_mask, attn_mask = saved_tensors(ctx)
+        masks = Masks(key_padding_mask, attn_mask)
+        of_grad, *of_tensors = second_gradients(grads, grad, Tensors(*tensors), masks, ctx.options)
+        return (of_grad, None, None, *of_tensors, *(None,) * 7)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
@@ -112,36 +119,37 @@ class _TransformedGradients(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
-        return _as_rows(_TransformedGradients, info.batch_size, in_dims, args, (0, 0, 1, *_ROWS), (0, 0, 0, 1))
+        dims = (0, 0, 1, *_BATCH_DIMS)
+        return _vmap_into_batch(_TransformedGradients, info.batch_size, in_dims, args, dims, (0, 0, 0, 1))
 
 
-# Arguments of the operator: the dimension that counts the rows of the batch.
-_ROWS = (0, 0, 0, None, None, None, None, 0, 0, None, None, None, None, None)
+# The batch dimension of each argument of the operator: q, k, v; scalars; masks; options and engine.
+_BATCH_DIMS: tuple[int | None, ...] = (*(0, 0, 0), *(None,) * 4, *(0, 0), *(None,) * 5)
 
 
-def _as_rows(
+def _vmap_into_batch(
     function: Any,
     calls: int,
     in_dims: tuple[int | None, ...],
     args: tuple[Any, ...],
-    rows: tuple[int | None, ...],
-    out_rows: tuple[int, ...],
+    batch_dims: tuple[int | None, ...],
+    out_batch_dims: tuple[int, ...],
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """A rule of vmap: as many calls become one, with as many times the rows in its batch.
+    """A vmap rule: all calls become one, whose batch holds theirs one after the other.
 
-    `rows` and `out_rows` say which dimension of each argument and result counts them. Where vmap runs over the
+    `batch_dims` and `out_batch_dims`: the batch dimension of each argument and result. Where vmap runs over the
     scalars, which a batch has in common, one call follows the other.
     """
-    given = list(zip(args, in_dims, rows, strict=True))
-    if any(dim is not None and row is None for _, dim, row in given):
+    given = list(zip(args, in_dims, batch_dims, strict=True))
+    if any(dim is not None and batch is None for _, dim, batch in given):
         each = [function.apply(*(a if dim is None else a.select(dim, i) for a, dim, _ in given)) for i in range(calls)]
-        return tuple(torch.stack(out) for out in zip(*each, strict=True)), (0,) * len(out_rows)
-    merged = function.apply(*(a if a is None or row is None else _merge(a, dim, row, calls) for a, dim, row in given))
-    outs = zip(merged, out_rows, strict=True)
-    return tuple(out.unflatten(row, (calls, out.shape[row] // calls)) for out, row in outs), out_rows
+        return tuple(torch.stack(out) for out in zip(*each, strict=True)), (0,) * len(out_batch_dims)
+    merged = function.apply(*(a if a is None or to is None else _merge(a, dim, to, calls) for a, dim, to in given))
+    outs = zip(merged, out_batch_dims, strict=True)
+    return tuple(out.unflatten(to, (calls, out.shape[to] // calls)) for out, to in outs), out_batch_dims
 
 
-def _merge(t: Tensor, dim: int | None, row: int, calls: int) -> Tensor:
-    """The calls along `dim` (None: one tensor for all) put one after the other along dimension `row` of a call."""
+def _merge(t: Tensor, dim: int | None, to: int, calls: int) -> Tensor:
+    """Move the calls along `dim` (None: one tensor for all) into dimension `to` of a single call."""
     stacked = t.expand(calls, *t.shape) if dim is None else t.movedim(dim, 0)
-    return stacked.movedim(0, row).flatten(row, row + 1)
+    return stacked.movedim(0, to).flatten(to, to + 1)

@@ -6,18 +6,46 @@ torch.compile and torch.export need nothing special.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, library
 
 from . import reference
-from .call import AttentionCall
-from .kept import keep, kept
-from .kernels import KERNELS
-from .layout import Masks, Options, Tensors, heads_last
+from .call import AttentionCall, Masks, Options, Tensors
+from .engine import KERNELS, heads_last
+from .saved_tensors import save_for_backward, saved_tensors
 
-_TENSORS = ("query", "key", "value", "gamma", "eta", "delta", "length_exponent")
+
+class CallArgs(NamedTuple):
+    """The arguments of `inhibitor::attention`, and after grad, out and saved those of its backward operator."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    gamma: Tensor
+    eta: Tensor
+    delta: Tensor
+    length_exponent: Tensor
+    key_padding_mask: Tensor | None
+    attn_mask: Tensor | None
+    length_reference: float
+    is_causal: bool
+    is_signed: bool
+    is_centered: bool
+    engine: str
+
+    @property
+    def tensors(self) -> Tensors:
+        return Tensors(self.query, self.key, self.value, self.gamma, self.eta, self.delta, self.length_exponent)
+
+    @property
+    def masks(self) -> Masks:
+        return Masks(self.key_padding_mask, self.attn_mask)
+
+    @property
+    def options(self) -> Options:
+        return Options(self.length_reference, self.is_causal, self.is_signed, self.is_centered)
 
 
 @library.custom_op("inhibitor::attention", mutates_args=())
@@ -37,18 +65,19 @@ def attention(
     is_centered: bool,
     engine: str,
 ) -> tuple[Tensor, Tensor]:
-    """H, and what the backward pass of `engine` wants; arguments as in `AttentionCall`."""
-    tensors = (query, key, value, gamma, eta, delta, length_exponent)
-    options = (length_reference, is_causal, is_signed, is_centered)
-    out, saved = KERNELS[engine].forward(tensors, (key_padding_mask, attn_mask), options, True)
+    """H (B, H, Nq, Dv), and what the backward pass of `engine` reads (`Kernels`); arguments as in `AttentionCall`."""
+    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent)
+    options = Options(length_reference, is_causal, is_signed, is_centered)
+    out, saved = KERNELS[engine].forward(tensors, Masks(key_padding_mask, attn_mask), options, True)
     assert saved is not None
     return out, saved
 
 
 @attention.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    saved = query.new_empty((KERNELS[rest[-1]].saved, *query.shape[:3]), dtype=torch.float32)
-    return heads_last(query, value.shape[-1]), saved
+def _(*inputs: Any) -> tuple[Tensor, Tensor]:
+    args = CallArgs(*inputs)
+    saved = args.query.new_empty((KERNELS[args.engine].saved, *args.query.shape[:3]), dtype=torch.float32)
+    return heads_last(args.query, args.value.shape[-1]), saved
 
 
 @library.custom_op("inhibitor::attention_backward", mutates_args=())
@@ -71,29 +100,32 @@ def attention_backward(
     is_centered: bool,
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value, and of the scalars per row of the batch as (4, B, H), in the order given."""
-    tensors = (query, key, value, gamma, eta, delta, length_exponent)
-    options = (length_reference, is_causal, is_signed, is_centered)
-    masks = (key_padding_mask, attn_mask)
-    _check_that_all_fit(grad, (out, saved, *tensors, *masks), KERNELS[engine].saved)
+    """Gradients of query, key, value, and of the scalars for each batch row, (4, B, H), in the order given.
+
+    Raises RuntimeError for tensors that a hook has changed between the passes.
+    """
+    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent)
+    options = Options(length_reference, is_causal, is_signed, is_centered)
+    masks = Masks(key_padding_mask, attn_mask)
+    _check_saved(grad, out, saved, tensors, masks, KERNELS[engine].saved)
     return KERNELS[engine].backward(grad, out, saved, tensors, masks, options)
 
 
-def _check_that_all_fit(grad: Tensor, given: tuple[Tensor | None, ...], saved: int) -> None:
-    """Raises RuntimeError for tensors that a kernel cannot read: compiled code saves without `keep`."""
-    key = given[3]
-    assert key is not None
-    (batch, heads, queries, _), (kv_heads, keys, dim) = grad.shape, key.shape[1:]
-    of_values, per_head = (batch, kv_heads, keys, grad.shape[3]), (heads,)
-    shapes: tuple[tuple[int, ...], ...] = (
-        grad.shape,
-        (saved, batch, heads, queries),
-        (batch, heads, queries, dim),
-        (batch, *key.shape[1:]),
-    )
-    shapes += (of_values, *(per_head,) * 4, (batch, keys), (batch, heads, queries, keys))
-    dtypes = (grad.dtype, torch.float32, *(grad.dtype,) * 3, *(torch.float32,) * 4, torch.bool, torch.bool)
-    for t, shape, dtype in zip(given, shapes, dtypes, strict=True):
+def _check_saved(grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, numbers: int) -> None:
+    """Raises RuntimeError for tensors that a kernel cannot read: compiled code saves without `save_for_backward`."""
+    (batch, heads, queries, value_dim), (kv_heads, keys, dim) = grad.shape, tensors.key.shape[1:]
+    dtype = grad.dtype
+    expected: list[tuple[Tensor | None, tuple[int, ...], torch.dtype]] = [
+        (out, (batch, heads, queries, value_dim), dtype),
+        (saved, (numbers, batch, heads, queries), torch.float32),
+        (tensors.query, (batch, heads, queries, dim), dtype),
+        (tensors.key, (batch, kv_heads, keys, dim), dtype),
+        (tensors.value, (batch, kv_heads, keys, value_dim), dtype),
+        *((scalar, (heads,), torch.float32) for scalar in tensors.scalars),
+        (masks.key_padding_mask, (batch, keys), torch.bool),
+        (masks.attn_mask, (batch, heads, queries, keys), torch.bool),
+    ]
+    for t, shape, dtype in expected:
         if t is not None and (t.shape != shape or t.dtype != dtype or t.device != grad.device):
             raise RuntimeError(
                 f"inhibitor attention needs {tuple(shape)}, {dtype} for its backward pass, got {tuple(t.shape)}, "
@@ -102,21 +134,22 @@ def _check_that_all_fit(grad: Tensor, given: tuple[Tensor | None, ...], saved: i
 
 
 @attention_backward.register_fake
-def _(
-    grad: Tensor, out: Tensor, saved: Tensor, query: Tensor, key: Tensor, value: Tensor, gamma: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    gradients = tuple(heads_last(t, t.shape[-1]) for t in (query, key, value))
-    return gradients[0], gradients[1], gradients[2], gamma.new_empty((4, *query.shape[:2]))
+def _(grad: Tensor, out: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    args = CallArgs(*rest)
+    gq, gk, gv = (heads_last(t, t.shape[-1]) for t in args.tensors.qkv)
+    return gq, gk, gv, args.gamma.new_empty((4, *args.query.shape[:2]))
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(output[1])
-    keep(ctx, *output, *inputs[:9])
-    ctx.options = inputs[9:]
+    out, saved = output
+    args = CallArgs(*inputs)
+    ctx.mark_non_differentiable(saved)
+    save_for_backward(ctx, out, saved, *args.tensors, *args.masks)
+    ctx.options, ctx.engine = args.options, args.engine
 
 
 def _backward(ctx: Any, grad: Tensor, _grad_of_saved: Tensor | None) -> tuple[Any, ...]:
-    gq, gk, gv, scalars = torch.ops.inhibitor.attention_backward(grad, *kept(ctx), *ctx.options)
+    gq, gk, gv, scalars = torch.ops.inhibitor.attention_backward(grad, *saved_tensors(ctx), *ctx.options, ctx.engine)
     return (gq, gk, gv, *scalars.sum(1).unbind(0), *(None,) * 7)
 
 
@@ -124,41 +157,44 @@ attention.register_autograd(_backward, setup_context=_save_for_backward)
 
 
 def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    keep(ctx, inputs[0], *inputs[3:12])
-    ctx.options = inputs[12:]
+    grad, _out, _saved, *rest = inputs
+    args = CallArgs(*rest)
+    save_for_backward(ctx, grad, *args.tensors, *args.masks)
+    ctx.options = args.options
 
 
 def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    grad, *tensors, key_padding_mask, attn_mask = kept(ctx)
-    second = second_gradients(grads, grad, tuple(tensors), (key_padding_mask, attn_mask), ctx.options[:4])
-    return (second[0], None, None, *second[1:], *(None,) * 7)
+    grad, *tensors, key_padding_mask, attn_mask = saved_tensors(ctx)
+    of_grad, *of_tensors = second_gradients(
+        grads, grad, Tensors(*tensors), Masks(key_padding_mask, attn_mask), ctx.options
+    )
+    return (of_grad, None, None, *of_tensors, *(None,) * 7)
 
 
 def second_gradients(
     grads: tuple[Tensor, ...], grad: Tensor, tensors: Tensors, masks: Masks, options: Options
 ) -> tuple[Tensor, ...]:
-    """For gradients of what `attention_backward` returns, those of its `grad` and of `tensors`.
+    """Double backward: from gradients of what `attention_backward` returns those of its `grad` and of `tensors`.
 
     Differentiates the reference's gradient: rare, so that it need not be fast. Can itself be differentiated.
     """
 
     def out(*tensors: Tensor) -> Tensor:
-        length_reference, is_causal, is_signed, is_centered = options
         call = AttentionCall(
-            **dict(zip(_TENSORS, tensors, strict=True)),
-            length_reference=length_reference,
-            key_padding_mask=masks[0],
-            attn_mask=masks[1],
-            is_causal=is_causal,
-            signed=is_signed,
-            center="mean" if is_centered else "none",
+            **Tensors(*tensors)._asdict(),
+            **masks._asdict(),
+            length_reference=options.length_reference,
+            is_causal=options.is_causal,
+            signed=options.is_signed,
+            center="mean" if options.is_centered else "none",
         )
         return reference.run(call)
 
     def first(grad: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        rows = [s.expand(grad.shape[0], -1) for s in tensors[3:]]  # a gradient for each row of the batch
-        gradients = torch.func.vjp(out, *tensors[:3], *rows)[1](grad)
-        return (*gradients[:3], torch.stack(gradients[3:]))
+        given = Tensors(*tensors)
+        rows = [s.expand(grad.shape[0], -1) for s in given.scalars]  # a gradient for each batch row
+        gradients = Tensors(*torch.func.vjp(out, *given.qkv, *rows)[1](grad))
+        return (*gradients.qkv, torch.stack(gradients.scalars))
 
     second: tuple[Tensor, ...] = torch.func.vjp(first, grad, *tensors)[1](grads)
     return second

@@ -1,43 +1,20 @@
-"""Which engine serves a call, and why the others do not."""
+"""Chooses the engine that serves a call, and says why the others do not."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from . import reference
-from .call import AttentionCall, make_call
-from .cpu import engine as cpu
-from .triton import engine as triton
+from .call import AttentionCall
+from .checks import make_call
+from .cpu.engine import CPU
+from .engine import KERNELS, Engine
+from .triton.engine import TRITON
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Engine:
-    """One implementation of the operation.
-
-    `describe()` says what runs here, for `inhibit env`. `unavailable()` says why this machine cannot run it (None: it
-    can); `refuses(call)` why it cannot serve this call (None: it can). The last two run before every call: cheap.
-    "auto" takes it for tensors of the type `device` (None: any), and says so where it would and cannot.
-    """
-
-    name: str
-    describe: Callable[[], str]
-    run: Callable[[AttentionCall], Tensor]
-    unavailable: Callable[[], str | None]
-    refuses: Callable[[AttentionCall], str | None]
-    device: str | None = None
-
-    def suits(self, call: AttentionCall) -> bool:
-        """Whether "auto" may take it."""
-        return self.device in (None, call.query.device.type)
-
 
 REFERENCE = Engine(
     name="reference",
@@ -47,33 +24,30 @@ REFERENCE = Engine(
     refuses=lambda call: None,
 )
 
-CPU = Engine(
-    name="cpu",
-    describe=cpu.describe,
-    run=cpu.run,
-    unavailable=cpu.unavailable,
-    refuses=cpu.refuses,
-    device="cpu",
-)
-
-TRITON = Engine(
-    name="triton",
-    describe=triton.describe,
-    run=triton.run,
-    unavailable=triton.unavailable,
-    refuses=triton.refuses,
-    device="cuda",  # torch's name for ROCm devices too
-)
-
 # In order of preference: "auto" takes the first that can serve the call.
-ENGINES: tuple[Engine, ...] = (CPU, TRITON, REFERENCE)
+ENGINES: tuple[Engine, ...] = ()
 
 PREFERENCE_VARIABLE = "INHIBITOR_ENGINE"
 _preferred = os.environ.get(PREFERENCE_VARIABLE)
-if _preferred is not None:
-    if _preferred not in {e.name for e in ENGINES}:
-        raise ValueError(f"{PREFERENCE_VARIABLE}={_preferred!r}: known engines are {[e.name for e in ENGINES]}")
-    ENGINES = tuple(sorted(ENGINES, key=lambda e: e.name != _preferred))
+
+
+def register_engine(engine: Engine) -> None:
+    """Add an engine: `engine=` takes its name, "auto" tries it before all others (but the one in INHIBITOR_ENGINE).
+
+    Raises ValueError if there is one of that name.
+    """
+    global ENGINES
+    if engine.name in ("auto", *(e.name for e in ENGINES)):
+        raise ValueError(f"there is an engine {engine.name!r} already")
+    ENGINES = tuple(sorted((engine, *ENGINES), key=lambda e: e.name != _preferred))
+    if engine.kernels is not None:
+        KERNELS[engine.name] = engine.kernels
+
+
+for _engine in (REFERENCE, TRITON, CPU):
+    register_engine(_engine)
+if _preferred is not None and _preferred not in {e.name for e in ENGINES}:
+    raise ValueError(f"{PREFERENCE_VARIABLE}={_preferred!r}: known engines are {[e.name for e in ENGINES]}")
 
 
 def select(call: AttentionCall, engine: str) -> Engine:
@@ -106,7 +80,7 @@ def _log_missing(engine: Engine) -> None:
 
 
 def available_engines() -> list[str]:
-    """Names of the engines that this machine can run, fastest first."""
+    """Names of the engines that this machine can run, in the order in which "auto" tries them."""
     return [e.name for e in ENGINES if e.unavailable() is None]
 
 

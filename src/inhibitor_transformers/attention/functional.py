@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from . import dispatch, reference
-from .call import Center, Scalar, drop_keys, make_call
+from .call import Center, Scalar, drop_keys
+from .checks import make_call
 from .transforms import operation
 
 

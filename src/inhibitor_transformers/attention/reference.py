@@ -1,4 +1,4 @@
-"""The specification of inhibitor attention in plain torch: read it beside the formula.
+"""The reference of inhibitor attention in plain torch: read it beside the formula.
 
     S_ij = γ/√D Σ_d |q_id − k_jd|
     Z_ij = relu(S_ij − mean_{j∈J_i} S_ij + δ)
@@ -80,7 +80,7 @@ def attend(
 
 
 def run(call: AttentionCall) -> Tensor:
-    """The context H, (B, H, Nq, Dv), in the dtype of the query."""
+    """H, (B, H, Nq, Dv), in the dtype of the query."""
     options: dict[str, Any] = {"length_reference": call.length_reference, "signed": call.signed, "center": call.center}
     return _in_chunks(call, partial(attend, **options))
 

@@ -1,4 +1,4 @@
-"""Heads and tensors that reach every level, and every bound of the integers."""
+"""Parameters and tensors that reach every quantized value, and every bound of the integers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inhibitor_transformers.attention.integer.qparams import MAX_DISTANCE, MAX_S
 from tests.attention.engine_cases import Shape
 
 
-def random_heads(shape: Shape, bits: int, seed: int = 0) -> QuantParams:
+def random_qparams(shape: Shape, bits: int, seed: int = 0) -> QuantParams:
     """Weights, scalars and steps drawn from all that is allowed, as no calibration would choose them."""
     generator = torch.Generator().manual_seed(seed)
     precision = PRECISIONS[bits]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inhibitor_transformers.attention.cpu import library as native
+from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.attention.integer import QuantParams, integer_attention
 from inhibitor_transformers.attention.integer import functional as dispatch
 from tests.attention.cases import random_bools
 
-compiled = pytest.mark.skipif(native.unavailable() is not None, reason="no compiled kernels")
+compiled = pytest.mark.skipif(library.unavailable() is not None, reason="no compiled kernels")
 
 
 @pytest.fixture
 def layer():
-    """(q, k, v, heads) of 4 query heads on 2 key/value heads."""
+    """(q, k, v, qparams) of 4 query heads on 2 key/value qparams."""
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 4, 9, 16), torch.randn(2, 2, 12, 16), torch.randn(2, 2, 12, 8)
     scalars = {name: torch.rand(4) + 0.1 for name in ("gamma", "eta", "delta", "length_exponent")}
@@ -27,24 +27,24 @@ def test_auto_is_every_engine(layer):
     assert expected.shape == (2, 4, 9, 8)
     assert expected.dtype == torch.float32
     for engine in ("auto", *dispatch.ENGINES):
-        if engine != "cpu" or native.unavailable() is None:
+        if engine != "cpu" or library.unavailable() is None:
             assert torch.equal(integer_attention(*layer, engine=engine), expected)
 
 
 @compiled
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_other_dtypes_are_read_as_float32(layer, dtype):
-    q, k, v, heads = layer
+    q, k, v, qparams = layer
     lower = [t.to(dtype) for t in (q, k, v)]
-    expected = integer_attention(*(t.float() for t in lower), heads, engine="reference")
+    expected = integer_attention(*(t.float() for t in lower), qparams, engine="reference")
     for engine in dispatch.ENGINES:
-        assert torch.equal(integer_attention(*lower, heads, engine=engine), expected)
+        assert torch.equal(integer_attention(*lower, qparams, engine=engine), expected)
 
 
 @compiled
 @pytest.mark.parametrize("empty", ["batch", "queries", "keys"])
 def test_nothing_in_nothing_out(layer, empty):
-    q, k, v, heads = layer
+    q, k, v, qparams = layer
     if empty == "batch":
         q, k, v = q[:0], k[:0], v[:0]
     elif empty == "queries":
@@ -52,41 +52,41 @@ def test_nothing_in_nothing_out(layer, empty):
     else:
         k, v = k[:, :, :0], v[:, :, :0]
     for engine in dispatch.ENGINES:
-        out = integer_attention(q, k, v, heads, engine=engine)
+        out = integer_attention(q, k, v, qparams, engine=engine)
         assert out.shape == (*q.shape[:3], 8)
         assert not out.any()
 
 
 @compiled
 def test_a_masked_key_does_not_exist(layer):
-    q, k, v, heads = layer
+    q, k, v, qparams = layer
     mask = random_bools(3, 2, 12)
-    expected = integer_attention(q, k, v, heads, key_padding_mask=mask)
+    expected = integer_attention(q, k, v, qparams, key_padding_mask=mask)
     k, v = (t.masked_fill(~mask[:, None, :, None], float("nan")) for t in (k, v))
     for engine in dispatch.ENGINES:
-        assert torch.equal(integer_attention(q, k, v, heads, key_padding_mask=mask, engine=engine), expected)
+        assert torch.equal(integer_attention(q, k, v, qparams, key_padding_mask=mask, engine=engine), expected)
     # Nor does padding that is added.
     k, v = (torch.cat([t, torch.full_like(t[:, :, :5], 1e9)], 2) for t in (k, v))
     longer = torch.cat([mask, torch.zeros(2, 5, dtype=torch.bool)], 1)
-    assert torch.equal(integer_attention(q, k, v, heads, key_padding_mask=longer), expected)
+    assert torch.equal(integer_attention(q, k, v, qparams, key_padding_mask=longer), expected)
 
 
 @compiled
 def test_any_strides(layer):
-    q, k, v, heads = layer
-    expected = integer_attention(q, k, v, heads)
-    assert torch.equal(integer_attention(*(t.repeat_interleave(2, -1)[..., ::2] for t in (q, k, v)), heads), expected)
+    q, k, v, qparams = layer
+    expected = integer_attention(q, k, v, qparams)
+    assert torch.equal(integer_attention(*(t.repeat_interleave(2, -1)[..., ::2] for t in (q, k, v)), qparams), expected)
     last = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (q, k, v)]
-    assert torch.equal(integer_attention(*last, heads), expected)
+    assert torch.equal(integer_attention(*last, qparams), expected)
 
 
 @compiled
 def test_compiled_and_exported(layer):
-    *tensors, heads = layer
+    *tensors, qparams = layer
 
     class Layer(torch.nn.Module):
         def forward(self, q, k, v):
-            return integer_attention(q, k, v, heads, engine="cpu") + 1
+            return integer_attention(q, k, v, qparams, engine="cpu") + 1
 
     expected = Layer()(*tensors)
     assert torch.equal(torch.compile(Layer(), backend="eager", fullgraph=True)(*tensors), expected)
@@ -96,16 +96,19 @@ def test_compiled_and_exported(layer):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda q, k, v: (q[:, :2], k[:, :1], v[:, :1]), "levels are made for"),
-        (lambda q, k, v: (q[..., :8], k[..., :8], v), r"are \(4, 2, 8\), but the levels are made for \(4, 2, 16\)"),
+        (lambda q, k, v: (q[:, :2], k[:, :1], v[:, :1]), "QuantParams are for"),
+        (
+            lambda q, k, v: (q[..., :8], k[..., :8], v),
+            r"are \(4, 2, 8\), but the QuantParams are for \(4, 2, 16\)",
+        ),
         (lambda q, k, v: (q, k, v[:, :, :3]), "same length"),
         (lambda q, k, v: (q[0], k, v), "4 dimensions"),
     ],
 )
 def test_tensors_that_do_not_fit(layer, change, said):
-    *tensors, heads = layer
+    *tensors, qparams = layer
     with pytest.raises(ValueError, match=said):
-        integer_attention(*change(*tensors), heads)
+        integer_attention(*change(*tensors), qparams)
 
 
 def test_unknown_engine(layer):
@@ -116,14 +119,14 @@ def test_unknown_engine(layer):
 def test_more_keys_than_a_sum_can_hold(layer):
     q, k, v, _ = layer
     one = torch.ones(4)
-    heads = QuantParams.from_tensors(q, k, v, gamma=one, eta=one, delta=one, length_exponent=one, bits=16)
+    qparams = QuantParams.from_tensors(q, k, v, gamma=one, eta=one, delta=one, length_exponent=one, bits=16)
     k, v = (t[:, :, :1].expand(-1, -1, 65_539, -1) for t in (k, v))
     with pytest.raises(ValueError, match="16 bits allow 65538 keys, got 65539"):
-        integer_attention(q, k, v, heads)
+        integer_attention(q, k, v, qparams)
 
 
 def test_a_gradient_is_refused_when_it_is_asked_for(layer):
-    q, k, v, heads = layer
-    out = integer_attention(q.requires_grad_(), k, v, heads)
+    q, k, v, qparams = layer
+    out = integer_attention(q.requires_grad_(), k, v, qparams)
     with pytest.raises(RuntimeError, match="integers have no gradient"):
         out.sum().backward()

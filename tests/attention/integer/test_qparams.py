@@ -1,4 +1,4 @@
-"""The quantization of heads: what ranges become, and what is refused because it would not be exact."""
+"""Quantization parameters: what ranges become, and what is refused because it would not be exact."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from inhibitor_transformers.attention.integer import QuantParams
 from inhibitor_transformers.attention.integer.qparams import MAX_DISTANCE, PRECISIONS
-from inhibitor_transformers.attention.integer.reference import feature_levels, value_levels
+from inhibitor_transformers.attention.integer.quantize import quantize_features, quantize_values
 
 SCALARS = {
     "gamma": torch.tensor([1.0, 0.5, -2.0, 0.25]),
@@ -28,59 +28,59 @@ def made(bits=8, dim=8, **changes) -> QuantParams:
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("dim", [1, 8, 64, 256])
-def test_levels_cover_the_range_by_half_a_step(bits, dim):
-    heads = made(bits, dim)
+def test_quantized_values_cover_the_range_by_half_a_step(bits, dim):
+    qparams = made(bits, dim)
     torch.manual_seed(0)
     low, width = torch.randn(2, dim), torch.rand(2, dim) * 4 + 0.01
     x = low[:, None] + width[:, None] * torch.linspace(0, 1, 99)[:, None]  # (Hkv, 99, D)
-    levels = feature_levels(x[None], heads)[0]
-    assert levels.min() >= 0
-    assert levels.max() <= heads.precision.top
-    step = 1 / heads.inverse_step
-    back = levels * step[:, None] + heads.offset[:, None]
+    quantized = quantize_features(x[None], qparams)[0]
+    assert quantized.min() >= 0
+    assert quantized.max() <= qparams.precision.qmax
+    step = 1 / qparams.inverse_step
+    back = quantized * step[:, None] + qparams.offset[:, None]
     assert ((back - x).abs() / step[:, None]).max() < 0.5 + 2e-3 * bits  # float32 of offsets far from zero
     # A step is a whole multiple, the weight, of what all dimensions of a head share.
-    unit = step / heads.weight
+    unit = step / qparams.weight
     assert torch.allclose(unit, unit[:, :1].expand_as(unit), rtol=1e-6)
 
 
-def test_values_use_all_levels():
-    heads = made(8)
+def test_values_use_the_whole_range():
+    qparams = made(8)
     v = torch.tensor([[3.0, -3.0, 0.0], [0.5, -0.5, 0.25]]).view(1, 2, 3, 1)
-    assert value_levels(v, heads).flatten().tolist() == [127, -127, 0, 127, -127, 64]
+    assert quantize_values(v, qparams).flatten().tolist() == [127, -127, 0, 127, -127, 64]
 
 
 def test_a_tiny_gamma_makes_the_step_larger_instead_of_losing_delta():
-    heads = made(8, gamma=torch.full((4,), 1e-9), delta=torch.full((4,), 0.25))
-    assert int(heads.delta.max()) <= PRECISIONS[8].delta
-    z = (heads.delta.long() * heads.multiplier.long()) >> heads.shift.long()
+    qparams = made(8, gamma=torch.full((4,), 1e-9), delta=torch.full((4,), 0.25))
+    assert int(qparams.delta.max()) <= PRECISIONS[8].delta
+    z = (qparams.delta.long() * qparams.multiplier.long()) >> qparams.shift.long()
     in_value = 0.25 / torch.tensor([3.0, 3.0, 0.5, 0.5]) * 127
     assert (z - in_value).abs().max() <= 1
 
 
 def test_without_gamma_scores_are_delta():
-    heads = made(16, gamma=torch.zeros(4))
-    assert heads.sign.tolist() == [0] * 4
-    z = (heads.delta.double() * heads.multiplier) / 2.0 ** heads.shift.double()
+    qparams = made(16, gamma=torch.zeros(4))
+    assert qparams.sign.tolist() == [0] * 4
+    z = (qparams.delta.double() * qparams.multiplier) / 2.0 ** qparams.shift.double()
     expected = SCALARS["delta"] / torch.tensor([3.0, 3.0, 0.5, 0.5]) * 32767
     assert (z - expected).abs().max() <= 0.6
 
 
 def test_factors_are_those_of_the_length():
-    heads = made(8)
+    qparams = made(8)
     counts = torch.tensor([1, 64, 600])
     step = torch.tensor([3.0, 3.0, 0.5, 0.5]) / 127
     expected = (SCALARS["eta"] * step)[:, None] * (64 / counts) ** SCALARS["length_exponent"][:, None]
-    assert torch.allclose(heads.factors(600)[:, counts], expected, rtol=1e-6)
-    assert heads.factors(10).shape == (4, 11)
-    assert torch.equal(heads.factors(2000)[:, :601], heads.factors(600))
+    assert torch.allclose(qparams.factors(600)[:, counts], expected, rtol=1e-6)
+    assert qparams.factors(10).shape == (4, 11)
+    assert torch.equal(qparams.factors(2000)[:, :601], qparams.factors(600))
 
 
 def test_ranges_of_nothing():
-    heads = made(8, low=torch.ones(2, 8), high=torch.ones(2, 8), value_range=torch.zeros(2))
+    qparams = made(8, low=torch.ones(2, 8), high=torch.ones(2, 8), value_range=torch.zeros(2))
     x = torch.ones(1, 2, 1, 8)
-    assert (feature_levels(x, heads) - 127.5).abs().max() <= 0.5
-    assert value_levels(torch.zeros(1, 2, 1, 3), heads).abs().max() == 0
+    assert (quantize_features(x, qparams) - 127.5).abs().max() <= 0.5
+    assert quantize_values(torch.zeros(1, 2, 1, 3), qparams).abs().max() == 0
 
 
 @pytest.mark.parametrize(
@@ -110,16 +110,16 @@ def test_what_would_not_be_exact_is_refused(name, value, said):
 
 
 def test_distances_that_would_overflow_are_refused():
-    heads = made(16, dim=64)
-    assert int(heads.weight.sum(-1).max()) * 32767 <= MAX_DISTANCE
+    qparams = made(16, dim=64)
+    assert int(qparams.weight.sum(-1).max()) * 32767 <= MAX_DISTANCE
     with pytest.raises(ValueError, match="the weights are too large"):
-        replace(heads, weight=torch.full((2, 64), 513, dtype=torch.int32))
+        replace(qparams, weight=torch.full((2, 64), 513, dtype=torch.int32))
 
 
 def test_every_tensor_is_checked():
-    heads = made(8)
-    for field in fields(heads):
-        tensor = getattr(heads, field.name)
+    qparams = made(8)
+    for field in fields(qparams):
+        tensor = getattr(qparams, field.name)
         if isinstance(tensor, torch.Tensor):
             with pytest.raises(ValueError, match="must be"):
-                replace(heads, **{field.name: tensor[..., None]})
+                replace(qparams, **{field.name: tensor[..., None]})

@@ -1,4 +1,4 @@
-"""The specification against its own formulas, one Python integer at a time, and against real numbers."""
+"""The reference against its own formulas, one Python integer at a time, and against real numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from inhibitor_transformers.attention import inhibitor_attention
-from inhibitor_transformers.attention.call import MaskedTensors, check_masked
-from inhibitor_transformers.attention.integer import QuantParams, integer_attention
-from inhibitor_transformers.attention.integer import reference as specification
+from inhibitor_transformers.attention.call import MaskedTensors
+from inhibitor_transformers.attention.checks import check_masked
+from inhibitor_transformers.attention.integer import QuantParams, integer_attention, reference
+from inhibitor_transformers.attention.integer.quantize import quantize_features, quantize_values
 from tests.attention.cases import random_bools
 from tests.attention.engine_cases import Shape
-from tests.attention.integer.cases import random_heads, tensors
+from tests.attention.integer.cases import random_qparams, tensors
 
 SHAPE = Shape(batch=2, heads=4, kv_heads=2, queries=3, keys=5, dim=3, value_dim=4)
 NO_MASKS = {"key_padding_mask": None, "attn_mask": None, "is_causal": False}
@@ -24,17 +25,19 @@ def call_of(q, k, v, *, signed=True, center="mean", **masks) -> MaskedTensors:
     return MaskedTensors(**check_masked(q, k, v, **(NO_MASKS | masks), signed=signed, center=center))
 
 
-def one_sum(q, k, v, visible, heads: QuantParams, h: int, kv: int, *, signed: bool, centered: bool) -> list[int]:
-    """A of one query with levels q, its keys' levels k and values' levels v: lists of Python integers."""
-    weight = heads.weight[kv].tolist()
-    sign, delta, multiplier, shift = (int(t[h]) for t in (heads.sign, heads.delta, heads.multiplier, heads.shift))
+def one_sum(q, k, v, visible, qparams: QuantParams, h: int, kv: int, *, signed: bool, centered: bool) -> list[int]:
+    """A of one quantized query q, its keys k and values v: lists of Python integers."""
+    weight = qparams.weight[kv].tolist()
+    sign, delta, multiplier, shift = (
+        int(t[h]) for t in (qparams.sign, qparams.delta, qparams.multiplier, qparams.shift)
+    )
     keys = [j for j in range(len(k)) if visible[j]]
     distance = {j: sum(w * abs(a - b) for w, a, b in zip(weight, q, k[j], strict=True)) for j in keys}
     mean = (2 * sum(distance.values()) + len(keys)) // (2 * len(keys)) if centered and keys else 0
     out = [0] * len(v[0])
     for j in keys:
         unscaled = max(sign * (distance[j] - mean) + delta, 0)
-        z = min((unscaled * multiplier + (2 ** (shift - 1) if shift else 0)) // 2**shift, heads.precision.value_top)
+        z = min((unscaled * multiplier + (2 ** (shift - 1) if shift else 0)) // 2**shift, qparams.precision.value_qmax)
         for d, x in enumerate(v[j]):
             kept = math.copysign(max(abs(x) - z, 0), x) if signed else max(x - z, 0)
             out[d] += int(kept)
@@ -47,32 +50,33 @@ def one_sum(q, k, v, visible, heads: QuantParams, h: int, kv: int, *, signed: bo
 def test_sums_are_those_of_the_formulas(bits, signed, center):
     torch.manual_seed(bits)
     for seed in range(5):
-        heads = random_heads(SHAPE, bits, seed)
+        qparams = random_qparams(SHAPE, bits, seed)
         q, k, v = tensors(SHAPE)
         valid = random_bools(seed, SHAPE.batch, SHAPE.heads, SHAPE.queries, SHAPE.keys, valid=0.6)
         call = call_of(q, k, v, signed=signed, center=center, attn_mask=valid)
-        ours = specification.integer_sums(call, heads)
+        ours = reference.integer_sums(call, qparams)
         assert ours.dtype == torch.int32
-        levels = [specification.feature_levels(t, heads).tolist() for t in (q, k)]
-        values = specification.value_levels(v, heads).tolist()
+        queries, all_keys = (quantize_features(t, qparams).tolist() for t in (q, k))
+        values = quantize_values(v, qparams).tolist()
         for b, h, i in itertools.product(range(SHAPE.batch), range(SHAPE.heads), range(SHAPE.queries)):
             kv = h // (SHAPE.heads // SHAPE.kv_heads)
             options = {"signed": signed, "centered": center == "mean"}
-            row = one_sum(levels[0][b][h][i], levels[1][b][kv], values[b][kv], valid[b, h, i], heads, h, kv, **options)
+            query, keys = queries[b][h][i], all_keys[b][kv]
+            row = one_sum(query, keys, values[b][kv], valid[b, h, i], qparams, h, kv, **options)
             assert ours[b, h, i].tolist() == row
 
 
-@pytest.mark.parametrize(("bits", "top", "value_top"), [(8, 255, 127), (16, 32767, 32767)])
-def test_levels(bits, top, value_top):
+@pytest.mark.parametrize(("bits", "qmax", "value_qmax"), [(8, 255, 127), (16, 32767, 32767)])
+def test_quantized_values(bits, qmax, value_qmax):
     shape = Shape(batch=1, heads=1, kv_heads=1, queries=1, keys=1, dim=1, value_dim=1)
-    heads = random_heads(shape, bits)
+    qparams = random_qparams(shape, bits)
     for name, value in (("offset", -1.0), ("inverse_step", 2.0), ("value_inverse_step", 2.0)):
-        getattr(heads, name).fill_(value)
+        getattr(qparams, name).fill_(value)
     x = torch.tensor([-9.0, -1.0, -0.75, -0.25, 0.0, 1e30, math.inf, -math.inf, math.nan]).view(1, 1, -1, 1)
-    features = specification.feature_levels(x, heads).flatten().tolist()
-    assert features == [0, 0, 0, 2, 2, top, top, 0, 0]  # ½ and 1½ round to even
-    values = specification.value_levels(x, heads).flatten().tolist()
-    assert values == [-18, -2, -2, 0, 0, value_top, value_top, -value_top, -value_top]
+    features = quantize_features(x, qparams).flatten().tolist()
+    assert features == [0, 0, 0, 2, 2, qmax, qmax, 0, 0]  # ½ and 1½ round to even
+    values = quantize_values(x, qparams).flatten().tolist()
+    assert values == [-18, -2, -2, 0, 0, value_qmax, value_qmax, -value_qmax, -value_qmax]
 
 
 @pytest.mark.parametrize(("bits", "tolerance"), [(8, 3e-2), (16, 2e-4)])
@@ -87,9 +91,9 @@ def test_close_to_real_numbers(bits, tolerance, center, gamma):
         "delta": torch.tensor([0.3, 0.7, -0.1, 0.5]),
         "length_exponent": torch.rand(4),
     }
-    heads = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
+    qparams = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
     options = {"center": center, "key_padding_mask": random_bools(1, 2, 20)}
-    got = integer_attention(q, k, v, heads, **options, engine="reference")
+    got = integer_attention(q, k, v, qparams, **options, engine="reference")
     exact = inhibitor_attention(
         *(t.double() for t in (q, k, v)), **{n: t.double() for n, t in scalars.items()}, **options
     )
@@ -99,7 +103,7 @@ def test_close_to_real_numbers(bits, tolerance, center, gamma):
 
 def test_chunks_change_nothing(monkeypatch):
     torch.manual_seed(0)
-    heads, call = random_heads(SHAPE, 8), call_of(*tensors(SHAPE), is_causal=True)
-    whole = specification.integer_sums(call, heads)
-    monkeypatch.setattr(specification, "CHUNK_ELEMENTS", 1)
-    assert torch.equal(specification.integer_sums(call, heads), whole)
+    qparams, call = random_qparams(SHAPE, 8), call_of(*tensors(SHAPE), is_causal=True)
+    whole = reference.integer_sums(call, qparams)
+    monkeypatch.setattr(reference, "CHUNK_ELEMENTS", 1)
+    assert torch.equal(reference.integer_sums(call, qparams), whole)

@@ -11,15 +11,14 @@ from torch.autograd import forward_ad
 from torch.func import grad, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from inhibitor_transformers.attention.cpu import library as native
-from inhibitor_transformers.attention.integer import QuantizedScalars, integer_attention, integer_scores
-from inhibitor_transformers.attention.integer import reference as specification
+from inhibitor_transformers.attention.cpu import library
+from inhibitor_transformers.attention.integer import QuantizedScalars, integer_attention, integer_scores, reference
 from tests.attention.cases import random_bools
 from tests.attention.engine_cases import Shape
-from tests.attention.integer.cases import random_heads
+from tests.attention.integer.cases import random_qparams
 
 SHAPE = Shape(batch=2, heads=4, kv_heads=2, queries=5, keys=6, dim=3, value_dim=4)
-has_cpu = pytest.mark.skipif(native.unavailable() is not None, reason=f"engine cpu: {native.unavailable()}")
+has_cpu = pytest.mark.skipif(library.unavailable() is not None, reason=f"engine cpu: {library.unavailable()}")
 engines = pytest.mark.parametrize("engine", ["auto", "reference", pytest.param("cpu", marks=has_cpu)])
 MASKS = ["no mask", "masks"]
 
@@ -35,11 +34,11 @@ def tensors(batch: int = 7, queries: int = 5, keys: int = 6) -> list[Tensor]:
 
 
 def operation(mask: str, bits: int, engine: str = "auto") -> Any:
-    heads = random_heads(SHAPE, bits)
+    qparams = random_qparams(SHAPE, bits)
 
     def of(q: Tensor, k: Tensor, v: Tensor, padding: Tensor, pairs: Tensor) -> Tensor:
         masks = {"key_padding_mask": padding, "attn_mask": pairs, "is_causal": True} if mask == "masks" else {}
-        return integer_attention(q, k, v, heads, **masks, engine=engine)
+        return integer_attention(q, k, v, qparams, **masks, engine=engine)
 
     return of
 
@@ -53,7 +52,7 @@ def test_a_trace_serves_other_numbers_and_sizes(
     mask: str, bits: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also sizes beyond the table of factors that calls in plain torch share."""
-    monkeypatch.setattr(specification, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(reference, "CHUNK_ELEMENTS", chunk)
     of = operation(mask, bits)
     traced = torch.jit.trace(of, tuple(tensors()))
     for given in (tensors(), tensors(3, 7, 9), tensors(1, 2, 600)):
@@ -62,11 +61,11 @@ def test_a_trace_serves_other_numbers_and_sizes(
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
 def test_a_trace_of_scores() -> None:
-    heads = random_heads(SHAPE, 8)
+    qparams = random_qparams(SHAPE, 8)
     q, k, *_ = tensors()
-    traced = torch.jit.trace(lambda q, k: integer_scores(q, k, heads), (q, k))
+    traced = torch.jit.trace(lambda q, k: integer_scores(q, k, qparams), (q, k))
     q, k, *_ = tensors(3, 7, 9)
-    assert torch.equal(traced(q, k), integer_scores(q, k, heads))
+    assert torch.equal(traced(q, k), integer_scores(q, k, qparams))
 
 
 @engines
@@ -131,10 +130,10 @@ def test_buffers_in_exchange_for_a_call_are_used() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.inhibitor = QuantizedScalars(4, 2, 3)
-            self.inhibitor.assign(random_heads(SHAPE, 8))
+            self.inhibitor.assign(random_qparams(SHAPE, 8))
 
         def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return integer_attention(q, k, v, self.inhibitor.heads)
+            return integer_attention(q, k, v, self.inhibitor.qparams)
 
     layer, qkv = Layer(), tuple(tensors()[:3])
     before = layer(*qkv)

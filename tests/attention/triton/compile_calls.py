@@ -16,6 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from inhibitor_transformers.attention.call import Masks, Options, Tensors
 from inhibitor_transformers.attention.triton import launch
 from tests.attention.engine_cases import Shape, inputs
 
@@ -53,12 +54,12 @@ def call(shape: Shape, mask: str, dtype: torch.dtype, *, signed: bool, centered:
     padding = torch.ones(shape.batch, shape.keys, dtype=torch.bool) if mask == "padding" else None
     pairs = torch.ones(shape.queries, shape.keys, dtype=torch.bool) if mask == "pairs" else None
     whole = (shape.batch, shape.heads, shape.queries, shape.keys)
-    masks = (padding, None if pairs is None else pairs.expand(whole))
-    options = (64.0, mask == "causal", signed, centered)
-    out, saved = launch.forward(tuple(tensors), masks, options, training)
+    masks = Masks(padding, None if pairs is None else pairs.expand(whole))
+    options = Options(64.0, mask == "causal", signed, centered)
+    out, saved = launch.forward(Tensors(*tensors), masks, options, training)
     if training:
         assert saved is not None
-        launch.backward(torch.ones_like(out), saved, tuple(tensors), masks, options)
+        launch.backward(torch.ones_like(out), saved, Tensors(*tensors), masks, options)
 
 
 def main() -> None:

@@ -8,10 +8,9 @@ import os
 import pytest
 import torch
 
-from inhibitor_transformers.attention.triton import engine
-from inhibitor_transformers.attention.triton import tile_config as blocks
+from inhibitor_transformers.attention.triton import engine, tile_config
 
-SMALL = blocks.Blocks(rows=16, columns=32, lanes=16, warps=1, programs=1)
+SMALL = tile_config.TileConfig(rows=16, columns=32, lanes=16, warps=1, programs=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +32,8 @@ def device() -> torch.device:
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles so small that a few dozen rows make several: the interpreter takes time for each of their elements."""
-    monkeypatch.setattr(blocks, "DEFAULTS", {kernel: {engine.LARGEST_DIM: SMALL} for kernel in blocks.DEFAULTS})
+    monkeypatch.setattr(
+        tile_config, "DEFAULTS", {kernel: {engine.LARGEST_DIM: SMALL} for kernel in tile_config.DEFAULTS}
+    )

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
-from inhibitor_transformers.attention.triton import launch
-from inhibitor_transformers.attention.triton import tile_config as blocks
+from inhibitor_transformers.attention.triton import launch, tile_config
 from tests.attention.engine_cases import Shape, compare, error, inputs, on_grid, outputs
 
 ODD = {
@@ -30,10 +29,10 @@ BIG = {
 SHAPES = [pytest.param(s, id=n) for n, s in ODD.items()] + [
     pytest.param(s, id=n, marks=pytest.mark.gpu) for n, s in BIG.items()
 ]
-SHIPPED = {(kernel, dim): blocks.default(kernel, dim) for kernel in blocks.DEFAULTS for dim in (64, 128, 256)}
+SHIPPED = {(kernel, dim): tile_config.default(kernel, dim) for kernel in tile_config.DEFAULTS for dim in (64, 128, 256)}
 MASKS = ("none", "padding", "attn_mask", "causal", "all")
 
-pytestmark = pytest.mark.usefixtures("small_blocks")
+pytestmark = pytest.mark.usefixtures("small_tiles")
 
 
 def masks(kind: str, shape: Shape, device: torch.device) -> dict:
@@ -258,9 +257,9 @@ def test_dropout_takes_the_engine_too(device):
     assert error(*results) < 1e-5
 
 
-@pytest.mark.parametrize("kernel", ["forward", "query", "key_value"])
+@pytest.mark.parametrize("kernel", ["forward", "bwd_dq", "bwd_dkdv"])
 @pytest.mark.parametrize("dim", [64, 128, 256])
 def test_shipped_sizes_agree_with_the_reference(kernel, dim, device, monkeypatch):
     """Those sizes for one kernel, on rows and keys that do not fill two tiles."""
-    monkeypatch.setitem(blocks.DEFAULTS, kernel, {256: SHIPPED[kernel, dim]})
+    monkeypatch.setitem(tile_config.DEFAULTS, kernel, {256: SHIPPED[kernel, dim]})
     compare(on(device, inputs(Shape(1, 1, 1, 70, 80, dim if device.type == "cuda" else 8, 8))), 3e-5, "triton")

@@ -13,19 +13,17 @@ from functools import partial
 
 import pytest
 import torch
-from torch import library
 from torch.func import grad, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import dispatch, engine_report, inhibitor_attention
-from inhibitor_transformers.attention.kernels import KERNELS, Kernels
-from inhibitor_transformers.attention.triton import engine
-from inhibitor_transformers.attention.triton import tile_config as blocks
+from inhibitor_transformers.attention.engine import KERNELS, Engine, Kernels
+from inhibitor_transformers.attention.triton import engine, tile_config
 from tests.attention.engine_cases import Shape, assert_compiles_once_for_all_shapes, inputs, on_grid
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.usefixtures("small_blocks")
+pytestmark = pytest.mark.usefixtures("small_tiles")
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ def test_cpu_tensors_are_refused_but_in_the_interpreter(monkeypatch):
         inhibitor_attention(*qkv(torch.device("cpu")), engine="triton")
 
 
-def triton_without_verdict() -> dispatch.Engine:
+def triton_without_verdict() -> Engine:
     return replace(dispatch.TRITON, unavailable=lambda: None)
 
 
@@ -128,11 +126,11 @@ def test_opcheck(masked, device):
     tensors = {n: t.to(device).requires_grad_() for n, t in inputs(Shape(1, 2, 1, 5, 9, 4, 4)).items()}
     valid = [torch.rand(1, 9, device=device) < 0.7, torch.rand(1, 2, 5, 9, device=device) < 0.7]
     args = (*tensors.values(), *(valid if masked else (None, None)), 64.0, False, True, True, "triton")
-    library.opcheck(torch.ops.inhibitor.attention.default, args)
+    torch.library.opcheck(torch.ops.inhibitor.attention.default, args)
     out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
     backward = (torch.randn_like(out), out, saved, *args)
-    library.opcheck(torch.ops.inhibitor.attention_backward.default, backward, test_utils=tests)
+    torch.library.opcheck(torch.ops.inhibitor.attention_backward.default, backward, test_utils=tests)
 
 
 def layer(q, k, v, gamma, mask):
@@ -270,27 +268,27 @@ def test_calls_of_every_kind_compile(tmp_path):
     command = [sys.executable, "-m", "tests.attention.triton.compile_calls"]
     run = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert all(name in run.stdout for name in ("forward_kernel", "query_kernel", "key_value_kernel"))
+    assert all(name in run.stdout for name in ("forward_kernel", "bwd_dq_kernel", "bwd_dkdv_kernel"))
 
 
 def test_tuning_happens_once_for_a_head_dimension_and_dtype(monkeypatch):
-    monkeypatch.setattr(blocks, "_found", {})
+    monkeypatch.setattr(tile_config, "_found", {})
     timed = []
 
-    def time_with(candidate: blocks.Blocks) -> float:
+    def time_with(candidate: tile_config.TileConfig) -> float:
         timed.append(candidate)
         return float("inf") if candidate.rows == 128 else candidate.columns
 
-    off = blocks.choose("forward", 64, 64, torch.float32, time_with)
-    assert off == blocks.default("forward", 64)
+    off = tile_config.choose("forward", 64, 64, torch.float32, time_with)
+    assert off == tile_config.default("forward", 64)
     assert not timed
-    monkeypatch.setenv(blocks.TUNE_VARIABLE, "1")
-    best = blocks.choose("forward", 64, 64, torch.float32, time_with)
+    monkeypatch.setenv(tile_config.TUNE_VARIABLE, "1")
+    best = tile_config.choose("forward", 64, 64, torch.float32, time_with)
     assert best.columns == min(c.columns for c in timed if c.rows != 128)
     count = len(timed)
-    assert count == 1 + len(blocks.CANDIDATES)
-    assert blocks.choose("forward", 64, 64, torch.float32, time_with) == best
+    assert count == 1 + len(tile_config.CANDIDATES)
+    assert tile_config.choose("forward", 64, 64, torch.float32, time_with) == best
     assert len(timed) == count
-    blocks.choose("forward", 64, 32, torch.float32, time_with)
-    blocks.choose("forward", 64, 64, torch.bfloat16, time_with)
+    tile_config.choose("forward", 64, 32, torch.float32, time_with)
+    tile_config.choose("forward", 64, 64, torch.bfloat16, time_with)
     assert len(timed) == 3 * count

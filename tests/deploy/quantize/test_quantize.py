@@ -50,15 +50,15 @@ def test_near_the_float_model(student, settings, tolerance):
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_values_are_quantized_about_their_mean(bits):
-    """What is common to all values takes no levels from what is shrunk."""
+    """What is common to all values takes no part of the range from what is shrunk."""
     models = [InhibiDistilBertModel.from_teacher(bert(), inhibitor_value_center="mean").eval() for _ in range(2)]
     with torch.no_grad():
         models[1].transformer.layer[0].attention.v_lin.bias += 3.0
     made = [quantize(m, TEXTS[:20], bert_tokenizer(), max_length=60, bits=bits, linears=False) for m in models]
     plain, shifted = (m.transformer.layer[0].attention.inhibitor.state_dict() for m in made)
     assert plain.keys() == shifted.keys()
-    for name, levels in plain.items():
-        torch.testing.assert_close(shifted[name], levels, rtol=1e-3, atol=0)
+    for name, expected in plain.items():
+        torch.testing.assert_close(shifted[name], expected, rtol=1e-3, atol=0)
     assert all(relative_error(m, q) < 0.05 for m, q in zip(models, made, strict=True))
 
 

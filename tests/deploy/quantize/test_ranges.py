@@ -52,7 +52,7 @@ def test_what_cannot_be_a_range():
         HeadInputs().best_qparams(InhibitorScalars(2), 8, {})
 
 
-def test_heads_are_better_than_the_whole_ranges():
+def test_qparams_are_better_than_the_whole_ranges():
     """One head has an outlier among its values, another one among its queries."""
     torch.manual_seed(0)
     q, k, v = (torch.randn(4, 2, 50, 16) for _ in range(3))
@@ -63,8 +63,8 @@ def test_heads_are_better_than_the_whole_ranges():
     seen.add(q, k, v, valid)
     exact = inhibitor_attention(q, k, v, **scalars.as_arguments())
 
-    def error(heads: QuantParams) -> torch.Tensor:
-        return (integer_attention(q, k, v, heads) - exact).square().sum((0, 2, 3))
+    def error(qparams: QuantParams) -> torch.Tensor:
+        return (integer_attention(q, k, v, qparams) - exact).square().sum((0, 2, 3))
 
     whole = error(QuantParams.from_tensors(q, k, v, **scalars.as_arguments()))
     best = error(seen.best_qparams(scalars, 8, options))

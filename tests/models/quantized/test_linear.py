@@ -26,9 +26,9 @@ def made(inputs=40, outputs=24, *, bias=True, low=-3.0, high=4.0, seed=0) -> tup
 def test_the_product_is_that_of_the_integers(bias, size):
     _, layer = made(bias=bias)
     x = torch.randn(*size, 40) * 2
-    levels = layer.input_levels(x)
-    assert levels.dtype == torch.uint8
-    whole = (levels.long() - layer.input_zero_point.long()) @ layer.weight.long().T
+    quantized = layer.quantize_input(x)
+    assert quantized.dtype == torch.uint8
+    whole = (quantized.long() - layer.input_zero_point.long()) @ layer.weight.long().T
     expected = whole.double() * layer.weight_scale.double()
     expected += 0 if layer.bias is None else layer.bias.double()
     assert torch.allclose(layer(x).double(), expected, rtol=1e-5, atol=1e-5)
@@ -123,8 +123,8 @@ class TestSharedInput:
     @pytest.fixture
     def counted(self, monkeypatch) -> list:
         calls: list = []
-        original = linear_module.levels
-        monkeypatch.setattr(linear_module, "levels", lambda *a: calls.append(1) or original(*a))
+        original = linear_module.quantize_uint8
+        monkeypatch.setattr(linear_module, "quantize_uint8", lambda *a: calls.append(1) or original(*a))
         return calls
 
     def test_three_readers_quantize_once(self, counted):
@@ -145,7 +145,7 @@ class TestSharedInput:
             for handle in handles:
                 handle.remove()
 
-    def test_other_steps_get_levels_of_their_own(self, counted):
+    def test_other_steps_are_quantized_anew(self, counted):
         _, first = made()
         _, second = made(high=9.0)
         x = torch.randn(4, 40)
@@ -264,11 +264,11 @@ def test_unchanged_buffers_are_packed_once(monkeypatch):
 
 @pytest.mark.parametrize("features", [64, 518, 3072])
 @pytest.mark.parametrize("onednn", [True, False])
-def test_the_largest_levels_do_not_saturate(onednn, features, monkeypatch):
+def test_the_largest_inputs_do_not_saturate(onednn, features, monkeypatch):
     """AVX2 without VNNI adds two products in 16 bits: it once gave wrong sums without a word."""
     if not onednn:
         monkeypatch.setattr(linear_module, "has_onednn", lambda: False)
     layer = Int8Linear(features, 16, bias=False)
     layer.weight.fill_(127)
-    levels = torch.full((8, features), 255, dtype=torch.uint8)
-    assert torch.equal(layer.product(levels), torch.full((8, 16), features * 255.0 * 127))
+    quantized = torch.full((8, features), 255, dtype=torch.uint8)
+    assert torch.equal(layer.product(quantized), torch.full((8, 16), features * 255.0 * 127))

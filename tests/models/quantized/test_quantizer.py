@@ -113,7 +113,7 @@ def test_with_tied_embeddings(tmp_path):
 
 
 def test_padding_changes_no_bit(folder):
-    """Not even the other rows of the batch do: the levels of the inputs are fixed."""
+    """Not even the other rows of the batch do: the quantization of the inputs is fixed."""
     model, _ = folder
     batch = inputs()
     with torch.no_grad():

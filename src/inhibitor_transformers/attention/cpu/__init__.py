@@ -1,1 +1,1 @@
-"""The compiled engine for CPUs: kernels in C++ behind a C interface."""
+"""The CPU engine: C++ kernels behind a C interface (docs/cpu-engine.md)."""

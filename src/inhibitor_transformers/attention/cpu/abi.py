@@ -1,48 +1,125 @@
-"""Tensors as the C++ kernels take them: the C structure of a call."""
+"""The C structures that the kernels of csrc/ take: their members, and how a call is packed into them.
+
+csrc/abi.h declares the same members in the same order; tests/attention/test_abi.py compares both.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from struct import Struct
+
 from torch import Tensor
 
-from ..layout import Masks, Options, Tensors
-from . import library as native
+from ..call import Masks, Options
+
+ABI_VERSION = 4
+
+INTEGER, DOUBLE, POINTER = "q", "d", "q"  # of `struct`; every member has 8 bytes
+TENSOR4 = "4q"  # address and strides of (B, H, N, D); the last dimension is contiguous
+PER_HEAD = "2q"  # address and stride of (H,)
+
+
+class CStruct:
+    """A C structure: the format of each member, by name. `pack` takes their numbers, in this order."""
+
+    def __init__(self, **members: str) -> None:
+        self.members = members
+        struct = Struct(" ".join(members.values()))
+        self.pack, self.size = struct.pack, struct.size
+
+
+CALL = CStruct(
+    batch=INTEGER,
+    heads=INTEGER,
+    kv_heads=INTEGER,
+    queries=INTEGER,
+    keys=INTEGER,
+    dim=INTEGER,
+    value_dim=INTEGER,
+    query=TENSOR4,
+    key=TENSOR4,
+    value=TENSOR4,
+    gamma=PER_HEAD,
+    eta=PER_HEAD,
+    delta=PER_HEAD,
+    length_exponent=PER_HEAD,
+    length_reference=DOUBLE,
+    key_mask=POINTER,
+    key_mask_stride="2q",
+    attn_mask=POINTER,
+    attn_mask_stride="4q",
+    is_causal=INTEGER,
+    is_signed=INTEGER,
+    is_centered=INTEGER,
+    threads=INTEGER,
+    out=TENSOR4,
+    grad_out=TENSOR4,
+    grad_query=TENSOR4,
+    grad_key=TENSOR4,
+    grad_value=TENSOR4,
+    grad_scalars=POINTER,
+)
+
+# What `IntegerCall` has after its member `call`.
+INTEGER_CALL = CStruct(
+    bits=INTEGER,
+    offset=POINTER,
+    inverse_step=POINTER,
+    weight=POINTER,
+    value_inverse_step=POINTER,
+    sign=POINTER,
+    delta=POINTER,
+    multiplier=POINTER,
+    shift=POINTER,
+    factors=POINTER,
+    factor_stride=INTEGER,
+    sums=POINTER,
+)
 
 _NO_SCALARS = (0,) * 8
 _NO_GRADIENTS = (0,) * 17
 
 
 def unit_stride(t: Tensor) -> Tensor:
+    """`t` with a contiguous last dimension; a copy only where it has none."""
     return t if t.stride(-1) == 1 or t.shape[-1] <= 1 else t.contiguous()
 
 
-def pointer(t: Tensor) -> tuple[int, ...]:
+def tensor4(t: Tensor) -> tuple[int, ...]:
+    """The member of a (B, H, N, D) tensor."""
     return (t.data_ptr(), *t.stride()[:3])
 
 
 def pack_call(
-    inputs: list[Tensor],
-    scalars: Tensors | None,
+    qkv: Sequence[Tensor],
+    scalars: Sequence[Tensor] | None,
     masks: Masks,
     options: Options,
     out: Tensor,
-    gradients: tuple[int, ...] = _NO_GRADIENTS,
+    *,
+    threads: int,
+    gradients: Sequence[int] = _NO_GRADIENTS,
 ) -> bytes:
-    """The C structure of a call; the caller keeps every tensor alive."""
-    query, key, value = inputs
+    """`InhibitorCall` of float32 tensors; the caller keeps all of them alive.
+
+    qkv: with contiguous last dimensions. scalars: gamma, eta, delta, length exponent, (H,); None for integers.
+    gradients: the members from `grad_out` on, for the backward pass.
+    """
+    query, key, value = qkv
     batch, heads, queries, dim = query.shape
-    kv_heads, keys, value_dim = value.shape[1:]
+    _, kv_heads, keys, value_dim = value.shape
     key_mask, attn_mask = masks
-    return native.CALL.pack(
+    return CALL.pack(  # before every call: positions take half the time of names
         *(batch, heads, kv_heads, queries, keys, dim, value_dim),
-        *pointer(query),
-        *pointer(key),
-        *pointer(value),
-        *(_NO_SCALARS if scalars is None else (x for t in scalars for x in (t.data_ptr(), t.stride(0)))),
-        options[0],
+        *tensor4(query),
+        *tensor4(key),
+        *tensor4(value),
+        *(_NO_SCALARS if scalars is None else [x for t in scalars for x in (t.data_ptr(), t.stride(0))]),
+        options.length_reference,
         *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),
         *((0,) * 5 if attn_mask is None else (attn_mask.data_ptr(), *attn_mask.stride())),
-        *options[1:],
-        native.threads(),
-        *pointer(out),
+        *(options.is_causal, options.is_signed, options.is_centered),
+        threads,
+        *tensor4(out),
         *gradients,
     )

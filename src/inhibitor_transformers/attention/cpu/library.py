@@ -1,6 +1,6 @@
-"""The compiled kernels: where the library lies, which instruction set it uses, whose threads it borrows.
+"""The shared library of compiled kernels: where it lies, which instruction set it uses, whose threads it borrows.
 
-`csrc/abi.h` is the other side of everything here.
+csrc/library.cpp exports the functions that are called here.
 """
 
 from __future__ import annotations
@@ -13,21 +13,14 @@ import sys
 from ctypes import c_char_p, c_float, c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
-from struct import Struct
 
 import torch
 
 from ..transforms import constant_when_compiled
+from .abi import ABI_VERSION, CALL, INTEGER_CALL
 
-ABI_VERSION = 3
 ISA_VARIABLE = "INHIBITOR_ISA"
 _MODULE = "inhibitor_transformers.attention._cpu_kernels"
-
-
-# `InhibitorCall` of abi.h: every member has 8 bytes.
-CALL = Struct("7q 12q 8q d 3q 5q 4q 20q q")
-# What `IntegerCall` of integer/abi.h adds.
-INTEGERS = Struct("12q")
 
 
 class UnavailableError(RuntimeError):
@@ -60,17 +53,17 @@ class Library:
             raise MemoryError("inhibitor attention: no memory for the scratch of one thread")
 
     def integer_forward(self, call: bytes) -> None:
-        """Run the integer operation of a packed `CALL` + `INTEGERS`. Raises MemoryError."""
+        """Run the integer operation of a packed `CALL` + `INTEGER_CALL`. Raises MemoryError."""
         if self.handle.inhibitor_integer_forward(call) != 0:
             raise MemoryError("integer inhibitor attention: no memory for the scratch of one thread")
 
-    def levels(self, x: int, rows: int, features: int, inverse: int, zero: float, out: int) -> None:
-        """uint8 at address `out` from float32 at `x`, both contiguous, with float32 per feature at `inverse`.
+    def quantize_uint8(self, x: int, rows: int, features: int, inverse_step: int, zero_point: float, out: int) -> None:
+        """Write uint8 to address `out` from float32 at `x`, both (rows, features); `inverse_step`: float32 (features,).
 
-        Raises MemoryError.
+        All are addresses of contiguous memory. Raises MemoryError.
         """
-        if self.handle.inhibitor_levels(x, rows, features, inverse, zero, out, threads()) != 0:
-            raise MemoryError("levels: no memory for the scratch of one thread")
+        if self.handle.inhibitor_quantize_uint8(x, rows, features, inverse_step, zero_point, out, threads()) != 0:
+            raise MemoryError("quantization: no memory for the scratch of one thread")
 
     @property
     def integer_isa(self) -> str:
@@ -86,12 +79,12 @@ class Library:
 _loaded: Library | str | None = None
 
 
-def kernels() -> Library:
+def load() -> Library:
     """The library, loaded on first use. Raises UnavailableError."""
     global _loaded
     if _loaded is None:
         try:
-            _loaded = _load()
+            _loaded = _open_and_check()
         except UnavailableError as reason:
             _loaded = str(reason)
     if isinstance(_loaded, str):
@@ -103,7 +96,7 @@ def kernels() -> Library:
 def unavailable() -> str | None:
     """Why the library cannot be used here; None when it can."""
     try:
-        kernels()
+        load()
     except UnavailableError as reason:
         return str(reason)
     return None
@@ -126,23 +119,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _load() -> Library:
+def _open_and_check() -> Library:
     handle = _open(_find())
-    sizes = (CALL.size, CALL.size + INTEGERS.size)
-    if handle.inhibitor_abi_version() != ABI_VERSION or sizes != (
-        handle.inhibitor_call_bytes(),
-        handle.inhibitor_integer_call_bytes(),
-    ):
-        raise UnavailableError("the compiled kernels are of another version than this package: install it again")
     isas: list[str] = []
     while (name := handle.inhibitor_isa(len(isas))) is not None:
         isas.append(name.decode())
-    library = Library(handle, "", isas, _share_threads(handle))
+    loaded = Library(handle, "", isas, _share_threads(handle))
     asked = os.environ.get(ISA_VARIABLE, "").strip().lower()
     if asked and asked not in isas:
         raise UnavailableError(f"{ISA_VARIABLE}={asked!r} is not available here; available: {isas}")
-    library.use_isa(asked or isas[0])
-    return library
+    loaded.use_isa(asked or isas[0])
+    return loaded
 
 
 def _find() -> Path:
@@ -158,6 +145,14 @@ def _open(path: Path) -> ctypes.CDLL:
         handle = ctypes.CDLL(str(path))
     except OSError as error:
         raise UnavailableError(f"the compiled kernels cannot be loaded: {error}") from error
+    for name in ("inhibitor_abi_version", "inhibitor_call_bytes", "inhibitor_integer_call_bytes"):
+        getattr(handle, name).restype = c_int64
+    sizes = (CALL.size, CALL.size + INTEGER_CALL.size)
+    if handle.inhibitor_abi_version() != ABI_VERSION or sizes != (
+        handle.inhibitor_call_bytes(),
+        handle.inhibitor_integer_call_bytes(),
+    ):  # before the other functions, which another version may lack
+        raise UnavailableError("the compiled kernels are of another version than this package: install it again")
     handle.inhibitor_isa.restype = handle.inhibitor_integer_isa.restype = c_char_p
     handle.inhibitor_isa.argtypes = [c_int64]
     handle.inhibitor_use_isa.restype = c_int64
@@ -166,13 +161,11 @@ def _open(path: Path) -> ctypes.CDLL:
     handle.inhibitor_set_parallel.argtypes = [c_void_p]
     handle.inhibitor_poison_scratch.restype = None
     handle.inhibitor_poison_scratch.argtypes = [c_int64]
-    for name in ("inhibitor_abi_version", "inhibitor_call_bytes", "inhibitor_integer_call_bytes"):
-        getattr(handle, name).restype = c_int64
     for name in ("inhibitor_forward", "inhibitor_backward", "inhibitor_integer_forward"):
         getattr(handle, name).restype = c_int64
         getattr(handle, name).argtypes = [c_char_p]
-    handle.inhibitor_levels.restype = c_int64
-    handle.inhibitor_levels.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_float, c_void_p, c_int64]
+    handle.inhibitor_quantize_uint8.restype = c_int64
+    handle.inhibitor_quantize_uint8.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_float, c_void_p, c_int64]
     return handle
 
 

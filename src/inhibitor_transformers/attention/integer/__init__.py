@@ -1,6 +1,6 @@
-"""Inhibitor attention in small integers: the same result to the bit from every engine.
+"""Inhibitor attention in small integers: bit-exact across all engines.
 
-`specification.py` says what is computed, `heads.py` how a head is quantized; `cpu.py` is the compiled engine.
+`reference.py` says what is computed, `qparams.py` how the numbers for it are chosen; `cpu.py` is the compiled engine.
 """
 
 from .functional import integer_attention, integer_scores

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, library
+from typing import NamedTuple
 
-from ..call import MaskedTensors
-from ..cpu import library as native
-from ..cpu.abi import pack_call, unit_stride
-from ..layout import heads_last
+import torch
+from torch import Tensor
+
+from ..call import MaskedTensors, Masks, Options
+from ..cpu import library
+from ..cpu.abi import INTEGER_CALL, pack_call, unit_stride
+from ..engine import heads_last
 from ..transforms import AUTO, is_plain, is_transformed
 from ..transforms import refuses as refuses_transform
 from .qparams import QuantParams
 
+# The fields of `QuantParams` that the kernels read, in the order of `IntegerCall`.
 _ARRAYS = ("offset", "inverse_step", "weight", "value_inverse_step", "sign", "delta", "multiplier", "shift")
 
 
 def unavailable() -> str | None:
     """Why this machine cannot run the engine; None: it can."""
-    return native.unavailable()
+    return library.unavailable()
 
 
 def refuses(call: MaskedTensors) -> str | None:
@@ -29,37 +32,45 @@ def refuses(call: MaskedTensors) -> str | None:
     return f"it has no rules for torch.func; {AUTO}" if is_transformed(*tensors) else refuses_transform(*tensors)
 
 
-# inputs q, k, v; levels; bits; key padding mask, attention mask; causal, signed, centered
-Arguments = tuple[list[Tensor], list[Tensor], int, Tensor | None, Tensor | None, bool, bool, bool]
+class IntegerArgs(NamedTuple):
+    """The arguments of `inhibitor::cpu_integer_forward`."""
+
+    qkv: list[Tensor]
+    qparams: list[Tensor]
+    bits: int
+    key_padding_mask: Tensor | None
+    attn_mask: Tensor | None
+    is_causal: bool
+    is_signed: bool
+    is_centered: bool
 
 
-def run(call: MaskedTensors, heads: QuantParams) -> Tensor:
+def run(call: MaskedTensors, qparams: QuantParams) -> Tensor:
     """H, (B, H, Nq, Dv) float32."""
-    arguments = _arguments(call, heads)
-    if is_plain(*arguments[0], arguments[3], arguments[4]):
-        return _run(arguments)
-    out: Tensor = torch.ops.inhibitor.cpu_integer_forward(*arguments)
+    args = _integer_args(call, qparams)
+    if is_plain(*args.qkv, args.key_padding_mask, args.attn_mask):
+        return _run(args)
+    out: Tensor = torch.ops.inhibitor.cpu_integer_forward(*args)
     return out
 
 
-def integer_sums(call: MaskedTensors, heads: QuantParams) -> Tensor:
+def integer_sums(call: MaskedTensors, qparams: QuantParams) -> Tensor:
     """A, (B, H, Nq, Dv) int32."""
     sums = torch.empty((*call.query.shape[:3], call.value.shape[-1]), dtype=torch.int32)
-    _forward(_arguments(call, heads), call.query, sums)
+    _forward(_integer_args(call, qparams), call.query, sums)
     return sums
 
 
-def _arguments(call: MaskedTensors, heads: QuantParams) -> Arguments:
-    tensors = (call.query, call.key, call.value)
-    inputs = [t if t.dtype == torch.float32 else t.to(torch.float32) for t in tensors]
-    levels = [*(getattr(heads, name) for name in _ARRAYS), heads.factors(call.key.shape[2])]
-    return inputs, levels, heads.bits, *call.masks(), call.is_causal, call.signed, call.center == "mean"
+def _integer_args(call: MaskedTensors, qparams: QuantParams) -> IntegerArgs:
+    qkv = [t if t.dtype == torch.float32 else t.to(torch.float32) for t in (call.query, call.key, call.value)]
+    arrays = [*(getattr(qparams, name) for name in _ARRAYS), qparams.factors(call.key.shape[2])]
+    return IntegerArgs(qkv, arrays, qparams.bits, *call.masks(), call.is_causal, call.signed, call.center == "mean")
 
 
-@library.custom_op("inhibitor::cpu_integer_forward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("inhibitor::cpu_integer_forward", mutates_args=(), device_types="cpu")
 def cpu_integer_forward(
-    inputs: list[Tensor],
-    levels: list[Tensor],
+    qkv: list[Tensor],
+    qparams: list[Tensor],
     bits: int,
     key_padding_mask: Tensor | None,
     attn_mask: Tensor | None,
@@ -67,34 +78,34 @@ def cpu_integer_forward(
     is_signed: bool,
     is_centered: bool,
 ) -> Tensor:
-    """H in float32 of q, k, v in float32; `levels`: the arrays of `QuantParams`, then its factors."""
-    return _run((inputs, levels, bits, key_padding_mask, attn_mask, is_causal, is_signed, is_centered))
+    """H (B, H, Nq, Dv) float32 of q, k, v in float32; `qparams`: the arrays of `QuantParams`, then its factors."""
+    return _run(IntegerArgs(qkv, qparams, bits, key_padding_mask, attn_mask, is_causal, is_signed, is_centered))
 
 
 @cpu_integer_forward.register_fake
-def _(inputs: list[Tensor], *rest: object) -> Tensor:
-    return heads_last(inputs[0], inputs[2].shape[-1])
+def _(qkv: list[Tensor], *rest: object) -> Tensor:
+    query, _key, value = qkv
+    return heads_last(query, value.shape[-1])
 
 
-def _run(arguments: Arguments) -> Tensor:
-    query, _, value = arguments[0]
+def _run(args: IntegerArgs) -> Tensor:
+    query, _key, value = args.qkv
     out = heads_last(query, value.shape[-1])
-    _forward(arguments, out, None)
+    _forward(args, out, None)
     return out
 
 
-def _forward(arguments: Arguments, out: Tensor, sums: Tensor | None) -> None:
+def _forward(args: IntegerArgs, out: Tensor, sums: Tensor | None) -> None:
     """Writes H into `out`, or A into `sums` where that is given."""
-    inputs, levels, bits, key_padding_mask, attn_mask, is_causal, is_signed, is_centered = arguments
-    inputs = [unit_stride(t) for t in inputs]
-    *arrays, factors = levels
-    integers = native.INTEGERS.pack(
-        bits,
+    qkv = [unit_stride(t) for t in args.qkv]
+    *arrays, factors = args.qparams
+    masks = Masks(args.key_padding_mask, args.attn_mask)
+    options = Options(0.0, args.is_causal, args.is_signed, args.is_centered)
+    packed = pack_call(qkv, None, masks, options, out, threads=library.threads())
+    packed += INTEGER_CALL.pack(
+        args.bits,
         *(t.data_ptr() for t in arrays),
-        factors.data_ptr(),
-        factors.stride(0),
+        *(factors.data_ptr(), factors.stride(0)),
         0 if sums is None else sums.data_ptr(),
     )
-    options = (0.0, is_causal, is_signed, is_centered)
-    call = pack_call(inputs, None, (key_padding_mask, attn_mask), options, out)
-    native.kernels().integer_forward(call + integers)
+    library.load().integer_forward(packed)

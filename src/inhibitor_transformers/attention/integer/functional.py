@@ -1,20 +1,20 @@
-"""The public function of integer attention: check at the border, choose an engine, run it."""
+"""The public functions of integer attention: check at the border, choose an engine, run it."""
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..call import Center, MaskedTensors, check_masked
-from ..transforms import operation
-from . import cpu
-from . import reference as specification
-from .gradient import without_gradient
+from ..call import Center, MaskedTensors
+from ..checks import check_masked
+from ..transforms import is_transformed, operation
+from . import cpu, reference
 from .qparams import MAX_SUM, QuantParams
 
-ENGINES: dict[str, ModuleType] = {"cpu": cpu, "reference": specification}
+ENGINES: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
 
 
 @operation
@@ -22,7 +22,7 @@ def integer_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    heads: QuantParams,
+    qparams: QuantParams,
     *,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
@@ -31,11 +31,12 @@ def integer_attention(
     center: Center = "mean",
     engine: str = "auto",
 ) -> Tensor:
-    """`inhibitor_attention` in integers (`specification.py`): every engine returns the same bits.
+    """`inhibitor_attention` in integers (`reference.py`), bit-exact across all engines.
 
     Args:
         query, key, value, key_padding_mask, attn_mask, is_causal, signed, center: as in `inhibitor_attention`;
-            quantized by `heads`, which holds the scalars too. A gradient is an error.
+            tensors of any floating dtype, which are quantized first. A gradient is an error.
+        qparams: how to quantize them; holds the scalars too.
         engine: "auto", "cpu" (compiled) or "reference" (plain torch, any device).
 
     Returns:
@@ -56,46 +57,78 @@ def integer_attention(
             center=center,
         )
     )
-    check(call, heads)
-    return without_gradient(select(call, engine).run(call, heads), query, key, value)
+    check(call, qparams)
+    return without_gradient(select(call, engine).run(call, qparams), query, key, value)
 
 
 @operation
 def integer_scores(
     query: Tensor,
     key: Tensor,
-    heads: QuantParams,
+    qparams: QuantParams,
     *,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
     is_causal: bool = False,
     center: Center = "mean",
 ) -> Tensor:
-    """The scores that `integer_attention` applies, in units of v: (B, H, Nq, Nk) float32, +inf outside J_i."""
+    """The scores that `integer_attention` applies, in units of v: (B, H, Nq, Nk) float32, +inf outside J_i.
+
+    Arguments and errors as there.
+    """
     masks: dict[str, Any] = {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask, "is_causal": is_causal}
     call = MaskedTensors(**check_masked(query, key, key, **masks, signed=True, center=center))
-    check(call, heads)
-    return specification.float_scores(call, heads)
+    check(call, qparams)
+    return reference.float_scores(call, qparams)
 
 
-def check(call: MaskedTensors, heads: QuantParams) -> None:
-    """Raises ValueError where heads and tensors do not fit."""
-    kv_heads, dim = heads.offset.shape
-    made_for = (heads.sign.shape[0], kv_heads, dim)
+def check(call: MaskedTensors, qparams: QuantParams) -> None:
+    """Raises ValueError where parameters and tensors do not fit."""
+    kv_heads, dim = qparams.offset.shape
+    made_for = (qparams.sign.shape[0], kv_heads, dim)
     given = (call.query.shape[1], call.key.shape[1], call.query.shape[3])
     if made_for != given:
-        raise ValueError(f"(query heads, key heads, features) are {given}, but the levels are made for {made_for}")
-    most = MAX_SUM // heads.precision.value_top
+        raise ValueError(f"(query heads, key heads, features) are {given}, but the QuantParams are for {made_for}")
+    most = MAX_SUM // qparams.precision.value_qmax
     if call.key.shape[2] > most:
-        raise ValueError(f"{heads.bits} bits allow {most} keys, got {call.key.shape[2]}")
+        raise ValueError(f"{qparams.bits} bits allow {most} keys, got {call.key.shape[2]}")
 
 
 def select(call: MaskedTensors, engine: str) -> ModuleType:
     """The engine for this call. Raises ValueError when the one asked for does not exist or cannot serve it."""
     if engine == "auto":
-        return cpu if cpu.unavailable() is None and cpu.refuses(call) is None else specification
+        return cpu if cpu.unavailable() is None and cpu.refuses(call) is None else reference
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known: {['auto', *ENGINES]}")
     if engine == "cpu" and (reason := cpu.unavailable() or cpu.refuses(call)):
         raise ValueError(f"engine {engine!r} cannot serve this call: {reason}")
     return ENGINES[engine]
+
+
+def without_gradient(result: Tensor, *inputs: Tensor) -> Tensor:
+    """`result`, which rounding has cut off from `inputs`; a derivative with respect to these is a RuntimeError.
+
+    Raises ValueError where torch.jit.trace would record a graph that has lost it.
+    """
+    if is_transformed(*inputs) or (torch.is_grad_enabled() and any(t.requires_grad for t in inputs)):
+        if torch.jit.is_tracing():
+            raise ValueError("integers have no gradient, and a trace cannot say so: trace under torch.no_grad()")
+        result = _WithoutGradient.apply(result.detach(), *inputs)
+    return result
+
+
+class _WithoutGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(result: Tensor, *inputs: Tensor) -> Tensor:
+        return result.view_as(result)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None: ...
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError("integers have no gradient: train the model in floating point, then quantize it")
+
+    jvp = backward

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..saved_tensors import TensorVersions
 from ..transforms import is_plain
-from ..versions import Versions
 from .functional import integer_attention, integer_scores
 from .qparams import Bits, QuantParams
 
@@ -18,7 +18,7 @@ _PER_FEATURE = ("offset", "inverse_step", "weight")
 
 
 class QuantizedScalars(nn.Module):
-    """The quantized heads of one attention layer; takes the place of `InhibitorScalars`.
+    """The quantization parameters of one attention layer; takes the place of `InhibitorScalars`.
 
     Args:
         heads, kv_heads, dim: sizes of the layer; the buffers are empty until loaded or `assign`ed.
@@ -29,7 +29,7 @@ class QuantizedScalars(nn.Module):
     def __init__(self, heads: int, kv_heads: int, dim: int, *, bits: Bits = 8, length_reference: float = 64.0) -> None:
         super().__init__()
         self.bits, self.length_reference = bits, length_reference
-        self._heads: tuple[Versions, QuantParams] | None = None
+        self._qparams: tuple[TensorVersions, QuantParams] | None = None
         for field in fields(QuantParams):
             if field.name in ("bits", "length_reference"):
                 continue
@@ -48,41 +48,43 @@ class QuantizedScalars(nn.Module):
         dropout_p: float = 0.0,
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """`integer_attention` with these heads, and `integer_scores` if they are needed: as `InhibitorScalars`.
+        """`integer_attention` with these parameters, and `integer_scores` if they are needed: as `InhibitorScalars`.
 
         Raises ValueError for dropout, besides what `integer_attention` raises.
         """
         if dropout_p:
             raise ValueError("a quantized model cannot be trained: call model.eval()")
-        heads = self.heads
-        output = integer_attention(query, key, value, heads, **options)
+        qparams = self.qparams
+        output = integer_attention(query, key, value, qparams, **options)
         if not need_scores:
             return output, None
-        return output, integer_scores(query, key, heads, **{n: o for n, o in options.items() if n != "signed"})
+        return output, integer_scores(query, key, qparams, **{n: o for n, o in options.items() if n != "signed"})
 
-    def assign(self, heads: QuantParams) -> None:
-        """Take over the values of `heads`, which must be of the same sizes, bits and reference length."""
-        if (heads.bits, heads.length_reference) != (self.bits, self.length_reference):
-            raise ValueError(f"the layer has {self.bits} bits and n₀ = {self.length_reference}, the heads have others")
+    def assign(self, qparams: QuantParams) -> None:
+        """Copy `qparams` into the buffers. Raises ValueError for other bits or n₀, RuntimeError for other sizes."""
+        if (qparams.bits, qparams.length_reference) != (self.bits, self.length_reference):
+            raise ValueError(
+                f"the layer has {self.bits} bits and n₀ = {self.length_reference}, the QuantParams have others"
+            )
         for name, buffer in self.named_buffers():
-            buffer.copy_(getattr(heads, name))
+            buffer.copy_(getattr(qparams, name))
 
     @property
-    def heads(self) -> QuantParams:
+    def qparams(self) -> QuantParams:
         """The buffers, checked. Raises ValueError if they hold what would not be exact (or nothing yet)."""
         values: dict[str, Any] = self._buffers
-        if not torch.compiler.is_compiling() and self._heads is not None:
-            versions, known = self._heads
-            if versions.are_of(*values.values()):
+        if not torch.compiler.is_compiling() and self._qparams is not None:
+            versions, known = self._qparams
+            if versions.match(*values.values()):
                 return known
         # Moved to another device, loaded, changed, or in exchange for a call (torch.func.functional_call).
         made = QuantParams(bits=self.bits, length_reference=self.length_reference, **values)
         if is_plain(*values.values()):  # only then was all of it checked
-            self._heads = Versions(*values.values()), made
+            self._qparams = TensorVersions(*values.values()), made
         return made
 
     def __getstate__(self) -> dict[str, Any]:  # copies and pickles check their own buffers
-        return self.__dict__ | {"_heads": None}
+        return self.__dict__ | {"_qparams": None}
 
     def extra_repr(self) -> str:
         offset: Tensor = self.offset  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""How the heads of one attention layer are quantized: the numbers that integer attention needs besides q, k and v."""
+"""Quantization parameters of one attention layer: the numbers that integer attention needs besides q, k and v."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..call import check_length_reference
+from ..checks import check_length_reference
+from ..saved_tensors import TensorVersions
 from ..transforms import is_plain
-from ..versions import Versions
 
 Bits = Literal[8, 16]
 
@@ -20,28 +20,28 @@ Bits = Literal[8, 16]
 class Precision:
     """What a number of bits allows; the bounds keep every intermediate result exact (docs/explanation/integers.md)."""
 
-    top: int  # levels of q and k are 0 … top
-    value_top: int  # levels of v are −value_top … value_top, scores 0 … value_top
+    qmax: int  # q and k are quantized to 0 … qmax
+    value_qmax: int  # v to −value_qmax … value_qmax, scores to 0 … value_qmax
     weight: int  # largest weight of a dimension
     delta: int  # largest |δ̂| that is chosen
     shift: int | None  # the fixed shift of the rescaling; None: as large as fits
 
     def largest_weight(self, dim: int) -> int:
         """The largest weight with which all `dim` weights together stay within the bound of a distance."""
-        return max(min(self.weight, MAX_DISTANCE // (self.top * dim)), 1)
+        return max(min(self.weight, MAX_DISTANCE // (self.qmax * dim)), 1)
 
 
 MAX_DISTANCE = 2**30
 MAX_SUM = 2**31 - 1
 PRECISIONS: dict[int, Precision] = {
-    8: Precision(top=255, value_top=127, weight=64, delta=2**18, shift=23),
-    16: Precision(top=32767, value_top=32767, weight=32767, delta=2**30, shift=None),
+    8: Precision(qmax=255, value_qmax=127, weight=64, delta=2**18, shift=23),
+    16: Precision(qmax=32767, value_qmax=32767, weight=32767, delta=2**30, shift=None),
 }
 
 
 @dataclass(frozen=True)
 class QuantParams:
-    """The quantization of H query heads and Hkv key/value heads; see `specification.py` for the formulas.
+    """The quantization of H query heads and Hkv key/value heads; see `reference.py` for the formulas.
 
     offset, inverse_step: o and r, (Hkv, D) float32, of queries and keys alike. weight: w, (Hkv, D) int32.
     value_inverse_step: (Hkv,) float32. sign, delta, multiplier, shift: σ, δ̂, m, s, (H,) int32.
@@ -84,7 +84,7 @@ class QuantParams:
         length_reference: float = 64.0,
         bits: Bits = 8,
     ) -> QuantParams:
-        """Levels for given ranges; what lies outside is clipped to them.
+        """Parameters for given ranges; what lies outside is clipped to them.
 
         low, high: (Hkv, D), of queries and keys together. value_range: (Hkv,), the largest |v|. The scalars: (H,).
         """
@@ -96,21 +96,21 @@ class QuantParams:
         most = precision.largest_weight(dim)
         # Of each head: the step of a dimension of weight 1. The widest dimension gets the largest weight. If γ is
         # tiny the step is made larger, or δ in units of it would not fit.
-        unit = _positive((high - low).amax(-1)) / (precision.top * most)
+        unit = _positive((high - low).amax(-1)) / (precision.qmax * most)
         needed = delta.abs() * math.sqrt(dim) / (gamma.abs().clamp_min(1e-300) * precision.delta)
         needed = torch.where(gamma == 0, 0.0, needed).view(kv_heads, groups).amax(-1)
         unit = torch.maximum(unit, needed)
-        weight = ((high - low) / (precision.top * unit[:, None])).ceil().clamp(1, most)
+        weight = ((high - low) / (precision.qmax * unit[:, None])).ceil().clamp(1, most)
         step = unit[:, None] * weight
-        value_step = _positive(value_range) / precision.value_top
-        # σ(D − M) + δ̂ counts distances in units of |γ|/√D · unit; without γ it counts levels of v.
+        value_step = _positive(value_range) / precision.value_qmax
+        # σ(D − M) + δ̂ counts distances in units of |γ|/√D · unit; without γ it counts steps of v.
         of_value = value_step.repeat_interleave(groups)
         in_value = gamma.abs() / math.sqrt(dim) * unit.repeat_interleave(groups)
         in_value = torch.where(gamma == 0, of_value, in_value)
         multiplier, shift = _fixed_point(in_value / of_value, precision)
         return cls(
             bits=bits,
-            offset=((low + high) / 2 - precision.top / 2 * step).float(),
+            offset=((low + high) / 2 - precision.qmax / 2 * step).float(),
             inverse_step=(1 / step).float(),
             weight=weight.to(torch.int32),
             value_inverse_step=(1 / value_step).float(),
@@ -125,7 +125,7 @@ class QuantParams:
 
     @classmethod
     def from_tensors(cls, query: Tensor, key: Tensor, value: Tensor, **settings: object) -> QuantParams:
-        """Levels that cover all of these q (B, H, Nq, D), k (B, Hkv, Nk, D) and v (B, Hkv, Nk, Dv)."""
+        """Parameters that cover all of these q (B, H, Nq, D), k (B, Hkv, Nk, D) and v (B, Hkv, Nk, Dv)."""
         kv_heads = key.shape[1]
         grouped = query.detach().unflatten(1, (kv_heads, -1)).transpose(1, 2).flatten(2, 3)  # (B, g, Hkv·Nq, D)
         grouped = grouped.unflatten(2, (kv_heads, -1)).transpose(1, 2).flatten(2, 3)
@@ -140,9 +140,9 @@ class QuantParams:
         made_of = (self.scale, self.length_exponent)
         versions, known = self.__dict__.get("_factors", (None, None))
         # Powers take longer than a short text's attention.
-        if versions is None or not versions.are_of(*made_of) or known.shape[1] <= keys:
+        if versions is None or not versions.match(*made_of) or known.shape[1] <= keys:
             known = self._factors_up_to(max(keys, 511))
-            self.__dict__["_factors"] = Versions(*made_of), known
+            self.__dict__["_factors"] = TensorVersions(*made_of), known
         return known[:, : keys + 1]
 
     def _factors_up_to(self, keys: int) -> Tensor:
@@ -166,7 +166,7 @@ def _fixed_point(ratio: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
     """ratio ≈ m / 2^s with 31 bits of m, or a fixed s with which 32-bit arithmetic is enough."""
     if precision.shift is not None:
         shift = torch.full_like(ratio, precision.shift)
-        largest = MAX_DISTANCE  # a larger one makes one unit of distance more than all levels: no difference
+        largest = MAX_DISTANCE  # a larger one makes one unit of distance more than the largest score: no difference
     else:
         shift = (30 - ratio.clamp_min(2.0**-40).log2().floor()).clamp(0, 46)
         largest = MAX_SUM
@@ -174,10 +174,10 @@ def _fixed_point(ratio: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
     return multiplier.to(torch.int32), shift.to(torch.int32)
 
 
-def _check(heads: QuantParams) -> None:
-    precision = _precision(heads.bits)
-    kv_heads, dim = heads.offset.shape if heads.offset.dim() == 2 else (0, 0)
-    count = heads.sign.shape[0] if heads.sign.dim() == 1 else 0
+def _check(qparams: QuantParams) -> None:
+    precision = _precision(qparams.bits)
+    kv_heads, dim = qparams.offset.shape if qparams.offset.dim() == 2 else (0, 0)
+    count = qparams.sign.shape[0] if qparams.sign.dim() == 1 else 0
     per_feature, per_kv_head, per_head = (kv_heads, dim), (kv_heads,), (count,)
     expected = {
         "offset": (per_feature, torch.float32),
@@ -188,18 +188,18 @@ def _check(heads: QuantParams) -> None:
         **dict.fromkeys(("scale", "length_exponent"), (per_head, torch.float32)),
     }
     for name, (shape, dtype) in expected.items():
-        tensor = getattr(heads, name)
+        tensor = getattr(qparams, name)
         if tuple(tensor.shape) != shape or tensor.dtype != dtype or not tensor.is_contiguous():
             raise ValueError(f"{name} must be contiguous {shape} {dtype}, got {tuple(tensor.shape)} {tensor.dtype}")
     if kv_heads == 0 or dim == 0 or count % kv_heads:
         raise ValueError(f"{count} query heads must be a multiple of the key/value heads of {per_feature} offsets")
-    check_length_reference(heads.length_reference)
-    tensors = {name: getattr(heads, name) for name in expected}
+    check_length_reference(qparams.length_reference)
+    tensors = {name: getattr(qparams, name) for name in expected}
     if is_plain(*tensors.values()):  # recorded or transformed, their numbers are not there to be read
-        _check_numbers(heads, precision, tensors)
+        _check_numbers(qparams, precision, tensors)
 
 
-def _check_numbers(heads: QuantParams, precision: Precision, tensors: dict[str, Tensor]) -> None:
+def _check_numbers(qparams: QuantParams, precision: Precision, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} must be finite")
@@ -214,6 +214,6 @@ def _check_numbers(heads: QuantParams, precision: Precision, tensors: dict[str, 
         tensor = tensors[name]
         if bool((tensor < least).any() or (tensor > most).any()):
             raise ValueError(f"{name} must lie in [{least}, {most}]")
-    largest = int(heads.weight.sum(-1).max()) * precision.top
+    largest = int(qparams.weight.sum(-1).max()) * precision.qmax
     if largest > MAX_DISTANCE:
         raise ValueError(f"a distance could reach {largest}, more than {MAX_DISTANCE}: the weights are too large")

@@ -1,7 +1,7 @@
-"""The specification of integer inhibitor attention: after quantization nothing but integers until the last product.
+"""The reference of integer inhibitor attention: after quantization nothing but integers until the last product.
 
-Levels, with L = 255 and Lᵥ = 127 (int8) or both 32767 (int16); rint rounds ties to even, float32 throughout, and NaN
-becomes the lowest level:
+Quantized (quantize.py), with L = 255 and Lᵥ = 127 (int8) or both 32767 (int16); rint rounds ties to even, float32
+throughout, and NaN becomes the smallest value:
 
     q̂_id = rint(clip((q_id − o_d)·r_d, 0, L)),  k̂_jd alike;   v̂_jk = rint(clip(v_jk·r, −Lᵥ, Lᵥ))
 
@@ -10,12 +10,12 @@ Integers, over the n_i keys j ∈ J_i that are visible to query i:
     D_ij = Σ_d w_d |q̂_id − k̂_jd|                              distance
     M_i  = ⌊(2 Σ_j D_ij + n_i) / 2n_i⌋                          its mean, rounded half up; 0 if not centered
     U_ij = max(σ(D_ij − M_i) + δ̂, 0)                           score, in units of distance
-    Ẑ_ij = min(⌊(U_ij·m + 2^(s−1)) / 2^s⌋, Lᵥ)                  the same in levels of v, rounded half up
+    Ẑ_ij = min(⌊(U_ij·m + 2^(s−1)) / 2^s⌋, Lᵥ)                  the same in steps of v, rounded half up
     A_ik = Σ_j sign(v̂_jk)·max(|v̂_jk| − Ẑ_ij, 0)               signed; Σ_j max(v̂_jk − Ẑ_ij, 0) unsigned
 
 and at the very end, in float32, H_ik = f(n_i)·A_ik with f(n) = η·(step of v)·(n₀/n)^ρ rounded once.
 
-Every other engine equals this to the bit. docs/explanation/integers.md proves that nothing overflows.
+Every other engine is bit-exact with this one. docs/explanation/integers.md proves that nothing overflows.
 """
 
 from __future__ import annotations
@@ -26,35 +26,18 @@ from torch import Tensor
 from ..call import MaskedTensors
 from ..transforms import is_recorded
 from .qparams import QuantParams
+from .quantize import quantize_features, quantize_values
 
 CHUNK_ELEMENTS = 1 << 22  # of the largest temporary, (chunk of query rows) × Nk × D, int64
 
 
-def feature_levels(x: Tensor, heads: QuantParams) -> Tensor:
-    """Levels of (B, Hkv·g, N, D) queries or keys as int64, g heads for each of the Hkv."""
-    groups = x.shape[1] // heads.offset.shape[0]
-    offset, inverse = (t.repeat_interleave(groups, 0)[:, None, :] for t in (heads.offset, heads.inverse_step))
-    return _levels((x.float() - offset) * inverse, 0, heads.precision.top)
-
-
-def value_levels(value: Tensor, heads: QuantParams) -> Tensor:
-    """Levels of (B, Hkv, N, Dv) values as int64."""
-    top = heads.precision.value_top
-    return _levels(value.float() * heads.value_inverse_step[:, None, None], -top, top)
-
-
-def _levels(x: Tensor, low: int, high: int) -> Tensor:
-    clipped = x.nan_to_num(nan=float(low), posinf=float(high), neginf=float(low)).clamp(low, high)
-    return clipped.round().to(torch.int64)
-
-
-def scores(q: Tensor, k: Tensor, valid: Tensor | None, heads: QuantParams, *, centered: bool) -> Tensor:
-    """Ẑ of (B, H, Nq, D) and (B, H, Nk, D) levels: (B, H, Nq, Nk); outside J_i, Lᵥ."""
-    groups = q.shape[1] // heads.weight.shape[0]
-    weight = heads.weight.to(torch.int64).repeat_interleave(groups, 0)[:, None, None, :]
+def scores(q: Tensor, k: Tensor, valid: Tensor | None, qparams: QuantParams, *, centered: bool) -> Tensor:
+    """Ẑ of (B, H, Nq, D) and (B, H, Nk, D) quantized values: (B, H, Nq, Nk) int64; outside J_i, Lᵥ."""
+    groups = q.shape[1] // qparams.weight.shape[0]
+    weight = qparams.weight.to(torch.int64).repeat_interleave(groups, 0)[:, None, None, :]
     distance = (weight * (q.unsqueeze(3) - k.unsqueeze(2)).abs()).sum(-1)
     sign, delta, multiplier, shift = (
-        t.to(torch.int64)[:, None, None] for t in (heads.sign, heads.delta, heads.multiplier, heads.shift)
+        t.to(torch.int64)[:, None, None] for t in (qparams.sign, qparams.delta, qparams.multiplier, qparams.shift)
     )
     mean = torch.zeros_like(distance[..., :1])
     if centered:
@@ -63,25 +46,25 @@ def scores(q: Tensor, k: Tensor, valid: Tensor | None, heads: QuantParams, *, ce
         mean = (2 * (distance * visible).sum(-1, keepdim=True) + count).div(2 * count, rounding_mode="floor")
     unscaled = (sign * (distance - mean) + delta).clamp_min(0)
     half = torch.where(shift > 0, 1 << (shift - 1).clamp_min(0), 0)
-    z = ((unscaled * multiplier + half) >> shift).clamp_max(heads.precision.value_top)
-    return z if valid is None else z.masked_fill(~valid, heads.precision.value_top)
+    z = ((unscaled * multiplier + half) >> shift).clamp_max(qparams.precision.value_qmax)
+    return z if valid is None else z.masked_fill(~valid, qparams.precision.value_qmax)
 
 
 def inhibit(z: Tensor, v: Tensor, *, signed: bool) -> Tensor:
-    """A of (…, Nq, Nk) scores and (…, Nk, Dv) levels: (…, Nq, Dv) int64."""
+    """A of (…, Nq, Nk) scores and (…, Nk, Dv) quantized values: (…, Nq, Dv) int64."""
     z, v = z.unsqueeze(-1), v.unsqueeze(-3)
     return (v.sign() * (v.abs() - z).clamp_min(0) if signed else (v - z).clamp_min(0)).sum(-2)
 
 
-def integer_sums(call: MaskedTensors, heads: QuantParams) -> Tensor:
+def integer_sums(call: MaskedTensors, qparams: QuantParams) -> Tensor:
     """A, (B, H, Nq, Dv) int32."""
-    q = feature_levels(call.query, heads)
-    k = feature_levels(call.key, heads).repeat_interleave(call.groups, 1)
-    v = value_levels(call.value, heads).repeat_interleave(call.groups, 1)
+    q = quantize_features(call.query, qparams)
+    k = quantize_features(call.key, qparams).repeat_interleave(call.groups, 1)
+    v = quantize_values(call.value, qparams).repeat_interleave(call.groups, 1)
     valid = call.valid_pairs()
     parts = []
     for rows in _blocks(q, k):
-        z = _row_scores(call, heads, q, k, valid, rows)
+        z = _row_scores(call, qparams, q, k, valid, rows)
         parts.append(inhibit(z, v, signed=call.signed))
     return torch.cat(parts, 2).to(torch.int32)
 
@@ -95,28 +78,28 @@ def _blocks(q: Tensor, k: Tensor) -> list[slice]:
 
 
 def _row_scores(
-    call: MaskedTensors, heads: QuantParams, q: Tensor, k: Tensor, valid: Tensor | None, rows: slice
+    call: MaskedTensors, qparams: QuantParams, q: Tensor, k: Tensor, valid: Tensor | None, rows: slice
 ) -> Tensor:
     mask = valid if valid is None or valid.shape[2] == 1 else valid[:, :, rows]
-    return scores(q[:, :, rows], k, mask, heads, centered=call.center == "mean")
+    return scores(q[:, :, rows], k, mask, qparams, centered=call.center == "mean")
 
 
-def float_scores(call: MaskedTensors, heads: QuantParams) -> Tensor:
+def float_scores(call: MaskedTensors, qparams: QuantParams) -> Tensor:
     """Ẑ times the step of v, (B, H, Nq, Nk) float32; +inf outside J_i."""
-    q = feature_levels(call.query, heads)
-    k = feature_levels(call.key, heads).repeat_interleave(call.groups, 1)
+    q = quantize_features(call.query, qparams)
+    k = quantize_features(call.key, qparams).repeat_interleave(call.groups, 1)
     valid = call.valid_pairs()
-    z = torch.cat([_row_scores(call, heads, q, k, valid, rows) for rows in _blocks(q, k)], 2)
-    step = (1 / heads.value_inverse_step).repeat_interleave(call.groups)[:, None, None]
+    z = torch.cat([_row_scores(call, qparams, q, k, valid, rows) for rows in _blocks(q, k)], 2)
+    step = (1 / qparams.value_inverse_step).repeat_interleave(call.groups)[:, None, None]
     return z.float() * step if valid is None else (z.float() * step).masked_fill(~valid, torch.inf)
 
 
-def run(call: MaskedTensors, heads: QuantParams) -> Tensor:
+def run(call: MaskedTensors, qparams: QuantParams) -> Tensor:
     """H, (B, H, Nq, Dv) float32."""
-    sums = integer_sums(call, heads)
+    sums = integer_sums(call, qparams)
     keys = call.key.shape[2]
     valid = call.valid_pairs()
     count = sums.new_ones(keys).sum().view(1, 1, 1) if valid is None else valid.sum(-1)
     count = count.to(sums.device).expand(sums.shape[:3])
-    factor = heads.factors(keys).unsqueeze(0).unsqueeze(2).expand(*sums.shape[:3], -1).gather(-1, count.unsqueeze(-1))
+    factor = qparams.factors(keys).unsqueeze(0).unsqueeze(2).expand(*sums.shape[:3], -1).gather(-1, count.unsqueeze(-1))
     return sums.float() * factor

@@ -61,10 +61,10 @@ def tile_gradients(
 
 
 @triton.jit
-def query_kernel(
-    query, key, value, gamma, eta, delta, key_mask, pair_mask, grad, saved, grad_query, grad_means, grad_scalars,
+def bwd_dq_kernel(
+    query, key, value, gamma, eta, delta, key_mask, attn_mask, grad, saved, grad_query, grad_means, grad_scalars,
     scratch,
-    query_strides, key_strides, value_strides, key_mask_strides, pair_mask_strides, grad_strides, grad_query_strides,
+    query_strides, key_strides, value_strides, key_mask_strides, attn_mask_strides, grad_strides, grad_query_strides,
     heads, groups, queries, keys, blocks, log_length_reference, scratch_size,
     DIM: tl.constexpr, VALUE_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, IS_SIGNED: tl.constexpr,
     IS_CENTERED: tl.constexpr, CACHED: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, LANES: tl.constexpr,
@@ -81,7 +81,7 @@ def query_kernel(
     steps = values_t + VALUE_BLOCK * KEYS
     per_head = tl.cdiv(queries, ROWS)
     rows_of_all = int64(blocks // per_head) * queries
-    masks = (key_mask, pair_mask, key_mask_strides, pair_mask_strides)
+    masks = (key_mask, attn_mask, key_mask_strides, attn_mask_strides)
     column = columns(KEYS, LANES)[:, None, :]
     ones = tl.full((ROWS,), 1.0, tl.float32)
 
@@ -153,9 +153,9 @@ def query_kernel(
 
 
 @triton.jit
-def key_value_kernel(
-    query, key, value, gamma, eta, delta, key_mask, pair_mask, grad, saved, grad_means, grad_key, grad_value, scratch,
-    query_strides, key_strides, value_strides, key_mask_strides, pair_mask_strides, grad_strides, grad_key_strides,
+def bwd_dkdv_kernel(
+    query, key, value, gamma, eta, delta, key_mask, attn_mask, grad, saved, grad_means, grad_key, grad_value, scratch,
+    query_strides, key_strides, value_strides, key_mask_strides, attn_mask_strides, grad_strides, grad_key_strides,
     grad_value_strides, heads, groups, queries, keys, blocks, rows_of_all, scratch_size,
     DIM: tl.constexpr, VALUE_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, IS_SIGNED: tl.constexpr,
     ROWS: tl.constexpr, QUERIES: tl.constexpr, LANES: tl.constexpr,
@@ -171,7 +171,7 @@ def key_value_kernel(
     ds_t = z_t + ROWS * QUERIES
     per_head = tl.cdiv(keys, ROWS)
     kv_heads = heads // groups
-    masks = (key_mask, pair_mask, key_mask_strides, pair_mask_strides)
+    masks = (key_mask, attn_mask, key_mask_strides, attn_mask_strides)
     column = columns(QUERIES, LANES)[:, None, :]
     ones, query_ones = tl.full((ROWS,), 1.0, tl.float32), tl.full((QUERIES,), 1.0, tl.float32)
 

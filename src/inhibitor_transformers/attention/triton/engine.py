@@ -1,4 +1,4 @@
-"""The Triton engine: where it runs, and how it serves a call. Importing this does not need Triton."""
+"""The GPU engine: where the Triton kernels run, and how they serve a call. Importing this does not need Triton."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .. import autograd
-from ..call import AttentionCall
-from ..kernels import Kernels, register
-from ..layout import Masks, Options, Tensors
+from ..autograd import run_kernels
+from ..call import AttentionCall, Masks, Options, Tensors
+from ..engine import Engine, Kernels
 from ..transforms import constant_when_compiled
 from ..transforms import refuses as refuses_transform
 
@@ -70,8 +69,8 @@ def refuses(call: AttentionCall) -> str | None:
 
 
 def run(call: AttentionCall) -> Tensor:
-    """The context H, (B, H, Nq, Dv), in the dtype of the query."""
-    return autograd.apply("triton", call.tensors(), call.masks(), call.options())
+    """H, (B, H, Nq, Dv), in the dtype of the query."""
+    return run_kernels("triton", call.tensors(), call.masks(), call.options())
 
 
 def _forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> tuple[Tensor, Tensor | None]:
@@ -88,5 +87,12 @@ def _backward(
     return launch.backward(grad, saved.contiguous(), tensors, masks, options)
 
 
-# Saved: the mean distance of each query, the number of its keys, (n0/n)^rho.
-register("triton", Kernels(_forward, _backward, saved=3))
+TRITON = Engine(
+    name="triton",
+    describe=describe,
+    run=run,
+    unavailable=unavailable,
+    refuses=refuses,
+    device="cuda",  # torch's name for ROCm devices too
+    kernels=Kernels(_forward, _backward, saved=3),  # mean distance of each query, number of its keys, (n0/n)^rho
+)

@@ -25,8 +25,8 @@ from .tiles import (
 
 @triton.jit
 def forward_kernel(
-    query, key, value, gamma, eta, delta, length_exponent, key_mask, pair_mask, out, saved, scratch,
-    query_strides, key_strides, value_strides, key_mask_strides, pair_mask_strides, out_strides,
+    query, key, value, gamma, eta, delta, length_exponent, key_mask, attn_mask, out, saved, scratch,
+    query_strides, key_strides, value_strides, key_mask_strides, attn_mask_strides, out_strides,
     heads, groups, queries, keys, blocks, log_length_reference, scratch_size,
     DIM: tl.constexpr, VALUE_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, IS_SIGNED: tl.constexpr,
     IS_CENTERED: tl.constexpr, CACHED: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, LANES: tl.constexpr,
@@ -37,12 +37,12 @@ def forward_kernel(
     a block to all keys; otherwise those are computed twice where the mean is needed.
     """
     # An invalid pair of a valid key needs a mark of its own; an invalid key only has to be read as zero.
-    BY_PAIR: tl.constexpr = IS_CAUSAL or pair_mask is not None
+    BY_PAIR: tl.constexpr = IS_CAUSAL or attn_mask is not None
     queries_t = scratch + int64(tl.program_id(0)) * scratch_size
     keys_t = queries_t + DIM_BLOCK * ROWS
     steps = keys_t + max(DIM_BLOCK, VALUE_BLOCK) * KEYS
     per_head = tl.cdiv(queries, ROWS)
-    masks = (key_mask, pair_mask, key_mask_strides, pair_mask_strides)
+    masks = (key_mask, attn_mask, key_mask_strides, attn_mask_strides)
     column = columns(KEYS, LANES)[:, None, :]
     ones = tl.full((ROWS,), 1.0, tl.float32)
 

@@ -12,10 +12,11 @@ import triton
 from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
-from ..layout import Masks, Options, Tensors, heads_last
-from .backward import key_value_kernel, query_kernel
+from ..call import Masks, Options, Tensors
+from ..engine import heads_last
+from .backward import bwd_dkdv_kernel, bwd_dq_kernel
 from .forward import forward_kernel
-from .tile_config import Blocks, choose, dim_block
+from .tile_config import TileConfig, choose, dim_block
 
 # What all programs together may keep in scratch memory to save the distances of their blocks to all keys, in bytes:
 # about the second-level cache of a data-center GPU. Beyond it distances are computed twice, and memory stops growing.
@@ -31,13 +32,13 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
     if call.is_empty:  # backward reads nothing then
         return out.zero_(), saved
 
-    def run(blocks: Blocks) -> None:
-        cached = call.caches_distances(blocks)
+    def run(config: TileConfig) -> None:
+        cached = call.caches_distances(config)
         call.launch(
             forward_kernel,
-            blocks,
+            config,
             per_head=call.queries,
-            scratch=call.scratch(blocks, cached, call.key_block),
+            scratch=call.scratch(config, cached, call.key_block),
             arguments={
                 "length_exponent": call.length_exponent,
                 "out": out,
@@ -46,7 +47,7 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
                 "log_length_reference": call.log_length_reference,
                 "IS_CENTERED": call.is_centered,
                 "CACHED": cached,
-                "KEYS": blocks.columns,
+                "KEYS": config.columns,
             },
         )
 
@@ -59,21 +60,21 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key and value in their dtype, of the scalars per row of the batch as (4, B, H) float32."""
     call = Call(tensors, masks, options)
-    gq, gk, gv = (heads_last(t, t.shape[-1]) for t in tensors[:3])
+    gq, gk, gv = (heads_last(t, t.shape[-1]) for t in tensors.qkv)
     if call.is_empty:
         return gq.zero_(), gk.zero_(), gv.zero_(), call.gamma.new_zeros((4, call.batch, call.heads))
     means = torch.empty_like(saved[0])
     shares: list[Tensor] = []
 
-    def of_queries(blocks: Blocks) -> None:
-        cached = call.caches_gradients(blocks)
-        count = call.count(blocks, call.queries)
+    def run_dq(config: TileConfig) -> None:
+        cached = call.caches_gradients(config)
+        count = call.count(config, call.queries)
         shares[:] = [saved.new_empty((4, count))]
         call.launch(
-            query_kernel,
-            blocks,
+            bwd_dq_kernel,
+            config,
             per_head=call.queries,
-            scratch=call.scratch(blocks, cached, call.both_blocks),
+            scratch=call.scratch(config, cached, call.both_blocks),
             arguments={
                 "grad": grad,
                 "saved": saved,
@@ -85,18 +86,18 @@ def backward(
                 "log_length_reference": call.log_length_reference,
                 "IS_CENTERED": call.is_centered,
                 "CACHED": cached,
-                "KEYS": blocks.columns,
+                "KEYS": config.columns,
             },
         )
 
-    def of_keys(blocks: Blocks) -> None:
+    def run_dkdv(config: TileConfig) -> None:
         call.launch(
-            key_value_kernel,
-            blocks,
+            bwd_dkdv_kernel,
+            config,
             per_head=call.keys,
             heads=call.kv_heads,
-            scratch=call.both_blocks * (blocks.rows + blocks.columns)
-            + blocks.rows * (call.value_block + 2 * blocks.columns),
+            scratch=call.both_blocks * (config.rows + config.columns)
+            + config.rows * (call.value_block + 2 * config.columns),
             arguments={
                 "grad": grad,
                 "saved": saved,
@@ -107,12 +108,12 @@ def backward(
                 "grad_key_strides": gk.stride(),
                 "grad_value_strides": gv.stride(),
                 "rows_of_all": call.batch * call.heads * call.queries,
-                "QUERIES": blocks.columns,
+                "QUERIES": config.columns,
             },
         )
 
-    call.run("query", of_queries)
-    call.run("key_value", of_keys)
+    call.run("bwd_dq", run_dq)
+    call.run("bwd_dkdv", run_dkdv)
     return gq, gk, gv, shares[0].view(4, call.batch, call.heads, -1).sum(3)
 
 
@@ -120,48 +121,48 @@ class Call:
     """The sizes of a call and the arguments that all kernels take."""
 
     def __init__(self, tensors: Tensors, masks: Masks, options: Options) -> None:
-        self.query, self.key, self.value, *scalars = tensors
-        self.gamma, self.eta, self.delta, self.length_exponent = (s.contiguous() for s in scalars)
+        self.query, self.key, self.value = tensors.qkv
+        self.gamma, self.eta, self.delta, self.length_exponent = (s.contiguous() for s in tensors.scalars)
         self.batch, self.heads, self.queries, self.dim = self.query.shape
         self.kv_heads, self.keys, self.value_dim = self.value.shape[1:]
-        length_reference, self.is_causal, self.is_signed, self.is_centered = options
-        self.log_length_reference = math.log2(length_reference)
+        self.is_causal, self.is_signed, self.is_centered = options.is_causal, options.is_signed, options.is_centered
+        self.log_length_reference = math.log2(options.length_reference)
         self.dim_block, self.value_block = dim_block(self.dim), dim_block(self.value_dim)
         self.key_block = max(self.dim_block, self.value_block)  # keys and their values take the same place in turn
         self.both_blocks = self.dim_block + self.value_block
         self.is_empty = 0 in (*self.query.shape, self.keys, self.value_dim)
-        self.masks = tuple(None if mask is None else mask.view(torch.uint8) for mask in masks)
+        self.key_mask, self.attn_mask = (None if mask is None else mask.view(torch.uint8) for mask in masks)
 
-    def count(self, blocks: Blocks, per_head: int, heads: int | None = None) -> int:
-        """Blocks of rows of all heads together."""
-        return self.batch * (self.heads if heads is None else heads) * triton.cdiv(per_head, blocks.rows)
+    def count(self, config: TileConfig, per_head: int, heads: int | None = None) -> int:
+        """TileConfig of rows of all heads together."""
+        return self.batch * (self.heads if heads is None else heads) * triton.cdiv(per_head, config.rows)
 
-    def scratch(self, blocks: Blocks, cached: bool, dims: int) -> int:
+    def scratch(self, config: TileConfig, cached: bool, dims: int) -> int:
         """Floats of scratch memory for a program that walks through blocks of queries and tiles of keys; `dims`:
         features of the rows that are kept."""
-        keys = triton.cdiv(self.keys, blocks.columns) * blocks.columns if cached else blocks.columns
-        return dims * (blocks.rows + blocks.columns) + blocks.rows * keys
+        keys = triton.cdiv(self.keys, config.columns) * config.columns if cached else config.columns
+        return dims * (config.rows + config.columns) + config.rows * keys
 
-    def caches_distances(self, blocks: Blocks) -> bool:
+    def caches_distances(self, config: TileConfig) -> bool:
         """Whether the forward pass keeps the distances of a block to all keys between its two passes over them."""
-        return self.is_centered and self._may_cache(blocks, self.key_block)
+        return self.is_centered and self._may_cache(config, self.key_block)
 
-    def caches_gradients(self, blocks: Blocks) -> bool:
+    def caches_gradients(self, config: TileConfig) -> bool:
         """Whether the backward pass keeps the gradients of a block's scores between its two passes over all keys."""
-        return self._may_cache(blocks, self.both_blocks)
+        return self._may_cache(config, self.both_blocks)
 
-    def _may_cache(self, blocks: Blocks, dims: int) -> bool:
+    def _may_cache(self, config: TileConfig, dims: int) -> bool:
         """Whether a number for every pair of a block and all keys may lie in scratch memory."""
-        programs = min(self.count(blocks, self.queries), resident(self.query.device, blocks.programs))
-        return 4 * programs * self.scratch(blocks, True, dims) <= CACHE_BYTES
+        programs = min(self.count(config, self.queries), resident(self.query.device, config.programs))
+        return 4 * programs * self.scratch(config, True, dims) <= CACHE_BYTES
 
-    def run(self, kernel: str, run: Callable[[Blocks], None]) -> None:
-        """Run with the block sizes that were chosen for this kernel."""
+    def run(self, kernel: str, run: Callable[[TileConfig], None]) -> None:
+        """Run with the tile sizes that were chosen for this kernel."""
 
-        def time_with(blocks: Blocks) -> float:
+        def time_with(config: TileConfig) -> float:
             try:
-                run(blocks)  # compiles
-                return float(triton.testing.do_bench(lambda: run(blocks)))
+                run(config)  # compiles
+                return float(triton.testing.do_bench(lambda: run(config)))
             except OutOfResources:
                 return math.inf
 
@@ -171,7 +172,7 @@ class Call:
     def launch(
         self,
         kernel: Any,
-        blocks: Blocks,
+        config: TileConfig,
         *,
         per_head: int,
         scratch: int,
@@ -179,8 +180,8 @@ class Call:
         heads: int | None = None,
     ) -> None:
         """`per_head`: rows of a head; `scratch`: floats for each program."""
-        count = self.count(blocks, per_head, heads)
-        programs = min(count, resident(self.query.device, blocks.programs))
+        count = self.count(config, per_head, heads)
+        programs = min(count, resident(self.query.device, config.programs))
         kernel[(programs,)](
             query=self.query,
             key=self.key,
@@ -188,13 +189,13 @@ class Call:
             gamma=self.gamma,
             eta=self.eta,
             delta=self.delta,
-            key_mask=self.masks[0],
-            pair_mask=self.masks[1],
+            key_mask=self.key_mask,
+            attn_mask=self.attn_mask,
             query_strides=self.query.stride(),
             key_strides=self.key.stride(),
             value_strides=self.value.stride(),
-            key_mask_strides=None if self.masks[0] is None else self.masks[0].stride(),
-            pair_mask_strides=None if self.masks[1] is None else self.masks[1].stride(),
+            key_mask_strides=None if self.key_mask is None else self.key_mask.stride(),
+            attn_mask_strides=None if self.attn_mask is None else self.attn_mask.stride(),
             heads=self.heads,
             groups=self.heads // self.kv_heads,
             queries=self.queries,
@@ -206,11 +207,11 @@ class Call:
             VALUE_DIM=self.value_dim,
             IS_CAUSAL=self.is_causal,
             IS_SIGNED=self.is_signed,
-            ROWS=blocks.rows,
-            LANES=blocks.lanes,
+            ROWS=config.rows,
+            LANES=config.lanes,
             DIM_BLOCK=self.dim_block,
             VALUE_BLOCK=self.value_block,
-            num_warps=blocks.warps,
+            num_warps=config.warps,
             enable_fp_fusion=True,  # multiply-adds are one instruction; the default is about to change
             **arguments,
         )

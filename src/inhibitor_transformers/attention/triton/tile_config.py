@@ -18,7 +18,7 @@ SMALLEST_DIM_BLOCK = 16  # lanes
 
 
 @dataclass(frozen=True)
-class Blocks:
+class TileConfig:
     """rows × columns of a tile, threads that share its columns, warps and resident programs of a multiprocessor."""
 
     rows: int = 64
@@ -31,26 +31,32 @@ class Blocks:
 # By kernel and the largest head dimension served. Chosen from the compiled code for compute capability 9.0: next to no
 # spills, and as many programs as the registers of a multiprocessor hold at once (benchmarks/triton_code.py): with more,
 # a persistent grid would run in two waves.
-DEFAULTS: dict[str, dict[int, Blocks]] = {
-    "forward": {64: Blocks(), 256: Blocks(programs=2)},
-    "query": {128: Blocks(programs=2), 256: Blocks(rows=32, programs=2)},
-    "key_value": {64: Blocks(programs=2), 128: Blocks(rows=32, programs=2), 256: Blocks(rows=32, warps=8, programs=1)},
+DEFAULTS: dict[str, dict[int, TileConfig]] = {
+    "forward": {64: TileConfig(), 256: TileConfig(programs=2)},
+    "bwd_dq": {128: TileConfig(programs=2), 256: TileConfig(rows=32, programs=2)},
+    "bwd_dkdv": {
+        64: TileConfig(programs=2),
+        128: TileConfig(rows=32, programs=2),
+        256: TileConfig(rows=32, warps=8, programs=1),
+    },
 }
 CANDIDATES = tuple(
-    Blocks(rows, columns, 16, warps, programs)
+    TileConfig(rows, columns, 16, warps, programs)
     for rows, columns, warps in ((32, 64, 4), (64, 64, 4), (64, 128, 4), (128, 64, 8), (128, 128, 8))
     for programs in (2, 3, 4)
 )
 
-_found: dict[tuple[Any, ...], Blocks] = {}
+_found: dict[tuple[Any, ...], TileConfig] = {}
 
 
-def default(kernel: str, dim: int) -> Blocks:
+def default(kernel: str, dim: int) -> TileConfig:
     """The shipped sizes for a head of `dim` features (the larger of query's and value's)."""
-    return next(blocks for most, blocks in DEFAULTS[kernel].items() if dim <= most)
+    return next(config for most, config in DEFAULTS[kernel].items() if dim <= most)
 
 
-def choose(kernel: str, dim: int, value_dim: int, dtype: torch.dtype, time_with: Callable[[Blocks], float]) -> Blocks:
+def choose(
+    kernel: str, dim: int, value_dim: int, dtype: torch.dtype, time_with: Callable[[TileConfig], float]
+) -> TileConfig:
     """The shipped sizes, or with INHIBITOR_TUNE=1 those for which `time_with` is least, remembered for the process.
 
     `time_with` runs the kernel; it returns infinity for sizes that the device cannot run.

@@ -113,17 +113,17 @@ def sum_of_rows(tile):
 @triton.jit
 def valid_pairs(query, key, batch, head, masks, queries, keys, IS_CAUSAL: tl.constexpr):
     """Which pairs count, for `query` and `key` numbers that broadcast against each other; `masks`: the key mask, the
-    pair mask (or None) and the strides of both."""
-    key_mask, pair_mask, key_mask_strides, pair_mask_strides = masks
+    attention mask (or None) and the strides of both."""
+    key_mask, attn_mask, key_mask_strides, attn_mask_strides = masks
     valid = (query < queries) & (key < keys)
     if IS_CAUSAL:
         valid = valid & (key <= query + (keys - queries))
     if key_mask is not None:
         at = key_mask + batch * key_mask_strides[0] + int64(key) * key_mask_strides[1]
         valid = valid & (tl.load(at, mask=key < keys, other=0) != 0)
-    if pair_mask is not None:
-        at = of_head(pair_mask, pair_mask_strides, batch, head)
-        at += int64(query) * pair_mask_strides[2] + int64(key) * pair_mask_strides[3]
+    if attn_mask is not None:
+        at = of_head(attn_mask, attn_mask_strides, batch, head)
+        at += int64(query) * attn_mask_strides[2] + int64(key) * attn_mask_strides[3]
         valid = valid & (tl.load(at, mask=valid, other=0) != 0)
     return valid
 

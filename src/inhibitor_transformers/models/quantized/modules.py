@@ -49,7 +49,7 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def join(model: PreTrainedModel) -> None:
-    """Let quantized layers work together: q, k and v read the same levels, GELU stays in 8 bits."""
+    """Let quantized layers work together: q, k and v read the same quantized input, GELU stays in 8 bits."""
     for attention in attention_layers(model):
         readers: list[Any] = [attention.query, attention.key, attention.value]
         shared = SharedInput(len(readers))

@@ -1,0 +1,201 @@
+// The backward pass of one unit of work: all query heads that share one key/value head.
+#pragma once
+#include "../masks.h"
+#include "scalars.h"
+#include "values.h"
+
+namespace inhibitor {
+namespace {
+
+template <class V>
+struct Backward {
+  using P = Pack<V>;
+  using S = Scores<V>;
+  using Vec = typename V::Vec;
+  static constexpr int W = V::kWidth;
+
+  // One owner per key/value head: its sums run in one order whatever the number of threads.
+  static int64_t items(const InhibitorCall& c) { return c.batch * c.kv_heads; }
+
+  struct Scratch {
+    Scratch(const InhibitorCall& c, Arena arena) : values(c, arena) {
+      const Sizes<V> size(c);
+      index = reinterpret_cast<int32_t*>(arena.take(c.keys));
+      hidden = arena.take(round_up(c.keys, kWidest));
+      shift = arena.take(size.dim);
+      k_panels = arena.take(size.keys * c.dim);
+      k_sums = arena.take(size.keys);
+      k_rows = arena.take(size.keys * size.dim);
+      arena.skew();
+      dk = arena.take(size.keys * size.dim);
+      q = arena.take(kBlock * size.dim);
+      q_sums = arena.take(kBlock);
+      q_scaled = arena.take(kBlock * size.dim);
+      dq = arena.take(kBlock * size.dim);
+      g = arena.take(kBlock * size.value_dim);
+      s = arena.take(kBlock * size.row);
+      z = arena.take(kBlock * size.row);
+      b = arena.take(kBlock * size.row);
+      used = arena.used();
+    }
+    Values<V> values;
+    int32_t* index;
+    float *hidden, *shift, *k_panels, *k_sums, *k_rows, *dk;
+    float *q, *q_sums, *q_scaled, *dq, *g, *s, *z, *b;
+    int64_t used;
+  };
+  static int64_t scratch(const InhibitorCall& c) { return Scratch(c, Arena(nullptr)).used; }
+
+  static void run(const InhibitorCall& c, int64_t item, float* base) {
+    Scratch s(c, Arena(base));
+    const Sizes<V> size(c);
+    const int64_t b = item / c.kv_heads, kv_head = item % c.kv_heads, groups = c.heads / c.kv_heads;
+    const int64_t n = P::valid_keys(c, b, s.index);
+    const float sign_scale = pack_keys(c, s, b, kv_head, n);
+    s.values.pack(c, P::head(c.value, b, kv_head), s.index, n);
+    if (c.queries == 0) s.values.clear_gradients();
+    clear(s.dk, n * size.dim);
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t h = kv_head * groups + group;
+      const HeadScalars scalars(c, h);
+      Totals totals;
+      for (int64_t first = 0; first < c.queries; first += kBlock)
+        if (c.is_signed)
+          run_block<true>(c, s, scalars, b, h, n, first, sign_scale, totals);
+        else
+          run_block<false>(c, s, scalars, b, h, n, first, sign_scale, totals);
+      s.values.write_gradients(s.index, scalars.eta, group > 0, const_cast<float*>(P::head(c.grad_value, b, kv_head)),
+                               c.grad_value.stride[2]);
+      write_scalars(c, b, h, n, scalars, totals, s.values.dot());
+    }
+    float* out = const_cast<float*>(P::head(c.grad_key, b, kv_head));
+    for (int64_t j = 0; j < n; ++j) write_row(s.dk + j * size.dim, c.dim, out + s.index[j] * c.grad_key.stride[2]);
+  }
+
+ private:
+  // Sums over the pairs of one head, with b_ij = minus the gradient of Z_ij, divided by eta.
+  struct Totals {
+    double passed = 0;           // b_ij where Z_ij > 0
+    double distance = 0;         // b_ij (S_ij - mean S_i) there
+    double length_exponent = 0;  // its gradient, where rows see different numbers of keys
+  };
+
+  // Packs the keys; returns the power of two by which q and k are scaled for their signs.
+  static float pack_keys(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t kv_head, int64_t n) {
+    const Sizes<V> size(c);
+    const float* k = P::head(c.key, b, kv_head);
+    const bool masked = RowMask::any(c);
+    P::rows(k, c.key.stride[2], s.index, n, c.dim, size.dim, nullptr, 1.0f, s.k_rows);  // read once: far rows are slow
+    if (!masked) P::column_mean(s.k_rows, size.dim, nullptr, n, size.dim, s.shift);
+    P::transposed_panels(s.k_rows, size.dim, nullptr, n, c.dim, masked ? nullptr : s.shift, s.k_panels);
+    if (!masked) P::panel_sums(s.k_panels, n, c.dim, s.k_sums);
+    const float most = P::largest(s.k_rows, n * size.dim);
+    const float scale = ::ldexpf(1.0f, most > 0x1p-2f ? 125 - ::ilogbf(most) : 127);
+    P::scale(s.k_rows, n * size.dim, scale);
+    return scale;
+  }
+
+  template <bool Signed>
+  static void run_block(const InhibitorCall& c, Scratch& s, const HeadScalars& scalars, int64_t b, int64_t h,
+                        int64_t n, int64_t first, float sign_scale, Totals& totals) {
+    const Sizes<V> size(c);
+    const bool masked = RowMask::any(c);
+    const int64_t groups = c.heads / c.kv_heads;
+    const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
+    const float* q = P::head(c.query, b, h) + first * c.query.stride[2];
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, masked ? nullptr : s.shift, 1.0f, s.q);
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, nullptr, sign_scale, s.q_scaled);
+    for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
+    const typename S::Keys keys{s.k_panels, masked ? nullptr : s.k_sums, n, c.dim};
+    S::distances(s.q, s.q_sums, size.dim, rows, keys, s.s, size.row);
+
+    const RowMask mask(c, b, h, s.index, n);
+    typename S::Row row[kBlock];
+    for (int64_t i = 0; i < rows; ++i) {
+      const float* from = s.s + i * size.row;
+      float* z = s.z + i * size.row;
+      if (masked) {
+        const int64_t count = mask.fill(first + i, s.hidden);
+        row[i] = S::inhibition_masked(from, s.hidden, count, n, c.is_centered, scalars.scale, scalars.delta, z);
+      } else {
+        row[i] = S::inhibition(from, n, c.is_centered, scalars.scale, scalars.delta, z);
+      }
+    }
+    const float* grad = P::head(c.grad_out, b, h) + first * c.grad_out.stride[2];
+    if (masked) {
+      const float* out = P::head(c.out, b, h) + first * c.out.stride[2];
+      for (int64_t i = 0; i < rows; ++i, grad += c.grad_out.stride[2], out += c.out.stride[2]) {
+        const float length = scalars.length(row[i].count);
+        P::rows(grad, 0, nullptr, 1, c.value_dim, size.value_dim, nullptr, length, s.g + i * size.value_dim);
+        const double along = static_cast<double>(P::dot(grad, out, c.value_dim));
+        totals.length_exponent += scalars.log_length(row[i].count) * along;
+      }
+    } else {
+      P::rows(grad, c.grad_out.stride[2], nullptr, rows, c.value_dim, size.value_dim, nullptr, scalars.length(n), s.g);
+    }
+    if (first == 0) {
+      if (h % groups == 0) s.values.choose(c, P::head(c.value, b, h / groups), s.index, s.z, size.row, rows);
+      s.values.clear_gradients();
+    }
+    s.values.template add_gradients<Signed>(s.z, s.b, size.row, rows, s.g);
+    for (int64_t i = 0; i < rows; ++i)
+      score_row(s.s + i * size.row, s.z + i * size.row, s.b + i * size.row, n, row[i], c, scalars, totals);
+    clear(s.dq, rows * size.dim);
+    ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_rows, s.dk, size.dim);
+    float* out = const_cast<float*>(P::head(c.grad_query, b, h)) + first * c.grad_query.stride[2];
+    for (int64_t i = 0; i < rows; ++i) write_row(s.dq + i * size.dim, c.dim, out + i * c.grad_query.stride[2]);
+  }
+
+  // b_ij -> dL/dS_ij * gamma / sqrt(D), the centering folded in; adds this row's share of the scalars.
+  static void score_row(const float* s, const float* z, float* b, int64_t n, const typename S::Row& row,
+                        const InhibitorCall& c, const HeadScalars& scalars, Totals& totals) {
+    const Vec zero = V::zero(), infinity = V::set(S::kInfinity), mean = V::set(row.mean);
+    Vec all = zero, distances = zero;
+    for (int64_t j = 0; j < n; j += W) {
+      const Vec score = V::load(z + j);
+      const auto counts = V::gt(infinity, score), positive = V::gt(score, zero);
+      const auto where = [&](Vec x) { return V::select(counts, V::select(positive, x, zero), zero); };
+      const Vec passed = where(V::load(b + j));
+      all = V::add(all, passed);
+      distances = V::fma(passed, where(V::sub(V::load(s + j), mean)), distances);
+      V::store(b + j, passed);
+    }
+    const float total = V::sum(all);
+    totals.passed += static_cast<double>(total);
+    totals.distance += static_cast<double>(V::sum(distances));
+    const Vec constant = V::set(c.is_centered && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f);
+    const Vec factor = V::set(-scalars.eta * scalars.scale / V::kSign);
+    for (int64_t j = 0; j < n; j += W) {
+      const Vec ds = V::mul(V::sub(V::load(b + j), constant), factor);
+      V::store(b + j, V::select(V::gt(infinity, V::load(z + j)), ds, zero));
+    }
+  }
+
+  // `values` is the sum of v_jk times the gradient of v_jk, divided by eta.
+  static void write_scalars(const InhibitorCall& c, int64_t b, int64_t h, int64_t n, const HeadScalars& scalars,
+                            const Totals& totals, double values) {
+    const double eta = scalars.eta, scale = scalars.scale, delta = scalars.delta;
+    const double grad_eta = values - (scale * totals.distance + delta * totals.passed);  // the latter: sum of b Z
+    float* out = c.grad_scalars + b * c.heads + h;
+    const int64_t step = c.batch * c.heads;
+    out[0] = static_cast<float>(-eta * totals.distance / ::sqrt(static_cast<double>(c.dim)));
+    out[step] = static_cast<float>(grad_eta);
+    out[2 * step] = static_cast<float>(-eta * totals.passed);
+    const double whole = scalars.log_length(n) * eta * grad_eta;  // all rows see all keys
+    out[3 * step] = static_cast<float>(RowMask::any(c) ? totals.length_exponent : whole);
+  }
+
+  static void write_row(const float* row, int64_t dim, float* out) {
+    for (int64_t d = 0; d < dim; d += W) {
+      const int64_t left = dim - d;
+      V::store_first(out + d, V::load(row + d), static_cast<int>(left < W ? left : W));
+    }
+  }
+
+  static void clear(float* x, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) x[i] = 0.0f;
+  }
+};
+
+}  // namespace
+}  // namespace inhibitor

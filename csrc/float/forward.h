@@ -1,0 +1,127 @@
+// The forward pass of one unit of work: a head, or a run of row blocks of one.
+#pragma once
+#include "../masks.h"
+#include "inhibit.h"
+#include "scalars.h"
+
+namespace inhibitor {
+namespace {
+
+template <class V>
+struct Forward {
+  using P = Pack<V>;
+  using S = Scores<V>;
+  static constexpr int W = V::kWidth;
+
+  static int64_t items(const InhibitorCall& c) { return ForwardUnit::count(c); }
+
+  // Everything one unit of work writes to.
+  struct Scratch {
+    Scratch(const InhibitorCall& c, float* base) {
+      const Sizes<V> size(c);
+      Arena arena(base);
+      index = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
+      active = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
+      hidden = arena.take(round_up(c.keys, kWidest));
+      shift = arena.take(size.dim);
+      panels = arena.take(size.keys * c.dim);
+      k_sums = arena.take(size.keys);
+      values = arena.take(size.keys * size.value_dim);
+      v_sums = arena.take(size.value_dim);
+      max_abs_value = arena.take(size.keys);
+      q = arena.take(kBlock * size.dim);
+      q_sums = arena.take(kBlock);
+      factor = arena.take(kBlock);
+      z = arena.take(kBlock * size.row);
+      out = arena.take(kBlock * size.value_dim);
+      used = arena.used();
+    }
+    int32_t *index, *active;
+    float *hidden, *shift, *panels, *k_sums, *values, *v_sums, *max_abs_value, *q, *q_sums, *factor, *z, *out;
+    int64_t used;
+  };
+  static int64_t scratch(const InhibitorCall& c) { return Scratch(c, nullptr).used; }
+
+  static void run(const InhibitorCall& c, int64_t item, float* base) {
+    const ForwardUnit unit(c, item);
+    const Scratch s(c, base);
+    const int64_t n = P::valid_keys(c, unit.batch, s.index);
+    pack_head(c, s, unit.batch, unit.kv_head, n);
+    for (int64_t block = unit.first_block; block < unit.last_block; ++block)
+      if (c.is_signed)
+        run_block<true>(c, s, unit.batch, unit.head, n, block * kBlock);
+      else
+        run_block<false>(c, s, unit.batch, unit.head, n, block * kBlock);
+  }
+
+ private:
+  static void pack_head(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t kv_head, int64_t n) {
+    const Sizes<V> size(c);
+    const float* k = P::head(c.key, b, kv_head);
+    const float* v = P::head(c.value, b, kv_head);
+    const bool masked = RowMask::any(c);
+    // With masks per row, a shift or a sum over all keys would let a masked key's content through.
+    if (!masked) P::column_mean(k, c.key.stride[2], s.index, n, c.dim, s.shift);
+    P::transposed_panels(k, c.key.stride[2], s.index, n, c.dim, masked ? nullptr : s.shift, s.panels);
+    if (!masked) P::panel_sums(s.panels, n, c.dim, s.k_sums);
+    P::rows(v, c.value.stride[2], s.index, n, c.value_dim, size.value_dim, nullptr, 1.0f, s.values);
+    if (!masked) P::column_sum(s.values, n, size.value_dim, s.v_sums);
+    P::max_abs_values(s.values, n, size.value_dim, c.is_signed, s.max_abs_value);
+  }
+
+  template <bool Signed>
+  static void run_block(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t h, int64_t n, int64_t first) {
+    const Sizes<V> size(c);
+    const HeadScalars scalars(c, h);
+    const bool masked = RowMask::any(c);
+    const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
+    const float* q = P::head(c.query, b, h) + first * c.query.stride[2];
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, masked ? nullptr : s.shift, 1.0f, s.q);
+    for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
+    const typename S::Keys keys{s.panels, masked ? nullptr : s.k_sums, n, c.dim};
+    S::distances(s.q, s.q_sums, size.dim, rows, keys, s.z, size.row);
+
+    const RowMask mask(c, b, h, s.index, n);
+    const float length = scalars.length(n);
+    bool is_nan[kBlock];
+    for (int64_t i = 0; i < rows; ++i) {
+      float* z = s.z + i * size.row;
+      typename S::Row row;
+      if (masked) {
+        const int64_t count = mask.fill(first + i, s.hidden);
+        row = S::inhibition_masked(z, s.hidden, count, n, c.is_centered, scalars.scale, scalars.delta, z);
+      } else {
+        row = S::inhibition(z, n, c.is_centered, scalars.scale, scalars.delta, z);
+      }
+      s.factor[i] = scalars.eta * (row.count == n ? length : scalars.length(row.count));
+      is_nan[i] = row.is_nan;
+      if (masked) {
+        const auto keys = Inhibit<V, Signed>::template active_keys<1>(z, size.row, s.max_abs_value, n, s.active);
+        Inhibit<V, Signed>::row(z, s.values, size.value_dim, keys, s.factor[i], s.out + i * size.value_dim);
+      }
+    }
+    if (!masked)
+      Inhibit<V, Signed>::block(s.z, size.row, rows, s.values, size.value_dim, n, s.v_sums, s.max_abs_value, s.factor,
+                                s.active, s.out);
+    for (int64_t i = 0; i < rows; ++i)
+      write_row(s.out + i * size.value_dim, c.value_dim, is_nan[i],
+                const_cast<float*>(P::head(c.out, b, h)) + (first + i) * c.out.stride[2]);
+  }
+
+  static void write_row(const float* row, int64_t dim, bool is_nan, float* out) {
+    if (is_nan) {
+      for (int64_t d = 0; d < dim; ++d) out[d] = __builtin_nanf("");
+      return;
+    }
+    for (int64_t d = 0; d < dim; d += W) {
+      const int64_t left = dim - d;
+      if (left >= W)
+        V::store(out + d, V::load(row + d));
+      else
+        V::store_first(out + d, V::load(row + d), static_cast<int>(left));
+    }
+  }
+};
+
+}  // namespace
+}  // namespace inhibitor

@@ -1,0 +1,24 @@
+// What each instruction set offers in float32; one table per translation unit compiled with its own flags.
+#pragma once
+#include "../abi.h"
+
+namespace inhibitor {
+
+// One unit of work, independent of all others; `scratch` holds `*_scratch` floats, 64-byte aligned.
+struct FloatKernels {
+  const char* name;
+  int64_t (*forward_items)(const InhibitorCall&);
+  int64_t (*forward_scratch)(const InhibitorCall&);
+  void (*forward)(const InhibitorCall&, int64_t item, float* scratch);
+  int64_t (*backward_items)(const InhibitorCall&);
+  int64_t (*backward_scratch)(const InhibitorCall&);
+  void (*backward)(const InhibitorCall&, int64_t item, float* scratch);
+};
+
+extern const FloatKernels kFloatPortable;
+#if defined(INHIBITOR_WITH_X86)
+extern const FloatKernels kFloatAvx2;
+extern const FloatKernels kFloatAvx512;
+#endif
+
+}  // namespace inhibitor

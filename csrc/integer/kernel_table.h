@@ -1,0 +1,26 @@
+// What each instruction set offers for integers.
+#pragma once
+#include "../abi.h"
+
+namespace inhibitor {
+
+struct IntegerKernels {
+  int64_t (*items)(const IntegerCall&);
+  int64_t (*scratch)(const IntegerCall&);
+  void (*forward)(const IntegerCall&, int64_t item, float* scratch);
+};
+
+// Both precisions, and the inputs of 8-bit linear layers.
+struct IntegerTable {
+  const char* name;
+  IntegerKernels int8, int16;
+  void (*quantize)(const float* x, int64_t n, const float* inverse, float zero, uint8_t* out);
+};
+
+extern const IntegerTable kIntegerPortable;
+#if defined(INHIBITOR_WITH_X86)
+extern const IntegerTable kIntegerAvx2;
+extern const IntegerTable kIntegerVnni;
+#endif
+
+}  // namespace inhibitor

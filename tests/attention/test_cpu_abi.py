@@ -1,0 +1,105 @@
+"""The structures of csrc/abi.h and those that Python packs have the same members, in the same order."""
+
+from __future__ import annotations
+
+import re
+from struct import unpack
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from inhibitor_transformers.attention.call import MaskedTensors, Masks, Options
+from inhibitor_transformers.attention.cpu import library
+from inhibitor_transformers.attention.cpu.abi import ABI_VERSION, CALL, INTEGER_CALL, CStruct, pack_call
+from inhibitor_transformers.attention.integer import cpu as integer_cpu
+from tests.attention.engine_cases import Shape
+from tests.attention.integer.cases import random_qparams, tensors
+from tests.conftest import REPOSITORY
+
+HEADER = re.sub(r"//.*", "", (REPOSITORY / "csrc" / "abi.h").read_text(encoding="utf-8"))
+FORMATS = {"Tensor4": "4q", "PerHead": "2q", "int64_t": "q", "double": "d"}
+
+
+def members_of(struct: str) -> dict[str, str]:
+    """Format of each member, by name, as the header declares them."""
+    body = re.search(rf"struct {struct} \{{(.*?)\}};", HEADER, re.DOTALL)
+    assert body is not None
+    members = {}
+    for declaration in filter(None, map(str.strip, body[1].split(";"))):
+        kind, names = re.fullmatch(r"(?:const )?(\w+)(.*)", declaration, re.DOTALL).groups()
+        for name, length in re.findall(r"(\w+)(?:\[(\d)\])?", names):
+            members[name] = f"{length}q" if length else "q" if "*" in names else FORMATS.get(kind, kind)
+    return members
+
+
+def test_members() -> None:
+    assert list(members_of("InhibitorCall").items()) == list(CALL.members.items())
+    call, *rest = members_of("IntegerCall").items()
+    assert call == ("call", "InhibitorCall")
+    assert rest == list(INTEGER_CALL.members.items())
+
+
+def test_version() -> None:
+    assert re.search(r"kAbiVersion = (\d+);", HEADER)[1] == str(ABI_VERSION)
+
+
+def test_the_parts_of_a_member() -> None:
+    assert members_of("Tensor4") == {"data": "q", "stride": "3q"}
+    assert members_of("PerHead") == {"data": "q", "stride": "q"}
+
+
+def unpacked(struct: CStruct, packed: bytes) -> dict[str, list[float]]:
+    """The numbers of each member, by name."""
+    assert len(packed) == struct.size
+    numbers = iter(unpack(" ".join(struct.members.values()), packed))
+    return {name: [next(numbers) for _ in range(int(f[:-1] or 1))] for name, f in struct.members.items()}
+
+
+def test_a_call() -> None:
+    query, key, value = torch.zeros(2, 4, 3, 8), torch.zeros(2, 2, 5, 8), torch.zeros(2, 2, 5, 6)
+    scalars = [torch.full((4,), float(i)) for i in range(3)] + [torch.zeros(()).expand(4)]
+    padding, pairs = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 4, 3, 5, dtype=torch.bool)
+    out = torch.zeros(2, 4, 3, 6)
+    options = Options(64.0, is_causal=True, is_signed=False, is_centered=True)
+    found = unpacked(
+        CALL,
+        pack_call(
+            (query, key, value), scalars, Masks(padding, pairs), options, out, threads=7, gradients=range(100, 117)
+        ),
+    )
+    sizes = {"batch": 2, "heads": 4, "kv_heads": 2, "queries": 3, "keys": 5, "dim": 8, "value_dim": 6, "threads": 7}
+    assert {name: found[name] for name in sizes} == {name: [size] for name, size in sizes.items()}
+    for name, t in {"query": query, "key": key, "value": value, "out": out}.items():
+        assert found[name] == [t.data_ptr(), *t.stride()[:3]]
+    for name, scalar in zip(("gamma", "eta", "delta", "length_exponent"), scalars, strict=True):
+        assert found[name] == [scalar.data_ptr(), scalar.stride(0)]
+    for name, mask in {"key_mask": padding, "attn_mask": pairs}.items():
+        assert (found[name], found[f"{name}_stride"]) == ([mask.data_ptr()], list(mask.stride()))
+    assert [found[name] for name in ("is_causal", "is_signed", "is_centered")] == [[1], [0], [1]]
+    assert found["length_reference"] == [64.0]
+    gradients = [*found["grad_out"], *found["grad_query"], *found["grad_key"], *found["grad_value"]]
+    assert [*gradients, *found["grad_scalars"]] == list(range(100, 117))
+
+
+def test_what_a_call_has_not_is_null() -> None:
+    tensor = torch.zeros(1, 1, 1, 1)
+    packed = pack_call((tensor,) * 3, None, Masks(None, None), Options(0.0, False, True, True), tensor, threads=1)
+    absent = ("gamma", "eta", "delta", "length_exponent", "key_mask", "key_mask_stride", "attn_mask")
+    absent += ("attn_mask_stride", "grad_out", "grad_query", "grad_key", "grad_value", "grad_scalars")
+    assert {x for name in absent for x in unpacked(CALL, packed)[name]} == {0}
+
+
+def test_an_integer_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = Shape(batch=2, heads=4, kv_heads=2, queries=3, keys=5, dim=8, value_dim=6)
+    qparams, packed = random_qparams(shape, 16), []
+    monkeypatch.setattr(library, "load", lambda: SimpleNamespace(integer_forward=packed.append))
+    call = MaskedTensors(*tensors(shape), None, None, is_causal=False, signed=True, center="mean")
+    sums = integer_cpu.integer_sums(call, qparams)
+    found = unpacked(INTEGER_CALL, packed[0][CALL.size :])
+    factors = qparams.factors(5)
+    assert found.pop("bits") == [16]
+    assert (found.pop("factors"), found.pop("factor_stride")) == ([factors.data_ptr()], [factors.stride(0)])
+    assert found.pop("sums") == [sums.data_ptr()]
+    assert found == {name: [getattr(qparams, name).data_ptr()] for name in found}
+    assert len(found) == 8
