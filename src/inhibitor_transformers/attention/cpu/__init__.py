@@ -1,1 +1,1 @@
-"""The CPU engine: C++ kernels behind a C interface (docs/cpu-engine.md)."""
+"""The CPU engine: C++ kernels behind a C interface (docs/explanation/cpu-kernels.md)."""
