@@ -28,10 +28,16 @@ def distill(
     output: Output,
     set_: Set = None,
     teacher: Annotated[str | None, typer.Option(help="Folder, Hub id or 'minilm', instead of the YAML's.")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="Texts instead of the YAML's; repeatable.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Layer rule instead of the YAML's.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="Text instead of the YAML's: file, folder, Hub id, or 'this-machine'; repeatable."),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help='Teacher layers to copy, instead of the YAML\'s: "all", "every 2nd", "first 3" or "0,2,4".'),
+    ] = None,
     init_from: Annotated[
-        str | None, typer.Option(help="Student of an earlier run to go on from: folder or Hub id.")
+        str | None, typer.Option(help="Start from the student of an earlier run, a folder or Hub id.")
     ] = None,
     seed: SeedInsteadOfYaml = None,
     report_to: ReportTo = None,

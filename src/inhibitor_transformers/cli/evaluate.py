@@ -44,7 +44,7 @@ def evaluate(
         str | None, typer.Option(help="Teacher: its scores come first in the table; agreement needs it.")
     ] = None,
     text: Annotated[
-        str, typer.Option(help="Texts for agreement: file, folder, Hub id or 'this-machine'.")
+        str, typer.Option(help="Texts for agreement: file, folder, Hub id or 'this-machine' (English that is on it).")
     ] = "this-machine",
     lengths: Annotated[str, typer.Option(help="Text lengths for agreement, in tokens.")] = "32,64,128,256",
     max_length: Annotated[int, typer.Option(help="Truncate a text (or pair) to so many tokens.")] = 128,

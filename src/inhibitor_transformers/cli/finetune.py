@@ -48,9 +48,11 @@ def finetune(
             "task vector) is added to the model's before training."
         ),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Epochs: passes over the training data.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples per training step and device.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training data; 3 by default.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; 1e-4 by default.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Examples per training step and device; 32 by default.")
+    ] = None,
     max_train_examples: Annotated[
         int | None, typer.Option(help="Train on this many examples, drawn at random.")
     ] = None,
@@ -60,7 +62,12 @@ def finetune(
     config: Annotated[Path | None, typer.Option(help="YAML with training settings; flags override them.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a training setting: warmup_steps=100; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a training setting, such as warmup_steps=100 (TrainingArguments, and those of "
+            "docs/reference/configuration.md); repeatable.",
+        ),
     ] = None,
     report_to: ReportTo = None,
     resume: Resume = False,
@@ -71,7 +78,7 @@ def finetune(
 ) -> None:
     """Fine-tune on GLUE, IMDB or your own data.
 
-    With --teacher, a model fine-tuned on the same task, its logits are distilled besides the labels.
+    With --teacher, a model fine-tuned on the same task, the model learns from its logits as well as from the labels.
     """
     from ..common.inputs import require_apart
     from ..common.number_ranges import TRAINING, check_number

@@ -34,7 +34,7 @@ def quantize(
 ) -> None:
     """Quantize an inhibitor model: integer attention, int8 layers.
 
-    Ranges are chosen on calibration texts; a table shows the size, and how near embeddings of other texts stay.
+    Ranges are chosen on calibration texts; a table shows the size, and how close the embeddings of other texts stay.
     """
     from ..attention.integer.qparams import PRECISIONS
     from ..common.inputs import require_apart

@@ -10,14 +10,16 @@ import typer
 
 from .console import log
 from .console import output as stdout
-from .options import Output, Resume, quiet, resolve_model
+from .options import Resume, quiet, resolve_model
 
 
 def study(
     config: Annotated[
         Path, typer.Argument(help="YAML with models, tasks, seeds and training settings (see configs/studies).")
     ],
-    output: Output,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write to; a study that is in it goes on with --resume.")
+    ],
     data: Annotated[
         Path | None, typer.Option(help="Folder of the tasks' data, instead of the YAML's; without either, the Hub.")
     ] = None,
@@ -44,7 +46,10 @@ def study(
     ] = False,
     resume: Resume = False,
 ) -> None:
-    """Fine-tune several models on several tasks and seeds, and print a table of their scores."""
+    """Compare models on several tasks and seeds in one table.
+
+    Every model is fine-tuned on every task with every seed, all with one schedule.
+    """
     from ..common.inputs import require_apart
     from ..common.settings import Flag, build, load_yaml, override, require
     from ..report import print_table, require_own_card, write_card
