@@ -22,7 +22,8 @@ from ..common.settings import require
 from ..models import InhibiDistilBertPreTrainedModel, LayerMap, map_layers
 from ..models.inhibidistilbert.from_teacher import teacher_depth
 from ..models.pretrained import load_config, load_pretrained, load_tokenizer, loading
-from ..tasks.text import THIS_MACHINE, Text, english_on_this_machine, load_pairs, load_texts, split_held_out
+from ..tasks.prose import english_on_this_machine
+from ..tasks.text import THIS_MACHINE, Text, load_pairs, load_texts, split_held_out
 from .config import DistillConfig
 from .init_from import init_student_from
 from .output_dir import RunFolder, save_into

@@ -13,7 +13,8 @@ from ..distill.distillation import Distillation
 from ..models import InhibiDistilBertPreTrainedModel
 from ..report import DistillationReport, write_report
 from ..report.svg import drawing_style
-from ..tasks.text import THIS_MACHINE, english_on_this_machine, split_held_out
+from ..tasks.prose import english_on_this_machine
+from ..tasks.text import THIS_MACHINE, split_held_out
 from .attention_maps import most_similar_maps
 from .facts import NOTES, facts, loss_curves, model_name
 from .measurements import LENGTHS, StageMeasurements, measure_throughput

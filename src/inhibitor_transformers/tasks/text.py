@@ -16,8 +16,6 @@ from ..common.progress import counted
 from .files import TABLE_SUFFIXES, Columns, read_table, require_text
 from .prose import english_on_this_machine
 
-__all__ = ["Text", "english_on_this_machine", "load_pairs", "load_texts", "split_held_out"]
-
 logger = logging.getLogger(__name__)
 
 Text = str | tuple[str, str]  # a text, or two that belong together
