@@ -231,7 +231,9 @@ class TestStepBatches:
         batches = self.make(texts)
         for index in range(len(batches)):
             batch = batches[index]
-            for row, ids, mask in zip(batch["rows"], batch["input_ids"], batch["attention_mask"], strict=True):
+            for row, ids, mask in zip(
+                batch["window_indices"], batch["input_ids"], batch["attention_mask"], strict=True
+            ):
                 assert ids[mask.bool()].tolist() == batches.windows[row].tolist()
 
     def test_the_seed_decides_the_batches(self, texts):

@@ -29,8 +29,8 @@ def model(request):
     return softmax if request.param == "softmax" else InhibiDistilBertForSequenceClassification.from_teacher(softmax)
 
 
-def test_each_row_is_predicted_as_if_it_were_alone(model, monkeypatch):
-    monkeypatch.setattr(task_score, "_ROWS_PER_BATCH", 3)
+def test_each_example_is_predicted_as_if_it_were_alone(model, monkeypatch):
+    monkeypatch.setattr(task_score, "_BATCH", 3)
     rows = pairs(10)
     found = predict(model, TOKENIZER, encode(rows, TOKENIZER, get_task("mrpc"), 64))
     assert found.shape == (10, 2)

@@ -165,10 +165,10 @@ def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) ->
 
 def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
     grad, *tensors, key_padding_mask, attn_mask = saved_tensors(ctx)
-    of_grad, *of_tensors = second_gradients(
+    grad_of_grad, *tensor_grads = second_gradients(
         grads, grad, Tensors(*tensors), Masks(key_padding_mask, attn_mask), ctx.options
     )
-    return (of_grad, None, None, *of_tensors, *(None,) * 7)
+    return (grad_of_grad, None, None, *tensor_grads, *(None,) * 7)
 
 
 def second_gradients(

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from ..common.paths import expanded
+from ..common.paths import expand_user
 from ..common.progress import progress, showing_progress
 from . import convert, distill, env, evaluate, export, finetune, quantize, quickstart, study
 from .console import tell
@@ -62,7 +62,7 @@ def _with_progress(command: Callable[..., None], packages: tuple[str, ...]) -> C
 
 def _path_at_home(value: Any) -> Any:
     """A path with the home folder in place of "~", which shells leave in --output=~/x; any other value as it is."""
-    return expanded(value) if isinstance(value, Path) else value
+    return expand_user(value) if isinstance(value, Path) else value
 
 
 for module in (quickstart, convert, distill, finetune, study, evaluate, quantize, export, env):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..common.paths import expanded
+from ..common.paths import expand_user
 from ..common.progress import progress
 from ..distill.config import DistillConfig
 from ..distill.distillation import Distillation
@@ -57,7 +57,7 @@ def run_quickstart(
     """
     with drawing_style():  # without matplotlib there is no report: say so now, not after the training
         pass
-    output = expanded(output)
+    output = expand_user(output)
     config = quickstart_config(teacher, steps, seed)
     run = Distillation(config, output, overwrite=overwrite, runtime=runtime, log=log)
     held_out = split_held_out(english_on_this_machine(seed=seed), fraction=config.held_out)[1]

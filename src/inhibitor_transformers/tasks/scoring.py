@@ -19,8 +19,8 @@ def compute_metrics(task: Task, predictions: Array, labels: Array | Sequence[flo
     are constant, correlations and MCC are 0. Raises ValueError for wrong shapes, for values that are
     not finite and for hidden labels.
     """
-    truth = _checked_labels(task, labels)
-    scores = _checked_predictions(task, predictions, len(truth))
+    truth = _check_labels(task, labels)
+    scores = _check_predictions(task, predictions, len(truth))
     predicted = scores.reshape(-1) if task.is_regression else scores.argmax(axis=-1)
     return {name: float(METRICS[name].compute(truth, predicted)) for name in task.metrics}
 
@@ -32,13 +32,13 @@ def chance_level(task: Task, labels: Array | Sequence[float]) -> float:
     2p/(1 + p) for a fraction p of positives and the best that a constant answer reaches. Macro F1: that
     of always answering the most frequent class. MCC and correlations: 0. Raises ValueError.
     """
-    truth, metric = _checked_labels(task, labels), METRICS[task.main_metric]
+    truth, metric = _check_labels(task, labels), METRICS[task.main_metric]
     if metric.best_constant is None:
         return 0.0
     return float(metric.compute(truth, np.full(len(truth), metric.best_constant(truth))))
 
 
-def _checked_labels(task: Task, labels: Array | Sequence[float]) -> Array:
+def _check_labels(task: Task, labels: Array | Sequence[float]) -> Array:
     truth = np.asarray(labels)
     if truth.ndim != 1 or not truth.size:
         raise ValueError(f"labels must have shape (N,) with N > 0, got {truth.shape}")
@@ -55,7 +55,7 @@ def _checked_labels(task: Task, labels: Array | Sequence[float]) -> Array:
     return classes
 
 
-def _checked_predictions(task: Task, predictions: Array, count: int) -> Array:
+def _check_predictions(task: Task, predictions: Array, count: int) -> Array:
     if not isinstance(predictions, np.ndarray):
         raise ValueError(f"predictions must be one numpy array, got {type(predictions).__name__}")
     allowed = [(count,), (count, 1)] if task.is_regression else [(count, task.num_labels)]
