@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 from ..common.paths import expand_user
 from ..common.progress import progress, showing_progress
 from . import convert, distill, env, evaluate, export, finetune, quantize, quickstart, study
-from .console import tell
+from .console import log_to_stderr
 
 _SLOW = ("torch", "datasets", "transformers.modeling_utils")  # packages whose import takes seconds
 _RENAMED = {"--start": "--init-from", "--dot-product": "--softmax"}
@@ -80,11 +80,11 @@ def main() -> None:
         if os.environ.get("INHIBIT_TRACEBACK") or not _is_expected(error):
             raise
         line = " ".join(str(error).split()) or type(error).__name__
-        tell(f"error: {line}", style="bold red")
+        log_to_stderr(f"error: {line}", style="bold red")
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == _INTERRUPTED:
-            tell("interrupted; distill and finetune go on with --resume")
+            log_to_stderr("interrupted; distill and finetune go on with --resume")
         raise
 
 

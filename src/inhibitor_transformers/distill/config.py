@@ -119,6 +119,7 @@ class DistillConfig:
 
     @property
     def stage_names(self) -> list[str]:
+        """Names of the stages, in order."""
         return [name for stage in self.stages for name in stage]
 
     def build_stage(self, index: int, output_dir: Path, **runtime: Any) -> Stage:

@@ -32,6 +32,7 @@ def checked_afterwards() -> Iterator[None]:
 
 
 def is_checked_afterwards() -> bool:
+    """Whether `checked_afterwards` is at work."""
     return _checked_afterwards.get()
 
 

@@ -32,6 +32,7 @@ class Run:
         return f"{self.task}/{model}/lr-{rate}/seed-{self.seed}"
 
     def folder(self, output: Path) -> Path:
+        """Where it lies in the folder of the study."""
         return output / str(self)
 
 

@@ -68,6 +68,7 @@ class QuantParams:
 
     @property
     def precision(self) -> Precision:
+        """What the number of bits allows."""
         return PRECISIONS[self.bits]
 
     @classmethod

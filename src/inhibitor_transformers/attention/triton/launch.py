@@ -58,7 +58,7 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
 def backward(
     grad: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value in their dtype, of the scalars per row of the batch as (4, B, H) float32."""
+    """Gradients of query, key and value in their dtype, of the scalars per sequence as (4, B, H) float32."""
     call = Call(tensors, masks, options)
     gq, gk, gv = (heads_last(t, t.shape[-1]) for t in tensors.qkv)
     if call.is_empty:

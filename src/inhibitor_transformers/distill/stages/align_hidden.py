@@ -100,6 +100,7 @@ class HiddenStateLoss(nn.Module):
         )
 
     def forward(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+        """Terms "hidden/layer_i" and, where their weights are positive, "cls/layer_i" and "pooled"."""
         hidden = model(**model_inputs(batch), output_hidden_states=True).hidden_states
         target = self.teacher(batch, hidden=True).hidden
         valid = batch["attention_mask"].bool()

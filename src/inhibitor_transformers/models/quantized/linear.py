@@ -81,6 +81,7 @@ class SharedInput:
         self._last: _Read | None = None
 
     def quantize(self, reader: nn.Module, x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
+        """`quantize_uint8` of `x`, computed for the first reader and handed to the others while `x` is unchanged."""
         if self.readers == 1 or not is_plain(x) or (x.is_inference() and _has_hooks(reader)):
             self._last = None
             return quantize_uint8(x, inverse_step, zero_point)
@@ -161,14 +162,6 @@ class Int8Linear(nn.Module):
             return packed.product_for(self, reader, read)
         output = packed.product(self, read)
         return without_gradient(output, x) if isinstance(x, Tensor) else output
-
-    def quantize_input(self, x: Tensor) -> Tensor:
-        """(…, in_features) float32 to uint8."""
-        return self._quantize(self._pack(), x)
-
-    def product(self, x: Tensor) -> Tensor:
-        """(…, in_features) uint8 to (…, out_features) float32."""
-        return self._pack().product(self, x)
 
     def _quantize(self, packed: _Packed, x: Tensor) -> Tensor:
         return self.shared.quantize(self, x, packed.inverse_step, packed.zero_point)

@@ -44,6 +44,7 @@ def require_float32(model: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
 
 
 def replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` in the place of the one that the model has under `name`."""
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, module)
 
