@@ -11,7 +11,6 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from inhibitor_transformers.attention.integer.quantize import quantize_uint8
 from inhibitor_transformers.models.quantized import linear as linear_module
 from inhibitor_transformers.models.quantized.linear import Int8FeedForward, Int8Linear, SharedInput
 
@@ -27,7 +26,7 @@ def made(inputs=40, outputs=24, *, bias=True, low=-3.0, high=4.0, seed=0) -> tup
 def test_the_product_is_that_of_the_integers(bias, size):
     _, layer = made(bias=bias)
     x = torch.randn(*size, 40) * 2
-    quantized = quantize_uint8(x, 1 / layer.input_step, int(layer.input_zero_point))
+    quantized = layer.quantize_input(x)
     assert quantized.dtype == torch.uint8
     whole = (quantized.long() - layer.input_zero_point.long()) @ layer.weight.long().T
     expected = whole.double() * layer.weight_scale.double()
@@ -272,4 +271,4 @@ def test_the_largest_inputs_do_not_saturate(onednn, features, monkeypatch):
     layer = Int8Linear(features, 16, bias=False)
     layer.weight.fill_(127)
     quantized = torch.full((8, features), 255, dtype=torch.uint8)
-    assert torch.equal(layer(lambda _: quantized), torch.full((8, 16), features * 255.0 * 127))
+    assert torch.equal(layer.product(quantized), torch.full((8, 16), features * 255.0 * 127))

@@ -163,6 +163,14 @@ class Int8Linear(nn.Module):
         output = packed.product(self, read)
         return without_gradient(output, x) if isinstance(x, Tensor) else output
 
+    def quantize_input(self, x: Tensor) -> Tensor:
+        """(…, in_features) float32 to uint8."""
+        return self._quantize(self._pack(), x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """(…, in_features) uint8 to (…, out_features) float32."""
+        return self._pack().product(self, x)
+
     def _quantize(self, packed: _Packed, x: Tensor) -> Tensor:
         return self.shared.quantize(self, x, packed.inverse_step, packed.zero_point)
 
