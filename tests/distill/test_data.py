@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inhibitor_transformers.distill.data import (
-    StepBatches,
-    exact_windows,
-    pad_windows,
-    token_windows,
-    unpack,
-)
+from inhibitor_transformers.distill.data import StepBatches, exact_windows, pad_windows, token_windows, unpack
 from tests.distill.tiny import SPECIAL, bert_tokenizer, distilbert_tokenizer, roberta_tokenizer, sentences
 
 TOKENIZERS = {"bert": bert_tokenizer, "distilbert": distilbert_tokenizer, "roberta": roberta_tokenizer}

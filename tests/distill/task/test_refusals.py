@@ -20,14 +20,7 @@ from transformers import (
 from inhibitor_transformers.distill import ConfigError
 from inhibitor_transformers.tasks import TaskData
 from tests.distill.fine_tuning import StoppedError, custom, run
-from tests.distill.tiny import (
-    bert,
-    bert_tokenizer,
-    reviews,
-    roberta,
-    roberta_tokenizer,
-    saved,
-)
+from tests.distill.tiny import bert, bert_tokenizer, reviews, roberta, roberta_tokenizer, saved
 
 
 class TestRefusals:
