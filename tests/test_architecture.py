@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,6 +77,31 @@ def part_of(file: Path) -> str | None:
     return parts[0] if len(parts) > 1 else None
 
 
+def module_of(file: Path) -> str:
+    names = (package_of(file), *([] if file.stem == "__init__" else [file.stem]))
+    return ".".join(names)
+
+
+def find_circle(sources: Mapping[str, str]) -> list[str]:
+    """Modules that import each other in a circle, the first of them once more at the end; [] where there is none.
+
+    sources: by module; "package.__init__" is called "package".
+    """
+    imported: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        is_package = any(other.startswith(f"{module}.") for other in sources)
+        package = module if is_package else module.rpartition(".")[0]
+        names = (i.module for i in imports_of(source, package))
+        # `from module import name` is an import of the module unless the name is a module itself.
+        found = {name if name in sources else name.rpartition(".")[0] for name in names}
+        imported[module] = (found & sources.keys()) - {module}
+    try:
+        TopologicalSorter(imported).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def wrong_imports(part: str, source: str, package: str) -> list[str]:
     wrong = []
     for module, line in imports_of(source, package):
@@ -123,6 +149,32 @@ def test_an_upward_import_is_found(source: str) -> None:
 )
 def test_an_import_that_is_right_is_left_alone(source: str) -> None:
     assert wrong_imports("models", source, f"{PACKAGE}.models") == []
+
+
+def test_no_modules_import_each_other() -> None:
+    """Neither when they are loaded, nor within functions, nor for types only."""
+    assert find_circle({module_of(file): file.read_text(encoding="utf-8") for file in FILES}) == []
+
+
+@pytest.mark.parametrize(
+    "of_b",
+    [
+        "from .a import A",
+        "from . import a",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import A",
+        "def f():\n    from .a import A",
+        "from .c import C",
+    ],
+)
+def test_a_circle_is_found(of_b: str) -> None:
+    sources = {"p": "from .a import A", "p.a": "from .b import B", "p.b": of_b, "p.c": "import p.a"}
+    circle = find_circle(sources)
+    assert circle[0] == circle[-1]
+    assert {"p.a", "p.b"} <= set(circle)
+
+
+def test_no_circle_is_found_where_there_is_none() -> None:
+    assert find_circle({"p": "from .a import A", "p.a": "from .b import B\nimport torch", "p.b": ""}) == []
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "attention").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))

@@ -13,15 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import InhibitorScalars, inhibition_scores, inhibitor_attention
-from tests.attention.cases import (
-    Inputs,
-    Shape,
-    assert_close,
-    chunks_of,
-    random_bools,
-    random_inputs,
-    weights_for,
-)
+from tests.attention.cases import Inputs, Shape, assert_close, chunks_of, random_bools, random_inputs, weights_for
 
 MASKS = ["no mask", "padding", "pairs", "causal", "all masks"]
 

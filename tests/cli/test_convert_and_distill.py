@@ -61,12 +61,12 @@ class TestConvert:
         assert not (tmp_path / "student").exists()
 
     def test_the_control_is_a_plain_distilbert(self, inhibit, refused, teacher, texts, tmp_path):
-        output = tmp_path / "control"
+        output = tmp_path / "baseline"
         done = inhibit("convert", teacher, output, "--softmax", "--layers", "last 1")
         assert done.status == 0, done.err
-        control = AutoModel.from_pretrained(output)
-        assert type(control) is DistilBertModel
-        assert control.config.n_layers == 1
+        baseline = AutoModel.from_pretrained(output)
+        assert type(baseline) is DistilBertModel
+        assert baseline.config.n_layers == 1
         assert AutoTokenizer.from_pretrained(output)("the cat")["input_ids"]
         assert "exists" in refused("convert", teacher, output, "--softmax")
         assert "no text" in refused("convert", teacher, tmp_path / "x", "--softmax", "--text", texts)

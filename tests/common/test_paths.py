@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inhibitor_transformers.common.errors import ConfigError
-from inhibitor_transformers.common.paths import expanded, require_writable, resolved
+from inhibitor_transformers.common.paths import expand_user, require_writable, resolve_links
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_home_folder(here: Path) -> None:
-    assert expanded("~/a") == expanded(Path("~/a")) == here / "a"
-    assert expanded("a/~") == Path("a/~")
-    assert expanded("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")  # Path.expanduser: a RuntimeError
+    assert expand_user("~/a") == expand_user(Path("~/a")) == here / "a"
+    assert expand_user("a/~") == Path("a/~")
+    assert expand_user("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")  # Path.expanduser: a RuntimeError
 
 
 @pytest.mark.parametrize("name", ["loop", "loop/below", "one", "one/below/deeper", "~/loop"])
@@ -30,14 +30,14 @@ def test_a_loop_of_links(here: Path, name: str) -> None:
     (here / "loop").symlink_to("loop")
     (here / "one").symlink_to("two")
     (here / "two").symlink_to("one")
-    for refuse in (resolved, require_writable):
+    for refuse in (resolve_links, require_writable):
         with pytest.raises(ConfigError, match=f"^{name} is, or goes through, a loop of links"):
             refuse(name)
 
 
 def test_a_link_that_leads_nowhere(here: Path) -> None:
     (here / "dangling").symlink_to("gone")
-    assert resolved("dangling") == (here / "gone").resolve()
+    assert resolve_links("dangling") == (here / "gone").resolve()
 
 
 def test_what_can_be_written(here: Path) -> None:

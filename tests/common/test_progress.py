@@ -10,7 +10,7 @@ import warnings
 import pytest
 
 from inhibitor_transformers.common import progress as module
-from inhibitor_transformers.common.progress import above_bars, can_redraw, counted, progress, showing_progress
+from inhibitor_transformers.common.progress import above_bars, can_redraw, progress, showing_progress, track
 from tests.terminal import screen, terminal
 
 
@@ -27,7 +27,7 @@ class TestSilence:
         with progress("reading", 10) as advance:
             advance(5)
             time.sleep(0.1)
-        assert list(counted([1, 2, 3], "reading")) == [1, 2, 3]
+        assert list(track([1, 2, 3], "reading")) == [1, 2, 3]
         assert capsys.readouterr().err == ""
 
     @pytest.mark.parametrize("name", ["RANK", "OMPI_COMM_WORLD_RANK"])
@@ -74,14 +74,14 @@ class TestLines:
     def test_a_short_phase_says_nothing(self, capsys, monkeypatch):
         monkeypatch.setattr(module, "_FIRST_LINE", 60.0)
         with showing_progress():
-            assert list(counted(range(3), "reading")) == [0, 1, 2]
+            assert list(track(range(3), "reading")) == [0, 1, 2]
         assert capsys.readouterr().err == ""
 
 
 class TestBar:
     def test_a_count_at_once_and_nothing_left(self, monkeypatch):
         with terminal(monkeypatch, "stderr") as shown, showing_progress():
-            for _ in counted(range(1000), "predicting", unit="rows"):
+            for _ in track(range(1000), "predicting", unit="rows"):
                 pass
         written = shown.close()
         assert "predicting 0/1000 rows |" in written
@@ -108,8 +108,8 @@ class TestBar:
 
     def test_a_phase_within_a_phase(self, monkeypatch):
         with terminal(monkeypatch, "stderr") as shown, showing_progress():
-            for _ in counted(range(2), "models"):
-                for _ in counted(range(5), "embedding", unit="texts"):
+            for _ in track(range(2), "models"):
+                for _ in track(range(5), "embedding", unit="texts"):
                     pass
         written = shown.close()
         assert "embedding 0/5 texts" in written
@@ -120,7 +120,7 @@ class TestBar:
 
         def fail() -> None:
             with showing_progress():
-                rows = counted(range(1000), "reading")
+                rows = track(range(1000), "reading")
                 for _ in rows:
                     raise ValueError("wrong")
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 
 import pytest
 import yaml
-from transformers import TrainingArguments
 
-from inhibitor_transformers.common.number_ranges import TRAINING
 from inhibitor_transformers.common.settings import RENAMED, ConfigError, Flag, build, load_yaml, override
 from inhibitor_transformers.distill import DistillConfig
 from inhibitor_transformers.distill.stages import STAGES
@@ -181,12 +178,3 @@ def test_a_value_that_is_no_yaml():
 def test_an_override_of_a_stage_where_stages_are_no_list():
     with pytest.raises(ConfigError, match="this run has no stage 'calibrate'"):
         override({"teacher": "t"}, ["stages=5", "calibrate.x=3"])
-
-
-def test_every_number_of_transformers_has_a_range():
-    numbers = {
-        field.name
-        for field in dataclasses.fields(TrainingArguments)
-        if set(re.findall(r"\w+", str(field.type))) & {"int", "float"} and "dict" not in str(field.type)
-    }
-    assert numbers - TRAINING.keys() == {"label_smoothing_factor", "local_rank"}

@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inhibitor_transformers.distill.data import (
-    StepBatches,
-    exact_windows,
-    pad_windows,
-    token_windows,
-    unpack,
-)
+from inhibitor_transformers.distill.data import StepBatches, exact_windows, pad_windows, token_windows, unpack
 from tests.distill.tiny import SPECIAL, bert_tokenizer, distilbert_tokenizer, roberta_tokenizer, sentences
 
 TOKENIZERS = {"bert": bert_tokenizer, "distilbert": distilbert_tokenizer, "roberta": roberta_tokenizer}
@@ -231,7 +225,9 @@ class TestStepBatches:
         batches = self.make(texts)
         for index in range(len(batches)):
             batch = batches[index]
-            for row, ids, mask in zip(batch["rows"], batch["input_ids"], batch["attention_mask"], strict=True):
+            for row, ids, mask in zip(
+                batch["window_indices"], batch["input_ids"], batch["attention_mask"], strict=True
+            ):
                 assert ids[mask.bool()].tolist() == batches.windows[row].tolist()
 
     def test_the_seed_decides_the_batches(self, texts):

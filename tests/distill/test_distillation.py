@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 from inhibitor_transformers.common import lock
 from inhibitor_transformers.distill import ConfigError, Distillation, DistillConfig
 from inhibitor_transformers.distill import distillation as distillation_module
-from inhibitor_transformers.distill.distillation import layer_map_of
+from inhibitor_transformers.distill.distillation import load_layer_map
 from inhibitor_transformers.models import InhibiDistilBertForMaskedLM, InhibiDistilBertModel
 from tests.distill.chains import CALIBRATE, RUNTIME, distill, settings, trained
 from tests.distill.tiny import (
@@ -388,12 +388,12 @@ def test_tensorboard_gets_every_term(teacher_path, text_path, tmp_path):
 
 def test_the_layer_map_is_had_from_the_teacher_s_configuration_alone(chain, tmp_path):
     (tmp_path / "config.json").write_text((Path(chain["teacher"]) / "config.json").read_text())
-    assert layer_map_of(DistillConfig(**(chain | {"teacher": str(tmp_path), "layers": [1]}))).teacher_layers == (1,)
+    assert load_layer_map(DistillConfig(**(chain | {"teacher": str(tmp_path), "layers": [1]}))).teacher_layers == (1,)
 
 
 def test_the_layer_map_of_a_teacher_that_is_not_there(chain, tmp_path):
     with pytest.raises(ValueError, match=r"cannot load [^\n]*: there is no such folder, and it is no Hub id"):
-        layer_map_of(DistillConfig(**(chain | {"teacher": str(tmp_path / "none")})))
+        load_layer_map(DistillConfig(**(chain | {"teacher": str(tmp_path / "none")})))
 
 
 def test_this_machine_is_a_source_of_texts(teacher_path, tmp_path, monkeypatch):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, BertForSequenceClassification
@@ -9,10 +12,10 @@ from transformers import AutoModel, BertForSequenceClassification
 from inhibitor_transformers.evaluation import compare
 from inhibitor_transformers.evaluation.compare import by_agreement, by_task, by_zero_shot
 from inhibitor_transformers.evaluation.similarity import agreement, embed, rank_correlation
-from inhibitor_transformers.evaluation.task_score import score_task
+from inhibitor_transformers.evaluation.task_score import predict, score_task
 from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel
 from inhibitor_transformers.models.pretrained import load_tokenizer
-from inhibitor_transformers.tasks import TaskData, get_task
+from inhibitor_transformers.tasks import TaskData, encode, get_task
 from tests.distill.tiny import bert, bert_tokenizer, roberta, roberta_tokenizer, saved, sentences
 from tests.evaluation.test_task_score import pairs
 
@@ -112,3 +115,27 @@ def test_speed_is_measured_at_a_length_that_all_can_read(sources, tmp_path, monk
     by_agreement({"teacher": sources["teacher"]}, TEXTS, [16], CPU)
     assert seen == [(8, 40), (8, 128)]
     assert rows["short"]["speed"] == {"sequences/s, 8 x 40": 1.0}
+
+
+def test_labels_in_another_order_are_found_by_their_names(tmp_path):
+    """They were scored as if they were in the task's."""
+    rows, task = pairs(20), dataclasses.replace(get_task("mrpc"), metrics=("accuracy",))
+    data = TaskData(task, rows, {"validation": rows})
+    model = bert(BertForSequenceClassification, id2label={0: "Equivalent", 1: "not equivalent"})
+    right = 1 - predict(model, bert_tokenizer(), encode(rows, bert_tokenizer(), task, 64)).argmax(-1)
+    expected = pytest.approx((right == np.asarray(rows["label"])).mean())
+    assert score_task(model, bert_tokenizer(), data, max_length=64)["validation"]["accuracy"] == expected
+    said: list[str] = []
+    found = by_task({"a": saved(model, tmp_path)}, data, model.device, 64, said.append)
+    assert found["a"]["validation"]["accuracy"] == expected
+    assert said == [
+        "'a' orders its labels differently from mrpc; they are matched by name: not_equivalent is its output 1, "
+        "equivalent is its output 0"
+    ]
+
+
+def test_other_labels_are_refused_before_anything_is_scored(tmp_path):
+    model = bert(BertForSequenceClassification, id2label={0: "no", 1: "yes"})
+    data = TaskData(get_task("mrpc"), pairs(4), {})
+    with pytest.raises(ValueError, match="'b' tells no, yes apart, mrpc not_equivalent, equivalent"):
+        by_task({"b": saved(model, tmp_path)}, data, model.device, 64)

@@ -1,4 +1,4 @@
-"""Predictions come back in the order of the examples, whatever batches they were made in."""
+"""Predictions come back in the order of the examples; a score is of the task's labels, or there is none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification
 
 from inhibitor_transformers.evaluation import task_score
-from inhibitor_transformers.evaluation.task_score import predict, score_task
+from inhibitor_transformers.evaluation.task_score import label_order, predict, score_task
 from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification
 from inhibitor_transformers.tasks import TaskData, encode, get_task
+from inhibitor_transformers.tasks.own_data import infer_task
 from tests.distill.tiny import bert, bert_tokenizer, distilbert_tokenizer, sentences
 
 TOKENIZER = bert_tokenizer()
@@ -29,8 +30,8 @@ def model(request):
     return softmax if request.param == "softmax" else InhibiDistilBertForSequenceClassification.from_teacher(softmax)
 
 
-def test_each_row_is_predicted_as_if_it_were_alone(model, monkeypatch):
-    monkeypatch.setattr(task_score, "_ROWS_PER_BATCH", 3)
+def test_each_example_is_predicted_as_if_it_were_alone(model, monkeypatch):
+    monkeypatch.setattr(task_score, "_BATCH", 3)
     rows = pairs(10)
     found = predict(model, TOKENIZER, encode(rows, TOKENIZER, get_task("mrpc"), 64))
     assert found.shape == (10, 2)
@@ -78,3 +79,58 @@ def test_a_regression():
     labeled = rows.remove_columns("label").add_column("label", (2 * answers + 1).tolist())
     scores = score_task(model, TOKENIZER, TaskData(get_task("stsb"), labeled, {"validation": labeled}), max_length=64)
     assert scores["validation"] == pytest.approx({"pearson": 1.0, "spearman": 1.0})
+
+
+def named(*names: str, **fields) -> BertConfig:
+    return BertConfig(id2label=dict(enumerate(names)), num_labels=len(names), **fields)
+
+
+def own(*names: str):
+    return infer_task({"text": ["a", "b"] * 5, "label": [*names, *names] * 5}, "file")
+
+
+SST2, MNLI, STSB, RTE = map(get_task, ("sst2", "mnli", "stsb", "rte"))
+
+
+@pytest.mark.parametrize(
+    ("config", "task", "order"),
+    [
+        (named("negative", "positive"), SST2, [0, 1]),
+        (named("NEGATIVE", "POSITIVE"), SST2, [0, 1]),
+        (named("Positive", "Negative"), SST2, [1, 0]),
+        (named("LABEL_0", "LABEL_1"), SST2, [0, 1]),
+        (named("0", "1"), SST2, [0, 1]),
+        (named("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), MNLI, [2, 1, 0]),
+        (named("not-entailment", "Entailment"), RTE, [1, 0]),
+        (named("x", "y"), own("x", "y"), [0, 1]),
+        (named("y", "x"), own("x", "y"), [1, 0]),
+        (named("A", "a"), own("a", "A"), [0, 1]),  # names that differ in case alone
+        (named("LABEL_0", "LABEL_1"), own("x", "y"), [0, 1]),
+        (named("1", "0"), own("0", "1"), [1, 0]),
+        (named("LABEL_0", problem_type="regression"), STSB, [0]),
+        (named("score"), STSB, [0]),
+    ],
+)
+def test_names_decide(config, task, order):
+    assert label_order(config, task, "it") == order
+
+
+@pytest.mark.parametrize(
+    ("config", "task", "message"),
+    [
+        (named("no", "yes"), SST2, r"it tells no, yes apart, sst2 negative, positive: it was made for other labels"),
+        (named("neg", "pos"), SST2, "it tells neg, pos apart"),
+        (named("not_entailment", "entailed"), RTE, "it tells"),
+        (named("0", "1"), own("x", "y"), "it tells 0, 1 apart, custom x, y"),
+        (named("x", "y"), own("0", "1"), "it tells x, y apart, custom 0, 1"),
+        (named("A", "a"), own("a", "b"), "it tells A, a apart"),
+        (named("a", "b", "c"), SST2, "it has 3 labels, sst2 has 2"),
+        (named("LABEL_0", "LABEL_1"), STSB, "it has 2 labels, stsb has 1"),
+        (named("score"), SST2, "it has 1 labels, sst2 has 2"),
+        (named("a", problem_type="multi_label_classification"), STSB, "made for multi_label_classification, stsb is a"),
+        (named("negative", "positive", problem_type="regression"), SST2, "it was made for regression"),
+    ],
+)
+def test_what_is_not_the_task_s_is_refused(config, task, message):
+    with pytest.raises(ValueError, match=message):
+        label_order(config, task, "it")

@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2Model
+from transformers import BertConfig, DistilBertConfig, ElectraConfig, GPT2Config, GPT2Model, PretrainedConfig
 
-from inhibitor_transformers.models.architectures import attention_layers, masked_lm_logits, record_attention_outputs
+from inhibitor_transformers.models import InhibiDistilBertConfig
+from inhibitor_transformers.models.architectures import (
+    attention_layers,
+    find_field,
+    masked_lm_logits,
+    record_attention_outputs,
+)
 from tests.models.tiny import ARCHITECTURES, HEADS, texts, tiny_student, tiny_teacher
 
 
@@ -100,3 +106,25 @@ def test_other_models_are_refused(head: str) -> None:
     for model in (tiny_student(f"For{head}" if head else "Model"), tiny_teacher("bert", head)):
         with pytest.raises(ValueError, match=f"{type(model).__name__} has no masked-LM head that is known here"):
             masked_lm_logits(model, torch.zeros(1, 16))
+
+
+@pytest.mark.parametrize(
+    ("config", "dropout", "feed_forward"),
+    [
+        (BertConfig(), "attention_probs_dropout_prob", "intermediate_size"),
+        (DistilBertConfig(), "attention_dropout", "hidden_dim"),
+        (InhibiDistilBertConfig(), "attention_dropout", "hidden_dim"),
+        (ElectraConfig(), "attention_probs_dropout_prob", "intermediate_size"),  # without a record
+        (PretrainedConfig(), None, None),
+    ],
+    ids=lambda given: getattr(given, "model_type", None),
+)
+def test_fields_are_found_by_the_name_of_the_architecture(
+    config: PretrainedConfig, dropout: str | None, feed_forward: str | None
+) -> None:
+    assert find_field(config, "attention_dropout") == dropout
+    assert find_field(config, "hidden_dim") == feed_forward
+
+
+def test_a_field_that_no_architecture_has() -> None:
+    assert find_field(BertConfig(), "qa_dropout") is None

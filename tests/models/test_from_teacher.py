@@ -10,13 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import (
-    BertForPreTraining,
-    ElectraConfig,
-    ElectraModel,
-    PreTrainedModel,
-    RobertaForMaskedLM,
-)
+from transformers import BertForPreTraining, ElectraConfig, ElectraModel, PreTrainedModel, RobertaForMaskedLM
 
 from inhibitor_transformers import InhibiDistilBertModel
 from inhibitor_transformers.models.inhibidistilbert.from_teacher import teacher_depth

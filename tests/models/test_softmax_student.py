@@ -1,4 +1,4 @@
-"""The dot-product student: the control of every comparison."""
+"""The softmax student: the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_with_all_layers_it_computes_what_the_teacher_computes(make):
 
 
 def test_the_alignment_of_hidden_states_finds_nothing_to_change():
-    """On the teacher's own segment 0: so the stages of a distillation need not be run for the control."""
+    """On the teacher's own segment 0: so the stages of a distillation need not be run for the baseline."""
     teacher, layer_map = Teacher(bert()), map_layers("all", 2)
-    control, inhibitor = softmax_student(teacher.model), InhibiDistilBertModel.from_teacher(teacher.model)
+    baseline, inhibitor = softmax_student(teacher.model), InhibiDistilBertModel.from_teacher(teacher.model)
     losses = []
-    for student in (control, inhibitor):
+    for student in (baseline, inhibitor):
         criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map), cls_weight=1.0)
         losses.append(sum(term.item() for term in criterion(student, batch(), 28.0).values()))
     assert losses[0] < 1e-9 < losses[1]
@@ -44,9 +44,9 @@ def test_the_alignment_of_hidden_states_finds_nothing_to_change():
 def test_it_has_the_weights_of_the_inhibitor_student_but_for_the_scalars():
     teacher = bert()
     inhibitor = InhibiDistilBertModel.from_teacher(teacher, "last 1", segments="fold").state_dict()
-    control = softmax_student(teacher, "last 1").state_dict()
-    assert {name for name in inhibitor if ".inhibitor." not in name} == set(control)
-    for name, weight in control.items():
+    baseline = softmax_student(teacher, "last 1").state_dict()
+    assert {name for name in inhibitor if ".inhibitor." not in name} == set(baseline)
+    for name, weight in baseline.items():
         assert torch.equal(weight, inhibitor[name]), name
 
 

@@ -56,7 +56,7 @@ def test_a_pair_is_identical_when_both_texts_are():
 
 
 def test_too_few_rows():
-    with pytest.raises(ValueError, match=r"a.csv: 2 row\(s\) are too few to hold some out"):
+    with pytest.raises(ValueError, match=r"a.csv: 2 example\(s\) are too few to hold some out"):
         hold_out(sorted_by_label([1, 1]), get_task("imdb"), seed=0, source="a.csv")
 
 

@@ -107,8 +107,8 @@ class _TransformedGradients(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         grad, *tensors, key_padding_mask, attn_mask = saved_tensors(ctx)
         masks = Masks(key_padding_mask, attn_mask)
-        of_grad, *of_tensors = second_gradients(grads, grad, Tensors(*tensors), masks, ctx.options)
-        return (of_grad, None, None, *of_tensors, *(None,) * 7)
+        grad_of_grad, *tensor_grads = second_gradients(grads, grad, Tensors(*tensors), masks, ctx.options)
+        return (grad_of_grad, None, None, *tensor_grads, *(None,) * 7)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:

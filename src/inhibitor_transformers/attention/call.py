@@ -27,10 +27,12 @@ class Tensors(NamedTuple):
 
     @property
     def qkv(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value."""
         return self.query, self.key, self.value
 
     @property
     def scalars(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """gamma, eta, delta and length exponent."""
         return self.gamma, self.eta, self.delta, self.length_exponent
 
 
@@ -131,7 +133,7 @@ def causal_mask(query_length: int, key_length: int, device: torch.device) -> Ten
 
 
 def drop_keys(call: AttentionCall, dropout_p: float) -> AttentionCall:
-    """Drop whole keys per batch row and head, rescaling the sum by 1/(1 − p).
+    """Drop whole keys per sequence and head, rescaling the sum by 1/(1 − p).
 
     A value of zero adds nothing whatever its inhibition, signed or not; so dropping a key is zeroing
     its value. The key stays in the centering mean and in the count n, so that the expectation over

@@ -100,7 +100,7 @@ def attention_backward(
     is_centered: bool,
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value, and of the scalars for each batch row, (4, B, H), in the order given.
+    """Gradients of query, key, value, and of the scalars for each sequence of the batch, (4, B, H), in the order given.
 
     Raises RuntimeError for tensors that a hook has changed between the passes.
     """
@@ -165,10 +165,10 @@ def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) ->
 
 def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
     grad, *tensors, key_padding_mask, attn_mask = saved_tensors(ctx)
-    of_grad, *of_tensors = second_gradients(
+    grad_of_grad, *tensor_grads = second_gradients(
         grads, grad, Tensors(*tensors), Masks(key_padding_mask, attn_mask), ctx.options
     )
-    return (of_grad, None, None, *of_tensors, *(None,) * 7)
+    return (grad_of_grad, None, None, *tensor_grads, *(None,) * 7)
 
 
 def second_gradients(
@@ -192,8 +192,8 @@ def second_gradients(
 
     def first(grad: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = Tensors(*tensors)
-        rows = [s.expand(grad.shape[0], -1) for s in given.scalars]  # a gradient for each batch row
-        gradients = Tensors(*torch.func.vjp(out, *given.qkv, *rows)[1](grad))
+        expanded = [s.expand(grad.shape[0], -1) for s in given.scalars]  # a gradient for each sequence of the batch
+        gradients = Tensors(*torch.func.vjp(out, *given.qkv, *expanded)[1](grad))
         return (*gradients.qkv, torch.stack(gradients.scalars))
 
     second: tuple[Tensor, ...] = torch.func.vjp(first, grad, *tensors)[1](grads)

@@ -22,7 +22,7 @@ class Kernels:
     pass reads: `saved` numbers per query, (saved, B, H, Nq) float32; None where `saving` is False.
 
     `backward(grad, out, saved, tensors, masks, options)` returns the gradients of query, key and value, in the same
-    layout, and those of gamma, eta, delta and length exponent for each batch row, (4, B, H) float32.
+    layout, and those of gamma, eta, delta and length exponent for each sequence of the batch, (4, B, H) float32.
     """
 
     forward: Callable[[Tensors, Masks, Options, bool], tuple[Tensor, Tensor | None]]

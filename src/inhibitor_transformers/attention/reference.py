@@ -96,12 +96,17 @@ def run_scores(call: AttentionCall) -> Tensor:
 
 
 def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
-    """`function` over chunks of batch rows, heads and query rows; in training each chunk is recomputed."""
+    """`function` over chunks of sequences, heads and query rows; in training each chunk is recomputed."""
     dtype = call.compute_dtype
     q = call.query.to(dtype)
     k, v = (t.to(dtype).repeat_interleave(call.groups, dim=1) for t in (call.key, call.value))
     valid = call.valid_pairs()
-    given = (call.gamma, call.eta, call.delta, call.length_exponent)  # (B, H) for a gradient of each row (custom_op.py)
+    given = (
+        call.gamma,
+        call.eta,
+        call.delta,
+        call.length_exponent,
+    )  # (B, H) for a gradient of each sequence (custom_op.py)
     scalars = [(s if s.dim() == 2 else s[None])[..., None, None] for s in given]
     if is_recorded():  # chunk sizes would fix lengths; and a compiler fuses the broadcast with its sum
         return function(q, k, v, valid, *scalars).to(call.query.dtype)
@@ -123,7 +128,7 @@ def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
 
 
 def _chunk_sizes(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int]:
-    """Batch rows, heads and query rows of one chunk; a dimension is cut only when those inside it fit whole."""
+    """Sequences, heads and query rows of one chunk; a dimension is cut only when those inside it fit whole."""
     batch, heads, rows = q.shape[:3]
     per_row = max(k.shape[2] * max(k.shape[3], v.shape[3]), 1)
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from .functional import inhibition_scores, inhibitor_attention
 
-# The paper's starting values (arXiv 2503.15983, §3); ρ = 0 is its formula.
+# The paper's initial values (arXiv 2503.15983, §3); ρ = 0 is its formula.
 INITIAL = {"gamma": 1.0, "eta": 1.0, "delta": 0.5, "length_exponent": 0.0}
-_OF_SCORES = ("key_padding_mask", "attn_mask", "is_causal", "center")
+_SCORE_OPTIONS = ("key_padding_mask", "attn_mask", "is_causal", "center")
 
 
 class InhibitorScalars(nn.Module):
@@ -22,7 +22,7 @@ class InhibitorScalars(nn.Module):
 
     Args:
         heads: number of query heads.
-        gamma, eta, delta, length_exponent: starting value of every head.
+        gamma, eta, delta, length_exponent: initial value of every head.
         length_reference: n₀, in keys; fixed, not learned.
     """
 
@@ -52,7 +52,7 @@ class InhibitorScalars(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Set every head to the starting values."""
+        """Set every head to the initial values."""
         for name, value in self.initial.items():
             nn.init.constant_(getattr(self, name), value)
 
@@ -72,7 +72,7 @@ class InhibitorScalars(nn.Module):
         output = inhibitor_attention(query, key, value, **scalars, **options)
         if not need_scores:
             return output, None
-        shared = {name: options[name] for name in _OF_SCORES if name in options}
+        shared = {name: options[name] for name in _SCORE_OPTIONS if name in options}
         return output, inhibition_scores(query, key, gamma=scalars["gamma"], delta=scalars["delta"], **shared)
 
     def as_arguments(self) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from ..common.paths import expanded
+from ..common.paths import expand_user
 from ..common.progress import progress, showing_progress
 from . import convert, distill, env, evaluate, export, finetune, quantize, quickstart, study
-from .console import tell
+from .console import log_to_stderr
 
 _SLOW = ("torch", "datasets", "transformers.modeling_utils")  # packages whose import takes seconds
 _RENAMED = {"--start": "--init-from", "--dot-product": "--softmax"}
@@ -62,7 +62,7 @@ def _with_progress(command: Callable[..., None], packages: tuple[str, ...]) -> C
 
 def _path_at_home(value: Any) -> Any:
     """A path with the home folder in place of "~", which shells leave in --output=~/x; any other value as it is."""
-    return expanded(value) if isinstance(value, Path) else value
+    return expand_user(value) if isinstance(value, Path) else value
 
 
 for module in (quickstart, convert, distill, finetune, study, evaluate, quantize, export, env):
@@ -80,11 +80,11 @@ def main() -> None:
         if os.environ.get("INHIBIT_TRACEBACK") or not _is_expected(error):
             raise
         line = " ".join(str(error).split()) or type(error).__name__
-        tell(f"error: {line}", style="bold red")
+        log_to_stderr(f"error: {line}", style="bold red")
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == _INTERRUPTED:
-            tell("interrupted; distill and finetune go on with --resume")
+            log_to_stderr("interrupted; distill and finetune go on with --resume")
         raise
 
 

@@ -19,7 +19,7 @@ def log(line: str) -> None:
         output().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def tell(line: str, style: str | None = None) -> None:
+def log_to_stderr(line: str, style: str | None = None) -> None:
     """Print a line as it is to stderr."""
     _set_width(Console(stderr=True)).print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 

@@ -84,7 +84,7 @@ def run_distillation(
     from ..common.output_dir import OutputDir
     from ..common.settings import build
     from ..distill import Distillation, DistillConfig
-    from ..distill.distillation import layer_map_of
+    from ..distill.distillation import load_layer_map
 
     runtime = choose_device(device) | ({"report_to": report_to} if report_to else {})
     quiet(threads)
@@ -96,7 +96,7 @@ def run_distillation(
         OutputDir(output, "distill", resume=resume, overwrite=overwrite)
         for index in range(len(config.stages)):
             config.build_stage(index, output, **runtime)
-        log(layer_map_of(config).table())
+        log(load_layer_map(config).table())
         log("stages: " + ", ".join(config.stage_names))
         return
     Distillation(config, output, resume=resume, overwrite=overwrite, runtime=runtime, log=log).run()

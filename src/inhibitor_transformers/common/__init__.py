@@ -1,1 +1,1 @@
-"""What every part may use (output folders, atomic files, progress); it imports none of them, nor torch."""
+"""What every part may use (output folders, atomic files, progress); it imports none of them."""

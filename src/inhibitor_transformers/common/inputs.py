@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .errors import ConfigError
-from .paths import expanded, resolved
+from .paths import expand_user, resolve_links
 
 Source = str | os.PathLike[str] | None
 Sources = Mapping[str, Source | Iterable[Source]]
@@ -24,11 +24,11 @@ def require_apart(output: str | os.PathLike[str], inputs: Sources) -> None:
         inputs: a path, several or None, by the name that the message shall call it. A string that names nothing here
             is passed over, since it may be a Hub id; a Path is one that may yet be made, such as a cache.
     """
-    place = expanded(output)
+    place = expand_user(output)
     for name, given in inputs.items():
         several = [given] if given is None or isinstance(given, str | os.PathLike) else list(given)
         for source in several:
-            path = None if source is None else expanded(source)
+            path = None if source is None else expand_user(source)
             if path is None or (isinstance(source, str) and not os.path.lexists(path)):
                 continue
             if relation := _relation(place, path):
@@ -49,7 +49,7 @@ def _relation(output: Path, source: Path) -> str | None:
 
 def _spellings(path: Path) -> set[Path]:
     """As it was written, and where it leads."""
-    return {Path(os.path.abspath(path)), resolved(path)}
+    return {Path(os.path.abspath(path)), resolve_links(path)}
 
 
 def _identities(path: Path) -> set[object]:

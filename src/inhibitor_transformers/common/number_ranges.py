@@ -19,8 +19,8 @@ class Range(NamedTuple):
 
 POSITIVE = Range("be positive", lambda x: x > 0)
 NOT_NEGATIVE = Range("not be negative", lambda x: x >= 0)
-SHARE = Range("be from 0 to below 1", lambda x: 0 <= x < 1)
-SHARE_OR_ONE = Range("be from 0 to 1", lambda x: 0 <= x <= 1)
+FRACTION = Range("be from 0 to below 1", lambda x: 0 <= x < 1)
+FRACTION_OR_ONE = Range("be from 0 to 1", lambda x: 0 <= x <= 1)
 FINITE = Range("be a finite number", lambda _: True)
 SEED = Range("be from 0 to 4294967295", lambda x: 0 <= x < 2**32)  # what NumPy takes
 STEPS = Range("be positive (or -1: num_train_epochs decides)", lambda x: x > 0 or x == -1)
@@ -51,7 +51,7 @@ TRAINING = {
     **dict.fromkeys(
         ("warmup_steps", "weight_decay", "max_grad_norm", "eval_delay", "dataloader_num_workers"), NOT_NEGATIVE
     ),
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), SHARE),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), FRACTION),
     **dict.fromkeys(("seed", "data_seed"), SEED),
     "max_steps": STEPS,
 }

@@ -24,7 +24,7 @@ import yaml
 from .atomic import atomic_write
 from .errors import ConfigError
 from .lock import LOCK_FILE, FolderLock
-from .paths import resolved
+from .paths import resolve_links
 from .strict_yaml import read_yaml
 
 RUN_FILE = "run.yaml"
@@ -38,8 +38,8 @@ class OutputDir:
     """The output folder of one command, from the first check to the last move.
 
     Checked when made, before any work and without changing anything (but for moves that were cut short, which are
-    completed). As a context it is held against other processes, to be `create`d when the work begins, written at
-    `path`, and `finish`ed. What was in the folder before is untouched until then.
+    completed). As a context manager it holds the folder against other processes, to be `create`d when the work begins,
+    written at `path`, and `finish`ed. What was in the folder before is untouched until then.
 
     Args:
         output: the folder, which need not be there.
@@ -64,14 +64,14 @@ class OutputDir:
         resumable: bool = True,
     ) -> None:
         self.output, self.command, self.resume, self.resumable = Path(output), command, resume, resumable
-        self._target = resolved(self.output)
+        self._target = resolve_links(self.output)
         self._partial = self._target / PARTIAL
         self._lock: FolderLock | None = None
         self._made: list[Path] = []  # folders that were made to hold the lock
         self._older: set[str] = set()  # what a finished run replaces
         self._created = False
         self._complete_moves()
-        self.path = self._checked_path(resume, overwrite)
+        self.path = self._choose_path(resume, overwrite)
 
     def is_writer(self) -> bool:
         """Whether this process writes the folder; one that does not only knows where it lies."""
@@ -141,7 +141,7 @@ class OutputDir:
             shutil.rmtree(self.path, ignore_errors=True)
         self.release()
 
-    def _checked_path(self, resume: bool, overwrite: bool) -> Path:
+    def _choose_path(self, resume: bool, overwrite: bool) -> Path:
         if resume and overwrite:
             raise ConfigError("--resume goes on with what is in the folder, --overwrite replaces it: give one of them")
         require_folder(self.output)
@@ -214,7 +214,7 @@ class OutputDir:
 
 def require_folder(output: Path) -> None:
     """Raise ConfigError unless the output is a folder that can be written to, or one can be made there."""
-    target = resolved(output)
+    target = resolve_links(output)
     if target.exists() and not target.is_dir():
         raise ConfigError(f"{output} is a file; choose another output folder")
     nearest = next(folder for folder in (target, *target.parents) if os.path.lexists(folder))

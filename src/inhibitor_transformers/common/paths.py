@@ -9,14 +9,14 @@ from pathlib import Path
 from .errors import ConfigError
 
 
-def expanded(path: str | os.PathLike[str]) -> Path:
+def expand_user(path: str | os.PathLike[str]) -> Path:
     """The path with the home folder in place of a leading "~"; as in a shell, that of an unknown user stays."""
     return Path(os.path.expanduser(path))
 
 
-def resolved(path: str | os.PathLike[str]) -> Path:
+def resolve_links(path: str | os.PathLike[str]) -> Path:
     """Where the path leads, through all links; it need not be there. Raises ConfigError for links that lead nowhere."""
-    place = expanded(path)
+    place = expand_user(path)
     try:
         place.stat()
     except OSError as error:  # Path.resolve says RuntimeError of it in some versions of Python, and nothing in others
@@ -30,7 +30,7 @@ def resolved(path: str | os.PathLike[str]) -> Path:
 
 def require_writable(file: str | os.PathLike[str]) -> None:
     """Raise ConfigError unless `file` can be written, or made with the folders that it lacks; changes nothing."""
-    place = resolved(file)
+    place = resolve_links(file)
     if place.exists() and not place.is_file():
         raise ConfigError(f"{file} is {'a folder' if place.is_dir() else 'no regular file'}; name another file")
     above = next(folder for folder in place.parents if folder.exists())

@@ -63,7 +63,7 @@ def progress(what: str, total: int | None = None, unit: str = "") -> Iterator[Ad
         phase.close()
 
 
-def counted(items: Iterable[T], what: str, total: int | None = None, unit: str = "") -> Iterator[T]:
+def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "") -> Iterator[T]:
     """The items, with `progress` as they are taken; total is their number, if they know it."""
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from .errors import ConfigError
-from .paths import expanded
+from .paths import expand_user
 from .strict_yaml import read_yaml
 
 # Settings and stages by the names that they once had.
@@ -38,7 +38,7 @@ RENAMED = {
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises ConfigError if it cannot be read, gives a key twice or is no mapping."""
     try:
-        loaded = read_yaml(expanded(path).read_text(encoding="utf-8"))
+        loaded = read_yaml(expand_user(path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read {path}: it is no text in UTF-8") from error
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date

@@ -11,10 +11,10 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 
 from ..common.inputs import Sources
-from ..common.number_ranges import FINITE, SEED, SHARE, check_number
+from ..common.number_ranges import FINITE, FRACTION, SEED, check_number
 from ..common.settings import ConfigError, build, close_match, require, settle_numbers
 from ..models import InhibiDistilBertConfig
-from ..tasks.text import HELD_OUT
+from ..tasks.text import HELD_OUT_FRACTION
 from .stages import STAGES
 from .stages.base import Stage
 from .teacher.cache import TeacherCacheConfig
@@ -36,7 +36,7 @@ class DistillConfig:
     teacher's weights; layers still names the teacher layers that its layers stand for.
     text: files, folders, Hub ids, or "this-machine"; one or a list. max_texts: how many to take from each source; one
     that is named as {source: number} has its own. row_pairs: also take the two texts of a row together, as tasks on
-    pairs have them (so many again at most). held_out: share of the texts, chosen by their hash, that no stage sees.
+    pairs have them (so many again at most). held_out: fraction of the texts, chosen by their hash, that no stage sees.
     teacher_cache: folder in which the teacher's outputs are kept for other runs, or {folder: …, dtype: float16 or
     float32}; by default they are computed anew in every step.
     stages: one mapping each, {stage name: its settings}.
@@ -51,7 +51,7 @@ class DistillConfig:
     init_from: str | None = None
     max_texts: int | None = None
     row_pairs: bool = False
-    held_out: float = HELD_OUT
+    held_out: float = HELD_OUT_FRACTION
     teacher_cache: str | dict[str, Any] | None = None
     seed: int = 0
 
@@ -69,8 +69,11 @@ class DistillConfig:
         for text, count in self.sources:
             require(count is None or count > 0, f"max_texts must be positive, got {count} for {text}")
         check_number("seed", self.seed, SEED)
-        # `inhibit evaluate` judges by that share of any source: with less, some of it would have been trained on.
-        require(HELD_OUT <= self.held_out < 1, f"held_out must be from {HELD_OUT} to below 1, got {self.held_out}")
+        # `inhibit evaluate` judges by that fraction of any source: with less, some of it would have been trained on.
+        require(
+            HELD_OUT_FRACTION <= self.held_out < 1,
+            f"held_out must be from {HELD_OUT_FRACTION} to below 1, got {self.held_out}",
+        )
         require(isinstance(self.stages, list) and bool(self.stages), f"stages must be a list of {sorted(STAGES)}")
         self.stages = [_stage_mapping(stage) for stage in self.stages]
         source = self.init_from
@@ -86,7 +89,7 @@ class DistillConfig:
         for name, value in self.student.items():
             require(name in STUDENT_FIELDS, f"student has no setting {name!r}{close_match(name, STUDENT_FIELDS)}")
             if isinstance(value, int | float) and not isinstance(value, bool):  # other types: by the config, below
-                check_number(f"student: {name}", value, SHARE if name.endswith("dropout") else FINITE)
+                check_number(f"student: {name}", value, FRACTION if name.endswith("dropout") else FINITE)
         try:
             InhibiDistilBertConfig(**self.student)
         except (StrictDataclassError, ValueError) as error:
@@ -116,6 +119,7 @@ class DistillConfig:
 
     @property
     def stage_names(self) -> list[str]:
+        """Names of the stages, in order."""
         return [name for stage in self.stages for name in stage]
 
     def build_stage(self, index: int, output_dir: Path, **runtime: Any) -> Stage:

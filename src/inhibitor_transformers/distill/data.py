@@ -20,7 +20,7 @@ _MIN_TOKENS = 8  # a shorter window, special tokens included, hardly trains atte
 _TEXTS_PER_CALL = 1000
 _MIN_PAIR = 12  # tokens that are enough for two texts
 _LENGTH_STEP = 4  # tokens by which the windows of a batch may differ, and an eighth of long ones
-_REPEATED = 0.5  # share of the pairs whose second text repeats the first,
+_REPEATED = 0.5  # of the pairs, those whose second text repeats the first,
 _KEPT = 0.8  # but for one token in five
 
 
@@ -39,7 +39,7 @@ def token_windows(
         texts: any texts; long ones give several windows. A pair of texts is one, cut to the longest.
         lengths: window lengths in tokens, special tokens included; one that is named twice is drawn twice as often.
         max_tokens: stop after about so many tokens.
-        pair_fraction: share of the windows that are cut in two, as a pair of texts. In half of the pairs the second
+        pair_fraction: fraction of the windows that are cut in two, as a pair of texts. In half of the pairs the second
             text repeats most of the first, as in paraphrases: attention from one to the other is what pairs are about.
 
     Returns int32 arrays (n,), 8 ≤ n ≤ max(lengths). Raises ValueError if the texts give none.
@@ -151,7 +151,8 @@ class StepBatches(Dataset[dict[str, Tensor]]):
 
     Windows of similar length share a batch, so little is padding. Item i is the same whenever it is asked
     for, so an interrupted run resumes exactly. Items are whole batches: load them with batch size one and
-    `unpack`. `labels` marks what counts (every valid token), padding has −100; `rows` holds the indices of its windows.
+    `unpack`. `labels` marks what counts (every valid token), padding has −100; `window_indices` says
+    which windows it holds, (B,) int64.
     """
 
     def __init__(
@@ -180,12 +181,13 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rows = self.batches[index]
-        return pad_windows([self.windows[i] for i in rows], self.tokenizer) | {"rows": torch.from_numpy(rows)}
+        indices = self.batches[index]
+        batch = pad_windows([self.windows[i] for i in indices], self.tokenizer)
+        return batch | {"window_indices": torch.from_numpy(indices)}
 
 
 def _group(windows: Sequence[np.ndarray], tokens: int, random: np.random.Generator) -> list[np.ndarray]:
-    """Rows of windows in random order, each window once: of like length in a batch, at most `tokens` with padding."""
+    """Indices of windows in random order, each once: of like length in a batch, at most `tokens` with padding."""
     order = random.permutation(len(windows))
     sizes = np.array([len(windows[i]) for i in order])
     batches, shortest = [], 0
@@ -203,9 +205,9 @@ def pad_windows(windows: Sequence[np.ndarray], tokenizer: PreTrainedTokenizerBas
     longest = max(len(w) for w in windows)
     ids = torch.full((len(windows), longest), tokenizer.pad_token_id, dtype=torch.int64)
     mask = torch.zeros_like(ids)
-    for row, window in enumerate(windows):
-        ids[row, : len(window)] = torch.from_numpy(window.astype(np.int64))
-        mask[row, : len(window)] = 1
+    for i, window in enumerate(windows):
+        ids[i, : len(window)] = torch.from_numpy(window.astype(np.int64))
+        mask[i, : len(window)] = 1
     return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, IGNORED)}
 
 

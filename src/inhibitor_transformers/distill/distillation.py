@@ -22,7 +22,8 @@ from ..common.settings import require
 from ..models import InhibiDistilBertPreTrainedModel, LayerMap, map_layers
 from ..models.inhibidistilbert.from_teacher import teacher_depth
 from ..models.pretrained import load_config, load_pretrained, load_tokenizer, loading
-from ..tasks.text import THIS_MACHINE, Text, english_on_this_machine, load_pairs, load_texts, split_held_out
+from ..tasks.prose import english_on_this_machine
+from ..tasks.text import THIS_MACHINE, Text, load_pairs, load_texts, split_held_out
 from .config import DistillConfig
 from .init_from import init_student_from
 from .output_dir import RunFolder, save_into
@@ -93,11 +94,11 @@ class Distillation:
         for stage in self.stages:
             stage.check_model(model.config)
         set_seed(config.seed)  # for a head that starts anew
-        self.new = self._new_student(model)
+        self.initial_student = self._new_student(model)
         teacher_weights = encoder_fingerprint(model) if self.models == ENCODERS else model_fingerprint(model)
         self.weights = {"tokenizer": tokenizer_fingerprint(self.tokenizer), "teacher_weights": teacher_weights}
         if config.init_from:
-            self.weights["init_from_weights"] = model_fingerprint(self.new)
+            self.weights["init_from_weights"] = model_fingerprint(self.initial_student)
         self.teacher = Teacher(model.to(self.arguments.device))
         self.texts = self._texts()
         for stage in self.stages:
@@ -137,7 +138,7 @@ class Distillation:
             self.log(f"resuming after stage {finished} of {len(names)}")
             student = self._saved_student(saved_student(self.output, finished - 1, names[finished - 1]))
         else:
-            student = self.new.to(self.arguments.device)
+            student = self.initial_student.to(self.arguments.device)
         depth = self.layer_map.teacher_depth
         self.log(f"teacher {self.config.teacher}: {depth} layers; {len(self.layer_map)} in the student")
         self.log(self.layer_map.table())
@@ -197,6 +198,6 @@ def _models_for(stages: list[Stage]) -> Models:
     return next(iter(heads), ENCODERS)
 
 
-def layer_map_of(config: DistillConfig) -> LayerMap:
+def load_layer_map(config: DistillConfig) -> LayerMap:
     """Which teacher layer each student layer will be made from; reads the teacher's config only."""
     return map_layers(config.layers, teacher_depth(load_config(config.teacher)))

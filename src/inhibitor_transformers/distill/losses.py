@@ -40,6 +40,7 @@ class TrainingStep(nn.Module):
         self.student, self.criterion = student, criterion
 
     def forward(self, batch: Mapping[str, Any], count: Tensor | float) -> Terms:
+        """The loss terms of a batch, as `DistillationLoss` gives them."""
         return self.criterion(self.student, batch, count)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
-from ..common.progress import counted
+from ..common.progress import track
 from ..models.architectures import max_tokens, require_positions
 from ..models.compatibility import require_same_tokenizer
 from ..models.pretrained import load_pretrained, load_tokenizer
 from ..tasks import TaskData
 from .similarity import agreement, sts_spearman
-from .task_score import is_as_it_stands, label_order, score_task
+from .task_score import is_in_task_order, label_order, score_task
 from .throughput import sequences_per_second
 
 Row = dict[str, dict[str, float]]
@@ -36,14 +36,14 @@ def by_task(
     models = _load(sources, AutoModelForSequenceClassification, device, max_length)
     for name, model in models.items():
         order = label_order(model.config, data.task, repr(name))
-        if not is_as_it_stands(order):
+        if not is_in_task_order(order):
             by_name = ", ".join(
                 f"{label} is its output {i}" for label, i in zip(data.task.label_names, order, strict=True)
             )
             log(f"{name!r} orders its labels differently from {data.task.name}; they are matched by name: {by_name}")
     rows = {
         name: score_task(model, load_tokenizer(sources[name]), data, max_length=max_length)
-        for name, model in counted(models.items(), "models")
+        for name, model in track(models.items(), "models")
     }
     return _add_speed(rows, models)
 
@@ -55,7 +55,7 @@ def by_zero_shot(
     models = _load(sources, AutoModel, device, max_length)
     rows: Rows = {
         name: {"zero-shot": {"spearman": sts_spearman(m, load_tokenizer(sources[name]), pairs, max_length=max_length)}}
-        for name, m in counted(models.items(), "models")
+        for name, m in track(models.items(), "models")
     }
     return _add_speed(rows, models)
 
@@ -71,7 +71,7 @@ def by_agreement(
     first = next(iter(sources))
     tokenizer, width = load_tokenizer(sources[first]), models[first].config.hidden_size
     rows: Rows = {}
-    for name, model in counted(models.items(), "models"):
+    for name, model in track(models.items(), "models"):
         require_same_tokenizer(load_tokenizer(sources[name]), tokenizer)
         if model.config.hidden_size != width:
             raise ValueError(f"embeddings of {name!r} have {model.config.hidden_size} numbers, of {first!r} {width}")

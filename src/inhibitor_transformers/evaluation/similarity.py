@@ -32,21 +32,21 @@ def embed(
     with progress("embedding", len(order), "texts") as advance:
         while start < len(order):
             size = max(_TOKENS_PER_BATCH // len(ids[order[min(start + 256, len(order) - 1)]]), 1)
-            rows = order[start : start + min(size, 256)]
-            start += len(rows)
-            batch = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(model.device)
+            members = order[start : start + min(size, 256)]
+            start += len(members)
+            batch = tokenizer.pad({"input_ids": [ids[i] for i in members]}, return_tensors="pt").to(model.device)
             mask = batch["attention_mask"].unsqueeze(-1)
             outputs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
             hidden = outputs.last_hidden_state.float()
             pooled = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).cpu()
-            for row, vector in zip(rows, pooled, strict=True):
-                embeddings[row] = vector
-            advance(len(rows))
+            for i, vector in zip(members, pooled, strict=True):
+                embeddings[i] = vector
+            advance(len(members))
     return torch.stack(embeddings)
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Embeddings of texts truncated to `max_length` tokens."""
+    """Token ids of every text, truncated to `max_length` tokens."""
     ids: list[list[int]] = []
     with progress("tokenizing", len(texts), "texts") as advance:
         for start in range(0, len(texts), _TEXTS_PER_CALL):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ..common.atomic import atomic_write
 from ..common.errors import ConfigError
-from ..common.paths import require_writable, resolved
+from ..common.paths import require_writable, resolve_links
 from ..models.saving import writing
 from ..report import Table, print_table
 from ..report.formatting import MISSING
@@ -34,7 +34,7 @@ def print_scores(title: str, rows: Rows, console: Console) -> None:
 
 def write_scores(path: str | Path, title: str, rows: Rows) -> None:
     """Write {"title", "rows"} as JSON, atomically; through a link, if `path` is one."""
-    path = resolved(path)
+    path = resolve_links(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, json.dumps({"title": title, "rows": rows}, indent=2))
@@ -42,7 +42,7 @@ def write_scores(path: str | Path, title: str, rows: Rows) -> None:
 
 def require_free_for_scores(path: str | Path, *, overwrite: bool) -> None:
     """Raise ConfigError unless scores can be written to `path`: nothing is there, or older scores to be overwritten."""
-    file = resolved(path)
+    file = resolve_links(path)
     if file.is_dir():
         raise ConfigError(f"{path} is a folder; name a file, such as {Path(path) / 'scores.json'}")
     require_writable(path)  # also that a pipe or a device is none, of which reading may never end

@@ -8,10 +8,10 @@ from datasets import Dataset
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..common.progress import progress
-from ..models.compatibility import label_names, order_of, warn_of_lost_segments
+from ..models.compatibility import find_order, label_names, warn_of_lost_segments
 from ..tasks import Task, TaskData, compute_metrics, encode
 
-_ROWS_PER_BATCH = 64
+_BATCH = 64
 
 
 @torch.no_grad()
@@ -20,13 +20,13 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded:
     model.eval()
     inputs = encoded.remove_columns("labels")
     logits = np.empty((len(inputs), model.config.num_labels), dtype=np.float32)
-    with progress("predicting", len(inputs), "rows") as advance:
+    with progress("predicting", len(inputs), "examples") as advance:
         order = np.argsort([len(ids) for ids in inputs["input_ids"]], kind="stable")
-        for start in range(0, len(order), _ROWS_PER_BATCH):
-            rows = order[start : start + _ROWS_PER_BATCH]
-            batch = tokenizer.pad(inputs[rows], return_tensors="pt").to(model.device)
-            logits[rows] = model(**batch).logits.float().cpu().numpy()
-            advance(len(rows))
+        for start in range(0, len(order), _BATCH):
+            members = order[start : start + _BATCH]
+            batch = tokenizer.pad(inputs[members], return_tensors="pt").to(model.device)
+            logits[members] = model(**batch).logits.float().cpu().numpy()
+            advance(len(members))
     return logits
 
 
@@ -59,10 +59,10 @@ def label_order(config: PretrainedConfig, task: Task, source: str) -> list[int]:
         raise ValueError(f"{source} has {count} labels, {task.name} has {task.num_labels}")
     if kind not in (None, task.problem_type):
         raise ValueError(f"{source} was made for {kind}, {task.name} is a {task.problem_type}")
-    names, as_they_stand = label_names(config), list(range(count))
-    if names is None or task.is_regression or (task.hub_id and names == [str(i) for i in as_they_stand]):
-        return as_they_stand
-    order = order_of(task.label_names, names)
+    names, unchanged = label_names(config), list(range(count))
+    if names is None or task.is_regression or (task.hub_id and names == [str(i) for i in unchanged]):
+        return unchanged
+    order = find_order(task.label_names, names)
     if order is None:
         raise ValueError(
             f"{source} tells {', '.join(names)} apart, {task.name} {', '.join(task.label_names)}: it was made for "
@@ -71,6 +71,6 @@ def label_order(config: PretrainedConfig, task: Task, source: str) -> list[int]:
     return order
 
 
-def is_as_it_stands(order: list[int]) -> bool:
+def is_in_task_order(order: list[int]) -> bool:
     """Whether the model's outputs are in the task's order."""
     return order == sorted(order)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from transformers import PreTrainedModel
 
-from ..common.progress import counted
+from ..common.progress import track
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def sequences_per_second(
     ids = torch.randint(5, min(m.config.vocab_size for m in models.values()), (batch, length), generator=generator)
     seconds: dict[str, list[float]] = {name: [] for name in models}
     turns = [(turn, name) for turn in range(rounds + 1) for name in models]
-    for turn, name in counted(turns, "measuring speed"):
+    for turn, name in track(turns, "measuring speed"):
         model = models[name]
         inputs = {"input_ids": ids.to(model.device), "attention_mask": torch.ones_like(ids).to(model.device)}
         encoder = model.base_model.eval()

@@ -145,6 +145,17 @@ def teacher_architecture(config: PretrainedConfig) -> Architecture:
     return found
 
 
+def find_field(config: PretrainedConfig, name: str) -> str | None:
+    """What a configuration calls a field of `config_fields`, such as "attention_dropout"; None where it has none.
+
+    Of an architecture that has no record, by the names that any record has for it.
+    """
+    record = ARCHITECTURES.get(config.model_type)
+    known = ARCHITECTURES.values() if record is None else [record]
+    names = (other.config_fields[name] for other in known if name in other.config_fields)
+    return next((theirs for theirs in names if hasattr(config, theirs)), None)
+
+
 @dataclass(frozen=True)
 class AttentionLayer:
     """The attention of one transformer layer.

@@ -67,7 +67,7 @@ def label_names(config: PretrainedConfig) -> list[str] | None:
     return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
 
 
-def order_of(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
+def find_order(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
     """Where each of `names` stands among others; None unless both are the same names in some order.
 
     Case, "-", "_" and spaces do not matter, where names are told apart without them.

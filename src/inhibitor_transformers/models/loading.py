@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from .architectures import STUDENT
+
 logger = logging.get_logger(__name__)
 
-_SHOWN = 3
 _ALIGNMENT = 64  # bytes, of every tensor that torch allocates on a CPU
 _WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 _checked_afterwards: ContextVar[bool] = ContextVar("checked_afterwards", default=False)
@@ -31,6 +32,7 @@ def checked_afterwards() -> Iterator[None]:
 
 
 def is_checked_afterwards() -> bool:
+    """Whether `checked_afterwards` is at work."""
     return _checked_afterwards.get()
 
 
@@ -72,7 +74,7 @@ def _unguarded(source: str) -> str:
     )
 
 
-def saver_of(source: Any, model: PreTrainedModel, options: dict[str, Any]) -> str | None:
+def find_saver(source: Any, model: PreTrainedModel, options: dict[str, Any]) -> str | None:
     """The class that saved `source`, by its own `config.json`; None if it does not say.
 
     Args:
@@ -140,8 +142,7 @@ def require_finite(model: nn.Module, what: str) -> None:
     """
     bad = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
     if bad:
-        shown = ", ".join(bad[:_SHOWN]) + (", …" if len(bad) > _SHOWN else "")
-        raise ValueError(f"{what} has weights that are NaN or infinite, in {len(bad)} tensor(s): {shown}")
+        raise ValueError(f"{what} has weights that are NaN or infinite, in {len(bad)} tensor(s): {_list_first(bad, 3)}")
 
 
 def _is_finite(tensor: object) -> bool:
@@ -150,8 +151,8 @@ def _is_finite(tensor: object) -> bool:
     return bool(torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float()).all())  # float8 cannot say
 
 
-def _list_first(keys: list[str]) -> str:
-    return ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")
+def _list_first(keys: list[str], count: int = 4) -> str:
+    return ", ".join(keys[:count]) + (", …" if len(keys) > count else "")
 
 
 def _key_name(key: Any) -> str:
@@ -159,5 +160,5 @@ def _key_name(key: Any) -> str:
 
 
 def _is_head_key(model: PreTrainedModel, key: str) -> bool:
-    encoder = ("embeddings.", "transformer.")
+    encoder = ("embeddings.", f"{STUDENT.layers.partition('.')[0]}.")
     return not key.removeprefix(f"{model.base_model_prefix}.").startswith(encoder)

@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-from ..common.paths import resolved
+from ..common.paths import resolve_links
 from ..common.progress import progress
 from . import inhibidistilbert
 from .loading import require_finite
@@ -119,7 +119,7 @@ def loading(source: str, what: str = "cannot load") -> Iterator[None]:
 
     A broken checkpoint can fail them anywhere and with any exception, a KeyError in an index of shards for one.
     """
-    where = resolved(source)
+    where = resolve_links(source)
     if where.is_file():
         raise ValueError(f"{what} {source!r}: it is a file; name the folder of a model, with its config.json")
     try:

@@ -46,13 +46,13 @@ def _built_by_configuration(model: PreTrainedModel) -> Iterator[tuple[str, PreTr
     seen: list[str] = []
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
-        ours = isinstance(module, PreTrainedModel) and _class_of(module).__module__.startswith(_OURS)
+        ours = isinstance(module, PreTrainedModel) and _own_class(module).__module__.startswith(_OURS)
         if ours and not any(prefix.startswith(outer) for outer in seen):
             seen.append(prefix)
             yield prefix, module
 
 
-def _class_of(module: nn.Module) -> type[Any]:
+def _own_class(module: nn.Module) -> type[Any]:
     return next(kind for kind in type(module).__mro__ if not kind.__module__.startswith("torch."))  # not FSDP's
 
 
@@ -60,7 +60,7 @@ def _built_anew(part: PreTrainedModel, model: PreTrainedModel) -> PreTrainedMode
     """What loading builds, without memory."""
     quantizer = getattr(model, "hf_quantizer", None)
     with torch.device("meta"):
-        fresh: PreTrainedModel = _class_of(part)(copy.deepcopy(part.config))
+        fresh: PreTrainedModel = _own_class(part)(copy.deepcopy(part.config))
         if quantizer is not None:
             quantizer.preprocess_model(fresh)
     return fresh

@@ -10,6 +10,8 @@ import transformers
 
 from ..attention.dispatch import serving_engine
 from ..distill.distillation import Distillation
+from ..distill.stages.base import LOG_FILE
+from ..distill.stages.run import stage_folder
 
 NOTES = ["Trained for minutes on technical English; docs/results.md says what a longer run on better text reaches."]
 _ALIGNMENT = "align_attention"
@@ -49,7 +51,7 @@ def model_name(source: str) -> str:
 
 def _log(run: Distillation) -> list[dict[str, Any]]:
     """The log of the alignment, an entry per logged step."""
-    file = run.output / "stages" / f"{_index(run) + 1}-{_ALIGNMENT}" / "log.json"
+    file = stage_folder(run.output, _index(run), _ALIGNMENT) / LOG_FILE
     entries: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return entries
 

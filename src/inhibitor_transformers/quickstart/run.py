@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..common.paths import expanded
+from ..common.paths import expand_user
 from ..common.progress import progress
 from ..distill.config import DistillConfig
 from ..distill.distillation import Distillation
 from ..models import InhibiDistilBertPreTrainedModel
 from ..report import DistillationReport, write_report
 from ..report.svg import drawing_style
-from ..tasks.text import THIS_MACHINE, english_on_this_machine, split_held_out
+from ..tasks.prose import english_on_this_machine
+from ..tasks.text import THIS_MACHINE, split_held_out
 from .attention_maps import most_similar_maps
 from .facts import NOTES, facts, loss_curves, model_name
 from .measurements import LENGTHS, StageMeasurements, measure_throughput
@@ -56,7 +57,7 @@ def run_quickstart(
     """
     with drawing_style():  # without matplotlib there is no report: say so now, not after the training
         pass
-    output = expanded(output)
+    output = expand_user(output)
     config = quickstart_config(teacher, steps, seed)
     run = Distillation(config, output, overwrite=overwrite, runtime=runtime, log=log)
     held_out = split_held_out(english_on_this_machine(seed=seed), fraction=config.held_out)[1]

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCardData
 
 from ..common.atomic import atomic_write
 from ..common.errors import ConfigError
-from ..common.paths import expanded, require_writable, resolved
+from ..common.paths import expand_user, require_writable, resolve_links
 from .markdown import markdown_table
 from .tables import Table
 
@@ -30,8 +30,8 @@ def require_own_card(folder: str | Path, models: Sequence[str], section: str = S
         models: folders or Hub ids.
         section: as for `write_card`.
     """
-    folder = expanded(folder)
-    if resolved(folder) not in [resolved(model) for model in models]:
+    folder = expand_user(folder)
+    if resolve_links(folder) not in [resolve_links(model) for model in models]:
         raise ValueError(f"{folder} is none of the models ({', '.join(models)}), so its card is another's")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no model (no config.json), so a card has nothing to describe")
@@ -43,7 +43,7 @@ def write_card(folder: str | Path, tables: Sequence[Table], section: str = SECTI
 
     Raises ConfigError for a card that is no regular file or not UTF-8, or whose section has no beginning or no end.
     """
-    folder = expanded(folder)
+    folder = expand_user(folder)
     file = folder / "README.md"
     text = _read(file)
     if not text.strip():

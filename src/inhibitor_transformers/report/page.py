@@ -7,18 +7,18 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..common.atomic import atomic_write
-from ..common.paths import expanded
+from ..common.paths import expand_user
 from . import plots, token_map
 from .markdown import render_markdown
 from .results import AttentionMaps, DistillationReport
 from .tables import (
     STAGES_EXPLAINED,
     Table,
-    correlation_of,
     headlines,
     introduction,
     layer_table,
     loading_code,
+    stage_correlation,
     stage_label,
     stage_table,
     throughput_table,
@@ -52,7 +52,7 @@ def write_report(report: DistillationReport, folder: str | Path) -> tuple[Path, 
 
     Raises ValueError if matplotlib is missing.
     """
-    folder = expanded(folder)
+    folder = expand_user(folder)
     folder.mkdir(parents=True, exist_ok=True)
     markdown = atomic_write(folder / "report.md", render_markdown(report))
     return markdown, atomic_write(folder / "report.html", render_html(report))
@@ -110,7 +110,7 @@ def _similarities(report: DistillationReport) -> str:
     panels, undefined = [], []
     for stage, (teacher, student) in report.similarities.items():
         if plot := plots.similarity_scatter(stage, teacher, student, limits):
-            panels.append(_figure(stage_label(stage), correlation_of(report, stage), plot))
+            panels.append(_figure(stage_label(stage), stage_correlation(report, stage), plot))
         else:
             undefined.append(stage_label(stage))
     if not panels:

@@ -112,6 +112,7 @@ def one_plot(
 
 
 def hide_frame(axes: Axes) -> None:
+    """Hide the lines around the axes."""
     for spine in axes.spines.values():
         spine.set_visible(False)
 

@@ -177,7 +177,7 @@ def loading_code(student_path: str) -> list[tuple[str, str]]:
     ]
 
 
-def correlation_of(report: DistillationReport, stage: str) -> str:
+def stage_correlation(report: DistillationReport, stage: str) -> str:
     """The rank correlation of one stage in words; empty where the report has none of that name."""
     found = [s.similarity_spearman for s in report.stages if s.name == stage]
     return f"Spearman {correlation(found[0])}" if found else ""

@@ -60,7 +60,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         self._require_types()
-        self.learning_rates = _checked_rates(self.learning_rates)
+        self.learning_rates = _check_rates(self.learning_rates)
         self._require_seeds()
         self.study_tasks = {name: study_task(name, given, self.data) for name, given in self.tasks.items()}
         self.rows = {name: study_model(name, given) for name, given in self.models.items()}
@@ -163,10 +163,10 @@ def study_model(name: Any, given: Any) -> StudyModel:
         other = getattr(row, role)
         require(other is None or isinstance(other, str), f"models: {name}: {role} must be a name, got {other!r}")
     require(isinstance(row.training, dict), f"models: {name}: training must be a mapping, got {row.training!r}")
-    return row if row.learning_rates is None else replace(row, learning_rates=_checked_rates(row.learning_rates))
+    return row if row.learning_rates is None else replace(row, learning_rates=_check_rates(row.learning_rates))
 
 
-def _checked_rates(given: Any) -> list[float]:
+def _check_rates(given: Any) -> list[float]:
     try:  # YAML 1.1 reads 1e-4 as a string
         if not isinstance(given, list) or any(isinstance(rate, bool) for rate in given):
             raise TypeError

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..common.errors import ConfigError
 from ..common.output_dir import is_used, require_folder
-from ..common.progress import counted
+from ..common.progress import track
 from ..common.settings import load_record, require
 from ..distill.task.arguments import changed_settings
 from ..distill.task.result import RESULTS
@@ -34,7 +34,7 @@ def make_record(config: StudyConfig) -> Record:
     Raises ValueError for a model or data that cannot be loaded, and for a row that does not fit a task.
     """
     sources = {row.model for row in config.rows.values()}
-    weights = {source: encoder_fingerprint(load_pretrained(source)) for source in counted(sources, "models")}
+    weights = {source: encoder_fingerprint(load_pretrained(source)) for source in track(sources, "models")}
     data = {name: task.load(config.data_seed) for name, task in config.study_tasks.items()}
     require_fitting(config, data)
     content = dataclasses.asdict(config) | {

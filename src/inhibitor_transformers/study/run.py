@@ -17,7 +17,7 @@ import yaml
 from ..common.atomic import atomic_write
 from ..common.inputs import require_apart
 from ..common.lock import FolderLock
-from ..common.paths import expanded
+from ..common.paths import expand_user
 from ..common.progress import progress
 from ..common.settings import require
 from ..distill.teacher.storage import require_cache_folder
@@ -51,7 +51,7 @@ def run_study(
     Raises ConfigError before any work is done: also if `output` is, contains or lies inside a model or the data, or if
     another process runs the study. Raises StudyFailedError when fine-tunings failed (after all others have run).
     """
-    output = expanded(output)
+    output = expand_user(output)
     for name, number in (("jobs", jobs), ("threads", threads)):
         require(type(number) is int and number > 0, f"{name} must be a positive whole number, got {number!r}")
     require_apart(output, config.inputs)

@@ -32,6 +32,7 @@ class Run:
         return f"{self.task}/{model}/lr-{rate}/seed-{self.seed}"
 
     def folder(self, output: Path) -> Path:
+        """Where it lies in the folder of the study."""
         return output / str(self)
 
 
@@ -94,7 +95,7 @@ class Study:
 
     def teacher_folder(self, run: Run) -> Path | None:
         """The fine-tuned teacher of a run: same task, same seed; None if it has none."""
-        teacher = self._teacher_of(run)
+        teacher = self._find_teacher(run)
         return None if teacher is None else teacher.folder(self.output)
 
     def is_teacher(self, model: str) -> bool:
@@ -116,10 +117,10 @@ class Study:
             return self._must_run_again(run)
         if self.config.rows[run.model].teacher is None:
             return True
-        teacher = self._teacher_of(run)
+        teacher = self._find_teacher(run)
         return teacher is not None and self._can_teach(teacher)
 
-    def _teacher_of(self, run: Run) -> Run | None:
+    def _find_teacher(self, run: Run) -> Run | None:
         """The run whose model teaches this one; None for a row without teacher, or while its learning rate is open."""
         teacher = self.config.rows[run.model].teacher
         runs = self.runs(run.task, teacher) if teacher else []

@@ -9,10 +9,9 @@ from ..evaluation.compare import SPEED_BATCH, SPEED_LENGTH
 from ..evaluation.throughput import sequences_per_second
 from ..models.pretrained import load_pretrained
 from ..report import Table
+from ..report.formatting import MISSING
 from ..tasks import get_task
 from .runs import Study
-
-NOTHING = "–"
 
 
 class Score(NamedTuple):
@@ -84,7 +83,7 @@ def score_table(study: Study) -> Table:
     for model in study.config.rows:
         scores = [score(study, task, model) for task in tasks]
         known = [s.mean for s in scores if s is not None]
-        mean = f"{statistics.fmean(known):.1f}" if len(known) == len(tasks) else NOTHING
+        mean = f"{statistics.fmean(known):.1f}" if len(known) == len(tasks) else MISSING
         rows.append([model, *map(_format_score, scores), mean])
     return Table(f"Scores, mean ± standard deviation over {len(study.config.seeds)} seeds", header, rows)
 
@@ -96,7 +95,7 @@ def drop_table(study: Study) -> Table:
     for model, row in study.config.rows.items():
         lost = drop(study, model)
         if lost is not None:
-            each = [f"{lost.tasks[task]:+.1f}" if task in lost.tasks else NOTHING for task in tasks]
+            each = [f"{lost.tasks[task]:+.1f}" if task in lost.tasks else MISSING for task in tasks]
             rows.append([f"{row.baseline} − {model}", *each, f"{lost.mean:+.2f}", f"{lost.largest:+.1f}"])
     return Table("Loss against the baseline", ["", *tasks, "mean", "largest"], rows)
 
@@ -107,7 +106,7 @@ def rate_table(study: Study) -> Table:
     rows = []
     for model in study.config.rows:
         rates = [study.learning_rate(task, model) for task in tasks]
-        rows.append([model, *(NOTHING if rate is None else f"{rate:g}" for rate in rates)])
+        rows.append([model, *(MISSING if rate is None else f"{rate:g}" for rate in rates)])
     return Table("Learning rates", ["", *tasks], rows)
 
 
@@ -121,5 +120,5 @@ def speed_table(study: Study) -> Table:
 
 def _format_score(value: Score | None) -> str:
     if value is None:
-        return NOTHING
+        return MISSING
     return f"{value.mean:.1f}" + (f" ± {value.deviation:.1f}" if value.seeds > 1 else "")

@@ -5,9 +5,11 @@ Imports of datasets, scikit-learn and scipy wait until something is loaded or me
 
 from .data import TaskData, encode, load_task
 from .holdout import hold_out
-from .metrics import METRICS, Metric, chance_level, compute_metrics
+from .metrics import METRICS, Metric
+from .prose import english_on_this_machine
 from .registry import TASKS, Task, get_task
-from .text import english_on_this_machine, load_pairs, load_texts, split_held_out
+from .scoring import chance_level, compute_metrics
+from .text import load_pairs, load_texts, split_held_out
 
 __all__ = [
     "METRICS",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from ..common.paths import expanded
+from ..common.paths import expand_user
 from ..common.progress import progress
 from .examples import hub_columns, to_dataset
 from .files import Columns, name_classes, read_table
@@ -72,8 +72,8 @@ def load_task(
     elif data is None:
         loaded = _load_hub(get_task(name))
     else:
-        loaded = _load_local(get_task(name), expanded(data))
-    loaded.source = None if data is None else expanded(data)
+        loaded = _load_local(get_task(name), expand_user(data))
+    loaded.source = None if data is None else expand_user(data)
     if loaded.evaluation:
         loaded.notes.extend(_shared_with_train(loaded))
     else:
@@ -105,7 +105,7 @@ def encode(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, task: Task, max
     labeled = dataset.select_columns([*task.text_columns, task.label_column])
     if task.label_column != "labels":
         labeled = labeled.rename_column(task.label_column, "labels")
-    with progress("tokenizing", len(labeled), "rows") as advance, _without_bars_of_datasets():
+    with progress("tokenizing", len(labeled), "examples") as advance, _hide_datasets_bars():
         return labeled.map(
             tokenize,
             batched=True,
@@ -116,7 +116,7 @@ def encode(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, task: Task, max
 
 
 @contextmanager
-def _without_bars_of_datasets() -> Iterator[None]:
+def _hide_datasets_bars() -> Iterator[None]:
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     disabled = are_progress_bars_disabled()
@@ -178,7 +178,7 @@ def _read_split(files: list[Path], task: Task, notes: list[str]) -> Dataset:
 def _load_own(data: str | Path | None, text_columns: Sequence[str] | None, label_column: str | None) -> TaskData:
     if data is None:
         raise ValueError("the task 'custom' needs your data: a file, or a folder with train and validation files")
-    path = expanded(data)
+    path = expand_user(data)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     train_files = split_files(path, "train") if path.is_dir() else [path]
@@ -260,7 +260,9 @@ def _subsets(loaded: TaskData, seed: int, max_train: int | None, max_eval: int |
         if limit is not None and limit < size:
             loaded.notes.append(f"{loaded.task.name}: {limit} of {size} {split} examples are used (seed {seed})")
     loaded.train = shuffled_subset(loaded.train, max_train, seed)
-    loaded.evaluation = {split: ordered_subset(rows, max_eval, seed) for split, rows in loaded.evaluation.items()}
+    loaded.evaluation = {
+        split: ordered_subset(examples, max_eval, seed) for split, examples in loaded.evaluation.items()
+    }
     return loaded
 
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.progress import counted
+from ..common.progress import track
 from .files import Columns
 from .registry import Task
 
@@ -55,7 +55,7 @@ def to_dataset(columns: Columns, task: Task, source: str, notes: list[str]) -> D
     _check_texts(columns, task, source, notes)
     convert = _score if task.is_regression else _class_id
     converted = []
-    for row, label in enumerate(counted(labels, f"checking {Path(source).name}", unit="rows"), 1):
+    for row, label in enumerate(track(labels, f"checking {Path(source).name}", unit="rows"), 1):
         try:
             converted.append(convert(label, task))
         except ValueError as error:

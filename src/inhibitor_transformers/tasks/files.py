@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.progress import counted
+from ..common.progress import track
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -88,7 +88,7 @@ def _read_csv(path: Path) -> Columns:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
-            return _columns_of_rows(path, ((reader.line_num, row) for row in reader if row))
+            return _rows_to_columns(path, ((reader.line_num, row) for row in reader if row))
         except csv.Error as error:
             raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
 
@@ -97,11 +97,11 @@ def _read_tsv(path: Path) -> Columns:
     # newline="\n": a lone carriage return within a text is not the end of a row.
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, 1))
-        return _columns_of_rows(path, ((number, line.split("\t")) for number, line in lines if line))
+        return _rows_to_columns(path, ((number, line.split("\t")) for number, line in lines if line))
 
 
-def _columns_of_rows(path: Path, rows: Iterable[tuple[int, list[str]]]) -> Columns:
-    numbered = counted(rows, f"reading {path.name}", unit="rows")
+def _rows_to_columns(path: Path, rows: Iterable[tuple[int, list[str]]]) -> Columns:
+    numbered = track(rows, f"reading {path.name}", unit="rows")
     _, header = next(numbered, (0, []))
     if not header:
         raise ValueError(f"{path}: the file is empty; expected a header and rows")
@@ -127,7 +127,7 @@ def _require_distinct(path: Path, names: list[str]) -> None:
 
 def _read_json_lines(path: Path) -> Columns:
     with path.open(encoding="utf-8-sig") as file:
-        return _columns_of_records(path, (_parse_line(path, n, line) for n, line in enumerate(file, 1) if line.strip()))
+        return _records_to_columns(path, (_parse_line(path, n, line) for n, line in enumerate(file, 1) if line.strip()))
 
 
 def _parse_line(path: Path, number: int, line: str) -> Any:
@@ -151,7 +151,7 @@ def _read_json(path: Path) -> Columns:
         raise ValueError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({_json_reason(error)})") from None
-    return _columns_of_records(path, records)
+    return _records_to_columns(path, records)
 
 
 class _NameTwiceError(ValueError):
@@ -173,8 +173,8 @@ def _json_reason(error: Exception) -> str:
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _columns_of_records(path: Path, records: Iterable[Any]) -> Columns:
-    rows = list(counted(records, f"reading {path.name}", unit="rows"))
+def _records_to_columns(path: Path, records: Iterable[Any]) -> Columns:
+    rows = list(track(records, f"reading {path.name}", unit="rows"))
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise ValueError(f"{path}, row {number}: expected an object with named fields, got {type(row).__name__}")

@@ -22,9 +22,9 @@ def hold_out(
     Stratified by class (regression: drawn at random). Examples with identical texts stay on one
     side, so that nothing held out is trained on. Raises ValueError when there are too few.
     """
-    first_row: dict[tuple[str, ...], int] = {}
+    first_index: dict[tuple[str, ...], int] = {}
     texts = zip(*(dataset[name][:] for name in task.text_columns), strict=True)
-    group = np.array([first_row.setdefault(text, row) for row, text in enumerate(texts)])
+    group = np.array([first_index.setdefault(text, i) for i, text in enumerate(texts)])
     labels = np.zeros(len(dataset)) if task.is_regression else np.asarray(dataset[task.label_column][:])
     rng = np.random.default_rng(seed)
     held_groups: list[int] = []
@@ -34,7 +34,7 @@ def hold_out(
         held_groups.extend(rng.permutation(members)[:count])
     held = np.isin(group, held_groups)
     if not held.any() or held.all():
-        raise ValueError(f"{source}: {len(dataset)} row(s) are too few to hold some out for evaluation")
+        raise ValueError(f"{source}: {len(dataset)} example(s) are too few to hold some out for evaluation")
     return dataset.select(np.flatnonzero(~held)), dataset.select(np.flatnonzero(held))
 
 

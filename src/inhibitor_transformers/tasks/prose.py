@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..common.progress import counted
+from ..common.progress import track
 
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "turtledemo"}
 _MIN_WORDS = 8
@@ -77,7 +77,7 @@ def english_on_this_machine(max_texts: int | None = None, seed: int = 0) -> list
     rng = np.random.default_rng(seed)
     seen: set[str] = set()
     passages: list[str] = []
-    for document in counted(_documents(), "reading text on this machine", unit="documents"):
+    for document in track(_documents(), "reading text on this machine", unit="documents"):
         fresh = []
         for paragraph in _prose_paragraphs(document):
             if paragraph not in seen:

@@ -42,10 +42,12 @@ class Task:
 
     @property
     def is_pair(self) -> bool:
+        """Whether an example has two texts."""
         return len(self.text_columns) == 2
 
     @property
     def is_regression(self) -> bool:
+        """Whether labels are scores, not classes."""
         return not self.label_names
 
     @property
@@ -60,6 +62,7 @@ class Task:
 
     @property
     def main_metric(self) -> str:
+        """Name of the metric that models are selected by."""
         return self.metrics[0]
 
     @property

@@ -11,12 +11,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..common.paths import expanded
-from ..common.progress import counted
+from ..common.paths import expand_user
+from ..common.progress import track
 from .files import TABLE_SUFFIXES, Columns, read_table, require_text
 from .prose import english_on_this_machine
-
-__all__ = ["Text", "english_on_this_machine", "load_pairs", "load_texts", "split_held_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ Text = str | tuple[str, str]  # a text, or two that belong together
 TextT = TypeVar("TextT", bound=Text)
 
 THIS_MACHINE = "this-machine"  # the source that every machine with Python has: `english_on_this_machine`
-HELD_OUT = 0.1  # share of any source of texts that no training sees
+HELD_OUT_FRACTION = 0.1  # of any source of texts; no training sees it
 _SALT = "0\n"  # never to be changed: it decides which texts those are
 
 TEXT_COLUMNS = (
@@ -93,7 +91,7 @@ def load_texts(
     for source in _list_sources(sources, max_texts):
         columns = (column for table in _tables(source) for column in table.values())
         cleaned = (_clean(text, min_words, unk_token) for column in columns for text in column)
-        found = dict.fromkeys(text for text in counted(cleaned, f"reading {Path(source).name}", unit="texts") if text)
+        found = dict.fromkeys(text for text in track(cleaned, f"reading {Path(source).name}", unit="texts") if text)
         if not found:
             raise ValueError(f"{source}: no text of at least {min_words} words")
         texts |= found
@@ -117,14 +115,14 @@ def load_pairs(
         for table in _tables(source):
             for a, b in PAIR_COLUMNS:
                 rows = zip(table.get(a, ()), table.get(b, ()), strict=False)
-                for row in counted(rows, f"reading pairs of {Path(source).name}", unit="pairs"):
+                for row in track(rows, f"reading pairs of {Path(source).name}", unit="pairs"):
                     first, second = (_clean(text, min_words, unk_token) for text in row)
                     if first and second:
                         pairs[first, second] = None
     return _choose(list(pairs), max_texts, seed)
 
 
-def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT) -> tuple[list[TextT], list[TextT]]:
+def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT_FRACTION) -> tuple[list[TextT], list[TextT]]:
     """Split texts into (train, held out), about `fraction` held out, by a hash of each text.
 
     The hash depends on the text alone: no run, whatever its seed, trains on a text that another run holds out. A pair
@@ -134,7 +132,7 @@ def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT) -> tuple[
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
     sides: tuple[list[TextT], list[TextT]] = ([], [])
-    for text in counted(texts, "holding out", unit="texts"):
+    for text in track(texts, "holding out", unit="texts"):
         parts = (text,) if isinstance(text, str) else text
         sides[any(_hash(part) < fraction * 2**64 for part in parts)].append(text)
     if not all(sides):
@@ -175,7 +173,7 @@ def _tables(source: str | Path) -> Iterator[Columns]:
     """Yield the text columns of each file of a source; a text file has one column."""
     if source == THIS_MACHINE:
         return iter([{"text": english_on_this_machine()}])
-    path = expanded(source)
+    path = expand_user(source)
     if path.is_dir():
         return _read_folder(path)
     if path.exists():
@@ -193,10 +191,10 @@ def _read_file(path: Path) -> Columns:
         raise ValueError(f"{path} is no regular file: name a file or a folder")  # of a pipe, reading may never end
     if path.suffix.lower() in TABLE_SUFFIXES:
         return _text_columns(read_table(path), str(path))
-    return {"text": list(_of_text_file(path))}
+    return {"text": list(_read_text_file(path))}
 
 
-def _of_text_file(path: Path) -> Iterator[str]:
+def _read_text_file(path: Path) -> Iterator[str]:
     require_text(path)
     try:
         content = path.read_text(encoding="utf-8-sig")

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def device() -> torch.device:
-    return torch.device("cpu" if engine.interpreted() else "cuda")
+    return torch.device("cpu" if engine.is_interpreted() else "cuda")
 
 
 @pytest.fixture

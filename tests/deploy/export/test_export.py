@@ -63,11 +63,11 @@ def assert_same(run: Run, model: Any, inputs: dict[str, Tensor]) -> None:
 
 
 UNLIKE = {"type_vocab_size": 2, "inhibitor_signed": False, "inhibitor_center": "none"}
-CENTRED = {"inhibitor_value_center": "mean"}
+CENTERED = {"inhibitor_value_center": "mean"}
 VARIANTS = [
     *(("onnx", name, {}) for name in CLASSES),
     *(("torch", name, {}) for name in ("Model", "ForSequenceClassification", "ForMultipleChoice")),
-    *((format, "Model", fields) for format in FORMATS for fields in (UNLIKE, CENTRED)),
+    *((format, "Model", fields) for format in FORMATS for fields in (UNLIKE, CENTERED)),
 ]
 
 

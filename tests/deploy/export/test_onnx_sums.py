@@ -47,7 +47,7 @@ def written(folder: Path, module: nn.Module) -> Path:
     qkv, _ = attention_inputs(2, HEADS, 5, DIM)
     axes = {name: {0: "batch", 2: "length"} for name in "qkv"} | {"valid": {0: "batch", 1: "length"}}
     inputs = dict(zip(axes, [*qkv, padding(2, 5)], strict=True))
-    write_onnx(module.eval(), inputs, axes, ["context"], folder / "attention.onnx")
+    write_onnx(module.eval(), inputs, axes, ["output"], folder / "attention.onnx")
     return folder / "attention.onnx"
 
 
@@ -104,7 +104,7 @@ def test_many_keys_cost_no_digits(tmp_path: Path) -> None:
     found = run(written(tmp_path, Plain(scalars, signed=True, center="mean")), qkv, valid)
     in_torch = inhibitor_attention(*qkv, **scalars.as_arguments(), key_padding_mask=valid, engine="reference")
     there = expected(qkv, valid, scalars)
-    error, allowed = ((context.double() - there).abs().max() for context in (found, in_torch))
+    error, allowed = ((output.double() - there).abs().max() for output in (found, in_torch))
     assert error <= 2 * allowed
 
 
@@ -128,11 +128,11 @@ def test_nothing_of_queries_times_keys_times_features_is_held(
         evaluator = onnx.reference.ReferenceEvaluator(onnx.load(of))
         tracemalloc.start()
         try:
-            context = evaluator.run(None, given)[0]
+            output = evaluator.run(None, given)[0]
             found = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert_is_reference(torch.from_numpy(context), qkv, padding(1, 512), scalars)
+        assert_is_reference(torch.from_numpy(output), qkv, padding(1, 512), scalars)
         return found
 
     scores = HEADS * 512 * 512 * 4

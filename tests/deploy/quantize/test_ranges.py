@@ -1,4 +1,4 @@
-"""The range that 8 bits cover, and the shares of the heads' ranges."""
+"""The range that 8 bits cover, and the fractions of the ranges of each head."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention
 from inhibitor_transformers.attention.integer import QuantParams, integer_attention
-from inhibitor_transformers.deploy.quantize.attention import HeadInputs
+from inhibitor_transformers.deploy.quantize.attention import AttentionInputs
 from inhibitor_transformers.deploy.quantize.ranges import InputRange
 
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_a_range():
     with pytest.raises(ValueError, match="not finite"):
         InputRange().add(torch.tensor([[1.0, torch.nan]]))
     with pytest.raises(ValueError, match="no queries were seen"):
-        HeadInputs().best_qparams(InhibitorScalars(2), 8, {})
+        AttentionInputs().best_qparams(InhibitorScalars(2), 8, {})
 
 
 def test_qparams_are_better_than_the_whole_ranges():
@@ -59,7 +59,7 @@ def test_qparams_are_better_than_the_whole_ranges():
     v[0, 0, 3, 2], q[1, 1, 4, 5] = 40.0, 60.0
     valid = torch.ones(4, 50, dtype=torch.bool)
     scalars, options = InhibitorScalars(2, gamma=0.5), {"signed": True, "center": "mean"}
-    seen = HeadInputs()
+    seen = AttentionInputs()
     seen.add(q, k, v, valid)
     exact = inhibitor_attention(q, k, v, **scalars.as_arguments())
 

@@ -11,28 +11,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    BertForSequenceClassification,
-)
+from transformers import AutoConfig, AutoModelForSequenceClassification, BertForSequenceClassification
 
 from inhibitor_transformers.distill.task import FinetuneArguments, FinetuneResult, FineTuning
 from inhibitor_transformers.evaluation.task_score import score_task
-from inhibitor_transformers.models import (
-    InhibiDistilBertForMaskedLM,
-    InhibiDistilBertForSequenceClassification,
-)
+from inhibitor_transformers.models import InhibiDistilBertForMaskedLM, InhibiDistilBertForSequenceClassification
 from inhibitor_transformers.models.pretrained import load_tokenizer
 from inhibitor_transformers.tasks import load_task
 from tests.distill.fine_tuning import FAST, custom, ratings, run, write
-from tests.distill.tiny import (
-    assert_same_weights,
-    bert,
-    reviews,
-    saved,
-    weights_of,
-)
+from tests.distill.tiny import assert_same_weights, bert, reviews, saved, weights_of
 
 
 def trainer_log(folder: Path) -> list[dict[str, float]]:

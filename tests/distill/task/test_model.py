@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import (
-    BertForSequenceClassification,
-    DistilBertForSequenceClassification,
-)
+from transformers import BertForSequenceClassification, DistilBertForSequenceClassification
 
 from inhibitor_transformers.distill.task.model import load_for_task
 from tests.distill.fine_tuning import custom, ratings
-from tests.distill.tiny import (
-    bert,
-    distilbert,
-    saved,
-)
+from tests.distill.tiny import bert, distilbert, saved
 
 
 @pytest.mark.parametrize(

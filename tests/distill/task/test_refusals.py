@@ -12,20 +12,15 @@ import pytest
 import torch
 from transformers import (
     BertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
     RobertaForSequenceClassification,
 )
 
 from inhibitor_transformers.distill import ConfigError
 from inhibitor_transformers.tasks import TaskData
 from tests.distill.fine_tuning import StoppedError, custom, run
-from tests.distill.tiny import (
-    bert,
-    bert_tokenizer,
-    reviews,
-    roberta,
-    roberta_tokenizer,
-    saved,
-)
+from tests.distill.tiny import bert, bert_tokenizer, reviews, roberta, roberta_tokenizer, saved
 
 
 class TestRefusals:
@@ -59,7 +54,7 @@ class TestRefusals:
         """The folder was there already when it was found out."""
         few = custom(tmp_path / "data", reviews(2, seed=3), reviews(4, seed=1))
         few.train = few.train.select([0])
-        with pytest.raises(ValueError, match=r"1 row\(s\) are too few to hold some out"):
+        with pytest.raises(ValueError, match=r"1 example\(s\) are too few to hold some out"):
             run(student_path, few, tmp_path / "run", selection_fraction=0.5)
         assert not (tmp_path / "run").exists()
 
@@ -116,6 +111,15 @@ class TestRefusals:
         message = self.refused(student_path, data, teacher, tmp_path / "run")
         assert message == "max_length: 32 tokens are more than this bert model can read (20)"
 
+    def test_layers_that_are_not_known_cannot_be_aligned(self, teacher, data, tmp_path):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+        config = ElectraConfig(vocab_size=len(bert_tokenizer()), max_position_embeddings=64, embedding_size=32, **sizes)
+        student = saved(ElectraForSequenceClassification(config), tmp_path / "electra")
+        message = self.refused(student, data, teacher[0], tmp_path / "run", alignment_epochs=1)
+        assert "the layers of a 'electra' model are not known here" in message
+        run(student, data, tmp_path / "plain", teacher_source=teacher[0], max_steps=1)
+
     def test_hidden_states_of_another_width(self, teacher, data, tmp_path):
         small = saved(bert(BertForSequenceClassification, hidden_size=16), tmp_path / "small")
         with pytest.raises(ConfigError, match="the teacher has 32, the model 16"):
@@ -136,7 +140,7 @@ class TestRefusals:
             asked["cache"] = arguments[3]
             raise StoppedError
 
-        monkeypatch.setattr("inhibitor_transformers.distill.task.finetune.with_teacher_logits", stop)
+        monkeypatch.setattr("inhibitor_transformers.distill.task.finetune.add_teacher_logits", stop)
         with pytest.raises(StoppedError):
             run("~/teacher", data, tmp_path / "run", teacher_source="~/teacher", teacher_cache="~/cache")
         assert asked["cache"] == tmp_path / "cache"

@@ -13,10 +13,7 @@ from inhibitor_transformers.distill.task import FinetuneArguments, FineTuning
 from inhibitor_transformers.distill.task.loss import TaskLoss
 from inhibitor_transformers.tasks import load_task
 from tests.distill.fine_tuning import FAST, StoppedError, custom, run
-from tests.distill.tiny import (
-    assert_same_weights,
-    reviews,
-)
+from tests.distill.tiny import assert_same_weights, reviews
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

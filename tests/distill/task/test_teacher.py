@@ -18,18 +18,9 @@ from inhibitor_transformers.distill.task import FinetuneResult
 from inhibitor_transformers.distill.task.loss import TaskLoss
 from inhibitor_transformers.distill.teacher.teacher import Teacher
 from inhibitor_transformers.evaluation.task_score import score_task
-from inhibitor_transformers.models import (
-    InhibiDistilBertModel,
-)
+from inhibitor_transformers.models import InhibiDistilBertModel
 from tests.distill.fine_tuning import custom, pairs, run
-from tests.distill.tiny import (
-    bert,
-    bert_tokenizer,
-    distilbert,
-    distilbert_tokenizer,
-    saved,
-    weights_of,
-)
+from tests.distill.tiny import bert, bert_tokenizer, distilbert, distilbert_tokenizer, saved, weights_of
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from inhibitor_transformers.distill.stages.align_hidden import AlignHidden, Hidd
 from inhibitor_transformers.distill.task.loss import TaskLoss
 from inhibitor_transformers.distill.teacher import storage
 from inhibitor_transformers.distill.teacher.cache import TeacherCache, TeacherCacheConfig
-from inhibitor_transformers.distill.teacher.logits import with_teacher_logits
+from inhibitor_transformers.distill.teacher.logits import add_teacher_logits
 from inhibitor_transformers.distill.teacher.teacher import Teacher
 from inhibitor_transformers.models import InhibiDistilBertForSequenceClassification, InhibiDistilBertModel, map_layers
 from tests.distill.chains import distill, settings, trained
@@ -221,10 +221,10 @@ def test_values_beyond_float16_are_refused(tmp_path):
     assert arrays(tmp_path) == []
 
 
-def test_a_batch_of_other_rows_than_it_says_is_an_error(tmp_path):
+def test_a_batch_of_other_windows_than_it_says_is_an_error(tmp_path):
     made = cache_in(tmp_path).teacher_for(windows(), ["hidden-1"], quiet)
-    batch = padded_batch([9, 14]) | {"rows": torch.tensor([0, 1])}
-    with pytest.raises(ValueError, match=r"a batch of rows \[0, 1\] has \[9, 14\] tokens, the stored rows"):
+    batch = padded_batch([9, 14]) | {"window_indices": torch.tensor([0, 1])}
+    with pytest.raises(ValueError, match=r"a batch of windows \[0, 1\] has \[9, 14\] tokens, the stored ones"):
         made(batch, hidden=True)
 
 
@@ -289,9 +289,9 @@ class TestRun:
         assert found == tuple(str(tmp_path / name) for name in ("cache", "teacher", "student"))
 
 
-def encoded(rows: Sequence[dict[str, object]]) -> Dataset:
-    inputs = bert_tokenizer()([row["text"] for row in rows])
-    return Dataset.from_dict({**inputs, "labels": [row["label"] for row in rows]})
+def encoded(examples: Sequence[dict[str, object]]) -> Dataset:
+    inputs = bert_tokenizer()([example["text"] for example in examples])
+    return Dataset.from_dict({**inputs, "labels": [example["label"] for example in examples]})
 
 
 class TestLogits:
@@ -303,36 +303,36 @@ class TestLogits:
     def test_every_example_has_those_of_the_teacher(self, kept, teacher, tmp_path):
         examples = encoded(reviews(70))
         folder = tmp_path / "logits" if kept else None
-        made = with_teacher_logits(examples, teacher, bert_tokenizer(), folder, quiet)
+        made = add_teacher_logits(examples, teacher, bert_tokenizer(), folder, quiet)
         assert made.remove_columns("teacher_logits").to_dict() == examples.to_dict()
         for row in made:
             inputs = {name: torch.tensor([row[name]]) for name in ("input_ids", "attention_mask", "token_type_ids")}
             torch.testing.assert_close(torch.tensor(row["teacher_logits"]), teacher(inputs).logits[0])
 
     def test_a_second_run_reads_them(self, teacher, tmp_path):
-        first = with_teacher_logits(encoded(reviews(40)), teacher, bert_tokenizer(), tmp_path, quiet)
+        first = add_teacher_logits(encoded(reviews(40)), teacher, bert_tokenizer(), tmp_path, quiet)
         calls, said = Calls(teacher), []
-        second = with_teacher_logits(encoded(reviews(40)), teacher, bert_tokenizer(), tmp_path, said.append)
+        second = add_teacher_logits(encoded(reviews(40)), teacher, bert_tokenizer(), tmp_path, said.append)
         assert (calls.count, said) == (0, [f"teacher's logits: read from {tmp_path}"])
         assert first.to_dict() == second.to_dict()
 
     @pytest.mark.parametrize("differing", ["teacher", "tokenizer", "training set"])
     def test_those_of_something_else_are_refused(self, differing, teacher, tmp_path):
-        with_teacher_logits(encoded(reviews(40)), teacher, bert_tokenizer(), tmp_path, quiet)
+        add_teacher_logits(encoded(reviews(40)), teacher, bert_tokenizer(), tmp_path, quiet)
         other = Teacher(bert(BertForSequenceClassification))
         with torch.no_grad():  # another head on the same encoder
             other.model.classifier.bias += float(differing == "teacher")
         tokenizer = bert_tokenizer((*VOCABULARY, "new")) if differing == "tokenizer" else bert_tokenizer()
         examples = encoded(reviews(40, seed=int(differing == "training set")))
         with pytest.raises(ConfigError, match=f"was made with another {differing};"):
-            with_teacher_logits(examples, other, tokenizer, tmp_path, quiet)
+            add_teacher_logits(examples, other, tokenizer, tmp_path, quiet)
 
     def test_other_segments_are_another_training_set(self, teacher, tmp_path):
         examples = encoded(reviews(40))
-        with_teacher_logits(examples, teacher, bert_tokenizer(), tmp_path, quiet)
+        add_teacher_logits(examples, teacher, bert_tokenizer(), tmp_path, quiet)
         turned = examples.map(lambda row: {"token_type_ids": [1] * len(row["token_type_ids"])})
         with pytest.raises(ConfigError, match="another training set"):
-            with_teacher_logits(turned, teacher, bert_tokenizer(), tmp_path, quiet)
+            add_teacher_logits(turned, teacher, bert_tokenizer(), tmp_path, quiet)
 
     @pytest.mark.parametrize("alpha_hidden", [0.0, 0.2])
     def test_a_loss_takes_them_from_the_batch(self, alpha_hidden, teacher):

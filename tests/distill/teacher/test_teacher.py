@@ -11,15 +11,7 @@ from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from inhibitor_transformers.distill.teacher.teacher import Teacher, model_inputs
 from inhibitor_transformers.models.architectures import attention_layers
-from tests.distill.tiny import (
-    HEADS,
-    LAYERS,
-    WIDTH,
-    bert,
-    distilbert,
-    padded_batch,
-    roberta,
-)
+from tests.distill.tiny import HEADS, LAYERS, WIDTH, bert, distilbert, padded_batch, roberta
 
 # Per architecture: the model, and the projections of one layer.
 ARCHITECTURES = {

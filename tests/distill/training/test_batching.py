@@ -41,7 +41,7 @@ def test_short_texts_are_not_padded_to_the_longest():
     assert [part["input_ids"].shape for part in parts] == [(3, 3), (3, 8), (1, 9)]
 
 
-def test_more_parts_than_rows():
+def test_more_buckets_than_sequences():
     assert len(split_by_length(batch(), 100)) == len(LENGTHS)
 
 

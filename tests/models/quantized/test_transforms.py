@@ -12,8 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from inhibitor_transformers.attention.integer import QuantizedScalars, QuantParams
 from inhibitor_transformers.models.architectures import attention_layers
 from inhibitor_transformers.models.quantized.linear import Int8Linear
-from inhibitor_transformers.models.quantized.modules import join, replace
-from inhibitor_transformers.models.quantized.modules import linears as linears_of
+from inhibitor_transformers.models.quantized.modules import join, linear_modules, replace
 from tests.models.test_transforms import OnlyTensors, assert_same
 from tests.models.tiny import texts, tiny_student
 
@@ -30,7 +29,7 @@ def quantized(linears: bool) -> Any:
         made.assign(QuantParams.from_ranges(-high, high, high[:, 0], **scalars))
         layer.module.inhibitor = made
     if linears:
-        for name, linear in linears_of(model).items():
+        for name, linear in linear_modules(model).items():
             replace(model, name, Int8Linear.from_linear(linear, -4.0, 4.0))
         join(model)
     return OnlyTensors(model).eval()

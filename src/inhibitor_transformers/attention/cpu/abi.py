@@ -1,6 +1,6 @@
 """The C structures that the kernels of csrc/ take: their members, and how a call is packed into them.
 
-csrc/abi.h declares the same members in the same order; tests/attention/test_abi.py compares both.
+csrc/abi.h declares the same members in the same order; tests/attention/test_cpu_abi.py compares both.
 """
 
 from __future__ import annotations

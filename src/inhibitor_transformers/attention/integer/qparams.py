@@ -68,6 +68,7 @@ class QuantParams:
 
     @property
     def precision(self) -> Precision:
+        """What the number of bits allows."""
         return PRECISIONS[self.bits]
 
     @classmethod
@@ -104,10 +105,10 @@ class QuantParams:
         step = unit[:, None] * weight
         value_step = _positive(value_range) / precision.value_qmax
         # σ(D − M) + δ̂ counts distances in units of |γ|/√D · unit; without γ it counts steps of v.
-        of_value = value_step.repeat_interleave(groups)
-        in_value = gamma.abs() / math.sqrt(dim) * unit.repeat_interleave(groups)
-        in_value = torch.where(gamma == 0, of_value, in_value)
-        multiplier, shift = _fixed_point(in_value / of_value, precision)
+        head_value_step = value_step.repeat_interleave(groups)
+        distance_unit = gamma.abs() / math.sqrt(dim) * unit.repeat_interleave(groups)
+        distance_unit = torch.where(gamma == 0, head_value_step, distance_unit)
+        multiplier, shift = _fixed_point(distance_unit / head_value_step, precision)
         return cls(
             bits=bits,
             offset=((low + high) / 2 - precision.qmax / 2 * step).float(),
@@ -115,10 +116,10 @@ class QuantParams:
             weight=weight.to(torch.int32),
             value_inverse_step=(1 / value_step).float(),
             sign=gamma.sign().to(torch.int32),
-            delta=(delta / in_value).round().clamp(-MAX_DISTANCE, MAX_DISTANCE).to(torch.int32),
+            delta=(delta / distance_unit).round().clamp(-MAX_DISTANCE, MAX_DISTANCE).to(torch.int32),
             multiplier=multiplier,
             shift=shift,
-            scale=(eta * of_value).float(),
+            scale=(eta * head_value_step).float(),
             length_exponent=length_exponent.detach().float(),
             length_reference=length_reference,
         )

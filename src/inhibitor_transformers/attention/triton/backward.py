@@ -20,6 +20,7 @@ from .tiles import (
     add_value_gradients,
     columns,
     distances,
+    head_start,
     inhibition,
     int64,
     key_distances,
@@ -28,7 +29,6 @@ from .tiles import (
     load_rows,
     load_steps,
     load_tile,
-    of_head,
     passed_gradients,
     store_rows,
     store_steps,
@@ -71,7 +71,7 @@ def bwd_dq_kernel(
     DIM_BLOCK: tl.constexpr, VALUE_BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of queries; mean_j b_ij (B, H, Nq) for the other kernel; and those of gamma, eta, delta and rho, a
-    share for each block: (4, blocks). CACHED: scratch memory holds b of a block and all keys; otherwise b is
+    partial sum for each block: (4, blocks). CACHED: scratch memory holds b of a block and all keys; otherwise b is
     computed twice.
     """
     queries_t = scratch + int64(tl.program_id(0)) * scratch_size
@@ -89,8 +89,8 @@ def bwd_dq_kernel(
         batch, head = int64(block // per_head // heads), int64(block // per_head % heads)
         first = block % per_head * ROWS
         row = first + tl.arange(0, ROWS)
-        keys_at = of_head(key, key_strides, batch, head // groups)
-        values_at = of_head(value, value_strides, batch, head // groups)
+        keys_at = head_start(key, key_strides, batch, head // groups)
+        values_at = head_start(value, value_strides, batch, head // groups)
         scale, shift, factor = tl.load(gamma + head) / tl.sqrt(DIM * 1.0), tl.load(delta + head), tl.load(eta + head)
         visited = keys_to_visit(first, queries, keys, batch, key_mask, key_mask_strides, ROWS, IS_CAUSAL)
         saved_at, inside = saved + (batch * heads + head) * queries + row, row < queries
@@ -99,9 +99,9 @@ def bwd_dq_kernel(
         length = tl.load(saved_at + 2 * rows_of_all, mask=inside, other=0.0)
 
         tl.debug_barrier()  # the last block has been read
-        query_at = of_head(query, query_strides, batch, head)
+        query_at = head_start(query, query_strides, batch, head)
         store_transposed(queries_t, query_at, query_strides, first, queries, ones, DIM, ROWS, DIM_BLOCK)
-        grad_at = of_head(grad, grad_strides, batch, head)
+        grad_at = head_start(grad, grad_strides, batch, head)
         store_transposed(grads_t, grad_at, grad_strides, first, queries, length, VALUE_DIM, ROWS, VALUE_BLOCK)
 
         passed_sum, distance_sum = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
@@ -142,7 +142,7 @@ def bwd_dq_kernel(
             total = add_signed(
                 total, own, steps_t, keys_at, key_strides, start, keys, DIM, ROWS, KEYS, LANES, DIM_BLOCK
             )
-        out_at = of_head(grad_query, grad_query_strides, batch, head)
+        out_at = head_start(grad_query, grad_query_strides, batch, head)
         store_tile(total, out_at, grad_query_strides, first, queries, DIM, ROWS, DIM_BLOCK, LANES)
         tl.store(grad_means + (batch * heads + head) * queries + row, b_mean, mask=inside)
         logs = log_length_reference * 0.6931471805599453 - tl.log(counts)
@@ -179,8 +179,8 @@ def bwd_dkdv_kernel(
         batch, kv_head = int64(block // per_head // kv_heads), int64(block // per_head % kv_heads)
         first = block % per_head * ROWS
         row = first + tl.arange(0, ROWS)
-        key_at = of_head(key, key_strides, batch, kv_head)
-        value_at = of_head(value, value_strides, batch, kv_head)
+        key_at = head_start(key, key_strides, batch, kv_head)
+        value_at = head_start(value, value_strides, batch, kv_head)
         tl.debug_barrier()  # the last block has been read
         store_transposed(keys_t, key_at, key_strides, first, keys, ones, DIM, ROWS, DIM_BLOCK)
         store_transposed(values_t, value_at, value_strides, first, keys, ones, VALUE_DIM, ROWS, VALUE_BLOCK)
@@ -194,8 +194,8 @@ def bwd_dkdv_kernel(
             head = kv_head * groups + member
             scale, shift = tl.load(gamma + head) / tl.sqrt(DIM * 1.0), tl.load(delta + head)
             factor = tl.load(eta + head)
-            query_at = of_head(query, query_strides, batch, head)
-            grad_at = of_head(grad, grad_strides, batch, head)
+            query_at = head_start(query, query_strides, batch, head)
+            grad_at = head_start(grad, grad_strides, batch, head)
             of_queries = (batch * heads + head) * queries
             lengths_at = saved + 2 * rows_of_all + of_queries
             for start in range(first_query, last_query, QUERIES):
@@ -237,7 +237,7 @@ def bwd_dkdv_kernel(
                 key_total = add_signed(
                     key_total, own, ds_t, query_at, query_strides, start, queries, DIM, ROWS, QUERIES, LANES, DIM_BLOCK
                 )
-        to_key = of_head(grad_key, grad_key_strides, batch, kv_head)
+        to_key = head_start(grad_key, grad_key_strides, batch, kv_head)
         store_tile(key_total, to_key, grad_key_strides, first, keys, DIM, ROWS, DIM_BLOCK, LANES)
-        to_value = of_head(grad_value, grad_value_strides, batch, kv_head)
+        to_value = head_start(grad_value, grad_value_strides, batch, kv_head)
         store_tile(value_total, to_value, grad_value_strides, first, keys, VALUE_DIM, ROWS, VALUE_BLOCK, LANES)

@@ -20,7 +20,7 @@ LARGEST_DIM = 256  # a row's sums stay in registers
 INTERPRETER_VARIABLE = "TRITON_INTERPRET"  # Triton's own: "1" before the kernels are first used
 
 
-def interpreted() -> bool:
+def is_interpreted() -> bool:
     """Whether the kernels run in Triton's interpreter, on tensors of any device: for tests, and very slow."""
     return os.environ.get(INTERPRETER_VARIABLE) == "1"
 
@@ -35,7 +35,7 @@ def unavailable() -> str | None:
 def _unavailable() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed (wheels of torch for CUDA and ROCm bring it)"
-    if interpreted():
+    if is_interpreted():
         return None
     if not torch.cuda.is_available():  # Triton can be installed where there is no driver
         return "torch sees no CUDA or ROCm device"
@@ -53,13 +53,13 @@ def describe() -> str:
     what = "fused Triton kernels, float32 arithmetic, CUDA and ROCm tensors"
     if unavailable() is not None:
         return what
-    return f"{what}; {'in the interpreter' if interpreted() else torch.cuda.get_device_name()}"
+    return f"{what}; {'in the interpreter' if is_interpreted() else torch.cuda.get_device_name()}"
 
 
 def refuses(call: AttentionCall) -> str | None:
     """Why the engine cannot serve this call; None: it can."""
     query, value = call.query, call.value
-    if query.device.type != "cuda" and not interpreted():
+    if query.device.type != "cuda" and not is_interpreted():
         return f"it runs on CUDA and ROCm tensors, the query is on {query.device}"
     if query.dtype not in DTYPES:
         return f"it computes in float32, the query is {str(query.dtype).removeprefix('torch.')}"

@@ -8,12 +8,12 @@ import triton.language as tl
 from .tiles import (
     add_shrunk,
     columns,
+    head_start,
     inhibition,
     int64,
     key_distances,
     keys_to_visit,
     load_steps,
-    of_head,
     store_rows,
     store_steps,
     store_tile,
@@ -50,13 +50,13 @@ def forward_kernel(
         batch, head = int64(block // per_head // heads), int64(block // per_head % heads)
         first = block % per_head * ROWS
         row = first + tl.arange(0, ROWS)
-        keys_at = of_head(key, key_strides, batch, head // groups)
-        values_at = of_head(value, value_strides, batch, head // groups)
+        keys_at = head_start(key, key_strides, batch, head // groups)
+        values_at = head_start(value, value_strides, batch, head // groups)
         scale, shift = tl.load(gamma + head) / tl.sqrt(DIM * 1.0), tl.load(delta + head)
         visited = keys_to_visit(first, queries, keys, batch, key_mask, key_mask_strides, ROWS, IS_CAUSAL)
 
         tl.debug_barrier()  # the last block has been read
-        query_at = of_head(query, query_strides, batch, head)
+        query_at = head_start(query, query_strides, batch, head)
         store_transposed(queries_t, query_at, query_strides, first, queries, ones, DIM, ROWS, DIM_BLOCK)
 
         sums, counts = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
@@ -104,7 +104,7 @@ def forward_kernel(
         rho = tl.load(length_exponent + head)
         length = tl.exp2(rho * (log_length_reference - tl.log2(tl.maximum(counts, 1.0))))
         result = (total + value_sum[:, None, :]) * (length * tl.load(eta + head))[None, :, None]
-        out_at = of_head(out, out_strides, batch, head)
+        out_at = head_start(out, out_strides, batch, head)
         store_tile(result, out_at, out_strides, first, queries, VALUE_DIM, ROWS, VALUE_BLOCK, LANES)
         if saved is not None:
             rows_of_all = int64(blocks // per_head) * queries

@@ -58,18 +58,18 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
 def backward(
     grad: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value in their dtype, of the scalars per row of the batch as (4, B, H) float32."""
+    """Gradients of query, key and value in their dtype, of the scalars per sequence as (4, B, H) float32."""
     call = Call(tensors, masks, options)
     gq, gk, gv = (heads_last(t, t.shape[-1]) for t in tensors.qkv)
     if call.is_empty:
         return gq.zero_(), gk.zero_(), gv.zero_(), call.gamma.new_zeros((4, call.batch, call.heads))
     means = torch.empty_like(saved[0])
-    shares: list[Tensor] = []
+    partial_sums: list[Tensor] = []  # of the gradients of the scalars, one for each block
 
     def run_dq(config: TileConfig) -> None:
         cached = call.caches_gradients(config)
         count = call.count(config, call.queries)
-        shares[:] = [saved.new_empty((4, count))]
+        partial_sums[:] = [saved.new_empty((4, count))]
         call.launch(
             bwd_dq_kernel,
             config,
@@ -80,7 +80,7 @@ def backward(
                 "saved": saved,
                 "grad_query": gq,
                 "grad_means": means,
-                "grad_scalars": shares[0],
+                "grad_scalars": partial_sums[0],
                 "grad_strides": grad.stride(),
                 "grad_query_strides": gq.stride(),
                 "log_length_reference": call.log_length_reference,
@@ -114,7 +114,7 @@ def backward(
 
     call.run("bwd_dq", run_dq)
     call.run("bwd_dkdv", run_dkdv)
-    return gq, gk, gv, shares[0].view(4, call.batch, call.heads, -1).sum(3)
+    return gq, gk, gv, partial_sums[0].view(4, call.batch, call.heads, -1).sum(3)
 
 
 class Call:
@@ -134,7 +134,7 @@ class Call:
         self.key_mask, self.attn_mask = (None if mask is None else mask.view(torch.uint8) for mask in masks)
 
     def count(self, config: TileConfig, per_head: int, heads: int | None = None) -> int:
-        """TileConfig of rows of all heads together."""
+        """Blocks of rows, over all heads together."""
         return self.batch * (self.heads if heads is None else heads) * triton.cdiv(per_head, config.rows)
 
     def scratch(self, config: TileConfig, cached: bool, dims: int) -> int:

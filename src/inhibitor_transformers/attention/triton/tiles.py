@@ -33,7 +33,7 @@ def int64(number):
 
 
 @triton.jit
-def of_head(pointer, strides, batch, head):
+def head_start(pointer, strides, batch, head):
     """Where the rows of one head begin."""
     return pointer + batch * strides[0] + head * strides[1]
 
@@ -122,7 +122,7 @@ def valid_pairs(query, key, batch, head, masks, queries, keys, IS_CAUSAL: tl.con
         at = key_mask + batch * key_mask_strides[0] + int64(key) * key_mask_strides[1]
         valid = valid & (tl.load(at, mask=key < keys, other=0) != 0)
     if attn_mask is not None:
-        at = of_head(attn_mask, attn_mask_strides, batch, head)
+        at = head_start(attn_mask, attn_mask_strides, batch, head)
         at += int64(query) * attn_mask_strides[2] + int64(key) * attn_mask_strides[3]
         valid = valid & (tl.load(at, mask=valid, other=0) != 0)
     return valid

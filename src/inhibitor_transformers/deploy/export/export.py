@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from ...common.inputs import require_apart
 from ...common.output_dir import OutputDir
-from ...common.paths import expanded
+from ...common.paths import expand_user
 from ...common.progress import progress
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
@@ -45,7 +45,7 @@ def export_model(source: str | Path, output: str | Path, format: str = "onnx", *
     touches the model, a missing package, or if the exported model's outputs are not the model's, and OSError if
     `output` cannot be written; it is untouched then.
     """
-    source, output = os.path.expanduser(source), expanded(output)
+    source, output = os.path.expanduser(source), expand_user(output)
     if format not in FORMATS:
         raise ValueError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
     chosen = FORMATS[format]

@@ -1,4 +1,4 @@
-"""Chooses the integer ranges of one attention layer's heads by the error of its output on calibration texts."""
+"""Chooses the integer ranges of one attention layer, per head, by the error of its output on calibration texts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...attention import InhibitorScalars, inhibitor_attention
 from ...attention.integer import QuantParams, integer_attention
 from ...attention.integer.qparams import Bits
 
-# Fractions of the observed range to try; 16 bits have levels to spare.
+# Fractions of the observed range to try; 16 bits are fine enough for all of it.
 _SHRINKS: dict[int, tuple[float, ...]] = {8: (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5), 16: (1.0,)}
 _SAMPLE_TEXTS = 16
 
 
 @dataclass
-class HeadInputs:
+class AttentionInputs:
     """Inputs of one attention layer: (H, D) least and greatest q and k, (H,) greatest |v|, and a few whole batches."""
 
     low: Tensor | None = None
@@ -55,7 +55,7 @@ class HeadInputs:
             for q, k, v, valid in self.batches
         ]
 
-        def qparams_of(features: Tensor, values: Tensor) -> QuantParams:
+        def make_qparams(features: Tensor, values: Tensor) -> QuantParams:
             """features, values: (H,), fractions of the range of q and k, and of v."""
             assert self.value_range is not None
             width = half * features[:, None]
@@ -68,10 +68,10 @@ class HeadInputs:
         for fraction in _SHRINKS[bits]:
             for value_fraction in _SHRINKS[bits]:
                 tried = torch.tensor([[fraction], [value_fraction]]).expand(2, count)
-                error = self._error(qparams_of(*tried), exact, options)
+                error = self._error(make_qparams(*tried), exact, options)
                 best = torch.where(error < least, tried, best)
                 least = torch.minimum(error, least)
-        return qparams_of(*best)
+        return make_qparams(*best)
 
     def _error(self, qparams: QuantParams, exact: list[Tensor], options: dict[str, Any]) -> Tensor:
         """Squared error of the attention outputs of valid queries, (H,)."""

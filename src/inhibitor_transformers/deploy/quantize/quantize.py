@@ -14,23 +14,22 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...attention import InhibitorScalars
 from ...attention.integer import QuantizedScalars
 from ...attention.integer.qparams import Bits
-from ...common.progress import counted
+from ...common.progress import track
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.architectures import STUDENT, attention_layers, transformer_layers
 from ...models.compatibility import warn_of_lost_segments
 from ...models.loading import require_finite
 from ...models.pretrained import require_known_tokens
 from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Linear
-from ...models.quantized.modules import join, replace, word_embeddings
-from ...models.quantized.modules import linears as linears_of
+from ...models.quantized.modules import join, linear_modules, replace, word_embeddings
 from ...models.quantized.quantizer import mark_quantized
 from ...models.value_center import center_values
-from .attention import HeadInputs
+from .attention import AttentionInputs
 from .ranges import InputRange
-from .texts import Batch, Texts, as_batches, list_of_texts, require_max_length
+from .texts import Batch, Texts, as_batches, check_texts, require_max_length
 
 _NAMES = STUDENT.layer
-_PARTS: dict[str, type[nn.Module]] = dict.fromkeys(
+_PLAIN_MODULES: dict[str, type[nn.Module]] = dict.fromkeys(
     (_NAMES.query, _NAMES.key, _NAMES.value, _NAMES.output, _NAMES.up, _NAMES.down), nn.Linear
 ) | {"attention.inhibitor": InhibitorScalars}
 
@@ -70,7 +69,7 @@ def quantize(
         raise ValueError(
             f"the word embeddings of {type(model).__name__} project its output too: leave them as they are"
         )
-    listed = list_of_texts(texts)
+    listed = check_texts(texts)
     require_max_length(max_length, tokenizer, is_pair=isinstance(listed[0], tuple))
     if isinstance(listed[0], tuple):
         warn_of_lost_segments(model.config, tokenizer, "quantize")
@@ -90,7 +89,7 @@ def quantize(
 @torch.no_grad()
 def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
     """Replace the linear modules of all transformer layers of a DistilBERT or InhibiDistilBERT model, in place."""
-    names = linears_of(model)
+    names = linear_modules(model)
     ranges = {name: InputRange() for name in names}
 
     def watch(name: str) -> Callable[..., None]:
@@ -98,7 +97,7 @@ def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
 
     with _watching({module: watch(name) for name, module in names.items()}, before=True) as read:
         _read(model, batches, read)
-    for together in counted(_by_input(model, names), "quantizing linear layers"):
+    for together in track(_by_input(model, names), "quantizing linear layers"):
         try:
             sizes = None if together[0].endswith(_NAMES.down) else _sizes(together, names, ranges)
             for name in together:
@@ -128,19 +127,19 @@ def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str,
 
 @torch.no_grad()
 def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> None:
-    """Replace the scalars of all attention layers by quantized heads, in place."""
+    """Replace the scalars of all attention layers by `QuantizedScalars`, in place."""
     config = model.config
     layers = attention_layers(model)
-    seen = {layer.name: HeadInputs() for layer in layers}
-    parts: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+    seen = {layer.name: AttentionInputs() for layer in layers}
+    projected: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
 
     def watch(name: str) -> Callable[..., None]:
         def add(_: nn.Module, output: Tensor, valid: Tensor) -> None:
-            parts[name].append(output.unflatten(-1, (config.n_heads, -1)).transpose(1, 2))
-            if len(parts[name]) == 3:  # q, k and v of one batch, in this order
-                q, k, v = parts[name]
+            projected[name].append(output.unflatten(-1, (config.n_heads, -1)).transpose(1, 2))
+            if len(projected[name]) == 3:  # q, k and v of one batch, in this order
+                q, k, v = projected[name]
                 seen[name].add(q, k, center_values(v, valid, config.inhibitor_value_center).values, valid)
-                parts[name].clear()
+                projected[name].clear()
 
         return add
 
@@ -150,13 +149,13 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
     with _watching(watched, before=False) as read:
         _read(model, batches, read)
     options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
-    for layer in counted(layers, "quantizing attention"):
+    for layer in track(layers, "quantizing attention"):
         try:
             qparams = seen[layer.name].best_qparams(layer.scalars, bits, options)
         except ValueError as error:
             raise ValueError(f"{layer.name} cannot be quantized: {error}") from error
-        count, dim = qparams.offset.shape
-        made = QuantizedScalars(count, count, dim, bits=bits, length_reference=layer.scalars.length_reference)
+        heads, dim = qparams.offset.shape
+        made = QuantizedScalars(heads, heads, dim, bits=bits, length_reference=layer.scalars.length_reference)
         made.assign(qparams)
         layer.module.inhibitor = made
 
@@ -185,7 +184,7 @@ def _watching(watched: dict[nn.Module, Callable[..., None]], *, before: bool) ->
 
 def _read(model: PreTrainedModel, batches: Sequence[Batch], read: Read) -> None:
     encoder = model.base_model
-    for batch in counted(batches, "watching activations", unit="batches"):
+    for batch in track(batches, "watching activations", unit="batches"):
         inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if model.config.to_dict().get("type_vocab_size") and "token_type_ids" in batch:
             inputs["token_type_ids"] = batch["token_type_ids"]
@@ -206,7 +205,7 @@ def _check(model: PreTrainedModel) -> None:
         if isinstance(module, QuantizedScalars | Int8Linear | Int8Embedding):
             raise ValueError(f"{name} is quantized already: quantize the float model")
     for name, block in transformer_layers(model):
-        for part, kind in _PARTS.items():
+        for part, kind in _PLAIN_MODULES.items():
             found = getattr(block.get_submodule(part.rpartition(".")[0]), part.rpartition(".")[2], None)
             if type(found) is not kind:  # a subclass or a wrapper computes what its weights do not say
                 raise ValueError(

@@ -8,15 +8,15 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ...common.progress import counted
+from ...common.progress import track
 from ...tasks.files import require_whole_characters
+from ...tasks.text import Text
 
 Batch = dict[str, Tensor]
-Text = str | tuple[str, str]
 Texts = Iterable[Text]
 
 
-def list_of_texts(texts: Texts) -> list[Text]:
+def check_texts(texts: Texts) -> list[Text]:
     """Check texts, or pairs of texts, from any iterable; they keep their order, blank ones are dropped.
 
     Raises ValueError for a single string, for a mapping or a set, for what is no text, for halves of characters, for
@@ -44,14 +44,14 @@ def list_of_texts(texts: Texts) -> list[Text]:
 def as_batches(
     texts: Texts, tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_size: int = 16
 ) -> list[Batch]:
-    """Tokens of all texts, padded within each batch. Raises as `list_of_texts`, and ValueError for other numbers."""
+    """Tokens of all texts, padded within each batch. Raises as `check_texts`, and ValueError for other numbers."""
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"batch_size must be a positive whole number, got {batch_size!r}")
-    listed: list[Any] = list_of_texts(texts)
+    listed: list[Any] = check_texts(texts)
     require_max_length(max_length, tokenizer, is_pair=isinstance(listed[0], tuple))
     return [
         dict(tokenizer(some, padding=True, truncation=True, max_length=max_length, return_tensors="pt"))
-        for some in counted([listed[i : i + batch_size] for i in range(0, len(listed), batch_size)], "tokenizing")
+        for some in track([listed[i : i + batch_size] for i in range(0, len(listed), batch_size)], "tokenizing")
     ]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...common.progress import counted
+from ...common.progress import track
 from ...models import InhibiDistilBertPreTrainedModel, LayerMap
 from ...models.architectures import attention_layers, record_attention_outputs
 from ..data import StepBatches
@@ -77,7 +77,7 @@ def attention_output_mean_squares(teacher: Teacher, layer_map: LayerMap, batches
     """Mean square of the teacher's attention outputs over the valid tokens, per student layer."""
     total = torch.zeros(len(layer_map))
     count = 0.0
-    for batch in counted(batches, "measuring the teacher's outputs"):
+    for batch in track(batches, "measuring the teacher's outputs"):
         outputs = teacher(batch, attention_outputs=True).attention_outputs
         valid = batch["attention_mask"].bool()
         count += float(valid.sum())
@@ -98,7 +98,7 @@ def attention_output_errors(
     loss = AttentionOutputLoss(student.eval(), teacher, layer_map, mean_squares)
     count = float(sum(batch["attention_mask"].sum() for batch in batches))
     errors = [0.0] * len(layer_map)
-    for batch in counted(batches, "comparing attention outputs"):
+    for batch in track(batches, "comparing attention outputs"):
         for layer, term in enumerate(loss(student, batch, count).values()):
             errors[layer] += float(term)
     return errors

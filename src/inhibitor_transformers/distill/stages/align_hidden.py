@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...common.number_ranges import NOT_NEGATIVE, check_numbers
-from ...common.progress import counted
+from ...common.progress import track
 from ...models import InhibiDistilBertPreTrainedModel, LayerMap
 from ..data import StepBatches
 from ..losses import Terms, squared_error
@@ -100,6 +100,7 @@ class HiddenStateLoss(nn.Module):
         )
 
     def forward(self, model: PreTrainedModel, batch: Mapping[str, Tensor], count: Tensor | float) -> Terms:
+        """Terms "hidden/layer_i" and, where their weights are positive, "cls/layer_i" and "pooled"."""
         hidden = model(**model_inputs(batch), output_hidden_states=True).hidden_states
         target = self.teacher(batch, hidden=True).hidden
         valid = batch["attention_mask"].bool()
@@ -123,13 +124,13 @@ def _vector_error(ours: Tensor, theirs: Tensor, count: Tensor | float) -> Tensor
 
 
 def cls_states(states: Tensor, valid: Tensor) -> Tensor:
-    """(B, 1, dim): the state of each row's first valid token, wherever the padding is."""
-    rows = torch.arange(len(states), device=states.device)
-    return states[rows, valid.int().argmax(1)].unsqueeze(1)
+    """(B, 1, dim): the state of each sequence's first valid token, wherever the padding is."""
+    sequences = torch.arange(len(states), device=states.device)
+    return states[sequences, valid.int().argmax(1)].unsqueeze(1)
 
 
 def pooled_states(states: Tensor, valid: Tensor) -> Tensor:
-    """(B, 1, dim): the mean over each row's valid tokens, which sentence embeddings are."""
+    """(B, 1, dim): the mean over each sequence's valid tokens, which sentence embeddings are."""
     mask = valid.unsqueeze(-1)
     return states.float().masked_fill(~mask, 0.0).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
 
@@ -140,7 +141,7 @@ def hidden_variances(teacher: Teacher, layer_map: LayerMap, batches: Sequence[Ba
     tokens: list[list[Tensor]] = [[] for _ in layer_map.teacher_layers]
     cls: list[list[Tensor]] = [[] for _ in layer_map.teacher_layers]
     pooled: list[Tensor] = []
-    for batch in counted(batches, "measuring the teacher's outputs"):
+    for batch in track(batches, "measuring the teacher's outputs"):
         hidden = teacher(batch, hidden=True).hidden
         valid = batch["attention_mask"].bool()
         for i, source in enumerate(layer_map.teacher_layers):

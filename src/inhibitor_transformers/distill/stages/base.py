@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from ...attention.scalars import INITIAL
-from ...common.number_ranges import POSITIVE, SHARE_OR_ONE, check_number
+from ...common.number_ranges import FRACTION_OR_ONE, POSITIVE, check_number
 from ...common.settings import build, require, settle_numbers
 from ...models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerMap
 from ...models.architectures import attention_layers, require_positions
@@ -31,6 +31,7 @@ from ..training.trainer import DistillationTrainer
 
 ALIGNMENT_LENGTHS = (32, 64, 128, 256)
 STATISTICS_BATCHES = 16  # that the variances of teacher outputs are taken from
+LOG_FILE = "log.json"  # of a trained stage: what Trainer logged
 # What a trained stage's YAML must not hold.
 _DECIDED_ELSEWHERE = {
     "output_dir": "the run folder decides",
@@ -114,7 +115,7 @@ class TrainedStage(TrainerArguments, Stage):
 
     tokens_per_step: tokens of one batch, padding included (times gradient accumulation and processes).
     lengths: window lengths that texts are cut to; one that is named twice is drawn twice as often.
-    pair_fraction: share of the windows that become a pair of texts, [CLS] a [SEP] b [SEP], both in segment 0.
+    pair_fraction: fraction of the windows that become a pair of texts, [CLS] a [SEP] b [SEP], both in segment 0.
     frozen_scalars: those that are not trained, of gamma, delta, eta, length_exponent.
 
     dropout: whether the student's is on. dataset_class: makes batches of the windows.
@@ -146,7 +147,7 @@ class TrainedStage(TrainerArguments, Stage):
             self.tokens_per_step >= max(self.lengths),
             f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)})",
         )
-        check_number(f"{self.name}.pair_fraction", self.pair_fraction, SHARE_OR_ONE)
+        check_number(f"{self.name}.pair_fraction", self.pair_fraction, FRACTION_OR_ONE)
         self.per_device_train_batch_size = 1  # one item of the data is a whole batch
         super().__post_init__()
 
@@ -201,7 +202,7 @@ class TrainedStage(TrainerArguments, Stage):
             checkpoint = checkpoint_to_resume(context.folder, log, "the stage")
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         student.eval()
-        write_json(context.folder / "log.json", trainer.state.log_history)
+        write_json(context.folder / LOG_FILE, trainer.state.log_history)
 
     def _make_dataset(self, context: RunContext) -> StepBatches:
         steps = self.max_steps * self.gradient_accumulation_steps * self.world_size

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...attention import inhibition_scores, inhibitor_attention
-from ...common.progress import Advance, counted, progress
+from ...common.progress import Advance, progress, track
 from ...models import InhibiDistilBertPreTrainedModel, LayerMap
 from ...models.architectures import AttentionLayer, attention_layers
 from ...models.value_center import center_values
@@ -60,7 +60,7 @@ class _Sample:
     energy: Tensor
 
     @cached_property
-    def error_of_zero(self) -> Tensor:
+    def zero_error(self) -> Tensor:
         """Relative error of outputs that are zero, per head (H,): 1 where values are not centered."""
         return _inner(self.target, self.target) / self.energy
 
@@ -93,7 +93,7 @@ def calibrate(
         if not batch["attention_mask"].all():
             raise ValueError("calibration takes batches without padding, one per sequence length")
     teacher_outputs = [
-        teacher(batch, attention_outputs=True, hidden=True) for batch in counted(batches, "asking the teacher")
+        teacher(batch, attention_outputs=True, hidden=True) for batch in track(batches, "asking the teacher")
     ]
     before, after, grid = [], [], grid or Grid()
     with progress("calibrating", len(layer_map) * len(grid.gamma) * len(grid.delta)) as advance:
@@ -178,7 +178,7 @@ def _least_squares(
         ).float()
         uu.append(_inner(u, u) / sample.energy)
         ut.append(_inner(u, sample.target) / sample.energy)
-    nothing = _mean([sample.error_of_zero for sample in samples])
+    nothing = _mean([sample.zero_error for sample in samples])
     best = torch.full_like(gamma, math.inf)
     eta, exponent = torch.zeros_like(gamma), torch.zeros_like(gamma)
     for rho in exponents:

@@ -23,7 +23,7 @@ from .base import Models, RunContext, TrainedStage
 class MaskedStepBatches(StepBatches):
     """`StepBatches` for masked language modeling; `labels` holds the hidden tokens.
 
-    Of the ordinary tokens, a share of `mask_probability` is chosen: 80 % become the mask token, 10 % a random
+    Of the ordinary tokens, each is chosen with `mask_probability`: 80 % of these become the mask token, 10 % a random
     token, 10 % stay (Devlin et al., 2019). The draw depends on the item's index and the seed alone.
     """
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from datasets import Dataset
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ...common.distributed import wait_for_everyone
 from ...evaluation.task_score import score_task
 from ...models import map_layers
+from ...models.architectures import transformer_layers
 from ...tasks import TaskData
 from ..losses import IGNORED
 from ..output_dir import save_atomically, write_json
@@ -39,13 +40,13 @@ def align_and_score(
     train: Dataset,
     data: TaskData,
     arguments: FinetuneArguments,
-    is_behind: bool,
+    is_aligned: bool,
     log: Log,
 ) -> Scores:
-    """Align the model, unless that `is_behind` a checkpoint; returns what it scored before any label."""
+    """Align the model, unless it `is_aligned` already; returns what it scored before any label."""
     folder = Path(str(arguments.output_dir)) / "alignment"
     scores = _load_scores(folder / _SCORES)
-    if not is_behind or scores is None:
+    if not is_aligned or scores is None:
         align_with_task_teacher(model, teacher, tokenizer, train, arguments, folder, log)
     wait_for_everyone()  # until all have looked
     if scores is None:
@@ -77,7 +78,8 @@ def align_with_task_teacher(
         arguments: of the fine-tuning; those named alignment_… are of this.
         folder: its checkpoints, and the aligned model, from which an interrupted run goes on.
 
-    Raises NonFiniteLossError. Teacher and model must have equally many layers.
+    Raises NonFiniteLossError, and ValueError for a model of an architecture that has no record. Teacher and model must
+    have equally many layers.
     """
     finished = folder / "student"
     fault = model_fault(finished) if finished.is_dir() else None
@@ -96,7 +98,8 @@ def align_with_task_teacher(
         teacher, layer_map, [{name: t.to(arguments.device) for name, t in batch.items()} for batch in batches]
     )
     model.to(arguments.device).requires_grad_(False)
-    _layers(model).requires_grad_(True)
+    for _, layer in transformer_layers(model):
+        layer.requires_grad_(True)
     trainer = DistillationTrainer(
         model=model,
         args=_alignment_arguments(arguments, folder),
@@ -120,13 +123,6 @@ def _load_scores(file: Path) -> Scores | None:
     except (FileNotFoundError, ValueError):  # not there yet, or cut off
         return None
     return scores if isinstance(scores, dict) else None
-
-
-def _layers(model: PreTrainedModel) -> nn.Module:
-    """The layers between embeddings and head: DistilBERT's `transformer`, BERT's and RoBERTa's `encoder`."""
-    base = model.base_model
-    layers: nn.Module = base.transformer if hasattr(base, "transformer") else base.encoder
-    return layers
 
 
 def _collate_without_labels(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, ClassVar
 
-from ...common.number_ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, check_number, check_numbers
+from ...common.number_ranges import FRACTION, NOT_NEGATIVE, POSITIVE, Range, check_number, check_numbers
 from ...common.settings import require, settle_numbers
 from ..training.allowed_settings import FINE_TUNING
 from ..training.arguments import TrainerArguments
@@ -21,7 +21,7 @@ _RANGES = {
     **dict.fromkeys(
         ("alpha_task", "alpha_soft", "alpha_hidden", "alignment_epochs", "alignment_cls_weight"), NOT_NEGATIVE
     ),
-    **dict.fromkeys(("selection_fraction", "attention_dropout"), SHARE),
+    **dict.fromkeys(("selection_fraction", "attention_dropout"), FRACTION),
 }
 _SET_BY_THE_RUN = {"output_dir", "metric_for_best_model", "greater_is_better"}
 

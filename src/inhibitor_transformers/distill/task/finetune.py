@@ -22,7 +22,7 @@ from transformers import set_seed
 
 from ...common.distributed import on_main_process
 from ...common.inputs import require_apart
-from ...common.paths import expanded
+from ...common.paths import expand_user
 from ...common.settings import require
 from ...evaluation.task_score import score_task
 from ...models.architectures import require_positions
@@ -31,9 +31,9 @@ from ...models.pretrained import load_tokenizer
 from ...tasks import TaskData, encode
 from ..output_dir import RunFolder, save_into
 from ..teacher.fingerprints import data_fingerprint, model_fingerprint, tokenizer_fingerprint
-from ..teacher.logits import with_teacher_logits
+from ..teacher.logits import add_teacher_logits
 from ..teacher.storage import CACHE, require_cache_folder
-from ..training.checkpoints import last_whole_checkpoint
+from ..training.checkpoints import checkpoint_to_resume
 from ..training.log_lines import estimate_memory
 from .alignment import align_and_score
 from .arguments import FinetuneArguments, changed_settings
@@ -84,8 +84,8 @@ class FineTuning:
         self.source = os.path.expanduser(source)
         self.teacher_source = None if teacher_source is None else os.path.expanduser(teacher_source)
         self.teacher_base = None if teacher_base is None else os.path.expanduser(teacher_base)
-        self.teacher_cache = expanded(arguments.teacher_cache) if arguments.teacher_cache else None
-        output = expanded(output)
+        self.teacher_cache = expand_user(arguments.teacher_cache) if arguments.teacher_cache else None
+        output = expand_user(output)
         self._require_sound_settings(output)
         self.settings: dict[str, Any] = {
             "model": self.source,
@@ -156,20 +156,28 @@ class FineTuning:
         tokenizer = self.task_teacher.tokenizer if self.task_teacher else self.tokenizer
         self.train_set = encode(self.examples.train, tokenizer, self.data.task, self.arguments.max_length)
         if self.task_teacher is not None:
-            given = (self.task_teacher.teacher, tokenizer, self.teacher_cache, self.log)
-            self.train_set = with_teacher_logits(self.train_set, *given)
-        self.checkpoint = self._find_checkpoint()
+            self.train_set = add_teacher_logits(
+                self.train_set, self.task_teacher.teacher, tokenizer, self.teacher_cache, self.log
+            )
+        self.checkpoint = checkpoint_to_resume(Path(str(self.arguments.output_dir)), self.log, "the training")
 
     def align(self) -> None:
-        """Align hidden states with the teacher's, if that is asked for and not behind us; scored before any label."""
+        """Align hidden states with the teacher's, if that is asked for and not done yet; scored before any label."""
         arguments = self.arguments
         on_a_cpu = arguments.device.type == "cpu" and arguments.world_size == 1
         arguments.length_buckets = arguments.length_buckets or (_BUCKETS_ON_A_CPU if on_a_cpu else 1)
         if self.teacher is None or arguments.alignment_epochs == 0:
             return
-        models = (self.model, self.teacher, self.tokenizer)
-        is_behind = self.checkpoint is not None
-        self.aligned_scores = align_and_score(*models, self.train_set, self.data, arguments, is_behind, self.log)
+        self.aligned_scores = align_and_score(
+            self.model,
+            self.teacher,
+            self.tokenizer,
+            self.train_set,
+            self.data,
+            arguments,
+            is_aligned=self.checkpoint is not None,
+            log=self.log,
+        )
 
     def train(self) -> None:
         """Train on the labels and the teacher's soft targets; leaves the best epoch in `model`."""
@@ -231,16 +239,6 @@ class FineTuning:
             self.folder.create(self.settings)
             self.folder.finish()
         return finished
-
-    def _find_checkpoint(self) -> Path | None:
-        """What the training of an interrupted run goes on from."""
-        folder = Path(str(self.arguments.output_dir))
-        checkpoint = last_whole_checkpoint(folder, self.log)
-        if checkpoint is not None:
-            self.log(f"resuming from {checkpoint.name}")
-        elif any(folder.glob("checkpoint-*")):
-            self.log("no checkpoint is whole: the training starts anew")
-        return checkpoint
 
     def _require_best_restored(self) -> None:
         best, now, metric = self.trainer.state.best_metric, self.selection_score, self.data.task.main_metric

@@ -58,5 +58,5 @@ class TaskLoss:
     def _hidden(student: Tensor, teacher: Tensor, batch: Mapping[str, Tensor], count: Tensor | float) -> Tensor:
         """Mean over a sequence's tokens, then the sum over sequences: a long one weighs no more than a short one."""
         mask = batch["attention_mask"].float()
-        per_text = ((student.float() - teacher.float()).square().mean(-1) * mask).sum(-1) / mask.sum(-1)
-        return per_text.sum() / count
+        per_sequence = ((student.float() - teacher.float()).square().mean(-1) * mask).sum(-1) / mask.sum(-1)
+        return per_sequence.sum() / count

@@ -6,10 +6,11 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from ...common.progress import progress
 from ...common.settings import require
+from ...models.architectures import find_field
 from ...models.loading import require_finite
 from ...models.pretrained import SAFE_LOADING, load_config, loading, require_encoder
 from ...tasks import Task
@@ -32,7 +33,9 @@ def load_for_task(
     require_trainable(config, repr(source))
     fields = _head_fields(task)
     if attention_dropout is not None:
-        fields[_dropout_field(config)] = attention_dropout
+        name = find_field(config, "attention_dropout")
+        require(name is not None, f"attention_dropout: a {config.model_type} has none")
+        fields[str(name)] = attention_dropout
     try:
         with loading(source):
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -60,13 +63,6 @@ def _head_fields(task: Task) -> dict[str, Any]:
         fields["id2label"] = dict(enumerate(task.label_names))
         fields["label2id"] = {name: i for i, name in enumerate(task.label_names)}
     return fields
-
-
-def _dropout_field(config: PretrainedConfig) -> str:
-    """What the config calls its attention dropout."""
-    known = [name for name in ("attention_dropout", "attention_probs_dropout_prob") if hasattr(config, name)]
-    require(bool(known), f"attention_dropout: a {config.model_type} has none")
-    return known[0]
 
 
 def _start_new_output_at(value: float, model: PreTrainedModel, new: Collection[str]) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...common.settings import require
-from ...evaluation.task_score import is_as_it_stands, label_order, score_task
+from ...evaluation.task_score import is_in_task_order, label_order, score_task
 from ...models import add_task_vector
-from ...models.architectures import require_positions
+from ...models.architectures import require_positions, transformer_layers
 from ...models.compatibility import label_names, require_same_tokenizer
 from ...models.pretrained import load_pretrained, load_tokenizer
 from ...tasks import TaskData, chance_level
@@ -62,7 +62,7 @@ def load_task_teacher(
         arguments.alpha_hidden == 0 or width == teacher_width,
         f"alpha_hidden compares hidden states of one width; the teacher has {teacher_width}, the model {width}",
     )
-    _require_same_depth(teacher, model, arguments)
+    _require_alignable(teacher, model, arguments)
     weights, new_heads = {"teacher_weights": model_fingerprint(teacher)}, None
     if base:
         pretrained = load_pretrained(base)
@@ -71,9 +71,9 @@ def load_task_teacher(
     return TaskTeacher(Teacher(teacher.to(arguments.device)), its_tokenizer, weights, new_heads)
 
 
-def score_teacher(source: str, taught_by: TaskTeacher, data: TaskData, max_length: int, log: Log) -> Scores:
+def score_teacher(source: str, task_teacher: TaskTeacher, data: TaskData, max_length: int, log: Log) -> Scores:
     """The teacher's scores on every evaluation split. Raises TeacherAtChanceError for one that knows nothing."""
-    scores = score_task(taught_by.teacher.model, taught_by.tokenizer, data, max_length=max_length)
+    scores = score_task(task_teacher.teacher.model, task_teacher.tokenizer, data, max_length=max_length)
     _require_above_chance(source, scores, data, log)
     return scores
 
@@ -81,16 +81,16 @@ def score_teacher(source: str, taught_by: TaskTeacher, data: TaskData, max_lengt
 def score_initial(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    taught_by: TaskTeacher,
+    task_teacher: TaskTeacher,
     data: TaskData,
     arguments: FinetuneArguments,
     log: Log,
 ) -> Scores | None:
     """The scores of an untrained model that starts from its teacher's task vector; None for any other."""
-    if taught_by.new_heads is None:
+    if task_teacher.new_heads is None:
         return None
     scores = score_task(model.to(arguments.device), tokenizer, data, max_length=arguments.max_length)
-    new = taught_by.new_heads
+    new = task_teacher.new_heads
     metric, head = data.task.main_metric, f"; its head starts anew ({', '.join(new)})" if new else ""
     for split, values in scores.items():
         log(f"with the teacher's task vector on {data.task.name} {split}: {metric} {values[metric]:.4f}{head}")
@@ -100,15 +100,19 @@ def score_initial(
 def _require_same_labels(source: str, teacher: PreTrainedModel, data: TaskData) -> None:
     """Its logits and its head are taken over as they stand."""
     task = data.task
-    if not is_as_it_stands(label_order(teacher.config, task, f"teacher {source!r}")):
+    if not is_in_task_order(label_order(teacher.config, task, f"teacher {source!r}")):
         theirs, ours = label_names(teacher.config), list(task.label_names)
         raise ValueError(f"teacher {source!r} orders its labels {theirs}, {task.name} has {ours}")
 
 
-def _require_same_depth(teacher: PreTrainedModel, model: PreTrainedModel, arguments: FinetuneArguments) -> None:
+def _require_alignable(teacher: PreTrainedModel, model: PreTrainedModel, arguments: FinetuneArguments) -> None:
+    """Raise ValueError if hidden states are to be aligned, and the layers of these cannot be."""
+    if arguments.alignment_epochs == 0:
+        return
+    next(transformer_layers(model))  # they are known
     depth, ours = teacher.config.num_hidden_layers, model.config.num_hidden_layers
     require(
-        arguments.alignment_epochs == 0 or depth == ours,
+        depth == ours,
         f"alignment_epochs aligns layer by layer; the teacher has {depth} layers, the model {ours}",
     )
 

@@ -26,11 +26,11 @@ from ...common.progress import Advance, progress
 from ...common.settings import ConfigError, require
 from ...tasks.text import Text
 from ..data import pad_windows
-from .fingerprints import encoder_fingerprint, fingerprint, rows_fingerprint, tokenizer_fingerprint
+from .fingerprints import encoder_fingerprint, fingerprint, sequences_fingerprint, tokenizer_fingerprint
 from .storage import in_gib, open_array, require_manifest, require_space, write_manifest, writing_arrays
 from .teacher import Teacher, TeacherOutputs
 
-_ROWS_AT_ONCE = 512  # of which those of similar length share a batch
+_WINDOWS_AT_ONCE = 512  # of which those of similar length share a batch
 _TOKENS_AT_ONCE = 4096
 _DTYPES = ("float16", "float32")
 
@@ -75,7 +75,7 @@ class TeacherCache:
 
         Raises ConfigError if the disk has no room, or if a value does not fit the type.
         """
-        folder = self.folder / f"{self.manifest['teacher']}-{rows_fingerprint(windows)}-{self.dtype}"
+        folder = self.folder / f"{self.manifest['teacher']}-{sequences_fingerprint(windows)}-{self.dtype}"
         missing = [name for name in teacher_outputs if not (folder / f"{name}.npy").exists()]
         wait_for_everyone()  # until all have looked
         if missing and is_main_process():
@@ -99,8 +99,8 @@ class TeacherCache:
             writing_arrays(folder, names, shape, self.dtype) as files,
             progress("asking the teacher", len(windows), "windows") as advance,
         ):
-            for start in range(0, len(windows), _ROWS_AT_ONCE):
-                self._write(windows[start : start + _ROWS_AT_ONCE], names, files, advance)
+            for start in range(0, len(windows), _WINDOWS_AT_ONCE):
+                self._write(windows[start : start + _WINDOWS_AT_ONCE], names, files, advance)
 
     def _write(
         self, windows: Sequence[np.ndarray], names: list[str], files: Sequence[IO[bytes]], advance: Advance
@@ -142,7 +142,7 @@ def _lengths(windows: Sequence[np.ndarray]) -> list[int]:
 
 
 def _batches(lengths: list[int]) -> Iterator[list[int]]:
-    """Indices of rows of similar length, at most about `_TOKENS_AT_ONCE` tokens with padding each."""
+    """Indices of windows of similar length, at most about `_TOKENS_AT_ONCE` tokens with padding each."""
     members: list[int] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
         if members and lengths[i] * (len(members) + 1) > _TOKENS_AT_ONCE:
@@ -166,12 +166,12 @@ class _Layers(Sequence[Tensor]):
 
 
 class CachedTeacher(Teacher):
-    """Called as a teacher, with batches that carry in `rows`, (B,) int64, which of the stored rows they hold.
+    """Called as a teacher, with batches whose `window_indices`, (B,) int64, say which of the stored windows they hold.
 
     Args:
         teacher: gave the stored values.
-        arrays: "hidden-i" and "attention_outputs-i", (tokens of all rows, dim) each.
-        lengths: tokens of every row.
+        arrays: "hidden-i" and "attention_outputs-i", (tokens of all windows, dim) each.
+        lengths: tokens of every window.
     """
 
     def __init__(self, teacher: Teacher, arrays: Mapping[str, np.ndarray], lengths: Sequence[int]) -> None:
@@ -182,23 +182,23 @@ class CachedTeacher(Teacher):
     def __call__(
         self, batch: Mapping[str, Tensor], *, attention_outputs: bool = False, hidden: bool = False
     ) -> TeacherOutputs:
-        """As a teacher's, without logits. Raises ValueError if the batch holds other rows than `rows` names."""
-        rows, given = batch["rows"].tolist(), batch["attention_mask"].sum(-1).tolist()
-        if self.lengths[rows].tolist() != given:
+        """As a teacher's, without logits. Raises ValueError if the batch holds other windows than it names."""
+        indices, given = batch["window_indices"].tolist(), batch["attention_mask"].sum(-1).tolist()
+        if self.lengths[indices].tolist() != given:
             raise ValueError(
-                f"a batch of rows {rows} has {given} tokens, the stored rows {self.lengths[rows].tolist()}"
+                f"a batch of windows {indices} has {given} tokens, the stored ones {self.lengths[indices].tolist()}"
             )
         layers = self.model.config.num_hidden_layers
-        read = partial(self._read_padded, rows, batch["input_ids"])
+        read = partial(self._read_padded, indices, batch["input_ids"])
         return TeacherOutputs(
             hidden=_Layers(layers + 1, lambda i: read(f"hidden-{i}")) if hidden else (),
             attention_outputs=_Layers(layers, lambda i: read(f"attention_outputs-{i}")) if attention_outputs else (),
         )
 
-    def _read_padded(self, rows: list[int], ids: Tensor, name: str) -> Tensor:
+    def _read_padded(self, indices: list[int], ids: Tensor, name: str) -> Tensor:
         array = self.arrays[name]
         padded = np.zeros((*ids.shape, array.shape[-1]), dtype=array.dtype)
-        for place, row in enumerate(rows):
-            start, length = self.starts[row], self.lengths[row]
+        for place, i in enumerate(indices):
+            start, length = self.starts[i], self.lengths[i]
             padded[place, :length] = array[start : start + length]
         return torch.from_numpy(padded).to(ids.device, self.model.dtype)

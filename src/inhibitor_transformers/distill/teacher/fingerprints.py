@@ -1,4 +1,4 @@
-"""Short hashes by which a model, a tokenizer, texts, the data of a task and token rows are known again.
+"""Short hashes by which a model, a tokenizer, texts, the data of a task and token sequences are known again.
 
 A run is resumed, and a cache read, with the very same only.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...common.progress import counted, progress
+from ...common.progress import progress, track
 from ...tasks import TaskData
 
 # What besides its weights decides what an encoder computes.
@@ -56,15 +56,15 @@ def data_fingerprint(data: TaskData) -> dict[str, Any]:
     splits = {"train": data.train, **data.evaluation}
     found: dict[str, Any] = {"classes": list(data.task.label_names)}
     for split, examples in splits.items():
-        rows = counted(examples.select_columns(list(columns)), "taking fingerprints", unit="rows")
-        found[split] = fingerprint(tuple(row[name] for name in columns) for row in rows)
+        entries = track(examples.select_columns(list(columns)), "taking fingerprints", unit="examples")
+        found[split] = fingerprint(tuple(entry[name] for name in columns) for entry in entries)
     return found
 
 
-def rows_fingerprint(rows: Sequence[Any]) -> str:
-    """Of token rows in their order: number and hash."""
-    arrays = (np.asarray(row, dtype=np.int64) for row in rows)
-    return f"{len(rows)}-{_hash(part for a in arrays for part in (a.size.to_bytes(4), a.tobytes()))}"
+def sequences_fingerprint(sequences: Sequence[Any]) -> str:
+    """Of token sequences in their order: number and hash."""
+    arrays = (np.asarray(sequence, dtype=np.int64) for sequence in sequences)
+    return f"{len(sequences)}-{_hash(part for a in arrays for part in (a.size.to_bytes(4), a.tobytes()))}"
 
 
 def _hash_weights(model: PreTrainedModel, state: dict[str, torch.Tensor]) -> str:

@@ -12,15 +12,15 @@ from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from ...common.distributed import is_main_process, wait_for_everyone
-from ...common.progress import counted, progress
-from .fingerprints import model_fingerprint, rows_fingerprint, tokenizer_fingerprint
+from ...common.progress import progress, track
+from .fingerprints import model_fingerprint, sequences_fingerprint, tokenizer_fingerprint
 from .storage import open_array, require_manifest, write_manifest, writing_arrays
 from .teacher import LOGITS, Teacher, model_inputs
 
 _BATCH = 32
 
 
-def with_teacher_logits(
+def add_teacher_logits(
     dataset: Dataset,
     teacher: Teacher,
     tokenizer: PreTrainedTokenizerBase,
@@ -50,10 +50,10 @@ def cached_logits(
     manifest = {
         "teacher": model_fingerprint(teacher.model),
         "tokenizer": tokenizer_fingerprint(tokenizer),
-        "training set": rows_fingerprint(
+        "training set": sequences_fingerprint(
             [
-                np.concatenate([row[name] for name in inputs])
-                for row in counted(dataset, "taking fingerprints", unit="rows")
+                np.concatenate([example[name] for name in inputs])
+                for example in track(dataset, "taking fingerprints", unit="examples")
             ]
         ),
     }
@@ -75,7 +75,7 @@ def _compute_logits(dataset: Dataset, teacher: Teacher, tokenizer: PreTrainedTok
     collate = DataCollatorWithPadding(tokenizer)
     inputs = dataset.select_columns(list(model_inputs(dict.fromkeys(dataset.column_names))))
     found: list[Tensor] = []
-    with progress("asking the teacher", len(dataset), "rows") as advance:
+    with progress("asking the teacher", len(dataset), "examples") as advance:
         order = sorted(range(len(dataset)), key=[len(ids) for ids in dataset["input_ids"]].__getitem__)
         for start in range(0, len(order), _BATCH):
             batch = collate([inputs[i] for i in order[start : start + _BATCH]])

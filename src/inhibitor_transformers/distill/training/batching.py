@@ -41,18 +41,18 @@ def with_own_generator(loader: DataLoader[Any]) -> DataLoader[Any]:
 
 
 def split_by_length(batch: Mapping[str, Tensor], buckets: int) -> list[dict[str, Tensor]]:
-    """At most `buckets` batches that hold the rows of `batch`, shortest texts first, without the padding all share.
+    """At most `buckets` batches that hold the sequences of `batch`, shortest first, without the padding that all share.
 
-    batch: tensors with the rows first; those of the shape (B, N) of `attention_mask` lose their padding columns.
+    batch: tensors with the sequences first; those of the shape (B, N) of `attention_mask` lose their padding columns.
     Batches that are drawn by length instead would not be random any more: where length correlates with the label,
     their gradients are biased.
     """
     mask = batch["attention_mask"].bool()
     order = mask.sum(1).argsort(stable=True)
-    return [_rows(batch, mask, rows) for rows in order.chunk(min(buckets, len(order)))]
+    return [_select(batch, mask, members) for members in order.chunk(min(buckets, len(order)))]
 
 
-def _rows(batch: Mapping[str, Tensor], mask: Tensor, rows: Tensor) -> dict[str, Tensor]:
-    used = mask[rows].any(0).nonzero()
+def _select(batch: Mapping[str, Tensor], mask: Tensor, members: Tensor) -> dict[str, Tensor]:
+    used = mask[members].any(0).nonzero()
     columns = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(None)
-    return {name: t[rows][:, columns] if t.shape[:2] == mask.shape else t[rows] for name, t in batch.items()}
+    return {name: t[members][:, columns] if t.shape[:2] == mask.shape else t[members] for name, t in batch.items()}

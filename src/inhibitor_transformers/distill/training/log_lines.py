@@ -18,6 +18,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from ...models.architectures import find_field
+
 _PREFIX = "loss/"
 _TIMINGS = ("_runtime", "_per_second")
 _GIB = 1024**3
@@ -117,6 +119,7 @@ def estimate_memory(
     weights = sum(p.numel() * p.element_size() for m in (student, teacher) if m is not None for p in m.parameters())
     trained = sum(p.numel() * p.element_size() for p in student.parameters() if p.requires_grad)
     hidden = config.hidden_size
-    feed_forward = getattr(config, "hidden_dim", None) or getattr(config, "intermediate_size", 4 * hidden)
+    name = find_field(config, "hidden_dim")
+    feed_forward = 4 * hidden if name is None else getattr(config, name)
     activations = 4 * tokens * config.num_hidden_layers * (14 * hidden + 3 * feed_forward)
     return MemoryEstimate(weights, 3 * trained, activations)

@@ -25,9 +25,9 @@ from ..loading import (
     check_heads_were_split,
     check_loaded_keys,
     checked_afterwards,
+    find_saver,
     own_memory,
     refuse_new_weights,
-    saver_of,
 )
 from ..quantized.modules import require_float32
 from ..savable import check_savable
@@ -68,7 +68,7 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
     _supports_sdpa = False
     _supports_flex_attn = False
     _keep_in_fp32_modules_strict = ("inhibitor",)
-    # The heads average their loss over the batch at hand; else Trainer takes it for a share of all accumulated batches.
+    # The heads average their loss over the batch at hand; else Trainer takes it for a part of all accumulated batches.
     accepts_loss_kwargs = False
     _can_record_outputs = {  # noqa: RUF012 (transformers declares it so)
         "hidden_states": distilbert.TransformerBlock,
@@ -113,7 +113,7 @@ class InhibiDistilBertPreTrainedModel(distilbert.DistilBertPreTrainedModel):
             )
         if kwargs.get("state_dict") is None:
             check_heads_were_split(model, source)
-        check_loaded_keys(model, info, source, saver_of(pretrained_model_name_or_path, model, kwargs))
+        check_loaded_keys(model, info, source, find_saver(pretrained_model_name_or_path, model, kwargs))
         own_memory(model)
         return (model, info) if wants_info else model
 

@@ -7,12 +7,13 @@ import math
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ..compatibility import label_names, order_of
+from ..architectures import ARCHITECTURES, STUDENT
+from ..compatibility import find_order, label_names
 from ..layer_map import map_layers
 from ..loading import require_finite
 from .from_teacher import StateDict, copy_heads, encoder_weights, teacher_depth
 
-_STUDENTS = ("inhibidistilbert", "distilbert")
+_STUDENTS = [name for name, record in ARCHITECTURES.items() if record.layer == STUDENT.layer]  # the same weights fit
 # Length of a task vector over that of the pretrained weights: 0.02 to 0.03 where it was measured, about 1.4 between
 # models that have nothing to do with each other.
 _LONGEST = 0.5
@@ -67,7 +68,7 @@ def _require_alike(student: PretrainedConfig, fine_tuned: PretrainedConfig, pret
 def _require_same_labels(student: PretrainedConfig, fine_tuned: PretrainedConfig) -> None:
     """The head comes along as it is; where either has no names of its own, they are taken to be the same."""
     ours, theirs = label_names(student), label_names(fine_tuned)
-    if ours and theirs and len(ours) == len(theirs) and order_of(ours, theirs) != list(range(len(ours))):
+    if ours and theirs and len(ours) == len(theirs) and find_order(ours, theirs) != list(range(len(ours))):
         raise ValueError(f"the student's labels are {ours}, the fine-tuned model's {theirs}: its head is another")
 
 

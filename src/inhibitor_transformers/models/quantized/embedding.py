@@ -24,6 +24,7 @@ class Int8Embedding(nn.Module):
 
     @classmethod
     def from_embedding(cls, embedding: nn.Embedding) -> Int8Embedding:
+        """The quantized copy of an embedding of any floating dtype, on the CPU."""
         made = cls(embedding.num_embeddings, embedding.embedding_dim)
         weight = embedding.weight.detach().float().cpu()
         made.scale = (weight.abs().amax(1) / 127).clamp_min(torch.finfo(torch.float32).tiny)

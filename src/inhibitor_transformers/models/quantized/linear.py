@@ -81,6 +81,7 @@ class SharedInput:
         self._last: _Read | None = None
 
     def quantize(self, reader: nn.Module, x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
+        """`quantize_uint8` of `x`, computed for the first reader and handed to the others while `x` is unchanged."""
         if self.readers == 1 or not is_plain(x) or (x.is_inference() and _has_hooks(reader)):
             self._last = None
             return quantize_uint8(x, inverse_step, zero_point)

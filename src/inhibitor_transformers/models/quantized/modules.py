@@ -16,7 +16,7 @@ from .embedding import Int8Embedding
 from .linear import Int8FeedForward, Int8Linear, SharedInput
 
 
-def linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
+def linear_modules(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """Linear modules of all transformer layers, by name; a task head is not among them and stays float."""
     return {
         f"{layer_name}.{name}": module
@@ -44,6 +44,7 @@ def require_float32(model: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
 
 
 def replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` in the place of the one that the model has under `name`."""
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, module)
 
@@ -69,7 +70,7 @@ def put_empty(model: PreTrainedModel, *, bits: Bits, quantized_linears: bool, qu
             heads, heads, dim, bits=bits, length_reference=config.inhibitor_length_reference
         )
     if quantized_linears:
-        for name, linear in linears(model).items():
+        for name, linear in linear_modules(model).items():
             replace(model, name, Int8Linear(linear.in_features, linear.out_features, linear.bias is not None))
         join(model)
     if quantized_embeddings:

@@ -15,7 +15,7 @@ from ...attention.integer.qparams import PRECISIONS
 from .modules import put_empty
 
 METHOD = "inhibitor-integers"
-# Fields of the model's configuration that the levels were chosen for.
+# Fields of the model's configuration that the quantization parameters were chosen for.
 _CALIBRATED = ("inhibitor_center", "inhibitor_value_center", "inhibitor_length_reference")
 
 
@@ -24,7 +24,7 @@ _CALIBRATED = ("inhibitor_center", "inhibitor_value_center", "inhibitor_length_r
 class InhibitorIntegersConfig(QuantizationConfigMixin):
     """What is quantized: attention with `bits` (8 or 16), and with 8 bits linear layers and word embeddings.
 
-    `calibrated_for` is written by quantization: what the levels were chosen for, by name.
+    `calibrated_for` is written by quantization: what the quantization parameters were chosen for, by name.
     """
 
     bits: int = 8
