@@ -6,9 +6,10 @@ Outside such a run there is one process, which is the main one and never waits.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import torch.distributed as dist
+
+from .progress import Log
 
 
 def require_joined(world_size: int) -> None:
@@ -35,7 +36,7 @@ def wait_for_everyone() -> None:
         dist.barrier()
 
 
-def on_main_process(log: Callable[[str], None]) -> Callable[[str], None]:
+def on_main_process(log: Log) -> Log:
     """`log`, heeded in the main process only."""
     return lambda line: log(line) if is_main_process() else None
 

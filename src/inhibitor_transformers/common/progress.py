@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 Advance = Callable[[int], Any]
+Log = Callable[[str], None]  # receives messages of one line
 
 _TICK = 1.0  # seconds after which a bar's clock goes on, however long one step takes
 _FIRST_LINE = 10.0  # seconds after which a phase gets its first line; the next comes when twice the time has passed,

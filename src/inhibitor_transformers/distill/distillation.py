@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from ..common.distributed import on_main_process, require_joined, wait_for_everyone
 from ..common.inputs import require_apart
+from ..common.progress import Log
 from ..common.settings import require
 from ..models import InhibiDistilBertPreTrainedModel, LayerMap, map_layers
 from ..models.inhibidistilbert.from_teacher import teacher_depth
@@ -62,7 +63,7 @@ class Distillation:
         resume: bool = False,
         overwrite: bool = False,
         runtime: dict[str, Any] | None = None,
-        log: Callable[[str], None] = print,
+        log: Log = print,
     ) -> None:
         self.config, self.runtime, self.log = config, runtime or {}, on_main_process(log)
         require_apart(output, config.inputs)

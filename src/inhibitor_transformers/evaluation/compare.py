@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
-from ..common.progress import track
+from ..common.progress import Log, track
 from ..models.architectures import max_tokens, require_positions
 from ..models.compatibility import require_same_tokenizer
 from ..models.pretrained import load_pretrained, load_tokenizer
@@ -27,7 +27,7 @@ def by_task(
     data: TaskData,
     device: torch.device,
     max_length: int,
-    log: Callable[[str], None] = print,
+    log: Log = print,
 ) -> Rows:
     """Score models with a classification head on a task; `log` gets a line for each with another order of labels.
 

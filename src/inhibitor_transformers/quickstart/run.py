@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..common.paths import expand_user
-from ..common.progress import progress
+from ..common.progress import Log, progress
 from ..distill.config import DistillConfig
 from ..distill.distillation import Distillation
 from ..models import InhibiDistilBertPreTrainedModel
@@ -18,8 +17,6 @@ from ..tasks.text import THIS_MACHINE, split_held_out
 from .attention_maps import most_similar_maps
 from .facts import NOTES, facts, loss_curves, model_name
 from .measurements import LENGTHS, StageMeasurements, measure_throughput
-
-Log = Callable[[str], None]
 
 
 def quickstart_config(teacher: str, steps: int, seed: int) -> DistillConfig:

@@ -6,7 +6,6 @@ OUT/<task>/<model>/lr-0.0001/seed-0/           one fine-tuning; results.json in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -18,15 +17,13 @@ from ..common.atomic import atomic_write
 from ..common.inputs import require_apart
 from ..common.lock import FolderLock
 from ..common.paths import expand_user
-from ..common.progress import progress
+from ..common.progress import Log, progress
 from ..common.settings import require
 from ..distill.teacher.storage import require_cache_folder
 from .config import StudyConfig
 from .record import RECORD, make_record, require_results_of_this_study, require_same_study, require_usable_folder
 from .runs import Run, Study
 from .worker import end_with_parent, execute
-
-Log = Callable[[str], None]
 
 
 class StudyFailedError(ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerBase, T
 
 from ...attention.scalars import INITIAL
 from ...common.number_ranges import FRACTION_OR_ONE, POSITIVE, check_number
+from ...common.progress import Log
 from ...common.settings import build, require, settle_numbers
 from ...models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerMap
 from ...models.architectures import attention_layers, require_positions
@@ -68,7 +69,7 @@ class RunContext:
     texts: list[Text]
     folder: Path
     cache: TeacherCache | None = None
-    log: Callable[[str], None] = print
+    log: Log = print
 
 
 class Stage(ABC):

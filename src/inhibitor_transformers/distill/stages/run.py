@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ...common.progress import Log
 from ...models import InhibiDistilBertPreTrainedModel
 from ..output_dir import save_atomically
 from ..training.checkpoints import model_fault
@@ -27,7 +28,7 @@ def saved_student(output: Path, index: int, name: str) -> Path:
     return stage_folder(output, index, name) / "student"
 
 
-def count_finished(output: Path, names: Sequence[str], log: Callable[[str], None]) -> int:
+def count_finished(output: Path, names: Sequence[str], log: Log) -> int:
     """Number of stages until the last one whose student is there and can be loaded."""
     for index in reversed(range(len(names))):
         student = saved_student(output, index, names[index])

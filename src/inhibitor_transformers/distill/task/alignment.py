@@ -15,6 +15,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ...common.distributed import wait_for_everyone
+from ...common.progress import Log
 from ...evaluation.task_score import score_task
 from ...models import map_layers
 from ...models.architectures import transformer_layers
@@ -29,7 +30,6 @@ from ..training.trainer import DistillationTrainer
 from .arguments import FinetuneArguments
 from .result import Scores
 
-Log = Callable[[str], None]
 _SCORES = "scores.json"
 
 

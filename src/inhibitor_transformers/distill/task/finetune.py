@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from transformers import set_seed
 from ...common.distributed import on_main_process
 from ...common.inputs import require_apart
 from ...common.paths import expand_user
+from ...common.progress import Log
 from ...common.settings import require
 from ...evaluation.task_score import score_task
 from ...models.architectures import require_positions
@@ -78,7 +78,7 @@ class FineTuning:
         teacher_base: str | Path | None = None,
         resume: bool = False,
         overwrite: bool = False,
-        log: Callable[[str], None] = print,
+        log: Log = print,
     ) -> None:
         self.data, self.arguments, self.log = data, copy.copy(arguments), on_main_process(log)
         self.source = os.path.expanduser(source)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from ...common.progress import Log
 from ...common.settings import require
 from ...evaluation.task_score import is_in_task_order, label_order, score_task
 from ...models import add_task_vector
@@ -18,8 +18,6 @@ from ..teacher.fingerprints import encoder_fingerprint, model_fingerprint
 from ..teacher.teacher import Teacher
 from .arguments import FinetuneArguments
 from .result import Scores
-
-Log = Callable[[str], None]
 
 
 class TeacherAtChanceError(ValueError):

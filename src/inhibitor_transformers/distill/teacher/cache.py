@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ...common.distributed import is_main_process, wait_for_everyone
-from ...common.progress import Advance, progress
+from ...common.progress import Advance, Log, progress
 from ...common.settings import ConfigError, require
 from ...tasks.text import Text
 from ..data import pad_windows
@@ -66,9 +66,7 @@ class TeacherCache:
         }
         require_manifest(self.folder, self.manifest)
 
-    def teacher_for(
-        self, windows: Sequence[np.ndarray], teacher_outputs: Sequence[str], log: Callable[[str], None]
-    ) -> CachedTeacher:
+    def teacher_for(self, windows: Sequence[np.ndarray], teacher_outputs: Sequence[str], log: Log) -> CachedTeacher:
         """A teacher that reads `teacher_outputs` ("hidden-0", "attention_outputs-0", …) of `windows` from disk.
 
         Computes what is not there yet, in the main process.
@@ -88,9 +86,7 @@ class TeacherCache:
         arrays = {name: open_array(folder, name) for name in teacher_outputs}
         return CachedTeacher(self.teacher, arrays, _lengths(windows))
 
-    def _compute(
-        self, folder: Path, windows: Sequence[np.ndarray], names: list[str], log: Callable[[str], None]
-    ) -> None:
+    def _compute(self, folder: Path, windows: Sequence[np.ndarray], names: list[str], log: Log) -> None:
         shape = (sum(_lengths(windows)), self.teacher.model.config.hidden_size)
         size = len(names) * shape[0] * shape[1] * self.dtype.itemsize
         log(f"teacher outputs: {len(names)} arrays of {shape[0]} tokens, {in_gib(size)}, to {folder}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from ...common.distributed import is_main_process, wait_for_everyone
-from ...common.progress import progress, track
+from ...common.progress import Log, progress, track
 from .fingerprints import model_fingerprint, sequences_fingerprint, tokenizer_fingerprint
 from .storage import open_array, require_manifest, write_manifest, writing_arrays
 from .teacher import LOGITS, Teacher, model_inputs
@@ -25,7 +24,7 @@ def add_teacher_logits(
     teacher: Teacher,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path | None = None,
-    log: Callable[[str], None] = print,
+    log: Log = print,
 ) -> Dataset:
     """An encoded training set with the teacher's logits, (classes,) float32 each, in the column `teacher_logits`.
 
@@ -41,7 +40,7 @@ def cached_logits(
     teacher: Teacher,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path | None,
-    log: Callable[[str], None],
+    log: Log,
 ) -> Tensor:
     """(examples, classes) float32, in the order of the data set; from `folder` if they are there."""
     if folder is None:
