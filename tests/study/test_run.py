@@ -101,6 +101,14 @@ class TestRun:
         with pytest.raises(ConfigError, match=r"study.yaml is damaged[;:][^\n]* use another folder$"):
             run_study(small, str(tmp_path), resume=True)
 
+    def test_a_record_with_a_former_name_is_refused_by_its_own_name(self, small, tmp_path):
+        """The message named a row only: one looked for the old key in a YAML that does not have it."""
+        record = dataclasses.asdict(small) | {"weights": {}, "examples": {}}
+        record["models"] = {"teacher": {"model": small.rows["teacher"].model, "control": None}}
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(record))
+        with pytest.raises(ConfigError, match=r"study.yaml: .*'control': it is called 'baseline' now: use another fol"):
+            run_study(small, tmp_path, resume=True)
+
     def test_damaged_results_are_named(self, small, tmp_path):
         run = Run("sst2", "teacher", 1e-3, 0)
         run.folder(tmp_path).mkdir(parents=True)

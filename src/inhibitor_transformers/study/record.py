@@ -63,7 +63,10 @@ def require_same_study(now: dict[str, Any], record: Path) -> None:
     whole = now.keys() <= before.keys() and all(isinstance(before[name], kind) for name, kind in kinds.items())
     require(whole and bool(before["seeds"]), f"{record} is damaged: use another folder")
     # a row of an earlier version lacks the settings that came later: they are at their defaults
-    before["models"] = {name: dataclasses.asdict(study_model(name, row)) for name, row in before["models"].items()}
+    try:
+        before["models"] = {name: dataclasses.asdict(study_model(name, row)) for name, row in before["models"].items()}
+    except ConfigError as error:  # of the record, not of the settings that were given
+        raise ConfigError(f"{record}: {error}: use another folder") from error
     changed = [name for name in ("training", "data", "data_seed") if before[name] != now[name]]
     for name in ("models", "tasks", "weights", "examples"):
         both = before[name].keys() & now[name].keys()

@@ -49,6 +49,19 @@ class ScaleEta(Stage):
                 layer.scalars.eta.mul_(self.factor)
 
 
+@dataclass
+class ReadsNothing(Stage):
+    """No texts, and no `lengths`."""
+
+    name: ClassVar[str] = "reads_nothing"
+
+    def check_texts(self, texts, tokenizer) -> None:
+        pass
+
+    def run(self, context: RunContext) -> None:
+        context.log("nothing read")
+
+
 class LastStateLoss:
     """Squared error of the last hidden states."""
 
@@ -105,7 +118,7 @@ class NeedsAnotherHead(ScaleEta):
 
 @pytest.fixture(autouse=True)
 def added(monkeypatch):
-    for stage in (ScaleEta, AlignLast, AlignAttentionSmallEta, NeedsAnotherHead):
+    for stage in (ScaleEta, ReadsNothing, AlignLast, AlignAttentionSmallEta, NeedsAnotherHead):
         monkeypatch.setitem(STAGES, stage.name, stage)
 
 
@@ -122,6 +135,11 @@ def test_a_stage_is_run_from_yaml_with_its_own_settings(teacher_path, text_path,
     before, after = weights_of(tmp_path / "run" / "stages" / "1-calibrate" / "student"), weights_of(tmp_path / "run")
     for name, tensor in before.items():
         assert torch.equal(after[name], 2 * tensor if name.endswith("inhibitor.eta") else tensor)
+
+
+def test_a_stage_may_read_no_texts(teacher_path, text_path, tmp_path):
+    """Without `lengths` it failed once the models were loaded."""
+    assert "nothing read" in distill(settings(teacher_path, text_path, [{"reads_nothing": {}}]), tmp_path / "run")
 
 
 @pytest.mark.parametrize("cached", [False, True])

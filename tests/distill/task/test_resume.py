@@ -52,6 +52,15 @@ class TestResume:
         run(student_path, data, tmp_path / "run", num_train_epochs=1, resume=True)
         assert_same_weights(tmp_path / "run", tmp_path / "whole")
 
+    def test_results_of_an_earlier_version(self, student_path, data, tmp_path):
+        """They were called damaged."""
+        run(student_path, data, tmp_path / "run", max_steps=1)
+        results = tmp_path / "run" / "results.json"
+        results.write_text(results.read_text().replace("initial_scores", "start_scores"))
+        lacks = "results.json is damaged or of an earlier version: it has no initial_scores; delete it, and this fine-"
+        with pytest.raises(ConfigError, match=lacks):
+            run(student_path, data, tmp_path / "run", max_steps=1, resume=True)
+
     def test_with_other_settings(self, student_path, data, tmp_path):
         run(student_path, data, tmp_path / "run", num_train_epochs=1)
         with pytest.raises(ConfigError, match=r"other settings than this one \(learning_rate\)"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,12 +76,12 @@ class Stage(ABC):
     """Settings of one stage, and what it does with them. A subclass is a dataclass: its fields are the YAML's keys.
 
     name: in the YAML. models: what it needs its student and teacher to be; stages that need an encoder run with any.
-    lengths: of the sequences that it reads, in tokens.
+    lengths: of the sequences that it reads, in tokens; empty for a stage that reads none.
     """
 
     name: ClassVar[str]
     models: ClassVar[Models] = ENCODERS
-    lengths: list[int]
+    lengths: Sequence[int] = ()
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any], *, seed: int, output_dir: Path, **runtime: Any) -> Self:
@@ -99,7 +99,8 @@ class Stage(ABC):
 
     def check_model(self, config: PretrainedConfig) -> None:
         """Raise ValueError for lengths that the model cannot read."""
-        require_positions(config, max(self.lengths), f"{self.name}.lengths")
+        if self.lengths:
+            require_positions(config, max(self.lengths), f"{self.name}.lengths")
 
     @abstractmethod
     def check_texts(self, texts: list[Text], tokenizer: PreTrainedTokenizerBase) -> None:

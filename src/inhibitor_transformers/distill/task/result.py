@@ -47,5 +47,6 @@ def load_finished(folder: Path) -> FinetuneResult | None:
     cure = "delete it, and this fine-tuning is run again"
     record = load_record(file, cure)
     names = [field.name for field in dataclasses.fields(FinetuneResult)]
-    require(all(name in record for name in names), f"{file} is damaged; {cure}")
+    missing = [name for name in names if name not in record]
+    require(not missing, f"{file} is damaged or of an earlier version: it has no {', '.join(missing)}; {cure}")
     return FinetuneResult(**{name: record[name] for name in names})
