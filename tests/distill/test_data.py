@@ -34,6 +34,7 @@ def texts():
 class TestTokenWindows:
     def test_special_tokens_stand_around_every_window(self, tokenizer, texts):
         for window in token_windows(texts, tokenizer, LENGTHS):
+            assert window.dtype == np.int32
             assert window[0] == tokenizer.cls_token_id
             assert window[-1] == tokenizer.sep_token_id
             assert not np.isin(window[1:-1], tokenizer.all_special_ids).any()
@@ -73,10 +74,15 @@ class TestTokenWindows:
             return [len(w) for w in token_windows(texts, tokenizer, LENGTHS, seed=seed)]
 
         assert sizes(0) == sizes(0) != sizes(1)
+        assert sizes(0) == [len(w) for w in token_windows(texts, tokenizer, LENGTHS)]  # what is drawn without a seed
 
-    def test_it_stops_after_max_tokens(self, texts):
-        windows = token_windows(texts, bert_tokenizer(), LENGTHS, max_tokens=300)
-        assert 300 <= sum(map(len, windows)) < 300 + max(LENGTHS)
+    def test_it_stops_with_the_window_that_reaches_max_tokens(self, texts):
+        tokenizer = bert_tokenizer()
+        sizes = [len(w) for w in token_windows(texts, tokenizer, LENGTHS)]
+        for max_tokens in (1, 300, *(sum(sizes[:n]) + more for n in (1, 2, 3) for more in (-1, 0, 1))):
+            found = [len(w) for w in token_windows(texts, tokenizer, LENGTHS, max_tokens=max_tokens)]
+            assert found == sizes[: len(found)]
+            assert sum(found[:-1]) < max_tokens <= sum(found)
 
     def test_a_generator_of_texts_is_read_once(self, texts):
         tokenizer = bert_tokenizer()
@@ -105,20 +111,30 @@ class TestTokenWindows:
 
     def test_a_second_text_repeats_four_tokens_of_five_of_the_first(self):
         """In a half of the pairs; every word stands once, so that nothing is repeated by chance."""
-        vocabulary = (*SPECIAL, *(f"w{i}" for i in range(4000)))
+        vocabulary = (*SPECIAL, *(f"w{i}" for i in range(16_000)))
         tokenizer = bert_tokenizer(vocabulary)
         text = " ".join(vocabulary[len(SPECIAL) :])
         windows = token_windows([text], tokenizer, [64], pair_fraction=1.0)
-        shares = []
+        shares, pairs_that_repeat = [], 0
         for window in (w.tolist() for w in windows):
             cut = window.index(tokenizer.sep_token_id)
             first, second = window[1:cut], window[cut + 1 : -1]
             repeated = len(set(first) & set(second))
             assert second[:repeated] == [token for token in first if token in second]
+            pairs_that_repeat += repeated > 0
             if repeated and len(second) > repeated:  # none was cut off
                 shares.append(repeated / len(first))
-        assert 0.3 < len(shares) / len(windows) < 0.6
+        assert pairs_that_repeat / len(windows) == pytest.approx(0.5, abs=0.08)
+        assert len(shares) > 0.3 * len(windows)
         assert np.mean(shares) == pytest.approx(0.8, abs=0.05)
+
+    @pytest.mark.parametrize(("words", "separators"), [(12, 1), (13, 2)])
+    def test_two_texts_need_twelve_tokens(self, words, separators):
+        """And one for what stands between them; a shorter window stays one text."""
+        tokenizer = bert_tokenizer()
+        (window,) = token_windows(["cat " * words], tokenizer, [32], pair_fraction=1.0)
+        assert (window == tokenizer.sep_token_id).sum() == separators
+        assert len(window) == words + 2
 
     def test_half_of_the_windows_may_be_pairs(self, texts):
         tokenizer = bert_tokenizer()
@@ -203,6 +219,15 @@ class TestStepBatches:
         masks = [batches[i]["attention_mask"] for i in range(len(batches))]
         assert sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks) > 0.93
         assert all(int(m.sum(1).max() - m.sum(1).min()) < max(4, m.shape[1] / 8) for m in masks)
+
+    def test_windows_that_differ_by_few_tokens_share_a_batch(self):
+        def of(*lengths: int) -> list[list[int]]:
+            windows = [np.full(n, 5, dtype=np.int32) for n in lengths]
+            batches = StepBatches(windows, bert_tokenizer(), steps=1, tokens_per_step=10_000, lengths=[max(lengths)])
+            return [sorted(lengths[row] for row in batches[0]["rows"])]
+
+        assert of(9, 10, 11, 12) == [[9, 10, 11, 12]]
+        assert len(of(8, 13)[0]) == 1
 
     def test_every_window_once_an_epoch(self, texts):
         windows = len(self.make(texts).windows)

@@ -44,6 +44,16 @@ def test_quantized_values_cover_the_range_by_half_a_step(bits, dim):
     assert torch.allclose(unit, unit[:, :1].expand_as(unit), rtol=1e-6)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_every_head_uses_the_whole_range(bits):
+    """The widest dimension of each has the largest weight, however narrow it is beside those of other heads."""
+    low, high = torch.zeros(2, 8), torch.rand(2, 8)
+    high[0] *= 1000
+    qparams = made(bits, low=low, high=high, delta=torch.zeros(4))
+    assert qparams.weight.amax(-1).tolist() == [PRECISIONS[bits].largest_weight(8)] * 2
+    assert qparams.weight.argmax(-1).tolist() == high.argmax(-1).tolist()
+
+
 def test_values_use_the_whole_range():
     qparams = made(8)
     v = torch.tensor([[3.0, -3.0, 0.0], [0.5, -0.5, 0.25]]).view(1, 2, 3, 1)
@@ -52,7 +62,7 @@ def test_values_use_the_whole_range():
 
 def test_a_tiny_gamma_makes_the_step_larger_instead_of_losing_delta():
     qparams = made(8, gamma=torch.full((4,), 1e-9), delta=torch.full((4,), 0.25))
-    assert int(qparams.delta.max()) <= PRECISIONS[8].delta
+    assert int(qparams.delta.max()) == 2**18  # and no larger than it must be
     z = (qparams.delta.long() * qparams.multiplier.long()) >> qparams.shift.long()
     in_value = 0.25 / torch.tensor([3.0, 3.0, 0.5, 0.5]) * 127
     assert (z - in_value).abs().max() <= 1
@@ -99,6 +109,7 @@ def test_ranges_of_nothing():
         ("sign", torch.ones(3, dtype=torch.int32), "3 query heads must be a multiple|delta must be"),
         ("delta", torch.full((4,), 2**30 + 1, dtype=torch.int32), "delta must lie in"),
         ("multiplier", torch.full((4,), -1, dtype=torch.int32), "multiplier must lie in"),
+        ("multiplier", torch.full((4,), 2**30 + 1, dtype=torch.int32), r"multiplier must lie in \[0, 1073741824\]"),
         ("shift", torch.full((4,), 24, dtype=torch.int32), r"shift must lie in \[23, 23\]"),
         ("scale", torch.full((4,), float("nan")), "scale must be finite"),
         ("length_reference", 0.0, "length_reference must be a positive number"),

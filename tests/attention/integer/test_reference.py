@@ -66,6 +66,17 @@ def test_sums_are_those_of_the_formulas(bits, signed, center):
             assert ours[b, h, i].tolist() == row
 
 
+@pytest.mark.parametrize(("shift", "expected"), [(0, [0, 3, 6, 9]), (1, [0, 2, 3, 5]), (2, [0, 1, 2, 2])])
+def test_scores_are_rounded_half_up(shift, expected):
+    """3U/2^s for U = 0 … 3: 1½ and 4½ halves, ¾, 1½ and 2¼ quarters."""
+    shape = Shape(batch=1, heads=1, kv_heads=1, queries=1, keys=4, dim=1, value_dim=1)
+    qparams = random_qparams(shape, 16)
+    for name, value in (("weight", 1), ("sign", 1), ("delta", 0), ("multiplier", 3), ("shift", shift)):
+        getattr(qparams, name).fill_(value)
+    q, k = torch.zeros(1, 1, 1, 1, dtype=torch.int64), torch.arange(4).view(1, 1, 4, 1)
+    assert reference.scores(q, k, None, qparams, centered=False).flatten().tolist() == expected
+
+
 @pytest.mark.parametrize(("bits", "qmax", "value_qmax"), [(8, 255, 127), (16, 32767, 32767)])
 def test_quantized_values(bits, qmax, value_qmax):
     shape = Shape(batch=1, heads=1, kv_heads=1, queries=1, keys=1, dim=1, value_dim=1)
