@@ -73,6 +73,13 @@ def test_scores_match_brute_force(kind: str, center: str, chunk: int) -> None:
     assert_close(actual, brute_force_scores(**arguments, **options))
 
 
+def test_scores_without_scalars_are_those_of_gamma_one_and_delta_zero() -> None:
+    inputs = random_inputs(Shape())
+    qk = {name: inputs[name] for name in ("query", "key")}
+    ones = torch.ones(Shape().heads, dtype=torch.float64)
+    assert_close(inhibition_scores(**qk), brute_force_scores(**qk, gamma=ones, delta=0 * ones))
+
+
 def test_scores_are_infinite_exactly_where_a_key_is_not_valid() -> None:
     shape = Shape()
     inputs, mask = random_inputs(shape), random_bools(4, shape.batch, shape.heads, shape.queries, shape.keys)

@@ -54,17 +54,29 @@ def test_every_head_uses_the_whole_range(bits):
     assert qparams.weight.argmax(-1).tolist() == high.argmax(-1).tolist()
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_rounding_makes_no_weight_too_large(bits):
+    """Of some ranges r, r/(r/n) is a little more than n."""
+    torch.manual_seed(0)
+    heads = 2000
+    one, high = torch.ones(heads), torch.rand(heads, 1)
+    scalars = dict.fromkeys(("gamma", "eta", "length_exponent"), one)
+    qparams = QuantParams.from_ranges(-high, high, one, **scalars, delta=0 * one, bits=bits)
+    assert set(qparams.weight.flatten().tolist()) == {PRECISIONS[bits].largest_weight(1)}
+
+
 def test_values_use_the_whole_range():
     qparams = made(8)
     v = torch.tensor([[3.0, -3.0, 0.0], [0.5, -0.5, 0.25]]).view(1, 2, 3, 1)
     assert quantize_values(v, qparams).flatten().tolist() == [127, -127, 0, 127, -127, 64]
 
 
-def test_a_tiny_gamma_makes_the_step_larger_instead_of_losing_delta():
-    qparams = made(8, gamma=torch.full((4,), 1e-9), delta=torch.full((4,), 0.25))
-    assert int(qparams.delta.max()) == 2**18  # and no larger than it must be
+@pytest.mark.parametrize(("bits", "most", "qmax"), [(8, 2**18, 127), (16, 2**30, 32767)])
+def test_a_tiny_gamma_makes_the_step_larger_instead_of_losing_delta(bits, most, qmax):
+    qparams = made(bits, gamma=torch.full((4,), 1e-9), delta=torch.full((4,), 0.25))
+    assert int(qparams.delta.max()) == most  # and no larger than it must be
     z = (qparams.delta.long() * qparams.multiplier.long()) >> qparams.shift.long()
-    in_value = 0.25 / torch.tensor([3.0, 3.0, 0.5, 0.5]) * 127
+    in_value = 0.25 / torch.tensor([3.0, 3.0, 0.5, 0.5]) * qmax
     assert (z - in_value).abs().max() <= 1
 
 

@@ -91,9 +91,17 @@ def test_quantized_values(bits, qmax, value_qmax):
 
 
 @pytest.mark.parametrize(("bits", "tolerance"), [(8, 3e-2), (16, 2e-4)])
-@pytest.mark.parametrize("center", ["mean", "none"])
+@pytest.mark.parametrize(
+    ("center", "signed"),
+    [("mean", True), ("none", True), ("mean", False)],  # neither: hardly any of v would be left to compare
+)
 @pytest.mark.parametrize("gamma", [1.0, -0.5, 0.0, 1e-6, 3.0])
-def test_close_to_real_numbers(bits, tolerance, center, gamma):
+@pytest.mark.parametrize(
+    "masks",
+    [{"key_padding_mask": random_bools(1, 2, 20)}, {"attn_mask": random_bools(2, 2, 4, 9, 20)}, {"is_causal": True}],
+    ids=lambda masks: next(iter(masks)),
+)
+def test_close_to_real_numbers(bits, tolerance, center, signed, gamma, masks):
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 4, 9, 16) * torch.rand(16), torch.randn(2, 2, 20, 16), torch.randn(2, 2, 20, 8)
     scalars = {
@@ -103,7 +111,7 @@ def test_close_to_real_numbers(bits, tolerance, center, gamma):
         "length_exponent": torch.rand(4),
     }
     qparams = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
-    options = {"center": center, "key_padding_mask": random_bools(1, 2, 20)}
+    options = {"center": center, "signed": signed, **masks}
     got = integer_attention(q, k, v, qparams, **options, engine="reference")
     exact = inhibitor_attention(
         *(t.double() for t in (q, k, v)), **{n: t.double() for n, t in scalars.items()}, **options
