@@ -132,6 +132,25 @@ def test_what_would_not_be_exact_is_refused(name, value, said):
         replace(made(8), **{name: value})
 
 
+@pytest.mark.parametrize(
+    ("bits", "name", "bounds"),
+    [
+        (8, "weight", (1, 64)),
+        (8, "sign", (-1, 1)),
+        (8, "delta", (-(2**30), 2**30)),
+        (8, "multiplier", (0, 2**30)),
+        (16, "weight", (1, 4096)),
+        (16, "multiplier", (0, 2**31 - 1)),
+        (16, "shift", (0, 46)),
+    ],
+)
+def test_bounds_are_allowed_themselves(bits, name, bounds):
+    qparams = made(bits)
+    for bound in bounds:
+        changed = replace(qparams, **{name: torch.full_like(getattr(qparams, name), bound)})
+        assert int(getattr(changed, name).flatten()[0]) == bound
+
+
 def test_distances_that_would_overflow_are_refused():
     qparams = made(16, dim=64)
     assert int(qparams.weight.sum(-1).max()) * 32767 <= MAX_DISTANCE

@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from inhibitor_transformers.attention import inhibitor_attention
+from inhibitor_transformers.attention import inhibition_scores, inhibitor_attention
 from inhibitor_transformers.attention.call import MaskedTensors
 from inhibitor_transformers.attention.checks import check_masked
-from inhibitor_transformers.attention.integer import QuantParams, integer_attention, reference
+from inhibitor_transformers.attention.integer import QuantParams, integer_attention, integer_scores, reference
 from inhibitor_transformers.attention.integer.quantize import quantize_features, quantize_values
 from tests.attention.cases import random_bools
 from tests.attention.engine_cases import Shape
@@ -120,9 +120,58 @@ def test_close_to_real_numbers(bits, tolerance, center, signed, gamma, masks):
     assert error < tolerance
 
 
+MASKS = {
+    "none": {},
+    "keys": {"key_padding_mask": random_bools(1, SHAPE.batch, SHAPE.keys)},
+    "pairs": {"attn_mask": random_bools(2, SHAPE.batch, SHAPE.heads, SHAPE.queries, SHAPE.keys)},
+    "causal": {"is_causal": True},
+}
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("center", ["mean", "none"])
+@pytest.mark.parametrize("masks", MASKS.values(), ids=MASKS)
+def test_scores_are_those_that_the_sums_apply(bits, center, masks):
+    """In units of v: steps of v there are whole numbers, and +inf stands where a key is not visible."""
+    torch.manual_seed(0)
+    q, k, v = tensors(SHAPE)
+    qparams = random_qparams(SHAPE, bits)
+    z = integer_scores(q, k, qparams, center=center, **masks)
+    assert z.dtype == torch.float32
+    call = call_of(q, k, v, center=center, **masks)
+    if (valid := call.valid_pairs()) is not None:
+        assert torch.equal(z.isposinf(), ~valid.expand_as(z))
+    qmax = qparams.precision.value_qmax
+    steps = (z * qparams.value_inverse_step.repeat_interleave(2)[:, None, None]).round().clamp_max(qmax).long()
+    values = quantize_values(v, qparams).repeat_interleave(2, 1)
+    sums = (values.sign()[:, :, None] * (values.abs()[:, :, None] - steps[..., None]).clamp_min(0)).sum(-2)
+    assert torch.equal(sums.to(torch.int32), reference.integer_sums(call, qparams))
+
+
+@pytest.mark.parametrize(("bits", "tolerance"), [(8, 3e-2), (16, 2e-4)])
+@pytest.mark.parametrize("center", ["mean", "none"])
+def test_scores_are_close_to_real_numbers(bits, tolerance, center):
+    """Up to the largest |v|, which lets nothing pass."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 9, 16) / 4, torch.randn(2, 2, 20, 16) / 4, torch.randn(2, 2, 20, 8)
+    of_scores = {"gamma": torch.tensor([1.0, -0.5, 2.0, 0.0]), "delta": torch.tensor([0.3, 0.7, -0.1, 0.5])}
+    qparams = QuantParams.from_tensors(
+        q, k, v, **of_scores, eta=torch.ones(4), length_exponent=torch.zeros(4), bits=bits
+    )
+    options = {"center": center, "key_padding_mask": random_bools(1, 2, 20)}
+    most = v.abs().amax((0, 2, 3)).repeat_interleave(2)[:, None, None]
+    got, exact = integer_scores(q, k, qparams, **options), inhibition_scores(q, k, **of_scores, **options)
+    visible = exact.isfinite()
+    assert torch.equal(got.isfinite(), visible)
+    exact = torch.minimum(exact, most)
+    assert (got - exact)[visible].norm() / exact[visible].norm() < tolerance
+
+
 def test_chunks_change_nothing(monkeypatch):
     torch.manual_seed(0)
-    qparams, call = random_qparams(SHAPE, 8), call_of(*tensors(SHAPE), is_causal=True)
-    whole = reference.integer_sums(call, qparams)
+    q, k, v = tensors(SHAPE)
+    qparams, call = random_qparams(SHAPE, 8), call_of(q, k, v, is_causal=True)
+    sums, z = reference.integer_sums(call, qparams), integer_scores(q, k, qparams, is_causal=True)
     monkeypatch.setattr(reference, "CHUNK_ELEMENTS", 1)
-    assert torch.equal(reference.integer_sums(call, qparams), whole)
+    assert torch.equal(reference.integer_sums(call, qparams), sums)
+    assert torch.equal(integer_scores(q, k, qparams, is_causal=True), z)

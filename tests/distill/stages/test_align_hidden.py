@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from inhibitor_transformers.distill.stages.align_hidden import (
+    AlignHidden,
     HiddenStateLoss,
     HiddenVariances,
     cls_states,
@@ -85,6 +86,14 @@ class TestHiddenStateLoss:
         criterion = HiddenStateLoss(narrow_student(), teacher, layer_map, equal_variances(layer_map)).train()
         assert not teacher.model.training
         assert all(name.startswith("projections.") for name in criterion.state_dict())
+
+
+def test_the_stage_trains_all_but_the_embeddings():
+    student, *_ = pair()
+    AlignHidden(output_dir="unused").select_trainable(student)
+    frozen = {name for name, p in student.named_parameters() if not p.requires_grad}
+    assert frozen
+    assert frozen == {name for name, _ in student.named_parameters() if name.startswith("embeddings.")}
 
 
 def test_variances_of_hidden_states_are_taken_over_valid_tokens():

@@ -170,6 +170,24 @@ def test_a_head_that_the_grid_cannot_better_keeps_its_scalars():
     assert result.relative_error[0][0] == result.before[0][0]
 
 
+def test_a_grid_that_lets_nothing_pass_leaves_finite_scalars():
+    """There least squares have nothing to fit η to."""
+    student, teacher, layer_map = pair()
+    with torch.no_grad():
+        for layer in student.transformer.layer:  # or its own scalars would be better
+            layer.attention.inhibitor.eta.fill_(1e3)
+    result = calibrate(student, teacher, layer_map, batches((8,)), Grid((1.0,), (1e6,), (0.5,)))
+    assert result.relative_error == [[1.0] * HEADS] * LAYERS
+    assert [scalars_of(student, i, h)[2:] for i in range(LAYERS) for h in range(HEADS)] == [[1.0, 0.5]] * LAYERS * HEADS
+
+
+def test_of_exponents_that_make_no_difference_the_first_is_taken():
+    """At n₀ tokens (n₀/n)^ρ is 1."""
+    student, teacher, layer_map = pair()
+    calibrate(student, teacher, layer_map, batches((64,)), Grid((0.5,), (0.5,), (0.25, 0.0, 1.0)))
+    assert [scalars_of(student, i, h)[3] for i in range(LAYERS) for h in range(HEADS)] == [0.25] * LAYERS * HEADS
+
+
 def test_a_padded_batch_is_refused():
     student, teacher, layer_map = pair()
     with pytest.raises(ValueError, match="without padding"):
