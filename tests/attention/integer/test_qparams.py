@@ -158,6 +158,19 @@ def test_distances_that_would_overflow_are_refused():
         replace(qparams, weight=torch.full((2, 64), 513, dtype=torch.int32))
 
 
+@pytest.mark.parametrize(("name", "wrong"), [("shift", 47), ("shift", -1), ("multiplier", -1), ("weight", 32768)])
+def test_what_would_not_be_exact_in_16_bits_is_refused(name, wrong):
+    with pytest.raises(ValueError, match=f"{name} must lie in"):
+        replace(made(16), **{name: torch.full_like(getattr(made(16), name), wrong)})
+
+
+def test_of_very_many_features_each_weighs_one():
+    """The most that distances hold in 16 bits, and one more."""
+    assert set(made(16, dim=32_769).weight.flatten().tolist()) == {1}
+    with pytest.raises(ValueError, match="the weights are too large"):
+        made(16, dim=32_770)
+
+
 def test_every_tensor_is_checked():
     qparams = made(8)
     for field in fields(qparams):

@@ -19,15 +19,16 @@ from tests.distill.tiny import LAYERS, bert, equal_variances, narrow_student, pa
 
 
 class TestHiddenStateLoss:
+    @pytest.mark.parametrize(("cls_weight", "pooled_weight"), [(4.0, 8.0), (0.5, 0.25)])
     @pytest.mark.parametrize("layers", ["all", [1]])
-    def test_by_hand(self, layers):
+    def test_by_hand(self, layers, cls_weight, pooled_weight):
         student, teacher, layer_map = pair(layers=layers)
         batch = padded_batch(ROWS)
         variances = HiddenVariances(
             [torch.rand(32) + 0.5 for _ in range(len(layer_map))], [3.0, 7.0][: len(layer_map)], 5.0
         )
-        weights = {"cls_weight": 4.0, "pooled_weight": 8.0}
-        terms = HiddenStateLoss(student, teacher, layer_map, variances, **weights)(student, batch, 20.0)
+        criterion = HiddenStateLoss(student, teacher, layer_map, variances, cls_weight, pooled_weight)
+        terms = criterion(student, batch, 20.0)
         of_layers = [f"{kind}/layer_{i}" for kind in ("hidden", "cls") for i in range(len(layer_map))]
         assert sorted(terms) == sorted([*of_layers, "pooled"])
         for i, source in enumerate(layer_map.teacher_layers):
@@ -40,8 +41,9 @@ class TestHiddenStateLoss:
                 first += squared(ours[:, :1], theirs[:, :1])
                 text += squared(ours.mean(1, keepdim=True), theirs.mean(1, keepdim=True))
             assert terms[f"hidden/layer_{i}"].item() == pytest.approx(error / 20, rel=1e-4)
-            assert terms[f"cls/layer_{i}"].item() == pytest.approx(4 * first / 20 / variances.cls[i], rel=1e-4)
-        assert terms["pooled"].item() == pytest.approx(8 * text / 20 / variances.pooled, rel=1e-4)  # of the last layer
+            assert terms[f"cls/layer_{i}"].item() == pytest.approx(cls_weight * first / 20 / variances.cls[i], rel=1e-4)
+        expected = pooled_weight * text / 20 / variances.pooled
+        assert terms["pooled"].item() == pytest.approx(expected, rel=1e-4)  # of the last layer
 
     def test_without_the_first_token(self):
         student, teacher, layer_map = pair()

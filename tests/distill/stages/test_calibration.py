@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inhibitor_transformers.distill.stages import calibration as module
+from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 from inhibitor_transformers.distill.stages.calibration import (
     DELTA_GRID,
     GAMMA_GRID,
@@ -206,22 +207,24 @@ def test_layers_are_matched_by_the_plan():
     "settings", [{"inhibitor_signed": False}, {"inhibitor_center": "none"}, {"inhibitor_value_center": "mean"}]
 )
 def test_the_student_s_own_variant_is_calibrated(settings):
-    from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
-
     _, teacher, layer_map = pair()
     student = InhibiDistilBertModel.from_teacher(teacher.model, **settings)
-    result = calibrate(student, teacher, layer_map, batches((16,)))
     (batch,) = batches((16,))
     attention_outputs = teacher(batch, attention_outputs=True).attention_outputs
     variances = [float(c.square().mean()) for c in attention_outputs]
-    with torch.no_grad():
-        terms = AttentionOutputLoss(student, teacher, layer_map, variances)(
-            student, batch, batch["attention_mask"].sum()
-        )
-    for i, term in enumerate(terms.values()):
-        energies = heads(attention_outputs[i]).square().sum((0, 2, 3))
-        expected = float((torch.tensor(result.relative_error[i]).double() * energies).sum() / energies.sum())
-        assert term.item() == pytest.approx(expected, rel=1e-4)
+    criterion = AttentionOutputLoss(student, teacher, layer_map, variances)
+
+    @torch.no_grad()
+    def relative_errors() -> list[float]:
+        return [term.item() for term in criterion(student, batch, batch["attention_mask"].sum()).values()]
+
+    before = relative_errors()
+    result = calibrate(student, teacher, layer_map, [batch])
+    for terms, by_head in ((before, result.before), (relative_errors(), result.relative_error)):
+        for i, term in enumerate(terms):
+            energies = heads(attention_outputs[i]).square().sum((0, 2, 3))
+            expected = float((torch.tensor(by_head[i]).double() * energies).sum() / energies.sum())
+            assert term == pytest.approx(expected, rel=1e-4)
 
 
 class SyntheticTeacher:
