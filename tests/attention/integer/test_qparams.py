@@ -171,6 +171,20 @@ def test_of_very_many_features_each_weighs_one():
         made(16, dim=32_770)
 
 
+def test_query_heads_that_no_key_head_divides_are_refused():
+    qparams = made(8)
+    per_head = ("sign", "delta", "multiplier", "shift", "scale", "length_exponent")
+    with pytest.raises(ValueError, match=r"3 query heads must be a multiple of .* \(2, 8\) offsets"):
+        replace(qparams, **{name: getattr(qparams, name)[:3] for name in per_head})
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(8, 2**30), (16, 2**31 - 1)])
+def test_a_huge_gamma_lets_nothing_pass_but_what_lies_at_the_mean(bits, largest):
+    qparams = made(bits, gamma=torch.full((4,), 1e15))
+    assert qparams.multiplier.tolist() == [largest] * 4
+    assert (largest >> qparams.shift >= qparams.precision.value_qmax).all()
+
+
 def test_every_tensor_is_checked():
     qparams = made(8)
     for field in fields(qparams):
