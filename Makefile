@@ -23,11 +23,11 @@ endif
 PACKAGING := pyproject.toml $(wildcard CMakeLists.txt csrc/* csrc/*/*)
 
 # Tests, checks and the site ask no server for a model.
-test test-slow bench docs: export HF_HUB_OFFLINE = 1
+test test-slow mutants bench docs: export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow test-lowest check format bench docs findings clean
+.PHONY: help demo install test test-slow test-lowest mutants check format bench docs findings clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,11 @@ test-lowest: $(BIN)/python ## run the tests with the oldest supported versions o
 	$(BIN)/python .ci/lowest-versions > build/lowest-versions.txt
 	PIP_CONSTRAINT=$(CURDIR)/build/lowest-versions.txt $(MAKE) test VENV=build/lowest
 
+mutants: $(VENV)/.installed-dev ## break the code in small ways and list what no test notices: hours, or ARGS='*.losses.*'
+	$(PIP) mutmut==3.8.1
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results
+
 check: $(VENV)/.installed-dev ## lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,7 +81,7 @@ findings: ## run what surprised us about other libraries (findings/): minutes, a
 	@for script in findings/*.sh; do echo "== $$script"; bash "$$script" || exit 1; done
 
 clean: ## remove .venv, caches and build output (never quickstart/ or runs/)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -exec rm -rf {} +
 
 $(BIN)/python:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,6 +74,24 @@ def test_a_named_engine_is_taken_or_says_why_not(qkv: list[Tensor]) -> None:
 def test_an_unknown_engine_is_answered_with_the_known(qkv: list[Tensor]) -> None:
     with pytest.raises(ValueError, match=r"unknown engine 'quick'; known: \['auto', 'absent', 'fast', 'reference'\]"):
         inhibitor_attention(*qkv, engine="quick")
+
+
+@pytest.mark.usefixtures("engines")
+def test_a_missing_engine_is_named_once(
+    qkv: list[Tensor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """But not one for other devices than that of the call."""
+    elsewhere = replace(engine("elsewhere", unavailable="no GPU"), device="cuda")
+    monkeypatch.setattr(dispatch, "ENGINES", (elsewhere, *dispatch.ENGINES))
+    monkeypatch.setattr(dispatch, "_logged", set())
+    for _ in range(2):
+        assert (inhibitor_attention(*qkv) == 1).all()
+    assert caplog.messages == ["attention engine 'absent' is not available: no such hardware"]
+
+
+@pytest.mark.usefixtures("engines")
+def test_the_engine_of_an_ordinary_call() -> None:
+    assert dispatch.serving_engine(torch.device("cpu")) == "fast"
 
 
 @pytest.mark.usefixtures("engines")

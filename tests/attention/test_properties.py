@@ -70,7 +70,7 @@ def cases(draw: st.DrawFn, **fixed: int) -> Case:
         options={
             "signed": draw(st.booleans()),
             "center": draw(st.sampled_from(["mean", "none"])),
-            "length_reference": draw(st.sampled_from([3, 64])),
+            "length_reference": draw(st.sampled_from([0.5, 3, 64])),
         },
     )
 

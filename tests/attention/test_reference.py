@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.attention import inhibition_scores, inhibitor_attention
+from inhibitor_transformers.attention import available_engines, inhibition_scores, inhibitor_attention
 from inhibitor_transformers.attention.reference import CHUNK_ELEMENTS, _chunk_sizes
 from tests.attention.brute_force import brute_force, brute_force_scores
 from tests.attention.cases import Inputs, Shape, assert_close, chunks_of, random_bools, random_inputs
@@ -73,6 +73,13 @@ def test_scores_match_brute_force(kind: str, center: str, chunk: int) -> None:
     assert_close(actual, brute_force_scores(**arguments, **options))
 
 
+def test_scores_without_scalars_are_those_of_gamma_one_and_delta_zero() -> None:
+    inputs = random_inputs(Shape())
+    qk = {name: inputs[name] for name in ("query", "key")}
+    ones = torch.ones(Shape().heads, dtype=torch.float64)
+    assert_close(inhibition_scores(**qk), brute_force_scores(**qk, gamma=ones, delta=0 * ones))
+
+
 def test_scores_are_infinite_exactly_where_a_key_is_not_valid() -> None:
     shape = Shape()
     inputs, mask = random_inputs(shape), random_bools(4, shape.batch, shape.heads, shape.queries, shape.keys)
@@ -101,6 +108,18 @@ def test_a_number_is_the_same_for_every_head(name: str) -> None:
 def test_defaults_are_those_of_the_formula() -> None:
     inputs = {name: random_inputs(Shape())[name] for name in ("query", "key", "value")}
     assert_close(inhibitor_attention(**inputs), brute_force(**inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("given", [torch.float64, torch.bfloat16])
+def test_scalars_of_other_dtypes_are_read_in_that_of_the_arithmetic(dtype: torch.dtype, given: torch.dtype) -> None:
+    """Kernels read their memory."""
+    inputs = random_inputs(Shape(), dtype=dtype)
+    scalars = {name: inputs.pop(name).to(given) for name in ("gamma", "eta", "delta", "length_exponent")}
+    computed = {name: s.to(torch.float64 if dtype == torch.float64 else torch.float32) for name, s in scalars.items()}
+    for engine in ["reference"] if dtype == torch.float64 else available_engines():
+        expected = inhibitor_attention(**inputs, **computed, engine=engine)
+        assert torch.equal(inhibitor_attention(**inputs, **scalars, engine=engine), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -26,6 +26,11 @@ def test_initial_values_are_those_of_the_paper() -> None:
         "length_exponent": [0.0] * 3,
     }
     assert all(p.dtype == torch.float32 for p in scalars.parameters())
+    assert scalars.length_reference == 64
+
+
+def test_one_head() -> None:
+    assert InhibitorScalars(1).gamma.shape == (1,)
 
 
 def test_given_values_survive_a_reset() -> None:

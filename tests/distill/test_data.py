@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import combinations, groupby
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ def texts():
 class TestTokenWindows:
     def test_special_tokens_stand_around_every_window(self, tokenizer, texts):
         for window in token_windows(texts, tokenizer, LENGTHS):
+            assert window.dtype == np.int32
             assert window[0] == tokenizer.cls_token_id
             assert window[-1] == tokenizer.sep_token_id
             assert not np.isin(window[1:-1], tokenizer.all_special_ids).any()
@@ -67,10 +68,15 @@ class TestTokenWindows:
             return [len(w) for w in token_windows(texts, tokenizer, LENGTHS, seed=seed)]
 
         assert sizes(0) == sizes(0) != sizes(1)
+        assert sizes(0) == [len(w) for w in token_windows(texts, tokenizer, LENGTHS)]  # what is drawn without a seed
 
-    def test_it_stops_after_max_tokens(self, texts):
-        windows = token_windows(texts, bert_tokenizer(), LENGTHS, max_tokens=300)
-        assert 300 <= sum(map(len, windows)) < 300 + max(LENGTHS)
+    def test_it_stops_with_the_window_that_reaches_max_tokens(self, texts):
+        tokenizer = bert_tokenizer()
+        sizes = [len(w) for w in token_windows(texts, tokenizer, LENGTHS)]
+        for max_tokens in (1, 300, *(sum(sizes[:n]) + more for n in (1, 2, 3) for more in (-1, 0, 1))):
+            found = [len(w) for w in token_windows(texts, tokenizer, LENGTHS, max_tokens=max_tokens)]
+            assert found == sizes[: len(found)]
+            assert sum(found[:-1]) < max_tokens <= sum(found)
 
     def test_a_generator_of_texts_is_read_once(self, texts):
         tokenizer = bert_tokenizer()
@@ -99,20 +105,30 @@ class TestTokenWindows:
 
     def test_a_second_text_repeats_four_tokens_of_five_of_the_first(self):
         """In a half of the pairs; every word stands once, so that nothing is repeated by chance."""
-        vocabulary = (*SPECIAL, *(f"w{i}" for i in range(4000)))
+        vocabulary = (*SPECIAL, *(f"w{i}" for i in range(16_000)))
         tokenizer = bert_tokenizer(vocabulary)
         text = " ".join(vocabulary[len(SPECIAL) :])
         windows = token_windows([text], tokenizer, [64], pair_fraction=1.0)
-        shares = []
+        shares, pairs_that_repeat = [], 0
         for window in (w.tolist() for w in windows):
             cut = window.index(tokenizer.sep_token_id)
             first, second = window[1:cut], window[cut + 1 : -1]
             repeated = len(set(first) & set(second))
             assert second[:repeated] == [token for token in first if token in second]
+            pairs_that_repeat += repeated > 0
             if repeated and len(second) > repeated:  # none was cut off
                 shares.append(repeated / len(first))
-        assert 0.3 < len(shares) / len(windows) < 0.6
+        assert pairs_that_repeat / len(windows) == pytest.approx(0.5, abs=0.08)
+        assert len(shares) > 0.3 * len(windows)
         assert np.mean(shares) == pytest.approx(0.8, abs=0.05)
+
+    @pytest.mark.parametrize(("words", "separators"), [(12, 1), (13, 2)])
+    def test_two_texts_need_twelve_tokens(self, words, separators):
+        """And one for what stands between them; a shorter window stays one text."""
+        tokenizer = bert_tokenizer()
+        (window,) = token_windows(["cat " * words], tokenizer, [32], pair_fraction=1.0)
+        assert (window == tokenizer.sep_token_id).sum() == separators
+        assert len(window) == words + 2
 
     def test_half_of_the_windows_may_be_pairs(self, texts):
         tokenizer = bert_tokenizer()
@@ -198,6 +214,15 @@ class TestStepBatches:
         assert sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks) > 0.93
         assert all(int(m.sum(1).max() - m.sum(1).min()) < max(4, m.shape[1] / 8) for m in masks)
 
+    def test_windows_that_differ_by_few_tokens_share_a_batch(self):
+        def of(*lengths: int) -> list[list[int]]:
+            windows = [np.full(n, 5, dtype=np.int32) for n in lengths]
+            batches = StepBatches(windows, bert_tokenizer(), steps=1, tokens_per_step=10_000, lengths=[max(lengths)])
+            return [sorted(lengths[row] for row in batches[0]["rows"])]
+
+        assert of(9, 10, 11, 12) == [[9, 10, 11, 12]]
+        assert len(of(8, 13)[0]) == 1
+
     def test_every_window_once_an_epoch(self, texts):
         windows = len(self.make(texts).windows)
         batches = self.make(texts, steps=10_000).batches
@@ -213,8 +238,9 @@ class TestStepBatches:
         batches = self.make(texts, steps=10_000).batches
         windows = len(self.make(texts).windows)
         in_an_epoch = next(i for i in range(len(batches)) if sum(map(len, batches[:i])) == windows)
-        first, second = batches[:in_an_epoch], batches[in_an_epoch : 2 * in_an_epoch]
-        assert any(a.tolist() != b.tolist() for a, b in zip(first, second, strict=True))
+        starts = (0, in_an_epoch, 2 * in_an_epoch)
+        epochs = [[batch.tolist() for batch in batches[i : i + in_an_epoch]] for i in starts]
+        assert all(a != b for a, b in combinations(epochs, 2))
 
     def test_an_item_is_the_same_whenever_it_is_asked_for(self, texts):
         a, b = self.make(texts), self.make(texts)
@@ -237,6 +263,7 @@ class TestStepBatches:
     def test_a_budget_below_the_longest_window_is_an_error(self, texts):
         with pytest.raises(ValueError, match=r"tokens_per_step \(31\) must hold the longest window \(32 tokens\)"):
             self.make(texts, tokens=31)
+        assert len(self.make(texts, tokens=32)) == 20  # which it may be
 
 
 def test_padding_is_masked_and_its_labels_do_not_count(tokenizer):

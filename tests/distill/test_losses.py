@@ -91,9 +91,11 @@ def test_the_gradient_of_soft_targets_does_not_shrink_with_the_temperature():
     torch.testing.assert_close(gradient, (student - teacher).detach() / 5, rtol=0.02, atol=0.02)
 
 
-def test_logit_error():
-    student, teacher = random(6, 1), random(6, 1, seed=1)
-    expected = sum((float(s) - float(t)) ** 2 for s, t in zip(student, teacher, strict=True)) / 4
+@pytest.mark.parametrize("classes", [1, 3])
+def test_logit_error(classes):
+    student, teacher = random(6, classes), random(6, classes, seed=1)
+    valid = torch.ones(1, 6, dtype=torch.bool)
+    expected = squared_error_by_hand(student[None], teacher[None], valid, 4)
     assert float(losses.logit_error(student, teacher, 4)) == pytest.approx(expected, rel=1e-6)
 
 

@@ -116,6 +116,15 @@ def test_unknown_engine(layer):
         integer_attention(*layer, engine="gpu")
 
 
+@pytest.mark.parametrize("why", ["unavailable", "refuses"])
+def test_an_engine_that_cannot_serve(layer, why, monkeypatch):
+    monkeypatch.setattr(dispatch.cpu, "unavailable", lambda: "no library" if why == "unavailable" else None)
+    monkeypatch.setattr(dispatch.cpu, "refuses", lambda call: "no library" if why == "refuses" else None)
+    with pytest.raises(ValueError, match="engine 'cpu' cannot serve this call: no library"):
+        integer_attention(*layer, engine="cpu")
+    assert torch.equal(integer_attention(*layer), integer_attention(*layer, engine="reference"))
+
+
 def test_more_keys_than_a_sum_can_hold(layer):
     q, k, v, _ = layer
     one = torch.ones(4)
@@ -123,10 +132,13 @@ def test_more_keys_than_a_sum_can_hold(layer):
     k, v = (t[:, :, :1].expand(-1, -1, 65_539, -1) for t in (k, v))
     with pytest.raises(ValueError, match="16 bits allow 65538 keys, got 65539"):
         integer_attention(q, k, v, qparams)
+    assert integer_attention(q[:, :, :1], k[:, :, 1:], v[:, :, 1:], qparams).isfinite().all()
 
 
-def test_a_gradient_is_refused_when_it_is_asked_for(layer):
-    q, k, v, qparams = layer
-    out = integer_attention(q.requires_grad_(), k, v, qparams)
+@pytest.mark.parametrize("of", ["query", "key", "value"])
+def test_a_gradient_is_refused_when_it_is_asked_for(layer, of):
+    *tensors, qparams = layer
+    tensors[["query", "key", "value"].index(of)].requires_grad_()
+    out = integer_attention(*tensors, qparams)
     with pytest.raises(RuntimeError, match="integers have no gradient"):
         out.sum().backward()

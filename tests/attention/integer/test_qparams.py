@@ -44,17 +44,39 @@ def test_quantized_values_cover_the_range_by_half_a_step(bits, dim):
     assert torch.allclose(unit, unit[:, :1].expand_as(unit), rtol=1e-6)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_every_head_uses_the_whole_range(bits):
+    """The widest dimension of each has the largest weight, however narrow it is beside those of other heads."""
+    low, high = torch.zeros(2, 8), torch.rand(2, 8)
+    high[0] *= 1000
+    qparams = made(bits, low=low, high=high, delta=torch.zeros(4))
+    assert qparams.weight.amax(-1).tolist() == [PRECISIONS[bits].largest_weight(8)] * 2
+    assert qparams.weight.argmax(-1).tolist() == high.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_rounding_makes_no_weight_too_large(bits):
+    """Of some ranges r, r/(r/n) is a little more than n."""
+    torch.manual_seed(0)
+    heads = 2000
+    one, high = torch.ones(heads), torch.rand(heads, 1)
+    scalars = dict.fromkeys(("gamma", "eta", "length_exponent"), one)
+    qparams = QuantParams.from_ranges(-high, high, one, **scalars, delta=0 * one, bits=bits)
+    assert set(qparams.weight.flatten().tolist()) == {PRECISIONS[bits].largest_weight(1)}
+
+
 def test_values_use_the_whole_range():
     qparams = made(8)
     v = torch.tensor([[3.0, -3.0, 0.0], [0.5, -0.5, 0.25]]).view(1, 2, 3, 1)
     assert quantize_values(v, qparams).flatten().tolist() == [127, -127, 0, 127, -127, 64]
 
 
-def test_a_tiny_gamma_makes_the_step_larger_instead_of_losing_delta():
-    qparams = made(8, gamma=torch.full((4,), 1e-9), delta=torch.full((4,), 0.25))
-    assert int(qparams.delta.max()) <= PRECISIONS[8].delta
+@pytest.mark.parametrize(("bits", "most", "qmax"), [(8, 2**18, 127), (16, 2**30, 32767)])
+def test_a_tiny_gamma_makes_the_step_larger_instead_of_losing_delta(bits, most, qmax):
+    qparams = made(bits, gamma=torch.full((4,), 1e-9), delta=torch.full((4,), 0.25))
+    assert int(qparams.delta.max()) == most  # and no larger than it must be
     z = (qparams.delta.long() * qparams.multiplier.long()) >> qparams.shift.long()
-    in_value = 0.25 / torch.tensor([3.0, 3.0, 0.5, 0.5]) * 127
+    in_value = 0.25 / torch.tensor([3.0, 3.0, 0.5, 0.5]) * qmax
     assert (z - in_value).abs().max() <= 1
 
 
@@ -99,6 +121,7 @@ def test_ranges_of_nothing():
         ("sign", torch.ones(3, dtype=torch.int32), "3 query heads must be a multiple|delta must be"),
         ("delta", torch.full((4,), 2**30 + 1, dtype=torch.int32), "delta must lie in"),
         ("multiplier", torch.full((4,), -1, dtype=torch.int32), "multiplier must lie in"),
+        ("multiplier", torch.full((4,), 2**30 + 1, dtype=torch.int32), r"multiplier must lie in \[0, 1073741824\]"),
         ("shift", torch.full((4,), 24, dtype=torch.int32), r"shift must lie in \[23, 23\]"),
         ("scale", torch.full((4,), float("nan")), "scale must be finite"),
         ("length_reference", 0.0, "length_reference must be a positive number"),
@@ -109,11 +132,57 @@ def test_what_would_not_be_exact_is_refused(name, value, said):
         replace(made(8), **{name: value})
 
 
+@pytest.mark.parametrize(
+    ("bits", "name", "bounds"),
+    [
+        (8, "weight", (1, 64)),
+        (8, "sign", (-1, 1)),
+        (8, "delta", (-(2**30), 2**30)),
+        (8, "multiplier", (0, 2**30)),
+        (16, "weight", (1, 4096)),
+        (16, "multiplier", (0, 2**31 - 1)),
+        (16, "shift", (0, 46)),
+    ],
+)
+def test_bounds_are_allowed_themselves(bits, name, bounds):
+    qparams = made(bits)
+    for bound in bounds:
+        changed = replace(qparams, **{name: torch.full_like(getattr(qparams, name), bound)})
+        assert int(getattr(changed, name).flatten()[0]) == bound
+
+
 def test_distances_that_would_overflow_are_refused():
     qparams = made(16, dim=64)
     assert int(qparams.weight.sum(-1).max()) * 32767 <= MAX_DISTANCE
     with pytest.raises(ValueError, match="the weights are too large"):
         replace(qparams, weight=torch.full((2, 64), 513, dtype=torch.int32))
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("shift", 47), ("shift", -1), ("multiplier", -1), ("weight", 32768)])
+def test_what_would_not_be_exact_in_16_bits_is_refused(name, wrong):
+    with pytest.raises(ValueError, match=f"{name} must lie in"):
+        replace(made(16), **{name: torch.full_like(getattr(made(16), name), wrong)})
+
+
+def test_of_very_many_features_each_weighs_one():
+    """The most that distances hold in 16 bits, and one more."""
+    assert set(made(16, dim=32_769).weight.flatten().tolist()) == {1}
+    with pytest.raises(ValueError, match="the weights are too large"):
+        made(16, dim=32_770)
+
+
+def test_query_heads_that_no_key_head_divides_are_refused():
+    qparams = made(8)
+    per_head = ("sign", "delta", "multiplier", "shift", "scale", "length_exponent")
+    with pytest.raises(ValueError, match=r"3 query heads must be a multiple of .* \(2, 8\) offsets"):
+        replace(qparams, **{name: getattr(qparams, name)[:3] for name in per_head})
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(8, 2**30), (16, 2**31 - 1)])
+def test_a_huge_gamma_lets_nothing_pass_but_what_lies_at_the_mean(bits, largest):
+    qparams = made(bits, gamma=torch.full((4,), 1e15))
+    assert qparams.multiplier.tolist() == [largest] * 4
+    assert (largest >> qparams.shift >= qparams.precision.value_qmax).all()
 
 
 def test_every_tensor_is_checked():

@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from inhibitor_transformers.attention import inhibitor_attention
+from inhibitor_transformers.attention import inhibition_scores, inhibitor_attention
 from inhibitor_transformers.attention.call import MaskedTensors
 from inhibitor_transformers.attention.checks import check_masked
-from inhibitor_transformers.attention.integer import QuantParams, integer_attention, reference
+from inhibitor_transformers.attention.integer import QuantParams, integer_attention, integer_scores, reference
 from inhibitor_transformers.attention.integer.quantize import quantize_features, quantize_values
 from tests.attention.cases import random_bools
 from tests.attention.engine_cases import Shape
@@ -66,6 +66,17 @@ def test_sums_are_those_of_the_formulas(bits, signed, center):
             assert ours[b, h, i].tolist() == row
 
 
+@pytest.mark.parametrize(("shift", "expected"), [(0, [0, 3, 6, 9]), (1, [0, 2, 3, 5]), (2, [0, 1, 2, 2])])
+def test_scores_are_rounded_half_up(shift, expected):
+    """3U/2^s for U = 0 … 3: 1½ and 4½ halves, ¾, 1½ and 2¼ quarters."""
+    shape = Shape(batch=1, heads=1, kv_heads=1, queries=1, keys=4, dim=1, value_dim=1)
+    qparams = random_qparams(shape, 16)
+    for name, value in (("weight", 1), ("sign", 1), ("delta", 0), ("multiplier", 3), ("shift", shift)):
+        getattr(qparams, name).fill_(value)
+    q, k = torch.zeros(1, 1, 1, 1, dtype=torch.int64), torch.arange(4).view(1, 1, 4, 1)
+    assert reference.scores(q, k, None, qparams, centered=False).flatten().tolist() == expected
+
+
 @pytest.mark.parametrize(("bits", "qmax", "value_qmax"), [(8, 255, 127), (16, 32767, 32767)])
 def test_quantized_values(bits, qmax, value_qmax):
     shape = Shape(batch=1, heads=1, kv_heads=1, queries=1, keys=1, dim=1, value_dim=1)
@@ -80,9 +91,17 @@ def test_quantized_values(bits, qmax, value_qmax):
 
 
 @pytest.mark.parametrize(("bits", "tolerance"), [(8, 3e-2), (16, 2e-4)])
-@pytest.mark.parametrize("center", ["mean", "none"])
+@pytest.mark.parametrize(
+    ("center", "signed"),
+    [("mean", True), ("none", True), ("mean", False)],  # neither: hardly any of v would be left to compare
+)
 @pytest.mark.parametrize("gamma", [1.0, -0.5, 0.0, 1e-6, 3.0])
-def test_close_to_real_numbers(bits, tolerance, center, gamma):
+@pytest.mark.parametrize(
+    "masks",
+    [{"key_padding_mask": random_bools(1, 2, 20)}, {"attn_mask": random_bools(2, 2, 4, 9, 20)}, {"is_causal": True}],
+    ids=lambda masks: next(iter(masks)),
+)
+def test_close_to_real_numbers(bits, tolerance, center, signed, gamma, masks):
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 4, 9, 16) * torch.rand(16), torch.randn(2, 2, 20, 16), torch.randn(2, 2, 20, 8)
     scalars = {
@@ -92,7 +111,7 @@ def test_close_to_real_numbers(bits, tolerance, center, gamma):
         "length_exponent": torch.rand(4),
     }
     qparams = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
-    options = {"center": center, "key_padding_mask": random_bools(1, 2, 20)}
+    options = {"center": center, "signed": signed, **masks}
     got = integer_attention(q, k, v, qparams, **options, engine="reference")
     exact = inhibitor_attention(
         *(t.double() for t in (q, k, v)), **{n: t.double() for n, t in scalars.items()}, **options
@@ -101,9 +120,58 @@ def test_close_to_real_numbers(bits, tolerance, center, gamma):
     assert error < tolerance
 
 
+MASKS = {
+    "none": {},
+    "keys": {"key_padding_mask": random_bools(1, SHAPE.batch, SHAPE.keys)},
+    "pairs": {"attn_mask": random_bools(2, SHAPE.batch, SHAPE.heads, SHAPE.queries, SHAPE.keys)},
+    "causal": {"is_causal": True},
+}
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("center", ["mean", "none"])
+@pytest.mark.parametrize("masks", MASKS.values(), ids=MASKS)
+def test_scores_are_those_that_the_sums_apply(bits, center, masks):
+    """In units of v: steps of v there are whole numbers, and +inf stands where a key is not visible."""
+    torch.manual_seed(0)
+    q, k, v = tensors(SHAPE)
+    qparams = random_qparams(SHAPE, bits)
+    z = integer_scores(q, k, qparams, center=center, **masks)
+    assert z.dtype == torch.float32
+    call = call_of(q, k, v, center=center, **masks)
+    if (valid := call.valid_pairs()) is not None:
+        assert torch.equal(z.isposinf(), ~valid.expand_as(z))
+    qmax = qparams.precision.value_qmax
+    steps = (z * qparams.value_inverse_step.repeat_interleave(2)[:, None, None]).round().clamp_max(qmax).long()
+    values = quantize_values(v, qparams).repeat_interleave(2, 1)
+    sums = (values.sign()[:, :, None] * (values.abs()[:, :, None] - steps[..., None]).clamp_min(0)).sum(-2)
+    assert torch.equal(sums.to(torch.int32), reference.integer_sums(call, qparams))
+
+
+@pytest.mark.parametrize(("bits", "tolerance"), [(8, 3e-2), (16, 2e-4)])
+@pytest.mark.parametrize("center", ["mean", "none"])
+def test_scores_are_close_to_real_numbers(bits, tolerance, center):
+    """Up to the largest |v|, which lets nothing pass."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 9, 16) / 4, torch.randn(2, 2, 20, 16) / 4, torch.randn(2, 2, 20, 8)
+    of_scores = {"gamma": torch.tensor([1.0, -0.5, 2.0, 0.0]), "delta": torch.tensor([0.3, 0.7, -0.1, 0.5])}
+    qparams = QuantParams.from_tensors(
+        q, k, v, **of_scores, eta=torch.ones(4), length_exponent=torch.zeros(4), bits=bits
+    )
+    options = {"center": center, "key_padding_mask": random_bools(1, 2, 20)}
+    most = v.abs().amax((0, 2, 3)).repeat_interleave(2)[:, None, None]
+    got, exact = integer_scores(q, k, qparams, **options), inhibition_scores(q, k, **of_scores, **options)
+    visible = exact.isfinite()
+    assert torch.equal(got.isfinite(), visible)
+    exact = torch.minimum(exact, most)
+    assert (got - exact)[visible].norm() / exact[visible].norm() < tolerance
+
+
 def test_chunks_change_nothing(monkeypatch):
     torch.manual_seed(0)
-    qparams, call = random_qparams(SHAPE, 8), call_of(*tensors(SHAPE), is_causal=True)
-    whole = reference.integer_sums(call, qparams)
+    q, k, v = tensors(SHAPE)
+    qparams, call = random_qparams(SHAPE, 8), call_of(q, k, v, is_causal=True)
+    sums, z = reference.integer_sums(call, qparams), integer_scores(q, k, qparams, is_causal=True)
     monkeypatch.setattr(reference, "CHUNK_ELEMENTS", 1)
-    assert torch.equal(reference.integer_sums(call, qparams), whole)
+    assert torch.equal(reference.integer_sums(call, qparams), sums)
+    assert torch.equal(integer_scores(q, k, qparams, is_causal=True), z)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from inhibitor_transformers.distill.stages.align_attention import (
+    AlignAttention,
     AttentionOutputLoss,
     attention_output_errors,
     attention_output_mean_squares,
@@ -63,6 +64,15 @@ class TestAttentionOutputLoss:
         student, teacher, layer_map = pair()
         AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0])(student, padded_batch(ROWS), 34.0)
         assert not any(module._forward_pre_hooks for model in (student, teacher.model) for module in model.modules())
+
+
+def test_the_stage_trains_nothing_but_q_k_v_and_the_scalars():
+    student, *_ = pair()
+    AlignAttention(output_dir="unused").select_trainable(student)
+    trained = {name for name, p in student.named_parameters() if p.requires_grad}
+    expected = {f"{part}_lin.{kind}" for part in "qkv" for kind in ("weight", "bias")}
+    expected |= {f"inhibitor.{name}" for name in ("gamma", "delta", "eta", "length_exponent")}
+    assert trained == {f"transformer.layer.{i}.attention.{name}" for i in range(LAYERS) for name in expected}
 
 
 def test_mean_squares_of_attention_outputs_are_taken_over_valid_tokens():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from inhibitor_transformers.distill.stages.align_hidden import (
+    AlignHidden,
     HiddenStateLoss,
     HiddenVariances,
     cls_states,
@@ -18,15 +19,16 @@ from tests.distill.tiny import LAYERS, bert, equal_variances, narrow_student, pa
 
 
 class TestHiddenStateLoss:
+    @pytest.mark.parametrize(("cls_weight", "pooled_weight"), [(4.0, 8.0), (0.5, 0.25)])
     @pytest.mark.parametrize("layers", ["all", [1]])
-    def test_by_hand(self, layers):
+    def test_by_hand(self, layers, cls_weight, pooled_weight):
         student, teacher, layer_map = pair(layers=layers)
         batch = padded_batch(ROWS)
         variances = HiddenVariances(
             [torch.rand(32) + 0.5 for _ in range(len(layer_map))], [3.0, 7.0][: len(layer_map)], 5.0
         )
-        weights = {"cls_weight": 4.0, "pooled_weight": 8.0}
-        terms = HiddenStateLoss(student, teacher, layer_map, variances, **weights)(student, batch, 20.0)
+        criterion = HiddenStateLoss(student, teacher, layer_map, variances, cls_weight, pooled_weight)
+        terms = criterion(student, batch, 20.0)
         of_layers = [f"{kind}/layer_{i}" for kind in ("hidden", "cls") for i in range(len(layer_map))]
         assert sorted(terms) == sorted([*of_layers, "pooled"])
         for i, source in enumerate(layer_map.teacher_layers):
@@ -39,8 +41,9 @@ class TestHiddenStateLoss:
                 first += squared(ours[:, :1], theirs[:, :1])
                 text += squared(ours.mean(1, keepdim=True), theirs.mean(1, keepdim=True))
             assert terms[f"hidden/layer_{i}"].item() == pytest.approx(error / 20, rel=1e-4)
-            assert terms[f"cls/layer_{i}"].item() == pytest.approx(4 * first / 20 / variances.cls[i], rel=1e-4)
-        assert terms["pooled"].item() == pytest.approx(8 * text / 20 / variances.pooled, rel=1e-4)  # of the last layer
+            assert terms[f"cls/layer_{i}"].item() == pytest.approx(cls_weight * first / 20 / variances.cls[i], rel=1e-4)
+        expected = pooled_weight * text / 20 / variances.pooled
+        assert terms["pooled"].item() == pytest.approx(expected, rel=1e-4)  # of the last layer
 
     def test_without_the_first_token(self):
         student, teacher, layer_map = pair()
@@ -87,8 +90,18 @@ class TestHiddenStateLoss:
         assert all(name.startswith("projections.") for name in criterion.state_dict())
 
 
+def test_the_stage_trains_all_but_the_embeddings():
+    student, *_ = pair()
+    AlignHidden(output_dir="unused").select_trainable(student)
+    frozen = {name for name, p in student.named_parameters() if not p.requires_grad}
+    assert frozen
+    assert frozen == {name for name, _ in student.named_parameters() if name.startswith("embeddings.")}
+
+
 def test_variances_of_hidden_states_are_taken_over_valid_tokens():
     teacher, layer_map = Teacher(bert()), map_layers([1], LAYERS)
+    with torch.no_grad():  # or a mean square would be 1, as LayerNorm starts
+        teacher.model.encoder.layer[1].output.LayerNorm.weight.mul_(3.0)
     states = [teacher(row, hidden=True).hidden[2][0].double() for row in all_rows()]
     every, first = torch.cat(states), torch.stack([s[0] for s in states])
     variance, alone = every.var(0, correction=0), first.var(0, correction=0).mean()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inhibitor_transformers.distill.stages import calibration as module
+from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 from inhibitor_transformers.distill.stages.calibration import (
     DELTA_GRID,
     GAMMA_GRID,
@@ -170,6 +171,24 @@ def test_a_head_that_the_grid_cannot_better_keeps_its_scalars():
     assert result.relative_error[0][0] == result.before[0][0]
 
 
+def test_a_grid_that_lets_nothing_pass_leaves_finite_scalars():
+    """There least squares have nothing to fit η to."""
+    student, teacher, layer_map = pair()
+    with torch.no_grad():
+        for layer in student.transformer.layer:  # or its own scalars would be better
+            layer.attention.inhibitor.eta.fill_(1e3)
+    result = calibrate(student, teacher, layer_map, batches((8,)), Grid((1.0,), (1e6,), (0.5,)))
+    assert result.relative_error == [[1.0] * HEADS] * LAYERS
+    assert [scalars_of(student, i, h)[2:] for i in range(LAYERS) for h in range(HEADS)] == [[1.0, 0.5]] * LAYERS * HEADS
+
+
+def test_of_exponents_that_make_no_difference_the_first_is_taken():
+    """At n₀ tokens (n₀/n)^ρ is 1."""
+    student, teacher, layer_map = pair()
+    calibrate(student, teacher, layer_map, batches((64,)), Grid((0.5,), (0.5,), (0.25, 0.0, 1.0)))
+    assert [scalars_of(student, i, h)[3] for i in range(LAYERS) for h in range(HEADS)] == [0.25] * LAYERS * HEADS
+
+
 def test_a_padded_batch_is_refused():
     student, teacher, layer_map = pair()
     with pytest.raises(ValueError, match="without padding"):
@@ -188,22 +207,24 @@ def test_layers_are_matched_by_the_plan():
     "settings", [{"inhibitor_signed": False}, {"inhibitor_center": "none"}, {"inhibitor_value_center": "mean"}]
 )
 def test_the_student_s_own_variant_is_calibrated(settings):
-    from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
-
     _, teacher, layer_map = pair()
     student = InhibiDistilBertModel.from_teacher(teacher.model, **settings)
-    result = calibrate(student, teacher, layer_map, batches((16,)))
     (batch,) = batches((16,))
     attention_outputs = teacher(batch, attention_outputs=True).attention_outputs
     variances = [float(c.square().mean()) for c in attention_outputs]
-    with torch.no_grad():
-        terms = AttentionOutputLoss(student, teacher, layer_map, variances)(
-            student, batch, batch["attention_mask"].sum()
-        )
-    for i, term in enumerate(terms.values()):
-        energies = heads(attention_outputs[i]).square().sum((0, 2, 3))
-        expected = float((torch.tensor(result.relative_error[i]).double() * energies).sum() / energies.sum())
-        assert term.item() == pytest.approx(expected, rel=1e-4)
+    criterion = AttentionOutputLoss(student, teacher, layer_map, variances)
+
+    @torch.no_grad()
+    def relative_errors() -> list[float]:
+        return [term.item() for term in criterion(student, batch, batch["attention_mask"].sum()).values()]
+
+    before = relative_errors()
+    result = calibrate(student, teacher, layer_map, [batch])
+    for terms, by_head in ((before, result.before), (relative_errors(), result.relative_error)):
+        for i, term in enumerate(terms):
+            energies = heads(attention_outputs[i]).square().sum((0, 2, 3))
+            expected = float((torch.tensor(by_head[i]).double() * energies).sum() / energies.sum())
+            assert term == pytest.approx(expected, rel=1e-4)
 
 
 class SyntheticTeacher:
@@ -272,7 +293,7 @@ def test_a_student_whose_errors_are_not_finite():
     with torch.no_grad():
         for name in ("gamma", "delta", "eta"):
             getattr(student.transformer.layer[0].attention.inhibitor, name).fill_(float("nan"))
-    with pytest.raises(ValueError, match="calibration of layer 0 ends in errors that are not finite"):
+    with pytest.raises(ValueError, match=r"layer 0 ends in errors that are not finite \((nan, ){3}nan\)"):
         calibrate(student, teacher, layer_map, batches((8,)))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from inhibitor_transformers.distill.training.checkpoints import (
     best_checkpoint,
@@ -99,9 +100,65 @@ def test_whether_training_had_ended(checkpoints):
     assert had_ended(checkpoints / "checkpoint-9")
 
 
-def test_shards(tmp_path):
-    tiny_student().save_pretrained(tmp_path, max_shard_size="5KB")
+INDEX = "model.safetensors.index.json"
+
+
+def in_shards(folder: Path, size: str = "5KB") -> list[Path]:
+    """A student in several files and their index; returns the files."""
+    tiny_student().save_pretrained(folder, max_shard_size=size)
+    return sorted(folder.glob("model-*.safetensors"))
+
+
+def test_a_missing_shard(tmp_path):
+    shard = in_shards(tmp_path)[1]
     assert model_fault(tmp_path) is None
-    shard = next(tmp_path.glob("model-*.safetensors"))
     shard.unlink()
-    assert model_fault(tmp_path) == f"model.safetensors.index.json names {shard.name}, which is missing"
+    assert model_fault(tmp_path) == f"{INDEX} names {shard.name}, which is missing"
+
+
+def test_a_shard_from_another_save(tmp_path):
+    """Its names are right, and so is each file by itself; loading would leave what is in none of them random."""
+    shard = in_shards(tmp_path / "ours")[-1]
+    other = in_shards(tmp_path / "theirs", "4KB")[-1]
+    shutil.copy(other, shard)
+    assert model_fault(tmp_path / "ours") == (
+        f"{INDEX} names other tensors than {shard.name} holds: they are from different saves"
+    )
+
+
+@pytest.mark.parametrize("tensors", ["too few", "too many"])
+def test_a_shard_that_holds_other_tensors_than_the_index_says(tensors, tmp_path):
+    shard = in_shards(tmp_path)[-1]
+    held = load_file(shard)
+    name = next(iter(held))
+    save_file(
+        {k: v for k, v in held.items() if k != name} if tensors == "too few" else held | {"x": held[name] + 1}, shard
+    )
+    assert model_fault(tmp_path) == (
+        f"{INDEX} names other tensors than {shard.name} holds: they are from different saves"
+    )
+
+
+def test_a_mixed_checkpoint_is_passed_over(checkpoints, tmp_path_factory):
+    newest = checkpoints / "checkpoint-10"
+    (newest / "model.safetensors").unlink()
+    shards = in_shards(newest)
+    assert last_whole_checkpoint(checkpoints) == newest
+    shards[0].write_bytes(shards[1].read_bytes())
+    assert last_whole_checkpoint(checkpoints) == checkpoints / "checkpoint-9"
+
+
+def test_a_damaged_file_under_another_name_that_the_index_gives(tmp_path):
+    """Not one of the files that are looked at by their suffix."""
+    shard = in_shards(tmp_path)[0]
+    index = (tmp_path / INDEX).read_text().replace(shard.name, "weights.bin")
+    (tmp_path / INDEX).write_text(index)
+    shard.rename(tmp_path / "weights.bin").write_bytes(b"half")
+    assert model_fault(tmp_path) == f"{INDEX} names weights.bin, which is cut off or no safetensors file"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": []}'])
+def test_an_index_of_nothing(content, tmp_path):
+    in_shards(tmp_path)
+    (tmp_path / INDEX).write_text(content)
+    assert model_fault(tmp_path) == f"{INDEX} holds no weight_map"

@@ -111,10 +111,26 @@ def _json_fault(file: Path) -> str | None:
     except (ValueError, OSError):
         return "is cut off or no JSON"
     if file.name == SAFE_WEIGHTS_INDEX_NAME:
-        shards = set(found.get("weight_map", {}).values())
-        missing = sorted(name for name in shards if not (file.parent / name).is_file())
-        return f"names {missing[0]}, which is missing" if missing else None
+        return _index_fault(file.parent, found)
     return None if isinstance(found, dict) or file.name != TRAINER_STATE_NAME else "holds no state"
+
+
+def _index_fault(folder: Path, index: Any) -> str | None:
+    """Shards of two saves fit together only by chance: each must hold just the tensors that the index says it does."""
+    if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
+        return "holds no weight_map"
+    tensors: dict[str, set[str]] = {}
+    for tensor, shard in index["weight_map"].items():
+        tensors.setdefault(shard, set()).add(tensor)
+    for shard, names in sorted(tensors.items()):
+        if not (folder / shard).is_file():
+            return f"names {shard}, which is missing"
+        if fault := _safetensors_fault(folder / shard):
+            return f"names {shard}, which {fault}"
+        with safe_open(folder / shard, "pt") as opened:
+            if set(opened.keys()) != names:
+                return f"names other tensors than {shard} holds: they are from different saves"
+    return None
 
 
 def _safetensors_fault(file: Path) -> str | None:
