@@ -72,6 +72,7 @@ def run_study(
 
 def _run_pending(study: Study, jobs: int, threads: int, log: Log) -> Study:
     """Keep `jobs` processes busy until nothing is left that can be run."""
+    started: list[Run] = []
     failed: dict[Run, str] = {}
     running: dict[Future[str], Run] = {}
     with (
@@ -81,6 +82,7 @@ def _run_pending(study: Study, jobs: int, threads: int, log: Log) -> Study:
         while True:
             waiting = [run for run in study.pending() if run not in failed and run not in running.values()]
             for run in waiting[: jobs - len(running)]:
+                started.append(run)
                 running[pool.submit(execute, study.config, study.output, run, threads)] = run
             if not running:
                 break
@@ -91,8 +93,8 @@ def _run_pending(study: Study, jobs: int, threads: int, log: Log) -> Study:
                 log(f"{run}: {done.result() if reason is None else reason}")
                 advance(1)
     if failed:
-        run, reason = next(iter(failed.items()))
-        raise StudyFailedError(f"{len(failed)} fine-tunings failed; the first, {run}: {reason}")
+        first = next(run for run in started if run in failed)  # not of those that ended: two may fail at once
+        raise StudyFailedError(f"{len(failed)} fine-tunings failed; the first, {first}: {failed[first]}")
     return study
 
 
