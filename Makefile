@@ -55,7 +55,7 @@ test-lowest: $(BIN)/python ## run the tests with the oldest supported versions o
 	$(BIN)/python .ci/lowest-versions > build/lowest-versions.txt
 	PIP_CONSTRAINT=$(CURDIR)/build/lowest-versions.txt $(MAKE) test VENV=build/lowest
 
-mutants: $(VENV)/.installed-dev ## break the code in small ways and list what no test notices: hours, or ARGS='*.losses.*'
+mutants: $(VENV)/.installed-dev ## break the code in small ways and list what no test notices: a night
 	$(PIP) mutmut==3.8.1
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(ARGS)
 	$(BIN)/mutmut results

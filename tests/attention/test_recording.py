@@ -60,8 +60,10 @@ def test_a_trace_serves_other_numbers_and_other_sizes(engine: str, options: dict
     for chunk in (1, 1 << 20):
         with chunks_of(chunk):
             traced = torch.jit.trace(attention(engine, **options), tensors())
-            for given in (tensors(), resized(), resized(batch=3, queries=6, keys=9), resized(features=3)):
+            for sizes in ({}, {"batch": 3, "queries": 6, "keys": 9}, {"features": 3}, {"keys": 1}, {"keys": 0}):
+                given = resized(**sizes)
                 assert_agrees(traced(*given), attention("reference", **options)(*given))
+            assert_agrees(traced(*tensors()), attention("reference", **options)(*tensors()))
 
 
 @forward_engines

@@ -122,6 +122,7 @@ def test_an_engine_that_cannot_serve(layer, why, monkeypatch):
     monkeypatch.setattr(dispatch.cpu, "refuses", lambda call: "no library" if why == "refuses" else None)
     with pytest.raises(ValueError, match="engine 'cpu' cannot serve this call: no library"):
         integer_attention(*layer, engine="cpu")
+    monkeypatch.setattr(dispatch.cpu, "run", None)
     assert torch.equal(integer_attention(*layer), integer_attention(*layer, engine="reference"))
 
 

@@ -58,3 +58,10 @@ def test_strides(plain):
     x = torch.randn(6, 20)[:, ::2].T
     inverse = torch.rand(x.shape[-1]) * 50
     assert torch.equal(quantize_uint8(x, inverse, 100), plain(x.contiguous(), inverse, 100))
+
+
+def test_under_torch_func(plain):
+    """Where there is no memory to point a kernel at."""
+    x, inverse = torch.randn(3, 5, 20), torch.rand(20) * 50
+    mapped = torch.func.vmap(lambda row: quantize_uint8(row, inverse, 100))(x)
+    assert torch.equal(mapped, plain(x, inverse, 100))

@@ -171,6 +171,19 @@ def test_a_head_that_the_grid_cannot_better_keeps_its_scalars():
     assert result.relative_error[0][0] == result.before[0][0]
 
 
+def test_gamma_is_in_units_of_each_head_s_own_distances():
+    (usual, teacher, layer_map), (wide, *_) = pair(), pair()
+    attention = wide.transformer.layer[0].attention
+    with torch.no_grad():
+        for linear in (attention.q_lin, attention.k_lin):
+            linear.weight[:SIZE] *= 4
+            linear.bias[:SIZE] *= 4
+    one, other = (calibrate(student, teacher, layer_map, batches((16,))) for student in (usual, wide))
+    assert other.relative_error[0] == pytest.approx(one.relative_error[0], rel=1e-5)
+    found = scalars_of(usual, 0, 0)
+    assert scalars_of(wide, 0, 0) == pytest.approx([found[0] / 4, *found[1:]], rel=1e-5)
+
+
 def test_a_grid_that_lets_nothing_pass_leaves_finite_scalars():
     """There least squares have nothing to fit η to."""
     student, teacher, layer_map = pair()
