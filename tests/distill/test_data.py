@@ -218,7 +218,7 @@ class TestStepBatches:
         def of(*lengths: int) -> list[list[int]]:
             windows = [np.full(n, 5, dtype=np.int32) for n in lengths]
             batches = StepBatches(windows, bert_tokenizer(), steps=1, tokens_per_step=10_000, lengths=[max(lengths)])
-            return [sorted(lengths[row] for row in batches[0]["rows"])]
+            return [sorted(lengths[i] for i in batches[0]["window_indices"])]
 
         assert of(9, 10, 11, 12) == [[9, 10, 11, 12]]
         assert len(of(8, 13)[0]) == 1
