@@ -150,7 +150,7 @@ def test_the_triple_loss_falls_on_held_out_text(distilled, shared_data):
     criterion = MaskedLMLoss(distilled.teacher, temperature=2.0, alpha_ce=5.0, alpha_mlm=1.0, alpha_cos=2.0)
 
     def terms(stage: str) -> dict[str, float]:
-        student = distilled.model_class.from_pretrained(distilled.output / "stages" / stage / "student").eval()
+        student = distilled.models.student.from_pretrained(distilled.output / "stages" / stage / "student").eval()
         with torch.no_grad():
             parts = [criterion(student, batches[i], (batches[i]["labels"] != -100).sum()) for i in range(4)]
         return {name: sum(part[name].item() for part in parts) / 4 for name in parts[0]}
