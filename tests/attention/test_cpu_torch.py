@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import library as torch_library
 from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import InhibitorScalars, available_engines, dispatch, inhibitor_attention
@@ -64,11 +65,11 @@ def test_opcheck(masked):
     args = arguments()
     if not masked:
         args = (*args[:7], None, None, *args[9:])
-    torch.library.opcheck(torch.ops.inhibitor.attention.default, args)
+    torch_library.opcheck(torch.ops.inhibitor.attention.default, args)
     out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     grad = torch.randn_like(out)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    torch.library.opcheck(torch.ops.inhibitor.attention_backward.default, (grad, out, saved, *args), test_utils=tests)
+    torch_library.opcheck(torch.ops.inhibitor.attention_backward.default, (grad, out, saved, *args), test_utils=tests)
 
 
 def layer(q, k, v, gamma, mask):

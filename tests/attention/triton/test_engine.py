@@ -13,6 +13,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import library
 from torch.func import grad, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
@@ -126,11 +127,11 @@ def test_opcheck(masked, device):
     tensors = {n: t.to(device).requires_grad_() for n, t in inputs(Shape(1, 2, 1, 5, 9, 4, 4)).items()}
     valid = [torch.rand(1, 9, device=device) < 0.7, torch.rand(1, 2, 5, 9, device=device) < 0.7]
     args = (*tensors.values(), *(valid if masked else (None, None)), 64.0, False, True, True, "triton")
-    torch.library.opcheck(torch.ops.inhibitor.attention.default, args)
+    library.opcheck(torch.ops.inhibitor.attention.default, args)
     out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
     backward = (torch.randn_like(out), out, saved, *args)
-    torch.library.opcheck(torch.ops.inhibitor.attention_backward.default, backward, test_utils=tests)
+    library.opcheck(torch.ops.inhibitor.attention_backward.default, backward, test_utils=tests)
 
 
 def layer(q, k, v, gamma, mask):

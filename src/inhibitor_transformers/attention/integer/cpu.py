@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch import library as torch_library
 
 from ..call import MaskedTensors, Masks, Options
 from ..cpu import library
@@ -67,7 +68,7 @@ def _integer_args(call: MaskedTensors, qparams: QuantParams) -> IntegerArgs:
     return IntegerArgs(qkv, arrays, qparams.bits, *call.masks(), call.is_causal, call.signed, call.center == "mean")
 
 
-@torch.library.custom_op("inhibitor::cpu_integer_forward", mutates_args=(), device_types="cpu")
+@torch_library.custom_op("inhibitor::cpu_integer_forward", mutates_args=(), device_types="cpu")
 def cpu_integer_forward(
     qkv: list[Tensor],
     qparams: list[Tensor],
