@@ -4,8 +4,6 @@
 
 #include <cstdint>
 
-#include "lanes.h"
-
 namespace inhibitor {
 namespace {
 
@@ -99,12 +97,20 @@ struct Avx2 {
   }
 
   // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
-  static int append(int32_t* out, Mask m, int32_t first) { return append_lanes<kWidth>(out, bits(m), first); }
+  static int append(int32_t* out, Mask m, int32_t first) {
+    const unsigned set = bits(m);
+    int n = 0;
+    for (int lane = 0; lane < kWidth; ++lane) {
+      out[n] = first + lane;
+      n += static_cast<int>(set >> lane & 1u);
+    }
+    return n;
+  }
 
   // Lanes whose bit is set take the next float from `p`, the others 0.
   static Vec expand(const float* p, uint32_t bits) {
     float x[kWidth];
-    expand_lanes<kWidth>(x, p, bits);
+    for (int lane = 0; lane < kWidth; ++lane) x[lane] = bits >> lane & 1u ? *p++ : 0.0f;
     return load(x);
   }
 
