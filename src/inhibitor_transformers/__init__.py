@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "inhibitor_attention": ".attention",
+    "convert": ".models",
     "inhibition_scores": ".attention",
     "InhibitorScalars": ".attention",
     "InhibiDistilBertConfig": ".models",
@@ -33,6 +34,7 @@ __all__ = [
     "InhibiDistilBertModel",
     "InhibitorScalars",
     "__version__",
+    "convert",
     "inhibition_scores",
     "inhibitor_attention",
 ]
@@ -47,6 +49,7 @@ if TYPE_CHECKING:  # the same names, for type checkers
         InhibiDistilBertForSequenceClassification,
         InhibiDistilBertForTokenClassification,
         InhibiDistilBertModel,
+        convert,
     )
 
 

@@ -1,5 +1,6 @@
 """Models for transformers; importing this package registers them, and the quantized ones, with the Auto classes."""
 
+from .conversion import convert
 from .inhibidistilbert import (
     InhibiDistilBertConfig,
     InhibiDistilBertForMaskedLM,
@@ -26,5 +27,6 @@ __all__ = [
     "InhibitorIntegersConfig",
     "LayerMap",
     "add_task_vector",
+    "convert",
     "map_layers",
 ]

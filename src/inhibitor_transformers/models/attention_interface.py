@@ -13,8 +13,16 @@ from .value_center import center_values
 
 ATTENTION_NAME = "inhibitor"
 # Arguments that transformers passes to every attention function and that change no result here.
-_WITHOUT_EFFECT = frozenset(
-    ("cache_position", "num_items_in_batch", "output_hidden_states", "position_ids", "return_dict", "use_cache")
+WITHOUT_EFFECT = frozenset(
+    (
+        "cache_position",
+        "num_items_in_batch",
+        "output_hidden_states",
+        "output_router_logits",
+        "position_ids",
+        "return_dict",
+        "use_cache",
+    )
 )
 
 
@@ -81,7 +89,7 @@ def inhibitor_attention_forward(
 
 
 def _refuse_what_is_not_computed(kwargs: dict[str, Any], scaling: float | None, dim: int) -> None:
-    if unknown := sorted(name for name, given in kwargs.items() if given is not None and name not in _WITHOUT_EFFECT):
+    if unknown := sorted(name for name, given in kwargs.items() if given is not None and name not in WITHOUT_EFFECT):
         raise ValueError(f"inhibitor attention does not compute {', '.join(unknown)}: leave it out")
     if scaling is not None and not abs(scaling * dim**0.5 - 1) < 1e-5:
         raise ValueError(

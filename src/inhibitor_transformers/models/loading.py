@@ -52,7 +52,7 @@ def refuse_new_weights(encoder: nn.Module) -> None:
             raise ValueError(_unguarded("this checkpoint"))
         raise ValueError(
             f"the checkpoint does not hold the weights of the {type(encoder).__name__} in this model: "
-            f"{len(new)} missing ({_list_first(new)})"
+            f"{len(new)} missing ({list_first(new)})"
         )
 
 
@@ -113,14 +113,14 @@ def check_loaded_keys(model: PreTrainedModel, info: dict[str, Any], source: str,
         for kind, found in keys.items()
     }
     if any(wrong.values()):
-        found = "; ".join(f"{len(some)} {kind} ({_list_first(some)})" for kind, some in wrong.items() if some)
+        found = "; ".join(f"{len(some)} {kind} ({list_first(some)})" for kind, some in wrong.items() if some)
         is_softmax = any(".inhibitor." in key for key in wrong["missing"])
         hint = "; a softmax model becomes an inhibitor model through from_teacher(teacher)" if is_softmax else ""
         raise ValueError(f"{source} does not hold the weights of {type(model).__name__}: {found}{hint}")
     if other_head:
         anew = keys["missing"] | keys["mismatched"]
         if reused := sorted(key for key, _ in model.named_parameters() if _is_head_key(model, key) and key not in anew):
-            logger.warning(f"{type(model).__name__} takes over weights of a {saved_by}: {_list_first(reused)}")
+            logger.warning(f"{type(model).__name__} takes over weights of a {saved_by}: {list_first(reused)}")
 
 
 @torch.no_grad()
@@ -142,7 +142,7 @@ def require_finite(model: nn.Module, what: str) -> None:
     """
     bad = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
     if bad:
-        raise ValueError(f"{what} has weights that are NaN or infinite, in {len(bad)} tensor(s): {_list_first(bad, 3)}")
+        raise ValueError(f"{what} has weights that are NaN or infinite, in {len(bad)} tensor(s): {list_first(bad, 3)}")
 
 
 def _is_finite(tensor: object) -> bool:
@@ -151,7 +151,8 @@ def _is_finite(tensor: object) -> bool:
     return bool(torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float()).all())  # float8 cannot say
 
 
-def _list_first(keys: list[str], count: int = 4) -> str:
+def list_first(keys: list[str], count: int = 4) -> str:
+    """The first of the keys, for a message."""
     return ", ".join(keys[:count]) + (", …" if len(keys) > count else "")
 
 

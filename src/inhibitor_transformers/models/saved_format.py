@@ -33,11 +33,11 @@ _UNGUARDED = {
 def register_saved_shapes(model_type: str) -> None:
     """Let `from_pretrained` and `save_pretrained` of this model type convert the query projections."""
     weight = f"{_QUERY}.weight"
-    converter = _KeptConverter(weight, weight, operations=[_JoinHeads()])
+    converter = KeptConverter(weight, weight, operations=[_JoinHeads()])
     register_checkpoint_conversion_mapping(model_type, [converter], overwrite=True)
 
 
-class _KeptConverter(WeightConverter):
+class KeptConverter(WeightConverter):
     """Serves `save_pretrained` also of a model whose checkpoint held nothing of ours, where transformers drops it."""
 
     __slots__ = ()

@@ -14,7 +14,7 @@ from ...attention.scalars import INITIAL
 
 FORMAT = 2
 # In files, where other configurations expect a number or a truth value: they refuse it, and show it.
-_NOTICE = "inhibitor attention: import inhibitor_transformers and load this with AutoModel; no other class computes it"
+NOTICE = "inhibitor attention: import inhibitor_transformers and load this with AutoModel; no other class computes it"
 _EARLIER = (
     "this model was saved in an earlier format, which other classes run as softmax attention: "
     "make it anew, with from_teacher, `inhibit convert`, `inhibit distill` or `inhibit quantize`"
@@ -94,9 +94,9 @@ class InhibiDistilBertConfig(DistilBertConfig):
 
     def _read_notice(self, written: dict[str, Any]) -> None:
         """Put in place of the sentence what it stands for."""
-        if written.get("hidden_size") == _NOTICE:
+        if written.get("hidden_size") == NOTICE:
             del written["hidden_size"]  # dim has it
-        if self.sinusoidal_pos_embds == _NOTICE:
+        if self.sinusoidal_pos_embds == NOTICE:
             self.sinusoidal_pos_embds = written.pop(_SINUSOIDAL, False)
         if not isinstance(self.sinusoidal_pos_embds, bool):
             raise ValueError(f"sinusoidal_pos_embds must be true or false, got {self.sinusoidal_pos_embds!r}")
@@ -115,11 +115,11 @@ class InhibiDistilBertConfig(DistilBertConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """As in transformers, with the sentence: a configuration around this one is written with what this returns."""
-        return super().to_dict() | {"sinusoidal_pos_embds": _NOTICE, _SINUSOIDAL: self.sinusoidal_pos_embds}
+        return super().to_dict() | {"sinusoidal_pos_embds": NOTICE, _SINUSOIDAL: self.sinusoidal_pos_embds}
 
     def to_json_file(self, json_file_path: Any, use_diff: bool = True) -> None:
         """Writes the configuration with the sentence that keeps other configurations from reading it."""
-        fields = json.loads(self.to_json_string(use_diff=use_diff)) | {"hidden_size": _NOTICE}
+        fields = json.loads(self.to_json_string(use_diff=use_diff)) | {"hidden_size": NOTICE}
         Path(json_file_path).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @property

@@ -1,0 +1,203 @@
+"""Inhibitor attention in the place of a module's softmax: the scalars, and the function that transformers calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from ...attention import InhibitorScalars
+from ..attention_interface import WITHOUT_EFFECT
+from ..value_center import center_values
+from .masks import compact_mask, explicit_mask, read_masks
+from .sites import Options, Site
+from .softmax import softmax_forward
+
+# Names under which transformers knows the attention of converted models, by their masks.
+IMPLEMENTATIONS = {"compact": "inhibitor_converted", "explicit": "inhibitor_converted_explicit"}
+# What besides names no computation here: masks say it already.
+_SAID_BY_MASKS = frozenset(("sliding_window", "output_attentions", "position_embeddings"))
+
+
+class ConvertedScalars(InhibitorScalars):
+    """γ, η, δ, ρ of one application of a module, and what its scores need besides, all float32 parameters.
+
+    bias_scale: (heads,), where scores have an additive term b: S − bias_scale · b, since a large b attracts.
+    query_scale, key_scale: (heads, dim) and (key heads, dim), which multiply features before the distance.
+    """
+
+    bias_scale: nn.Parameter
+    query_scale: nn.Parameter
+    key_scale: nn.Parameter
+
+    def __init__(self, site: Site, options: Options) -> None:
+        shapes: dict[str, tuple[int, ...]] = {"bias_scale": (site.heads,)} if site.has_bias else {}
+        if options.query_scale:
+            shapes["query_scale"] = (site.heads, site.dim)
+        if options.key_scale:
+            shapes["key_scale"] = (site.kv_heads, site.dim)
+        self.extra: dict[str, tuple[int, ...]] = {}  # the base class resets its own scalars first
+        super().__init__(site.heads, length_reference=options.length_reference)
+        self.extra = shapes
+        for name, shape in shapes.items():
+            setattr(self, name, nn.Parameter(torch.ones(shape, dtype=torch.float32)))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set every head to the initial values."""
+        super().reset_parameters()
+        for name in self.extra:
+            nn.init.ones_(getattr(self, name))
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        bias: Tensor | None = None,
+        need_scores: bool = False,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `InhibitorScalars`, with the additive term of the scores, (heads or 1, Nq, Nk), if they have one."""
+        if "query_scale" in self.extra:
+            query = query * self.query_scale[:, None].to(query.dtype)
+        if "key_scale" in self.extra:
+            key = key * self.key_scale[:, None].to(key.dtype)
+        if bias is not None:
+            options["score_bias"] = -self.bias_scale[:, None, None] * bias
+        return super().forward(query, key, value, need_scores=need_scores, **options)
+
+
+class ConvertedAttention(nn.Module):
+    """Attribute `inhibitor` of a converted attention module.
+
+    applications: scalars of each time that a forward pass calls the module, or one for all.
+    calls: how often it ran, which `convert` compares with how often softmax ran.
+    """
+
+    found_unguarded = False  # in the files that its module was loaded from
+
+    def __init__(self, site: Site, options: Options) -> None:
+        super().__init__()
+        self.site, self.options = site, options
+        count = site.applications if options.per_application else 1
+        self.applications = nn.ModuleList(ConvertedScalars(site, options) for _ in range(count))
+        self.calls = self.next_application = 0
+
+    def forward(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        *,
+        dropout: float = 0.0,
+        is_causal: bool | None = None,
+        position_bias: Tensor | None = None,
+        need_scores: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Arguments of the attention interface; (B, Nq, H, Dv), and Z (B, H, Nq, Nk) if it is needed."""
+        masks = read_masks(module, query, attention_mask, is_causal, position_bias)
+        if (masks.bias is not None) != self.site.has_bias:
+            raise ValueError(
+                f"{self.site.name}: scores {'have' if masks.bias is not None else 'lack'} an additive term that the "
+                f"example given to convert() {'lacked' if masks.bias is not None else 'had'}"
+            )
+        center = self.options.value_center if masks.attn_mask is None and not masks.is_causal else "none"
+        shrunk = center_values(value, masks.key_padding_mask, center)  # type: ignore[arg-type]
+        output, z = self._scalars()(
+            query,
+            key,
+            shrunk.values,
+            bias=masks.bias,
+            need_scores=need_scores,
+            key_padding_mask=masks.key_padding_mask,
+            attn_mask=masks.attn_mask,
+            is_causal=masks.is_causal,
+            signed=self.options.signed,
+            center=self.options.center,
+            dropout_p=dropout,
+        )
+        self.calls += 1
+        return shrunk.restore(output).transpose(1, 2), z
+
+    def _scalars(self) -> nn.Module:
+        """Those of this call. Raises RuntimeError where gradient checkpointing repeats calls in another order."""
+        if len(self.applications) == 1:
+            return self.applications[0]
+        if torch._C._current_graph_task_id() != -1:  # inside a backward pass
+            raise RuntimeError(
+                f"{self.site.name} is applied {len(self.applications)} times with scalars for each: gradient "
+                "checkpointing repeats its calls in another order; turn it off, or convert(…, per_application=False)"
+            )
+        chosen = self.applications[self.next_application % len(self.applications)]
+        self.next_application += 1
+        return chosen
+
+
+def start_forward(model: nn.Module, *_: Any) -> None:
+    """Hook before a model's forward pass: applications count from the first one again."""
+    for module in model.modules():
+        if isinstance(module, ConvertedAttention):
+            module.next_application = 0
+
+
+def converted_attention_forward(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    output_attentions: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention function of transformers' interface, for all modules of a converted model.
+
+    query: (B, H, Nq, D); key, value: (B, Hkv, Nk, D), heads unrepeated. scaling: without effect, γ has it. Returns
+    (B, Nq, H, Dv), and the scores Z (B, H, Nq, Nk) if `output_attentions` was asked for.
+
+    Raises ValueError for arguments that would change the result and are not computed.
+    """
+    inhibitor = getattr(module, "inhibitor", None)
+    if inhibitor is None:
+        implementation = getattr(module, "softmax_attention", None)
+        if implementation is None:
+            raise ValueError(
+                f"a {type(module).__name__} that the example given to convert() did not run: give it one that runs all"
+            )
+        given = {"scaling": scaling, "dropout": dropout, "position_bias": position_bias, "is_causal": is_causal}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
+        return softmax_forward(implementation, module, query, key, value, attention_mask, **kwargs)
+    if unknown := not_computed(kwargs):
+        raise ValueError(f"inhibitor attention does not compute {', '.join(unknown)}: leave it out")
+    output: tuple[Tensor, Tensor | None] = inhibitor(
+        module,
+        query,
+        key,
+        value,
+        attention_mask,
+        dropout=dropout,
+        is_causal=is_causal,
+        position_bias=position_bias,
+        need_scores=bool(output_attentions),
+    )
+    return output
+
+
+def not_computed(kwargs: dict[str, Any]) -> list[str]:
+    """Names of arguments of an attention function that change its result in a way that is not computed here."""
+    known = WITHOUT_EFFECT | _SAID_BY_MASKS
+    return sorted(name for name, given in kwargs.items() if given is not None and name not in known)
+
+
+for _masks, _name in IMPLEMENTATIONS.items():
+    AttentionInterface.register(_name, converted_attention_forward)
+    AttentionMaskInterface.register(_name, compact_mask if _masks == "compact" else explicit_mask)

@@ -1,0 +1,70 @@
+"""Classes of converted models, made from those of transformers: a subclass each, registered with the Auto classes.
+
+`InhibitorLlamaForCausalLM` is a LlamaForCausalLM, with all its methods, heads and `generate`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import transformers
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
+from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
+
+from .configuration import ConvertedConfig
+from .pretrained import ConvertedModel
+
+_PREFIX = "Inhibitor"
+_PROCESSING = (FEATURE_EXTRACTOR_MAPPING, IMAGE_PROCESSOR_MAPPING, PROCESSOR_MAPPING, TOKENIZER_MAPPING)
+_made: dict[Any, Any] = {}  # by the class of transformers: one class each, whoever asks
+
+
+def converted_config_class(base: Any) -> type[ConvertedConfig]:
+    """The configuration class of converted models of `base`, known to all Auto classes that know `base`."""
+    if base in _made:
+        return _made[base]  # type: ignore[no-any-return]
+    made: type[ConvertedConfig] = type(f"{_PREFIX}{base.__name__}", (ConvertedConfig, base), {"__module__": __name__})
+    _made[base] = made
+    for auto in vars(modeling_auto).values():
+        if isinstance(auto, type) and issubclass(auto, _BaseAutoModelClass) and auto is not _BaseAutoModelClass:
+            _register_models(auto, base, made)
+    for mapping in _PROCESSING:
+        if base in mapping:
+            mapping.register(made, mapping[base], exist_ok=True)
+    return made
+
+
+def _register_models(auto: Any, base: Any, made: type[ConvertedConfig]) -> None:
+    mapping = getattr(auto, "_model_mapping", None)
+    if mapping is None or base not in mapping:
+        return
+    models = mapping[base]
+    for model in models if isinstance(models, tuple) else (models,):
+        if model.config_class is base:  # else it reads a part of the configuration
+            mapping.register(made, converted_model_class(model, made), exist_ok=True)
+
+
+def converted_model_class(base: Any, config: Any) -> type[ConvertedModel]:
+    """The class of converted models of `base`, a model class, whose configuration is of class `config`."""
+    if base in _made:
+        return _made[base]  # type: ignore[no-any-return]
+    fields = {"__module__": __name__, "config_class": config, "__doc__": f"A {base.__name__} with inhibitor attention."}
+    made: type[ConvertedModel] = type(f"{_PREFIX}{base.__name__}", (ConvertedModel, base), fields)
+    _made[base] = made
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    """Classes by name, for pickle: made anew in a process that has not used them."""
+    found: Any = getattr(transformers, name.removeprefix(_PREFIX), None) if name.startswith(_PREFIX) else None
+    kind = found if isinstance(found, type) else type(None)
+    if issubclass(kind, PretrainedConfig):
+        return converted_config_class(found)
+    if issubclass(kind, PreTrainedModel) and found.config_class is not None:
+        return converted_model_class(found, converted_config_class(found.config_class))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
