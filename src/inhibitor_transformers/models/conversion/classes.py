@@ -16,19 +16,26 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 
-from .configuration import ConvertedConfig
-from .pretrained import ConvertedModel
-
 _PREFIX = "Inhibitor"
 _PROCESSING = (FEATURE_EXTRACTOR_MAPPING, IMAGE_PROCESSOR_MAPPING, PROCESSOR_MAPPING, TOKENIZER_MAPPING)
+# What a configuration and a model of ours add to those of transformers; their modules say so below theirs.
+_mixins: dict[str, Any] = {}
 _made: dict[Any, Any] = {}  # by the class of transformers: one class each, whoever asks
 
 
-def converted_config_class(base: Any) -> type[ConvertedConfig]:
+def use_mixins(**mixins: Any) -> None:
+    """Have classes made from now on inherit from the mixin `config` or `model`."""
+    _mixins.update(mixins)
+
+
+def converted_config_class(base: Any) -> type[PretrainedConfig]:
     """The configuration class of converted models of `base`, known to all Auto classes that know `base`."""
     if base in _made:
-        return _made[base]  # type: ignore[no-any-return]
-    made: type[ConvertedConfig] = type(f"{_PREFIX}{base.__name__}", (ConvertedConfig, base), {"__module__": __name__})
+        known: type[PretrainedConfig] = _made[base]
+        return known
+    made: type[PretrainedConfig] = type(
+        f"{_PREFIX}{base.__name__}", (_mixins["config"], base), {"__module__": __name__}
+    )
     _made[base] = made
     for auto in vars(modeling_auto).values():
         if isinstance(auto, type) and issubclass(auto, _BaseAutoModelClass) and auto is not _BaseAutoModelClass:
@@ -39,7 +46,7 @@ def converted_config_class(base: Any) -> type[ConvertedConfig]:
     return made
 
 
-def _register_models(auto: Any, base: Any, made: type[ConvertedConfig]) -> None:
+def _register_models(auto: Any, base: Any, made: type[PretrainedConfig]) -> None:
     mapping = getattr(auto, "_model_mapping", None)
     if mapping is None or base not in mapping:
         return
@@ -49,12 +56,13 @@ def _register_models(auto: Any, base: Any, made: type[ConvertedConfig]) -> None:
             mapping.register(made, converted_model_class(model, made), exist_ok=True)
 
 
-def converted_model_class(base: Any, config: Any) -> type[ConvertedModel]:
+def converted_model_class(base: Any, config: Any) -> type[PreTrainedModel]:
     """The class of converted models of `base`, a model class, whose configuration is of class `config`."""
     if base in _made:
-        return _made[base]  # type: ignore[no-any-return]
+        known: type[PreTrainedModel] = _made[base]
+        return known
     fields = {"__module__": __name__, "config_class": config, "__doc__": f"A {base.__name__} with inhibitor attention."}
-    made: type[ConvertedModel] = type(f"{_PREFIX}{base.__name__}", (ConvertedModel, base), fields)
+    made: type[PreTrainedModel] = type(f"{_PREFIX}{base.__name__}", (_mixins["model"], base), fields)
     _made[base] = made
     return made
 

@@ -21,6 +21,7 @@ from typing import Any, get_args
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from ..inhibidistilbert.configuration_inhibidistilbert import NOTICE
+from .classes import converted_config_class, use_mixins
 from .sites import Record
 
 MODEL_TYPE = "inhibitor"
@@ -72,8 +73,6 @@ class InhibitorConfig(PretrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Raises ValueError for a base that this release of transformers does not know."""
-        from .classes import converted_config_class
-
         fields = unpack(config_dict)
         base = fields.get("model_type")
         if base not in CONFIG_MAPPING or base == MODEL_TYPE:
@@ -110,4 +109,5 @@ def _number_fields(kind: type[PretrainedConfig]) -> list[str]:
     return [f.name for f in fields if f.type in _NUMBERS or _NUMBERS.issuperset(get_args(f.type) or (None,))]
 
 
+use_mixins(config=ConvertedConfig)
 AutoConfig.register(MODEL_TYPE, InhibitorConfig)

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .attention import IMPLEMENTATIONS, ConvertedAttention, start_forward
+from .classes import converted_config_class, converted_model_class
 from .observe import configurations
 from .sites import Left, Record, Site
 
@@ -34,8 +35,6 @@ def install(model: PreTrainedModel, record: Record) -> None:
 
 def _adopt(model: PreTrainedModel, record: Record) -> None:
     """Give all parts of the model that hold converted modules our classes and the name of our attention."""
-    from .classes import converted_config_class, converted_model_class
-
     several = record.options.per_application and any(site.applications > 1 for site in record.sites)
     parts = dict(converted_parts(model))
     for path, part in parts.items():

@@ -12,6 +12,7 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 from ..loading import checked_afterwards, list_first, own_memory
 from ..saved_format import check_saving
 from .attention import IMPLEMENTATIONS
+from .classes import use_mixins
 from .configuration import ConvertedConfig
 from .guards import register_guards, require_guarded
 from .install import install
@@ -129,3 +130,6 @@ def _check_savable(model: ConvertedModel, options: dict[str, Any]) -> None:
     changed = sorted(name for name, t in found.items() if t.dim() < 3 and t.shape != fresh[name].shape)
     if changed:
         raise ValueError(f"{list_first(changed)}: shapes differ from what the configuration says; nothing was written")
+
+
+use_mixins(model=ConvertedModel)
