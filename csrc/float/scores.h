@@ -131,7 +131,7 @@ struct Scores {
       V::store(z + j, x);
     }
     row.is_nan = nan != 0;
-    pad(z, n);
+    hide(z, n, round_up(n, kPanel));
     return row;
   }
 
@@ -156,8 +156,12 @@ struct Scores {
       V::store(z + j, V::select(seen, x, infinity));
     }
     row.is_nan = nan != 0;
-    pad(z, n);
+    hide(z, n, round_up(n, kPanel));
     return row;
+  }
+
+  static void hide(float* z, int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) z[j] = kInfinity;
   }
 
   // Lists the active keys: max_abs_value_j > z_ij in one of R rows at least; returns their count.
@@ -194,9 +198,6 @@ struct Scores {
     return V::sum(V::add(even, odd));
   }
 
-  static void pad(float* z, int64_t n) {
-    for (int64_t j = n; j < round_up(n, kPanel); ++j) z[j] = kInfinity;
-  }
 };
 
 }  // namespace
