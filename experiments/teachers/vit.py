@@ -48,7 +48,7 @@ def read(file: Path) -> tuple[Tensor, Tensor]:
     decoded = [np.asarray(Image.open(io.BytesIO(row["bytes"])).convert("RGB")) for row in table["image"].to_pylist()]
     pixels = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).float() / 255
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
-    return (pixels - mean) / deviation, torch.from_numpy(table["label"].to_numpy())
+    return (pixels - mean) / deviation, torch.tensor(table["label"].to_pylist())
 
 
 def augment(images: Tensor, random: np.random.Generator) -> Tensor:
@@ -61,7 +61,7 @@ def augment(images: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def main() -> None:
-    made = parser(__doc__, steps=6000, batch_size=64, learning_rate=1e-3)
+    made = parser(__doc__, steps=4800, batch_size=64, learning_rate=1e-3)
     made.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
     options = made.parse_args()
     quiet(1)
