@@ -21,7 +21,9 @@ def main() -> None:
     options = parser(__doc__).parse_args()
     with unpacked(options.wheel) as folder:
         models = folder / "antiberty" / "trained_models"
-        weights = torch.load(models / "AntiBERTy_md_smooth" / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        weights = torch.load(
+            models / "AntiBERTy_md_smooth" / "pytorch_model.bin", map_location="cpu", weights_only=True
+        )
         vocabulary = read_vocabulary(models / "vocab.txt")
     config = BertConfig(
         vocab_size=len(vocabulary),

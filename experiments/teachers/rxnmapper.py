@@ -13,9 +13,7 @@ from transformers import AlbertForMaskedLM, GenerationConfig
 from wheels import parser, read_vocabulary, unpacked
 from word_level import word_level_tokenizer
 
-ATOMS = (
-    r"\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|/|:|~|@|\?|>>?|\*|\$|\%[0-9]{2}|[0-9]"
-)
+ATOMS = r"\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|/|:|~|@|\?|>>?|\*|\$|\%[0-9]{2}|[0-9]"
 POSITIONS = 512
 
 

@@ -46,7 +46,9 @@ def train(model: PreTrainedModel, batch_of: Callable[[int], Batch], options: arg
         schedule.step()
         mean_loss += (float(loss.detach()) - mean_loss) / min(step + 1, 50)
         if (step + 1) % 50 == 0:
-            print(f"{step + 1}/{options.steps}: loss {mean_loss:.3f}, {time.perf_counter() - started:.0f} s", flush=True)
+            print(
+                f"{step + 1}/{options.steps}: loss {mean_loss:.3f}, {time.perf_counter() - started:.0f} s", flush=True
+            )
     model.eval()
 
 

@@ -1,6 +1,6 @@
 """Pretrained models that come within a Python package: downloaded, unpacked, never installed.
 
-    pip download --no-deps antiberty==0.1.3 --dest DOWNLOADS
+pip download --no-deps antiberty==0.1.3 --dest DOWNLOADS
 """
 
 from __future__ import annotations

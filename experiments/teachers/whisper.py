@@ -86,7 +86,6 @@ def generation_config(settings: dict[str, Any]) -> GenerationConfig:
         decoder_start_token_id=START,
         eos_token_id=END,
         pad_token_id=END,
-        forced_decoder_ids=[[1, NO_TIMESTAMPS]],
         no_timestamps_token_id=NO_TIMESTAMPS,
         suppress_tokens=settings["suppress_ids"],
         begin_suppress_tokens=settings["suppress_ids_begin"],
