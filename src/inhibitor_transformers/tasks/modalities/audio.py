@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .base import Batch, Examples
-from .preprocessor import Preprocessor
+from .preprocessor import Preprocessor, audio_part
 from .source import Part, class_ids, encoded_bytes, indices_of, read_split
 
 AUDIO_COLUMNS = ("audio", "file", "speech")
@@ -36,7 +36,7 @@ class AudioExamples(Examples):
 
     def __init__(self, files: Sequence[bytes], extractor: Preprocessor, labels: Sequence[int] | None = None) -> None:
         self.files, self.labels = files, labels
-        self.extractor = getattr(extractor, "feature_extractor", extractor)
+        self.extractor = audio_part(extractor)
         # Extractors that pad to a fixed length say so by their default; the others have to be asked.
         padding = inspect.signature(type(self.extractor).__call__).parameters.get("padding")
         self._options = {"padding": True} if padding is not None and padding.default is False else {}

@@ -21,7 +21,12 @@ def load_preprocessor(source: str | Path) -> Preprocessor:
     return load_tokenizer(source) if isinstance(found, PreTrainedTokenizerBase) else found
 
 
+def audio_part(preprocessor: Preprocessor) -> Preprocessor:
+    """The feature extractor of a processor that has several parts; any other preprocessor as it is."""
+    part: Preprocessor = getattr(preprocessor, "feature_extractor", preprocessor)
+    return part
+
+
 def input_name(preprocessor: Preprocessor) -> str:
     """The input that a preprocessor makes: "input_ids", "pixel_values", "input_values" or "input_features"."""
-    names = getattr(preprocessor, "feature_extractor", preprocessor).model_input_names
-    return str(names[0])
+    return str(audio_part(preprocessor).model_input_names[0])
