@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from metric import write_metric
 from torch import Tensor
-from training import Batch, epochs, parser, train, write_metric
+from training import Batch, epochs, parser, train
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from inhibitor_transformers.cli.options import quiet
@@ -90,7 +91,7 @@ def main() -> None:
     train(model, batch_of, options)
     model.save_pretrained(options.output)
     extractor.save_pretrained(options.output)
-    write_metric(options.output, "to be measured")
+    write_metric(options.output, model, extractor, options.data, "test")
 
 
 if __name__ == "__main__":
