@@ -107,7 +107,7 @@ def main() -> None:
     train(model, batch_of, options)
     model.save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
-    write_metric(options.output, model, tokenizer, options.data, "validation")
+    write_metric(options.output, model, tokenizer, options.data, "validation", length=CONTEXT)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 from inhibitor_transformers.evaluation.head_score import score_head
 
 
-def write_metric(folder: Path, model: PreTrainedModel, preprocessor: Any, data: Path, split: str) -> None:
+def write_metric(
+    folder: Path, model: PreTrainedModel, preprocessor: Any, data: Path, split: str, *, length: int = 256
+) -> None:
     """Print what `score_head` finds on a split, and write it into FOLDER/metric.txt."""
-    measure = score_head(model.eval(), preprocessor, data, split=split)
+    measure = score_head(model.eval(), preprocessor, data, split=split, length=length)
     line = f"{measure.name} {measure.value:.4f} on {data.name}, {split}"
     print(line)
     (folder / "metric.txt").write_text(line + "\n", encoding="utf-8")

@@ -21,16 +21,16 @@ SIDE, RATE = 8, 8000
 WORDS = ("the", "cat", "dog", "sees", "likes", "a", "tree", "house", "and", "big", "old")
 
 
-def png(seed: int, mode: str = "RGB") -> bytes:
+def png(seed: int, mode: str = "RGB", size: int = SIDE) -> bytes:
     image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install 'inhibitor-transformers[images]'")
     file = io.BytesIO()
-    image.fromarray(pixels(seed)).convert(mode).save(file, format="PNG")
+    image.fromarray(pixels(seed, size)).convert(mode).save(file, format="PNG")
     return file.getvalue()
 
 
-def pixels(seed: int) -> np.ndarray:
-    """(SIDE, SIDE, 3) uint8."""
-    return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+def pixels(seed: int, size: int = SIDE) -> np.ndarray:
+    """(size, size, 3) uint8."""
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 
 def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
