@@ -1,7 +1,6 @@
 // The backward pass of one unit of work: all query heads that share one key/value head.
 #pragma once
-#include "../masks.h"
-#include "scalars.h"
+#include "row_scores.h"
 #include "values.h"
 
 namespace inhibitor {
@@ -14,14 +13,14 @@ struct Backward {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
 
-  // One owner per key/value head: its sums run in one order whatever the number of threads.
-  static int64_t items(const InhibitorCall& c) { return c.batch * c.kv_heads; }
+  // One owner per key/value head: its sums run in one order whatever the number of threads. The gradient of the bias
+  // is a sum over the batch as well.
+  static int64_t items(const InhibitorCall& c) { return (c.grad_bias ? 1 : c.batch) * c.kv_heads; }
 
   struct Scratch {
-    Scratch(const InhibitorCall& c, Arena arena) : values(c, arena) {
+    Scratch(const InhibitorCall& c, Arena arena) : values(c, arena), rows(c, arena) {
       const Sizes<V> size(c);
       index = reinterpret_cast<int32_t*>(arena.take(c.keys));
-      hidden = arena.take(round_up(c.keys, kWidest));
       shift = arena.take(size.dim);
       k_panels = arena.take(size.keys * c.dim);
       k_sums = arena.take(size.keys);
@@ -39,17 +38,25 @@ struct Backward {
       used = arena.used();
     }
     Values<V> values;
+    typename RowScores<V>::Scratch rows;
     int32_t* index;
-    float *hidden, *shift, *k_panels, *k_sums, *k_rows, *dk;
+    float *shift, *k_panels, *k_sums, *k_rows, *dk;
     float *q, *q_sums, *q_scaled, *dq, *g, *s, *z, *b;
     int64_t used;
   };
   static int64_t scratch(const InhibitorCall& c) { return Scratch(c, Arena(nullptr)).used; }
 
   static void run(const InhibitorCall& c, int64_t item, float* base) {
+    if (!c.score_bias) return run_head(c, item / c.kv_heads, item % c.kv_heads, base);
+    if (!c.grad_bias) return run_head(c, item % c.batch, item / c.batch, base);
+    for (int64_t b = 0; b < c.batch; ++b) run_head(c, b, item, base);
+  }
+
+ private:
+  static void run_head(const InhibitorCall& c, int64_t b, int64_t kv_head, float* base) {
     Scratch s(c, Arena(base));
     const Sizes<V> size(c);
-    const int64_t b = item / c.kv_heads, kv_head = item % c.kv_heads, groups = c.heads / c.kv_heads;
+    const int64_t groups = c.heads / c.kv_heads;
     const int64_t n = P::valid_keys(c, b, s.index);
     const float sign_scale = pack_keys(c, s, b, kv_head, n);
     s.values.pack(c, P::head(c.value, b, kv_head), s.index, n);
@@ -72,11 +79,11 @@ struct Backward {
     for (int64_t j = 0; j < n; ++j) write_row(s.dk + j * size.dim, c.dim, out + s.index[j] * c.grad_key.stride[2]);
   }
 
- private:
   // Sums over the pairs of one head, with b_ij = minus the gradient of Z_ij, divided by eta.
   struct Totals {
     double passed = 0;           // b_ij where Z_ij > 0
-    double distance = 0;         // b_ij (S_ij - mean S_i) there
+    double distance = 0;         // b_ij (S_ij - mean S_i) there, S without its bias
+    double inhibition = 0;       // b_ij Z_ij, where scores have a bias
     double length_exponent = 0;  // its gradient, where rows see different numbers of keys
   };
 
@@ -109,18 +116,10 @@ struct Backward {
     const typename S::Keys keys{s.k_panels, masked ? nullptr : s.k_sums, n, c.dim};
     S::distances(s.q, s.q_sums, size.dim, rows, keys, s.s, size.row);
 
-    const RowMask mask(c, b, h, s.index, n);
+    const RowScores<V> row_scores(c, b, h, s.index, n, scalars, s.rows);
     typename S::Row row[kBlock];
-    for (int64_t i = 0; i < rows; ++i) {
-      const float* from = s.s + i * size.row;
-      float* z = s.z + i * size.row;
-      if (masked) {
-        const int64_t count = mask.fill(first + i, s.hidden);
-        row[i] = S::inhibition_masked(from, s.hidden, count, n, c.is_centered, scalars.scale, scalars.delta, z);
-      } else {
-        row[i] = S::inhibition(from, n, c.is_centered, scalars.scale, scalars.delta, z);
-      }
-    }
+    for (int64_t i = 0; i < rows; ++i)
+      row[i] = row_scores.inhibition(first + i, s.s + i * size.row, s.z + i * size.row);
     const float* grad = P::head(c.grad_out, b, h) + first * c.grad_out.stride[2];
     if (masked) {
       const float* out = P::head(c.out, b, h) + first * c.out.stride[2];
@@ -138,19 +137,25 @@ struct Backward {
       s.values.clear_gradients();
     }
     s.values.template add_gradients<Signed>(s.z, s.b, size.row, rows, s.g);
-    for (int64_t i = 0; i < rows; ++i)
-      score_row(s.s + i * size.row, s.z + i * size.row, s.b + i * size.row, n, row[i], c, scalars, totals);
+    const auto score_row = row_scores.bias() ? score_row_of<true> : score_row_of<false>;
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t at = i * size.row;
+      score_row(s.s + at, s.z + at, s.b + at, n, row[i], c, scalars, row_scores.bias(), first + i, totals);
+    }
     clear(s.dq, rows * size.dim);
     ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_rows, s.dk, size.dim);
     float* out = const_cast<float*>(P::head(c.grad_query, b, h)) + first * c.grad_query.stride[2];
     for (int64_t i = 0; i < rows; ++i) write_row(s.dq + i * size.dim, c.dim, out + i * c.grad_query.stride[2]);
   }
 
-  // b_ij -> dL/dS_ij * gamma / sqrt(D), the centering folded in; adds this row's share of the scalars.
-  static void score_row(const float* s, const float* z, float* b, int64_t n, const typename S::Row& row,
-                        const InhibitorCall& c, const HeadScalars& scalars, Totals& totals) {
+  // b_ij -> dL/dS_ij * gamma / sqrt(D), the centering folded in; adds this row's share of the scalars, and its
+  // gradient of the bias.
+  template <bool Biased>
+  static void score_row_of(const float* s, const float* z, float* b, int64_t n, const typename S::Row& row,
+                           const InhibitorCall& c, const HeadScalars& scalars, const Bias<V>& bias, int64_t query,
+                           Totals& totals) {
     const Vec zero = V::zero(), infinity = V::set(S::kInfinity), mean = V::set(row.mean);
-    Vec all = zero, distances = zero;
+    Vec all = zero, distances = zero, inhibition = zero;
     for (int64_t j = 0; j < n; j += W) {
       const Vec score = V::load(z + j);
       const auto counts = V::gt(infinity, score), positive = V::gt(score, zero);
@@ -158,12 +163,18 @@ struct Backward {
       const Vec passed = where(V::load(b + j));
       all = V::add(all, passed);
       distances = V::fma(passed, where(V::sub(V::load(s + j), mean)), distances);
+      if (Biased) inhibition = V::fma(passed, where(score), inhibition);
       V::store(b + j, passed);
     }
     const float total = V::sum(all);
     totals.passed += static_cast<double>(total);
     totals.distance += static_cast<double>(V::sum(distances));
-    const Vec constant = V::set(c.is_centered && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f);
+    const float b_mean = c.is_centered && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f;
+    if (Biased) {
+      totals.inhibition += static_cast<double>(V::sum(inhibition));
+      if (bias.wants_gradient()) bias.add_gradient(query, n, b, z, b_mean, scalars.eta);
+    }
+    const Vec constant = V::set(b_mean);
     const Vec factor = V::set(-scalars.eta * scalars.scale / V::kSign);
     for (int64_t j = 0; j < n; j += W) {
       const Vec ds = V::mul(V::sub(V::load(b + j), constant), factor);
@@ -175,7 +186,9 @@ struct Backward {
   static void write_scalars(const InhibitorCall& c, int64_t b, int64_t h, int64_t n, const HeadScalars& scalars,
                             const Totals& totals, double values) {
     const double eta = scalars.eta, scale = scalars.scale, delta = scalars.delta;
-    const double grad_eta = values - (scale * totals.distance + delta * totals.passed);  // the latter: sum of b Z
+    // The sum of b Z.
+    const double inhibition = c.score_bias ? totals.inhibition : scale * totals.distance + delta * totals.passed;
+    const double grad_eta = values - inhibition;
     float* out = c.grad_scalars + b * c.heads + h;
     const int64_t step = c.batch * c.heads;
     out[0] = static_cast<float>(-eta * totals.distance / ::sqrt(static_cast<double>(c.dim)));

@@ -1,8 +1,7 @@
 // The forward pass of one unit of work: a head, or a run of row blocks of one.
 #pragma once
-#include "../masks.h"
 #include "inhibit.h"
-#include "scalars.h"
+#include "row_scores.h"
 
 namespace inhibitor {
 namespace {
@@ -17,12 +16,10 @@ struct Forward {
 
   // Everything one unit of work writes to.
   struct Scratch {
-    Scratch(const InhibitorCall& c, float* base) {
+    Scratch(const InhibitorCall& c, Arena arena) : rows(c, arena) {
       const Sizes<V> size(c);
-      Arena arena(base);
       index = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
       active = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
-      hidden = arena.take(round_up(c.keys, kWidest));
       shift = arena.take(size.dim);
       panels = arena.take(size.keys * c.dim);
       k_sums = arena.take(size.keys);
@@ -36,15 +33,16 @@ struct Forward {
       out = arena.take(kBlock * size.value_dim);
       used = arena.used();
     }
+    typename RowScores<V>::Scratch rows;
     int32_t *index, *active;
-    float *hidden, *shift, *panels, *k_sums, *values, *v_sums, *max_abs_value, *q, *q_sums, *factor, *z, *out;
+    float *shift, *panels, *k_sums, *values, *v_sums, *max_abs_value, *q, *q_sums, *factor, *z, *out;
     int64_t used;
   };
-  static int64_t scratch(const InhibitorCall& c) { return Scratch(c, nullptr).used; }
+  static int64_t scratch(const InhibitorCall& c) { return Scratch(c, Arena(nullptr)).used; }
 
   static void run(const InhibitorCall& c, int64_t item, float* base) {
     const ForwardUnit unit(c, item);
-    const Scratch s(c, base);
+    const Scratch s(c, Arena(base));
     const int64_t n = P::valid_keys(c, unit.batch, s.index);
     pack_head(c, s, unit.batch, unit.kv_head, n);
     for (int64_t block = unit.first_block; block < unit.last_block; ++block)
@@ -81,18 +79,12 @@ struct Forward {
     const typename S::Keys keys{s.panels, masked ? nullptr : s.k_sums, n, c.dim};
     S::distances(s.q, s.q_sums, size.dim, rows, keys, s.z, size.row);
 
-    const RowMask mask(c, b, h, s.index, n);
+    const RowScores<V> row_scores(c, b, h, s.index, n, scalars, s.rows);
     const float length = scalars.length(n);
     bool is_nan[kBlock];
     for (int64_t i = 0; i < rows; ++i) {
       float* z = s.z + i * size.row;
-      typename S::Row row;
-      if (masked) {
-        const int64_t count = mask.fill(first + i, s.hidden);
-        row = S::inhibition_masked(z, s.hidden, count, n, c.is_centered, scalars.scale, scalars.delta, z);
-      } else {
-        row = S::inhibition(z, n, c.is_centered, scalars.scale, scalars.delta, z);
-      }
+      const typename S::Row row = row_scores.inhibition(first + i, z, z);
       s.factor[i] = scalars.eta * (row.count == n ? length : scalars.length(row.count));
       is_nan[i] = row.is_nan;
       if (masked) {
