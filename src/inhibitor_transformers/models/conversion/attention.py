@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.utils.output_capturing import _active_collector
 
 from ...attention import InhibitorScalars
 from ..attention_interface import WITHOUT_EFFECT
@@ -17,8 +18,8 @@ from .softmax import softmax_forward
 
 # Names under which transformers knows the attention of converted models, by their masks.
 IMPLEMENTATIONS = {"compact": "inhibitor_converted", "explicit": "inhibitor_converted_explicit"}
-# What besides names no computation here: masks say it already.
-_SAID_BY_MASKS = frozenset(("sliding_window", "output_attentions", "position_embeddings"))
+# What besides changes no result: masks say the window, and flash kernels alone can be deterministic or not.
+_SAID_BY_MASKS = frozenset(("deterministic", "sliding_window", "output_attentions", "position_embeddings"))
 
 
 class ConvertedScalars(InhibitorScalars):
@@ -204,9 +205,15 @@ def converted_attention_forward(
         dropout=dropout,
         is_causal=is_causal,
         position_bias=position_bias,
-        need_scores=bool(output_attentions),
+        need_scores=bool(output_attentions) or _scores_are_kept(),
     )
     return output
+
+
+def _scores_are_kept() -> bool:
+    """Whether the forward pass was asked for attentions, of which some models do not tell their modules."""
+    kept = None if torch.compiler.is_compiling() else _active_collector.get()
+    return any("attentions" in name for name in kept or ())
 
 
 def not_computed(kwargs: dict[str, Any]) -> list[str]:
