@@ -49,7 +49,9 @@ def watched(model: nn.Module) -> Iterator[list[Seen]]:
                 )
             )
         if isinstance(module, ConvertedAttention):
-            hooks.append(module.register_forward_hook(lambda m, args, out: seen.append(_seen(m, args, out, last.pop()))))
+            hooks.append(
+                module.register_forward_hook(lambda m, args, out: seen.append(_seen(m, args, out, last.pop())))
+            )
     try:
         yield seen
     finally:
@@ -71,7 +73,15 @@ def by_formula(seen: Seen, valid: Tensor) -> Tensor:
     parameters = [
         p.double()[:, None, None] for p in (scalars.gamma, scalars.eta, scalars.delta, scalars.length_exponent)
     ]
-    bias = None if seen.bias is None else -(scalars.bias_scale[:, None, None] * seen.bias).double()
+    bias = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    if seen.bias is not None:
+        bias = bias - (scalars.bias_scale[:, None, None] * seen.bias).double()
+    if options.key_norm:  # γ/√D (Σ|q − k| − λ Σ|k|), up to a constant that centering takes away
+        limit, share = (
+            x.double().repeat_interleave(groups)[:, None] for x in (scalars.key_norm_limit, scalars.key_norm)
+        )
+        size = share * torch.minimum(k.abs().sum(-1), limit)
+        bias = bias - (parameters[0][..., 0] / q.shape[-1] ** 0.5 * size)[:, :, None]
     fixed = {"length_reference": options.length_reference, "signed": options.signed, "center": options.center}
     valid = valid.expand(len(q), 1, q.shape[2], k.shape[2])
     return attend(q, k, v, valid, bias, *parameters, **fixed).transpose(1, 2)
@@ -144,7 +154,8 @@ def test_odd_sizes(name: str, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"signed": False}, {"center": "none"}, {"length_reference": 3.0}, {"value_center": "mean"}]
+    "options",
+    [{"signed": False}, {"center": "none", "key_norm": False}, {"length_reference": 3.0}, {"value_center": "mean"}],
 )
 @pytest.mark.parametrize("name", ["Bert", "Llama"])
 def test_options(name: str, options: dict[str, Any]) -> None:
