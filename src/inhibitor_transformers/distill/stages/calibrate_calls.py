@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from ...attention import inhibition_scores, inhibitor_attention
 from ...common.progress import progress
 from ...models.conversion.attention import ConvertedAttention, ConvertedScalars
+from ...models.conversion.l1_softmax import l1_softmax_attention
 from ...models.conversion.masks import CallMasks
 from ...models.conversion.recording import AttentionCall, replay_inputs
 from ...models.value_center import center_values
@@ -35,7 +36,7 @@ class _Sample:
 
     query, target: (B, H, N, D); key, value: (B, Hkv, N, D); values and target less the values' mean where they are
     centered. rows: (B, 1, Nq) float, 1 for queries that count. counts: (B, H or 1, Nq) keys that each
-    sees. energy: (H,), Σ of the whole squared output.
+    sees. energy: (H,), Σ of the whole squared output. scaling: of the teacher's products.
     """
 
     query: Tensor
@@ -46,6 +47,7 @@ class _Sample:
     rows: Tensor
     counts: Tensor
     energy: Tensor
+    scaling: float
 
 
 @torch.no_grad()
@@ -98,7 +100,7 @@ def _sample(attention: ConvertedAttention, call: AttentionCall, query: Tensor, k
     shrunk = center_values(value, masks.key_padding_mask, center)  # type: ignore[arg-type]
     if shrunk.mean is not None:
         target = target - _per_query_head(shrunk.mean.float(), target.shape[1], dim=1)
-    return _Sample(query, key, shrunk.values, target, masks, rows, counts, energy)
+    return _Sample(query, key, shrunk.values, target, masks, rows, counts, energy, call.scaling)
 
 
 def _fit(
@@ -109,14 +111,10 @@ def _fit(
     grid: Grid,
 ) -> Tensor:
     """Set the scalars of one application to the best of the grid, per head; returns the errors (H,)."""
-    heads = attention.site.heads
-    unit_v = _mean([_per_query_head(s.value.abs().float().mean(dim=(0, 2, 3)), heads) for s in samples])
     best = initial
     found = {name: p.clone() for name, p in scalars.named_parameters() if name != "key_scale"}
     for features, changed in _features(scalars, samples):
-        unit_s = _mean([_score_deviation(s, attention.site.dim) for s in changed])
-        for g, d in itertools.product(grid.gamma, grid.delta):
-            gamma, delta = g * unit_v / unit_s, d * unit_v
+        for gamma, delta in _scales_and_shifts(attention, changed, grid):
             for bias_scale in _bias_scales(scalars, changed, gamma):
                 eta, exponent, error = _least_squares(attention, changed, gamma, delta, bias_scale, grid)
                 better = error < best
@@ -128,6 +126,19 @@ def _fit(
     for name, value in found.items():
         getattr(scalars, name).copy_(value)
     return best
+
+
+def _scales_and_shifts(
+    attention: ConvertedAttention, samples: list[_Sample], grid: Grid
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """γ and δ to try, (H,) each, in units of the calibration's samples."""
+    if attention.options.form == "l1_softmax":  # so that −γ S stands for the teacher's scaled products
+        unit = samples[0].scaling / _mean([_slope(s) for s in samples]).clamp_min(1e-6)
+        yield from ((g * unit, torch.zeros_like(unit)) for g in grid.gamma)
+        return
+    unit_s = _mean([_score_deviation(s, attention.site.dim) for s in samples])
+    unit_v = _mean([_per_query_head(s.value.abs().float().mean(dim=(0, 2, 3)), len(unit_s)) for s in samples])
+    yield from ((g * unit_v / unit_s, d * unit_v) for g, d in itertools.product(grid.gamma, grid.delta))
 
 
 def _where_better(better: Tensor, value: Tensor, found: Tensor) -> Tensor:
@@ -209,6 +220,8 @@ def _least_squares(
     without = _mean(nothing)
     best = torch.full_like(gamma, torch.inf)
     eta, exponent = torch.ones_like(gamma), torch.zeros_like(gamma)
+    if attention.options.form == "l1_softmax":  # whose rows sum to one
+        return eta, exponent, without + _mean([(x - 2 * y).sum(dim=(0, 2)) for x, y in zip(uu, ut, strict=True)])
     for rho in grid.length_exponent:
         factors = [(n0 / s.counts) ** rho for s in samples]
         a = _mean([(f * x).sum(dim=(0, 2)) for f, x in zip(factors, ut, strict=True)])
@@ -228,15 +241,17 @@ def _attend(
     options: dict[str, Any] = {}
     if s.masks.bias is not None and bias_scale is not None:
         options["score_bias"] = -bias_scale[:, None, None] * s.masks.bias
+    gamma = gamma * (s.query.shape[-1] / attention.site.dim) ** 0.5  # as scalars with a feature more do
+    options |= {"key_padding_mask": s.masks.key_padding_mask, "attn_mask": s.masks.attn_mask}
+    options["is_causal"] = s.masks.is_causal
+    if attention.options.form == "l1_softmax":
+        return l1_softmax_attention(s.query, s.key, s.value, gamma=gamma, **options)[0].float()
     return inhibitor_attention(
         s.query,
         s.key,
         s.value,
-        gamma=gamma * (s.query.shape[-1] / attention.site.dim) ** 0.5,  # as scalars with a feature more do
+        gamma=gamma,
         delta=delta,
-        key_padding_mask=s.masks.key_padding_mask,
-        attn_mask=s.masks.attn_mask,
-        is_causal=s.masks.is_causal,
         signed=attention.options.signed,
         center=attention.options.center,  # type: ignore[arg-type]
         **options,

@@ -13,6 +13,7 @@ from transformers.utils.output_capturing import _active_collector
 from ...attention import InhibitorScalars
 from ..attention_interface import WITHOUT_EFFECT
 from ..value_center import center_values
+from .l1_softmax import l1_softmax_attention
 from .masks import compact_mask, explicit_mask, read_masks
 from .sites import Options, Site
 from .softmax import softmax_forward
@@ -20,6 +21,7 @@ from .softmax import softmax_forward
 # Names under which transformers knows the attention of converted models, by their masks.
 IMPLEMENTATIONS = {"compact": "inhibitor_converted", "explicit": "inhibitor_converted_explicit"}
 # What besides changes no result: masks say the window, and flash kernels alone can be deterministic or not.
+_MASKS = ("score_bias", "key_padding_mask", "attn_mask", "is_causal")
 _SAID_BY_MASKS = frozenset(("deterministic", "sliding_window", "output_attentions", "position_embeddings"))
 
 
@@ -48,7 +50,7 @@ class ConvertedScalars(InhibitorScalars):
             shapes["key_norm"] = (site.kv_heads,)
         self.extra: dict[str, tuple[int, ...]] = {}  # the base class sets its own scalars first
         super().__init__(site.heads, length_reference=options.length_reference)
-        self.extra, self.dim = shapes, site.dim
+        self.extra, self.dim, self.form = shapes, site.dim, options.form
         for name, shape in shapes.items():
             setattr(self, name, nn.Parameter(torch.empty(shape, dtype=torch.float32)))
         if options.key_norm:
@@ -81,6 +83,9 @@ class ConvertedScalars(InhibitorScalars):
             query, key = self.with_key_norm(query, key, self.key_norm)
         if bias is not None:
             options["score_bias"] = -self.bias_scale[:, None, None] * bias
+        if self.form == "l1_softmax":
+            masks = {name: options[name] for name in _MASKS if name in options}
+            return l1_softmax_attention(query, key, value, gamma=self.as_arguments()["gamma"], **masks)
         return super().forward(query, key, value, need_scores=need_scores, **options)
 
     def as_arguments(self) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class Options:
     per_application: whether a module that is applied several times has scalars for each time.
     length_reference: n₀, in keys. query_scale, key_scale: whether each head scales the features of its queries or keys
     by learned factors before the distance, which rotary embeddings keep from being folded into projections. key_norm:
-    whether a part of each key's size Σ|k| is subtracted from its scores.
+    whether a part of each key's size Σ|k| is subtracted from its scores. form: "inhibitor", or the baseline "l1_softmax"
+    (`l1_softmax_attention`), which has γ alone.
     """
 
     signed: bool = True
@@ -61,8 +62,11 @@ class Options:
     query_scale: bool = False
     key_scale: bool = False
     key_norm: bool = True
+    form: str = "inhibitor"
 
     def __post_init__(self) -> None:
+        if self.form not in ("inhibitor", "l1_softmax"):
+            raise ValueError(f'form must be "inhibitor" or "l1_softmax", got {self.form!r}')
         for name in ("center", "value_center"):
             if getattr(self, name) not in ("mean", "none"):
                 raise ValueError(f'{name} must be "mean" or "none", got {getattr(self, name)!r}')
