@@ -66,6 +66,18 @@ class RowMask {
     return seen;
   }
 
+  // Positions of the keys that query row i may see; returns their count.
+  int64_t select(int64_t i, int32_t* positions) const {
+    const uint8_t* row = base_ + i * call_.attn_mask_stride[2];
+    const int64_t end = prefix(i);
+    int64_t n = 0;
+    for (int64_t j = 0; j < end; ++j) {
+      positions[n] = index_[j];
+      n += sees(row, j);
+    }
+    return n;
+  }
+
  private:
   bool in_order() const { return in_a_run_ && call_.attn_mask_stride[3] == 1; }
   bool sees(const uint8_t* row, int64_t j) const { return row[index_[j] * call_.attn_mask_stride[3]]; }

@@ -107,22 +107,8 @@ struct Forward {
       Inhibit<V, Signed>::prefixes(s.z, size.row, rows, values, size.value_dim, seen, v_sums, max_abs_value, s.factor,
                                    s.active, s.out);
     for (int64_t i = 0; i < rows; ++i)
-      write_row(s.out + i * size.value_dim, c.value_dim, is_nan[i],
-                const_cast<float*>(P::head(c.out, b, h)) + (first + i) * c.out.stride[2]);
-  }
-
-  static void write_row(const float* row, int64_t dim, bool is_nan, float* out) {
-    if (is_nan) {
-      for (int64_t d = 0; d < dim; ++d) out[d] = __builtin_nanf("");
-      return;
-    }
-    for (int64_t d = 0; d < dim; d += W) {
-      const int64_t left = dim - d;
-      if (left >= W)
-        V::store(out + d, V::load(row + d));
-      else
-        V::store_first(out + d, V::load(row + d), static_cast<int>(left));
-    }
+      P::write_row(s.out + i * size.value_dim, c.value_dim, is_nan[i],
+                   const_cast<float*>(P::head(c.out, b, h)) + (first + i) * c.out.stride[2]);
   }
 };
 

@@ -115,6 +115,21 @@ struct Pack {
     }
   }
 
+  // A row of results; of NaN altogether where one of its scores was NaN.
+  static void write_row(const float* row, int64_t dim, bool is_nan, float* out) {
+    if (is_nan) {
+      for (int64_t d = 0; d < dim; ++d) out[d] = __builtin_nanf("");
+      return;
+    }
+    for (int64_t d = 0; d < dim; d += W) {
+      const int64_t left = dim - d;
+      if (left >= W)
+        V::store(out + d, V::load(row + d));
+      else
+        V::store_first(out + d, V::load(row + d), static_cast<int>(left));
+    }
+  }
+
   static float row_sum(const float* x, int64_t padded) {
     Vec sum = V::zero();
     for (int64_t d = 0; d < padded; d += W) sum = V::add(sum, V::load(x + d));
