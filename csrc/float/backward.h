@@ -18,7 +18,7 @@ struct Backward {
   static int64_t items(const InhibitorCall& c) { return (c.grad_bias ? 1 : c.batch) * c.kv_heads; }
 
   struct Scratch {
-    Scratch(const InhibitorCall& c, Arena arena) : values(c, arena), rows(c, arena) {
+    Scratch(const InhibitorCall& c, Arena arena) : values(c, arena), rows(c, arena, true) {
       const Sizes<V> size(c);
       index = reinterpret_cast<int32_t*>(arena.take(c.keys));
       shift = arena.take(size.dim);
@@ -152,7 +152,7 @@ struct Backward {
     const auto score_row = row_scores.bias() ? score_row_of<true> : score_row_of<false>;
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t at = i * size.row;
-      score_row(s.s + at, s.z + at, s.b + at, n, row[i], c, scalars, row_scores.bias(), first + i, totals);
+      score_row(s.s + at, s.z + at, s.b + at, n, row[i], c, scalars, row_scores, first + i, totals);
     }
     clear(s.dq, rows * size.dim);
     const int64_t at = begin * size.dim;
@@ -165,8 +165,8 @@ struct Backward {
   // gradient of the bias.
   template <bool Biased>
   static void score_row_of(const float* s, const float* z, float* b, int64_t n, const typename S::Row& row,
-                           const InhibitorCall& c, const HeadScalars& scalars, const Bias<V>& bias, int64_t query,
-                           Totals& totals) {
+                           const InhibitorCall& c, const HeadScalars& scalars, const RowScores<V>& row_scores,
+                           int64_t query, Totals& totals) {
     const Vec zero = V::zero(), infinity = V::set(S::kInfinity), mean = V::set(row.mean);
     Vec all = zero, distances = zero, inhibition = zero;
     for (int64_t j = 0; j < n; j += W) {
@@ -182,9 +182,11 @@ struct Backward {
     const float total = V::sum(all);
     totals.passed += static_cast<double>(total);
     totals.distance += static_cast<double>(V::sum(distances));
-    const float b_mean = c.is_centered && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f;
+    if (const uint32_t* least = row_scores.least_bits(query)) subtract_at(b, n, least, total);
+    const float b_mean = c.center == kMean && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f;
     if (Biased) {
       totals.inhibition += static_cast<double>(V::sum(inhibition));
+      const Bias<V>& bias = row_scores.bias();
       if (bias.wants_gradient()) bias.add_gradient(query, n, b, z, b_mean, scalars.eta);
     }
     const Vec constant = V::set(b_mean);
@@ -193,6 +195,16 @@ struct Backward {
       const Vec ds = V::mul(V::sub(V::load(b + j), constant), factor);
       V::store(b + j, V::select(V::gt(infinity, V::load(z + j)), ds, zero));
     }
+  }
+
+  // Takes `total` off the marked ones of n, in equal parts.
+  static void subtract_at(float* b, int64_t n, const uint32_t* marked, float total) {
+    int64_t ties = 0;
+    for (int64_t j = 0; j < n; j += W) ties += __builtin_popcount(marked[j / W]);
+    float part[W];
+    for (int i = 0; i < W; ++i) part[i] = ties ? total / static_cast<float>(ties) : 0.0f;
+    for (int64_t j = 0; j < n; j += W)
+      if (marked[j / W]) V::store(b + j, V::sub(V::load(b + j), V::expand(part, marked[j / W])));
   }
 
   // `values` is the sum of v_jk times the gradient of v_jk, divided by eta.

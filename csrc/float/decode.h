@@ -86,10 +86,15 @@ struct Decode {
 
   static typename S::Row inhibition(const InhibitorCall& c, const Scratch& s, const HeadScalars& scalars, int64_t h,
                                     const int32_t* index, int64_t n, float* z) {
+    if (c.center == kLeast) {
+      if (!c.score_bias) return S::inhibition_least(z, nullptr, n, n, scalars, typename S::SameShift(0.0f), z, nullptr);
+      Bias<V>(c, h, index, n).shifts(0, n, nullptr, n, false, 0.0f, s.shifts);
+      return S::inhibition_least(z, nullptr, n, n, scalars, typename S::ShiftOfKeys{s.shifts}, z, nullptr);
+    }
     if (!c.score_bias)
-      return S::inhibition(z, n, c.is_centered, scalars.scale, typename S::SameShift(scalars.delta), z);
-    Bias<V>(c, h, index, n).shifts(0, n, nullptr, n, c.is_centered, scalars.delta, s.shifts);
-    return S::inhibition(z, n, c.is_centered, scalars.scale, typename S::ShiftOfKeys{s.shifts}, z);
+      return S::inhibition(z, n, c.center == kMean, scalars.scale, typename S::SameShift(scalars.delta), z);
+    Bias<V>(c, h, index, n).shifts(0, n, nullptr, n, c.center == kMean, scalars.delta, s.shifts);
+    return S::inhibition(z, n, c.center == kMean, scalars.scale, typename S::ShiftOfKeys{s.shifts}, z);
   }
 
   // s[r][j] for R queries and the n keys in `index`, a vector of keys at a time: sums across lanes are taken together.

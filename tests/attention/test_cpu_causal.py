@@ -57,7 +57,7 @@ def window(shape: Shape, width: int) -> Tensor:
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
-@pytest.mark.parametrize(("center", "signed"), [("mean", True), ("mean", False), ("none", True)])
+@pytest.mark.parametrize(("center", "signed"), [("mean", True), ("mean", False), ("none", True), ("min", True)])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_causal_calls_agree_with_reference(shape, center, signed, biased, padding):
     tensors = inputs(shape, off_lattice=4e-6 if center == "mean" else 3e-4)

@@ -60,7 +60,7 @@ def assert_agrees(tensors: dict, **options) -> None:
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
-@pytest.mark.parametrize(("center", "signed"), [("mean", True), ("mean", False), ("none", True)])
+@pytest.mark.parametrize(("center", "signed"), [("mean", True), ("mean", False), ("none", True), ("min", True)])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_agrees_with_reference(shape, center, signed, biased, mask):
     tensors = inputs(shape, torch.randn)

@@ -28,6 +28,13 @@ from .calibration import Calibration, Grid
 BIAS_GRID = (0.5, 1.0, 2.0)  # bias_scale in units of the slope of scores over products
 QUERY_GRID = (0.5, 1.0, 2.0)  # query_scale in units of the deviation of keys over that of queries
 KEY_NORM_GRID = (0.0, 0.5, 0.75, 1.0)
+# Where the least score of a row is subtracted δ is a window below zero in which keys pass whole. Sharp heads need a
+# large γ, with which δ grows: it is multiplied by γ/2, of the grid's units, beyond 2.
+GRIDS = {
+    "mean": Grid((0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), (-1.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)),
+    "none": Grid(),
+    "min": Grid((0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), (-8.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5)),
+}
 
 
 @dataclass
@@ -65,7 +72,6 @@ def calibrate_calls(
     shared scalars is calibrated together with the others and stands once. Raises ValueError for values that are not
     finite.
     """
-    grid = grid or Grid()
     modules = dict(student.named_modules())
     groups: dict[int, tuple[ConvertedAttention, ConvertedScalars, list[_Sample]]] = {}
     for batch in calls:
@@ -108,15 +114,18 @@ def _fit(
     scalars: ConvertedScalars,
     samples: list[_Sample],
     initial: Tensor,
-    grid: Grid,
+    grid: Grid | None,
 ) -> Tensor:
     """Set the scalars of one application to the best of the grid, per head; returns the errors (H,)."""
     best = initial
     found = {name: p.clone() for name, p in scalars.named_parameters() if name != "key_scale"}
+    grid = grid or GRIDS[attention.options.center]
+    if "unit" in scalars.extra:
+        scalars.unit.copy_(_mean([s.value.abs().float().mean(dim=(0, 2, 3)) for s in samples]))
     for features, changed in _features(scalars, samples):
         for gamma, delta in _scales_and_shifts(attention, changed, grid):
             for bias_scale in _bias_scales(scalars, changed, gamma):
-                eta, exponent, error = _least_squares(attention, changed, gamma, delta, bias_scale, grid)
+                eta, exponent, error = _least_squares(attention, scalars, changed, gamma, delta, bias_scale, grid)
                 better = error < best
                 best = torch.where(better, error, best)
                 tried = {"gamma": gamma, "delta": delta, "eta": eta, "length_exponent": exponent} | features
@@ -138,7 +147,8 @@ def _scales_and_shifts(
         return
     unit_s = _mean([_score_deviation(s, attention.site.dim) for s in samples])
     unit_v = _mean([_per_query_head(s.value.abs().float().mean(dim=(0, 2, 3)), len(unit_s)) for s in samples])
-    yield from ((g * unit_v / unit_s, d * unit_v) for g, d in itertools.product(grid.gamma, grid.delta))
+    for g, d in itertools.product(grid.gamma, grid.delta):
+        yield g * unit_v / unit_s, d * max(g / 2, 1.0) * unit_v
 
 
 def _where_better(better: Tensor, value: Tensor, found: Tensor) -> Tensor:
@@ -203,6 +213,7 @@ def _slope(sample: _Sample) -> Tensor:
 
 def _least_squares(
     attention: ConvertedAttention,
+    scalars: ConvertedScalars,
     samples: list[_Sample],
     gamma: Tensor,
     delta: Tensor,
@@ -213,7 +224,7 @@ def _least_squares(
     n0 = attention.options.length_reference
     uu, ut, nothing = [], [], []
     for s in samples:
-        u = _attend(attention, s, gamma, delta, bias_scale)
+        u = _attend(attention, scalars, s, gamma, delta, bias_scale)
         uu.append((u * u).sum(-1) * s.rows / s.energy[:, None])
         ut.append((u * s.target).sum(-1) * s.rows / s.energy[:, None])
         nothing.append(_inner(s.target, s.target, s.rows) / s.energy)
@@ -222,7 +233,7 @@ def _least_squares(
     eta, exponent = torch.ones_like(gamma), torch.zeros_like(gamma)
     if attention.options.form == "l1_softmax":  # whose rows sum to one
         return eta, exponent, without + _mean([(x - 2 * y).sum(dim=(0, 2)) for x, y in zip(uu, ut, strict=True)])
-    for rho in grid.length_exponent:
+    for rho in (0.0,) if "unit" in scalars.extra else grid.length_exponent:
         factors = [(n0 / s.counts) ** rho for s in samples]
         a = _mean([(f * x).sum(dim=(0, 2)) for f, x in zip(factors, ut, strict=True)])
         b = _mean([(f * f * x).sum(dim=(0, 2)) for f, x in zip(factors, uu, strict=True)])
@@ -235,7 +246,12 @@ def _least_squares(
 
 
 def _attend(
-    attention: ConvertedAttention, s: _Sample, gamma: Tensor, delta: Tensor, bias_scale: Tensor | None
+    attention: ConvertedAttention,
+    scalars: ConvertedScalars,
+    s: _Sample,
+    gamma: Tensor,
+    delta: Tensor,
+    bias_scale: Tensor | None,
 ) -> Tensor:
     """The output at η = 1, ρ = 0: (B, H, Nq, Dv) float32."""
     options: dict[str, Any] = {}
@@ -246,16 +262,18 @@ def _attend(
     options["is_causal"] = s.masks.is_causal
     if attention.options.form == "l1_softmax":
         return l1_softmax_attention(s.query, s.key, s.value, gamma=gamma, **options)[0].float()
-    return inhibitor_attention(
+    normalize = "unit" in scalars.extra
+    output = inhibitor_attention(
         s.query,
         s.key,
-        s.value,
+        scalars.with_unit(s.value) if normalize else s.value,
         gamma=gamma,
         delta=delta,
         signed=attention.options.signed,
         center=attention.options.center,  # type: ignore[arg-type]
         **options,
     ).float()
+    return scalars.normalized(output, torch.ones_like(gamma)) if normalize else output
 
 
 def _error(attention: ConvertedAttention, scalars: ConvertedScalars, samples: list[_Sample]) -> Tensor:

@@ -20,9 +20,10 @@ from .softmax import softmax_forward
 
 # Names under which transformers knows the attention of converted models, by their masks.
 IMPLEMENTATIONS = {"compact": "inhibitor_converted", "explicit": "inhibitor_converted_explicit"}
-# What besides changes no result: masks say the window, and flash kernels alone can be deterministic or not.
+# What besides names no computation here: masks say it already.
+_SAID_BY_MASKS = frozenset(("sliding_window", "output_attentions", "position_embeddings"))
 _MASKS = ("score_bias", "key_padding_mask", "attn_mask", "is_causal")
-_SAID_BY_MASKS = frozenset(("deterministic", "sliding_window", "output_attentions", "position_embeddings"))
+_LEAST_PASSED = 0.1  # keys: what outputs are divided by at the least
 
 
 class ConvertedScalars(InhibitorScalars):
@@ -30,6 +31,8 @@ class ConvertedScalars(InhibitorScalars):
 
     bias_scale: (heads,), where scores have an additive term b: S − bias_scale · b, since a large b attracts.
     query_scale, key_scale: (heads, dim) and (key heads, dim), which multiply features before the distance.
+    unit: u, (key heads,), where outputs are normalized: divided by Σ_j max(1 − Z_ij/u, 0), how many keys pass. That sum
+    is what becomes of one more feature of the values, u in every key.
     key_norm: λ, (key heads,): S − γ/√D · λ · Σ|k|. A distance grows with the size of the key, which products do not; it
     enters as one more feature, 0 of queries and λ · relu(limit − Σ|k|) of keys, limit being above all sizes.
     """
@@ -38,6 +41,7 @@ class ConvertedScalars(InhibitorScalars):
     query_scale: nn.Parameter
     key_scale: nn.Parameter
     key_norm: nn.Parameter
+    unit: nn.Parameter
     key_norm_limit: Tensor
 
     def __init__(self, site: Site, options: Options) -> None:
@@ -48,6 +52,8 @@ class ConvertedScalars(InhibitorScalars):
             shapes["key_scale"] = (site.kv_heads, site.dim)
         if options.key_norm:
             shapes["key_norm"] = (site.kv_heads,)
+        if options.normalize and options.form == "inhibitor":
+            shapes["unit"] = (site.kv_heads,)
         self.extra: dict[str, tuple[int, ...]] = {}  # the base class sets its own scalars first
         super().__init__(site.heads, length_reference=options.length_reference)
         self.extra, self.dim, self.form = shapes, site.dim, options.form
@@ -86,11 +92,29 @@ class ConvertedScalars(InhibitorScalars):
         if self.form == "l1_softmax":
             masks = {name: options[name] for name in _MASKS if name in options}
             return l1_softmax_attention(query, key, value, gamma=self.as_arguments()["gamma"], **masks)
-        return super().forward(query, key, value, need_scores=need_scores, **options)
+        if "unit" not in self.extra:
+            return super().forward(query, key, value, need_scores=need_scores, **options)
+        output, z = super().forward(query, key, self.with_unit(value), need_scores=need_scores, **options)
+        return self.normalized(output, self.eta), z
+
+    def with_unit(self, value: Tensor) -> Tensor:
+        """Values (B, Hkv, Nk, Dv) with the feature that counts the keys that pass."""
+        unit = self.unit[:, None, None].to(value.dtype).expand(len(value), -1, value.shape[2], 1)
+        return torch.cat([value, unit], -1)
+
+    def normalized(self, sums: Tensor, eta: Tensor) -> Tensor:
+        """η times the sums (B, H, Nq, Dv + 1) over how many keys pass, which the last feature counts in units."""
+        unit = self.unit.repeat_interleave(sums.shape[1] // len(self.unit))[:, None, None]
+        passed = (sums[..., -1:].float() / unit).clamp(min=_LEAST_PASSED)
+        return sums[..., :-1] * (eta[:, None, None] / passed).to(sums.dtype)
 
     def as_arguments(self) -> dict[str, Any]:
-        """As `InhibitorScalars`; γ makes up for the feature more that the operation divides by."""
+        """As `InhibitorScalars`; γ makes up for the feature more that the operation divides by.
+
+        Normalized outputs have η after the division, and no length exponent.
+        """
         arguments = super().as_arguments()
+        arguments |= {"eta": 1.0, "length_exponent": 0.0} if "unit" in self.extra else {}
         return arguments | {"gamma": arguments["gamma"] * self.gamma_factor}
 
     @property

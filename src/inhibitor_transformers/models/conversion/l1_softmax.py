@@ -2,8 +2,8 @@
 
     H_i = Σ_j softmax_j(−γ/√D Σ_d |q_id − k_jd| − b_ij) v_j
 
-EcoTransformer's form (arXiv 2507.20096): distances in place of products, the softmax and the product with values kept. A
-model converted and aligned so shows what the softmax itself is worth. It is plain torch, and holds the scores of a call.
+EcoTransformer's form (arXiv 2507.20096): distances in place of products, the softmax and the product with values kept.
+A model converted and aligned so shows what the softmax itself is worth. It is plain torch, and holds all scores.
 """
 
 from __future__ import annotations
