@@ -105,7 +105,7 @@ def test_pieces_of_a_text_onto_a_cache(name: str, kind: str) -> None:
             given = {} if name == "OPT" else {"position_ids": positions[:, start:stop]}
             padding = {"attention_mask": mask[:, :stop]} if "attention_mask" in inputs else {}
             with torch.no_grad():
-                logits = model(ids[:, start:stop], **padding, **given, past_key_values=cache, use_cache=True).logits
+                logits = model(ids[:, start:stop], **padding, **given, cache=cache, use_cache=True).logits
             pieces.append(logits)
         kept = mask.bool()
         torch.testing.assert_close(torch.cat(pieces, 1)[kept], whole[kept], rtol=1e-4, atol=1e-4)
@@ -115,10 +115,10 @@ def test_a_prefix_that_is_used_twice() -> None:
     model, prefix = student("Llama"), torch.arange(5, 12)[None]
     cache = DynamicCache(config=model.config)
     with torch.no_grad():
-        model(prefix, past_key_values=cache, use_cache=True)
+        model(prefix, cache=cache, use_cache=True)
     for end in (20, 40):
         ids = torch.cat([prefix, torch.tensor([[end, end + 1]])], 1)
-        reused = model.generate(ids, past_key_values=copy.deepcopy(cache), **GREEDY)
+        reused = model.generate(ids, cache=copy.deepcopy(cache), **GREEDY)
         anew = model.generate(ids, **GREEDY)
         assert torch.equal(reused.sequences, anew.sequences)
 
