@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import copyreg
 from typing import Any
 
-import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
@@ -24,6 +24,10 @@ _mixins: dict[str, Any] = {}
 _made: dict[Any, Any] = {}  # by the class of transformers: one class each, whoever asks
 
 
+class _Made(type):
+    """The type of classes made here, by which pickle knows them."""
+
+
 def use_mixins(**mixins: Any) -> None:
     """Have classes made from now on inherit from the mixin `config` or `model`."""
     _mixins.update(mixins)
@@ -34,9 +38,7 @@ def converted_config_class(base: Any) -> type[PretrainedConfig]:
     if base in _made:
         known: type[PretrainedConfig] = _made[base]
         return known
-    made: type[PretrainedConfig] = type(
-        f"{_PREFIX}{base.__name__}", (_mixins["config"], base), {"__module__": __name__}
-    )
+    made: Any = _Made(f"{_PREFIX}{base.__name__}", (_mixins["config"], base), {"__module__": __name__})
     _made[base] = made
     for auto in vars(modeling_auto).values():
         if isinstance(auto, type) and issubclass(auto, _BaseAutoModelClass) and auto is not _BaseAutoModelClass:
@@ -44,17 +46,20 @@ def converted_config_class(base: Any) -> type[PretrainedConfig]:
     for mapping in _PROCESSING:
         if base in mapping:
             mapping.register(made, mapping[base], exist_ok=True)
-    return made
+    found: type[PretrainedConfig] = made
+    return found
 
 
 def _register_models(auto: Any, base: Any, made: type[PretrainedConfig]) -> None:
     mapping = getattr(auto, "_model_mapping", None)
     if mapping is None or base not in mapping:
         return
-    models = mapping[base]
-    for model in models if isinstance(models, tuple) else (models,):
-        if model.config_class is base:  # else it reads a part of the configuration
-            mapping.register(made, converted_model_class(model, made), exist_ok=True)
+    found = mapping[base]
+    # One whose configuration is another class reads a part of this.
+    models = [model for model in (found if isinstance(found, tuple) else (found,)) if model.config_class is base]
+    converted = tuple(converted_model_class(model, made) for model in models)
+    if converted:
+        mapping.register(made, converted if isinstance(found, tuple) else converted[0], exist_ok=True)
 
 
 def converted_model_class(base: Any, config: Any) -> type[PreTrainedModel]:
@@ -63,19 +68,20 @@ def converted_model_class(base: Any, config: Any) -> type[PreTrainedModel]:
         known: type[PreTrainedModel] = _made[base]
         return known
     fields = {"__module__": __name__, "config_class": config, "__doc__": f"A {base.__name__} with inhibitor attention."}
-    made: type[PreTrainedModel] = type(f"{_PREFIX}{base.__name__}", (_mixins["model"], base), fields)
+    made: Any = _Made(f"{_PREFIX}{base.__name__}", (_mixins["model"], base), fields)
     _made[base] = made
     # Transformers notes when a model is built, which a converted one was as another class, which outputs it can give.
     _CAN_RECORD_REGISTRY[made.__new__(made)] = made._can_record_outputs
-    return made
+    found: type[PreTrainedModel] = made
+    return found
 
 
-def __getattr__(name: str) -> Any:
-    """Classes by name, for pickle: made anew in a process that has not used them."""
-    found: Any = getattr(transformers, name.removeprefix(_PREFIX), None) if name.startswith(_PREFIX) else None
-    kind = found if isinstance(found, type) else type(None)
-    if issubclass(kind, PretrainedConfig):
-        return converted_config_class(found)
-    if issubclass(kind, PreTrainedModel) and found.config_class is not None:
-        return converted_model_class(found, converted_config_class(found.config_class))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def _reduce(made: _Made) -> tuple[Any, tuple[Any, ...]]:
+    """For pickle: the class anew from its base, in a process that may not have made it."""
+    base = next(kind for kind in made.__mro__ if not isinstance(kind, _Made) and kind not in _mixins.values())
+    if issubclass(made, PretrainedConfig):
+        return converted_config_class, (base,)
+    return converted_model_class, (base, made.config_class)  # type: ignore[attr-defined]
+
+
+copyreg.pickle(_Made, _reduce)  # type: ignore[arg-type]

@@ -75,6 +75,14 @@ def _guarding(model: nn.Module, full_layer_name: str, **_: Any) -> ConvertedAtte
     return None
 
 
+def unguard_state(module: Any, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Hook before `load_state_dict` of a converted module: it may be given what lies in a file (Trainer does so)."""
+    name = f"{prefix}{module.inhibitor.site.guarded}"
+    weight = state_dict.get(name)
+    if weight is not None and weight.dim() == 3:
+        state_dict[name] = weight.squeeze(0)
+
+
 def register_guards(model: PreTrainedModel, base: type[PreTrainedModel], record: Record) -> None:
     """Let loading and saving of the model's class convert the guarded weights of this model's modules.
 

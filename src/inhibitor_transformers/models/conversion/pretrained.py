@@ -57,6 +57,10 @@ class ConvertedModel(PreTrainedModel):
         return True  # else transformers warns of a request instead of asking `get_correct_attn_implementation`
 
     @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return base_class(cls)._can_set_experts_implementation()  # transformers reads the source of a class's module
+
+    @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers, but weights of attention modules that the checkpoint lacks are an error."""
         wants_info, source = kwargs.pop("output_loading_info", False), str(pretrained_model_name_or_path)
