@@ -7,7 +7,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..models.architectures import max_tokens
-from ..report.model_results import Continuation, LayerMaps, NextToken
+from ..report import Continuation, LayerMaps, NextToken
+from ..report.continuation import label_token
 from .causal_lm import generate_greedily
 from .passing import forward_arguments, record_pairs
 
@@ -45,6 +46,7 @@ def measure_text(
     pieces = split_text(tokenizer, theirs.tolist())
     start = max(query + 1 - SHOWN_KEYS, 0)
     reason = "after which the choices first differ" if differs else "the last of the prompt"
+    name = f"“{label_token(pieces[query])}”, {reason}"
     return Continuation(
         prompt="".join(pieces[:length]),
         tokens=[
@@ -55,7 +57,9 @@ def measure_text(
         common=_count_common(theirs[length:].tolist(), ours[length:].tolist()),
         keys=pieces[start : query + 1],
         cut=start,
-        maps=_token_maps(student, teacher, theirs[None, : query + 1], query, start, f"“{pieces[query]}”, {reason}"),
+        maps=_token_maps(
+            student, teacher, theirs[None, : query + 1], query, start, f"“{label_token(pieces[query])}”, {reason}"
+        ),
     )
 
 

@@ -11,8 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..attention.dispatch import serving_engine
 from ..common.progress import track
 from ..models.conversion import ConversionReport
-from ..report import Table
-from ..report.model_results import Continuation, ModelReport, Picture
+from ..report import Continuation, ModelReport, Picture, Table
 from ..tasks.modalities import Preprocessor
 from ..tasks.modalities.pictures import NamedPicture
 from .continuations import measure_text

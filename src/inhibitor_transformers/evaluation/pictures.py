@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ..models.compatibility import label_names
-from ..report.model_results import LayerMaps, Picture, Prediction
+from ..report import LayerMaps, Picture, Prediction
 from ..tasks.modalities import ImageExamples, Preprocessor
 from ..tasks.modalities.pictures import NamedPicture
 from .passing import AttentionPair, forward_arguments, record_pairs

@@ -106,14 +106,18 @@ def _maps(maps: AttentionMaps) -> str:
         elements.figure("Student: inhibition", f"layer {maps.layer}, head {maps.head}", token_map.inhibition_map(maps)),
         elements.figure("Teacher: attention", "the head that was copied", token_map.attention_map(maps)),
     ]
-    return elements.section("One sentence: inhibition beside attention", elements.small(explained) + elements.grid(panels))
+    return elements.section(
+        "One sentence: inhibition beside attention", elements.small(explained) + elements.grid(panels)
+    )
 
 
 def _throughput(report: DistillationReport) -> str:
     table = throughput_table(report)
     if not table.rows:
         return ""
-    return elements.section(table.title, elements.table(table) + f"<p>{escape(throughput_verdict(report.throughput))}</p>")
+    return elements.section(
+        table.title, elements.table(table) + f"<p>{escape(throughput_verdict(report.throughput))}</p>"
+    )
 
 
 def _loading(report: DistillationReport) -> str:

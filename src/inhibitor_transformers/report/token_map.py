@@ -151,16 +151,20 @@ def _shades(color: str, strengths: Sequence[Sequence[float]]) -> list[list[tuple
 
 
 def _ticks(axes: Axes, layout: _Layout) -> None:
-    for labels, length, put, turned in (
-        (layout.columns, layout.width, axes.set_xticks, {"rotation": 90}),
-        (layout.rows, layout.height, axes.set_yticks, {}),
-    ):
-        every = math.ceil(len(labels) / max(_MOST_LABELS, length // 9)) or 1
-        places = [i + 0.5 for i in range(0, len(labels), every)]
-        put(places, labels[::every], fontsize=min(9.5, length / max(len(places), 1) * 0.8), **turned)
+    places, size = _places(len(layout.columns), layout.width)
+    axes.set_xticks([i + 0.5 for i in places], [layout.columns[i] for i in places], rotation=90, fontsize=size)
+    places, size = _places(len(layout.rows), layout.height)
+    axes.set_yticks([i + 0.5 for i in places], [layout.rows[i] for i in places], fontsize=size)
     axes.tick_params(length=0)
     axes.set(xlabel=layout.column_name, ylabel=layout.row_name)
     hide_frame(axes)
+
+
+def _places(count: int, length: float) -> tuple[range, float]:
+    """Which of the labels along `length` points are written, and how large."""
+    every = math.ceil(count / max(_MOST_LABELS, length // 9)) or 1
+    places = range(0, count, every)
+    return places, min(9.5, length / max(len(places), 1) * 0.8)
 
 
 def _color_scale(figure: Figure, color: str, name: str, ends: tuple[str, str], *, left: float, width: float) -> None:

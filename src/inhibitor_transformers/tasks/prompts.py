@@ -23,7 +23,9 @@ def read_prompts(given: Sequence[str], count: int) -> list[str]:
             raise ValueError("a text to continue is empty")
         if os.path.lexists(path):
             found += load_texts(path, max_texts=count, min_words=1, shuffle=False)
-        elif len(text.split()) == 1 and (os.sep in text or path.suffix.lower() in (".txt", ".csv", ".jsonl", ".parquet")):
+        elif len(text.split()) == 1 and (
+            os.sep in text or path.suffix.lower() in (".txt", ".csv", ".jsonl", ".parquet")
+        ):
             raise FileNotFoundError(f"{text}: no such file of texts")
         else:
             found.append(text)
