@@ -128,7 +128,8 @@ def _fit(
                 eta, exponent, error = _least_squares(attention, scalars, changed, gamma, delta, bias_scale, grid)
                 better = error < best
                 best = torch.where(better, error, best)
-                tried = {"gamma": gamma, "delta": delta, "eta": eta, "length_exponent": exponent} | features
+                tried = {"gamma": gamma, "delta": delta, "eta": eta} | features
+                tried |= {"length_exponent": exponent} if "length_exponent" in found else {}
                 tried |= {} if bias_scale is None else {"bias_scale": bias_scale}
                 for name, value in tried.items():
                     found[name] = _where_better(better, value, found[name])

@@ -20,8 +20,8 @@ from .softmax import softmax_forward
 
 # Names under which transformers knows the attention of converted models, by their masks.
 IMPLEMENTATIONS = {"compact": "inhibitor_converted", "explicit": "inhibitor_converted_explicit"}
-# What besides names no computation here: masks say it already.
-_SAID_BY_MASKS = frozenset(("sliding_window", "output_attentions", "position_embeddings"))
+# What besides changes no result: masks say the window, and flash kernels alone can be deterministic or not.
+_SAID_BY_MASKS = frozenset(("deterministic", "sliding_window", "output_attentions", "position_embeddings"))
 _MASKS = ("score_bias", "key_padding_mask", "attn_mask", "is_causal")
 _LEAST_PASSED = 0.1  # keys: what outputs are divided by at the least
 
@@ -59,6 +59,8 @@ class ConvertedScalars(InhibitorScalars):
         self.extra, self.dim, self.form = shapes, site.dim, options.form
         for name, shape in shapes.items():
             setattr(self, name, nn.Parameter(torch.empty(shape, dtype=torch.float32)))
+        if "unit" in shapes:  # a sum over keys by another: no length exponent
+            del self.length_exponent, self.initial["length_exponent"]
         if options.key_norm:
             self.register_buffer("key_norm_limit", torch.full((site.kv_heads,), 2.0 * site.dim))
         self.reset_parameters()
@@ -111,10 +113,10 @@ class ConvertedScalars(InhibitorScalars):
     def as_arguments(self) -> dict[str, Any]:
         """As `InhibitorScalars`; γ makes up for the feature more that the operation divides by.
 
-        Normalized outputs have η after the division, and no length exponent.
+        Normalized outputs have η after the division.
         """
         arguments = super().as_arguments()
-        arguments |= {"eta": 1.0, "length_exponent": 0.0} if "unit" in self.extra else {}
+        arguments |= {"eta": 1.0} if "unit" in self.extra else {}
         return arguments | {"gamma": arguments["gamma"] * self.gamma_factor}
 
     @property

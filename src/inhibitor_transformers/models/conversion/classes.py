@@ -84,4 +84,4 @@ def _reduce(made: _Made) -> tuple[Any, tuple[Any, ...]]:
     return converted_model_class, (base, made.config_class)  # type: ignore[attr-defined]
 
 
-copyreg.pickle(_Made, _reduce)  # type: ignore[arg-type]
+copyreg.pickle(_Made, _reduce)
