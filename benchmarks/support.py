@@ -91,7 +91,9 @@ def support_page(architectures: list[Architecture]) -> str:
 
 
 def _reason(message: str) -> str:
-    found = re.search(r"(its attention takes [^;]*|no attention module calls transformers' attention interface)", message)
+    found = re.search(
+        r"(its attention takes [^;]*|no attention module calls transformers' attention interface)", message
+    )
     return found[0] if found else message
 
 

@@ -49,7 +49,9 @@ def watched(model: nn.Module) -> Iterator[list[Seen]]:
                 )
             )
         if isinstance(module, ConvertedAttention):
-            hooks.append(module.register_forward_hook(lambda m, args, out: seen.append(_seen(m, args, out, last.pop()))))
+            hooks.append(
+                module.register_forward_hook(lambda m, args, out: seen.append(_seen(m, args, out, last.pop())))
+            )
     try:
         yield seen
     finally:

@@ -58,7 +58,9 @@ def state_of(model: Any) -> dict[str, Any]:
         "configurations": [type(m.config) for m in model.modules() if hasattr(m, "config")],
         "config": model.config.to_dict() | {"attention": model.config._attn_implementation},
         "training": [module.training for module in model.modules()],
-        "attributes": [sorted(vars(module).keys() - {"_output_capturing_hooks_installed"}) for module in model.modules()],
+        "attributes": [
+            sorted(vars(module).keys() - {"_output_capturing_hooks_installed"}) for module in model.modules()
+        ],
         "hooks": [len(module._forward_pre_hooks) for module in model.modules()],
         "weights": {name: (t.data_ptr(), t._version, t.requires_grad) for name, t in model.named_parameters()},
     }
@@ -102,7 +104,7 @@ def test_the_model_stays_as_it_was(name: str) -> None:
 @pytest.mark.parametrize("name", ["Llama", "Bart", "CLIP", "Albert"])
 def test_in_place(name: str) -> None:
     model = copy.deepcopy(teacher(name))
-    weights = {n: p for n, p in model.named_parameters()}
+    weights = dict(model.named_parameters())
     base = type(model)
     converted = convert(model, example(name), in_place=True)
     assert converted is model

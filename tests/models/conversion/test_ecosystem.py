@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, Trainer, TrainingArguments, pipeline
 
 from inhibitor_transformers import convert
@@ -36,7 +37,7 @@ def loss_of(model: Any, name: str) -> Tensor:
 
 class Texts(torch.utils.data.Dataset[dict[str, Tensor]]):
     def __init__(self) -> None:
-        self.ids = torch.randint(5, 90, (16, 8))
+        self.ids = torch.randint(5, 90, (16, 8), generator=torch.Generator().manual_seed(0))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,6 +53,7 @@ def trainer(model: Any, folder: Path, steps: int) -> Trainer:
         save_steps=2,
         per_device_train_batch_size=2,
         learning_rate=1e-2,
+        lr_scheduler_type="constant",
         use_cpu=True,
         report_to=[],
         disable_tqdm=True,
@@ -75,7 +77,9 @@ def test_trainer_trains_saves_and_resumes(name: str, tmp_path: Path) -> None:
     for key, tensor in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[key], tensor, msg=key)
     start = student(name).state_dict()
-    changed = [key for key, t in whole.model.state_dict().items() if ".inhibitor." in key and not torch.equal(t, start[key])]
+    changed = [
+        key for key, t in whole.model.state_dict().items() if ".inhibitor." in key and not torch.equal(t, start[key])
+    ]
     assert changed
 
 
@@ -97,11 +101,9 @@ def test_gradient_checkpointing(name: str, reentrant: bool) -> None:
     gradients = []
     for checkpointing in (False, True):
         model = copied(name)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        torch.manual_seed(7)
         loss_of(model.train(), name).backward()
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
@@ -109,15 +111,24 @@ def test_gradient_checkpointing(name: str, reentrant: bool) -> None:
         torch.testing.assert_close(gradients[1][key], gradient, rtol=1e-4, atol=1e-6, msg=key)
 
 
+def checkpointed(model: Any) -> Any:
+    """An ALBERT whose layer is repeated in the backward pass; transformers itself offers it no checkpointing."""
+    (layer,) = [module for module in model.modules() if type(module).__name__ == "AlbertLayer"]
+    forward = layer.forward
+    layer.forward = lambda *args, **kwargs: checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    return model
+
+
 def test_gradient_checkpointing_of_several_applications_is_refused() -> None:
-    model = copied("Albert").train()
-    model.gradient_checkpointing_enable({"use_reentrant": False})
     with pytest.raises(RuntimeError, match="gradient checkpointing repeats its calls in another order"):
-        loss_of(model, "Albert").backward()
-    shared = moved(convert(teacher("Albert"), example("Albert"), per_application=False)).train()
-    shared.gradient_checkpointing_enable({"use_reentrant": False})
+        loss_of(checkpointed(copied("Albert")), "Albert").backward()
+    shared = moved(convert(teacher("Albert"), example("Albert"), per_application=False))
     loss_of(shared, "Albert").backward()
-    assert all(torch.isfinite(p.grad).all() for p in shared.parameters() if p.grad is not None)
+    expected = {n: p.grad.clone() for n, p in shared.named_parameters() if p.grad is not None}
+    shared.zero_grad()
+    loss_of(checkpointed(shared), "Albert").backward()
+    for key, gradient in expected.items():
+        torch.testing.assert_close(dict(shared.named_parameters())[key].grad, gradient)
 
 
 def test_applications_count_anew_after_a_forward_pass_that_failed() -> None:
