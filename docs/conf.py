@@ -41,6 +41,7 @@ NAVIGATION = {
         "reference/configuration",
         "reference/files",
         "reference/messages",
+        "reference/architectures",
         "reference/compatibility",
         "api/index",
     ],

@@ -104,7 +104,7 @@ def test_the_model_stays_as_it_was(name: str) -> None:
 @pytest.mark.parametrize("name", ["Llama", "Bart", "CLIP", "Albert"])
 def test_in_place(name: str) -> None:
     model = copy.deepcopy(teacher(name))
-    weights = {n: p for n, p in model.named_parameters()}
+    weights = dict(model.named_parameters())
     base = type(model)
     converted = convert(model, example(name), in_place=True)
     assert converted is model

@@ -89,21 +89,23 @@ def test_explicit_classes(name: str, way: str, folders: dict[str, Path]) -> None
         options = dict(WAYS[way])
         if options.get("config"):
             options["config"] = configuration_for(name, kind)
-        try:
-            loaded = kind.from_pretrained(folders[name], **options)
-        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-            assert str(error), kind
-            continue
-        except Exception as error:  # noqa: BLE001 strict fields of configurations raise an error of their own
-            assert "inhibitor attention" in str(error), (kind, type(error))
-            continue
-        assert inhibitors(loaded) or not taken(loaded, name), kind
+        found = loaded_or_refused(kind, folders[name], options)
+        if not isinstance(found, Exception):
+            assert inhibitors(found) or not taken(found, name), kind
+        elif not isinstance(found, RuntimeError | ValueError | TypeError | AttributeError):
+            assert "inhibitor attention" in str(found), kind  # an error of its own for fields of configurations
+
+
+def loaded_or_refused(kind: Any, folder: Path, options: dict[str, Any]) -> Any:
+    try:
+        return kind.from_pretrained(folder, **options)
+    except Exception as error:
+        return error
 
 
 @pytest.mark.parametrize("name", ["Llama", "Bert", "ViT", "CLIP"])
 def test_the_message_names_inhibitor_attention(name: str, folders: dict[str, Path]) -> None:
     with pytest.raises(Exception, match="inhibitor attention"):
-        getattr(transformers, f"{ARCHITECTURES[name].prefix}Config").from_pretrained(folders[name]).num_hidden_layers + 1
         getattr(transformers, f"{ARCHITECTURES[name].prefix}Model").from_pretrained(folders[name])
 
 
@@ -182,16 +184,17 @@ def test_a_composite_around_a_converted_encoder(tmp_path: Path) -> None:
     decoder = ARCHITECTURES["Bert"].build("LMHeadModel", is_decoder=True, add_cross_attention=True)
     model = EncoderDecoderModel(encoder=copied("Bert", "Model"), decoder=decoder).eval()
     inputs = example("Bert") | {"decoder_input_ids": example("Bert")["input_ids"]}
-    expected = run(model, **inputs)
     assert len(inhibitors(model)) == 2
-    try:
-        model.save_pretrained(tmp_path)
-        loaded = EncoderDecoderModel.from_pretrained(tmp_path)
-    except (ValueError, RuntimeError) as error:
-        assert str(error)
-        return
-    assert equal(run(loaded, **inputs), expected)
-    assert len(inhibitors(loaded)) == 2
+    run(model, **inputs)
+    model.save_pretrained(tmp_path / "whole")
+    with pytest.raises(
+        RuntimeError, match="ignore_mismatched_sizes"
+    ):  # not as softmax; `convert` the composite instead
+        EncoderDecoderModel.from_pretrained(tmp_path / "whole")
+    student("Bert", "Model").save_pretrained(tmp_path / "encoder")
+    decoder.save_pretrained(tmp_path / "decoder")
+    pair = EncoderDecoderModel.from_encoder_decoder_pretrained(tmp_path / "encoder", tmp_path / "decoder")
+    assert equal(run(pair, **inputs), run(model, **inputs))
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
@@ -204,14 +207,9 @@ def test_a_composite_is_converted_whole_or_in_part(part: str, tmp_path: Path) ->
     inputs = example("Bert") | {"decoder_input_ids": example("Bert")["input_ids"]}
     converted = convert(model, inputs, modules=[part])
     assert all(name.startswith(f"{part}.") for name in inhibitors(converted))
-    try:
-        converted.save_pretrained(tmp_path)
-    except ValueError as error:
-        assert str(error)
-        return
+    converted.save_pretrained(tmp_path)
     loaded = type(converted).from_pretrained(tmp_path)
     assert inhibitors(loaded).keys() == inhibitors(converted).keys()
     assert equal(run(loaded, **inputs), run(converted, **inputs))
-    for kind in (EncoderDecoderModel,):
-        with pytest.raises(Exception, match=r"."):
-            kind.from_pretrained(tmp_path)
+    with pytest.raises(Exception, match="inhibitor attention"):
+        EncoderDecoderModel.from_pretrained(tmp_path)

@@ -279,7 +279,9 @@ def test_a_configuration_by_itself(tmp_path: Path) -> None:
     student("Llama").config.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
     assert type(config) is type(student("Llama").config)
-    assert config.to_diff_dict() | {"_name_or_path": ""} == student("Llama").config.to_diff_dict() | {"_name_or_path": ""}
+    assert config.to_diff_dict() | {"_name_or_path": ""} == student("Llama").config.to_diff_dict() | {
+        "_name_or_path": ""
+    }
     built = transformers.AutoModelForCausalLM.from_config(config)
     assert list(inhibitors(built)) == list(inhibitors(student("Llama")))
     fields = json.loads((tmp_path / "config.json").read_text())

@@ -10,6 +10,8 @@ import functools
 import importlib.util
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -112,15 +114,9 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and len(a) > 0 and all(torch.equal(a[name], b[name]) for name in a)
 
 
-class _seeded:
+@contextmanager
+def _seeded(name: str) -> Iterator[None]:
     """While inside, random numbers depend on the name alone."""
-
-    def __init__(self, name: str) -> None:
-        self.seed, self.fork = zlib.crc32(name.encode()), torch.random.fork_rng()
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self.fork.__exit__(*error)
+    with torch.random.fork_rng():
+        torch.manual_seed(zlib.crc32(name.encode()))
+        yield

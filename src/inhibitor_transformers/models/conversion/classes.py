@@ -76,12 +76,12 @@ def converted_model_class(base: Any, config: Any) -> type[PreTrainedModel]:
     return found
 
 
-def _reduce(made: _Made) -> tuple[Any, tuple[Any, ...]]:
+def _reduce(made: Any) -> tuple[Any, tuple[Any, ...]]:
     """For pickle: the class anew from its base, in a process that may not have made it."""
     base = next(kind for kind in made.__mro__ if not isinstance(kind, _Made) and kind not in _mixins.values())
     if issubclass(made, PretrainedConfig):
         return converted_config_class, (base,)
-    return converted_model_class, (base, made.config_class)  # type: ignore[attr-defined]
+    return converted_model_class, (base, made.config_class)
 
 
 copyreg.pickle(_Made, _reduce)
