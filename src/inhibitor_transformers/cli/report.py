@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..common.paths import expand_user
 from .console import log
 from .options import Device, Threads, quiet, resolve_model, torch_device
 
@@ -50,7 +51,7 @@ def report(
 
     examples = _read_examples(text, images, max_examples)
     ours, theirs = (load_as_saved(resolve_model(source)).to(where) for source in (student, teacher))
-    names = (Path(student).name, teacher)
+    names = _name(student), _name(teacher)
     if text:
         tokenizer = load_tokenizer(resolve_model(teacher), pad_with_end=True)
         made = report_on_texts(ours, theirs, tokenizer, examples, names=names, new_tokens=new_tokens)
@@ -68,3 +69,8 @@ def _read_examples(text: list[str] | None, images: list[Path] | None, count: int
     from ..tasks.prompts import read_prompts
 
     return read_prompts(text, count) if text else list(read_pictures(images or [], count))
+
+
+def _name(source: str) -> str:
+    """What the page calls a model: the last part of a folder's path, or a Hub id."""
+    return expand_user(source).resolve().name if expand_user(source).is_dir() else source

@@ -57,9 +57,7 @@ def measure_text(
         common=_count_common(theirs[length:].tolist(), ours[length:].tolist()),
         keys=pieces[start : query + 1],
         cut=start,
-        maps=_token_maps(
-            student, teacher, theirs[None, : query + 1], query, start, f"“{label_token(pieces[query])}”, {reason}"
-        ),
+        maps=_token_maps(student, teacher, theirs[None, : query + 1], query, start, name),
     )
 
 

@@ -67,7 +67,7 @@ def render_model_page(report: ModelReport) -> str:
 
 def _introduce(report: ModelReport) -> str:
     return (
-        f"The student, a {report.model}, is {report.teacher} with inhibitor attention in place of softmax attention: "
+        f"The student, an {report.model}, is {report.teacher} with inhibitor attention in place of softmax attention: "
         "queries and keys are compared by their Manhattan distance, and what is far is subtracted from the values "
         "through a ReLU. Both models read the same input; the teacher is its softmax original."
     )
@@ -164,13 +164,12 @@ def _continuation(continuation: Continuation, number: int) -> str:
 
 
 def _compare(continuation: Continuation) -> str:
-    if continuation.common == len(continuation.own) == len(continuation.tokens):
+    common = continuation.common
+    if common == len(continuation.own) == len(continuation.tokens):
         return "the same, token by token"
-    return (
-        f"the first {continuation.common} tokens are the teacher's"
-        if continuation.common
-        else "from its first token on"
-    )
+    if common == 0:
+        return "differs from its first token on"
+    return f"the first {common} tokens are the teacher's" if common > 1 else "the first token is the teacher's"
 
 
 def _heading(title: str, remark: str) -> str:
