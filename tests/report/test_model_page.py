@@ -51,9 +51,7 @@ def test_classes_are_told() -> None:
 
 def test_each_continuation_says_how_far_it_agrees() -> None:
     page = Page(render_model_page(model_report(pictures=[], continuations=[continuation()])))
-    assert {"2 of 3 next tokens are the student's too", "the first token is the teacher's"} <= set(
-        page.text_of("span")
-    )
+    assert {"2 of 3 next tokens are the student's too", "the first token is the teacher's"} <= set(page.text_of("span"))
     assert "heads averaged, the last 2 tokens" in page.text_of("span")
 
 

@@ -46,11 +46,13 @@ def report(
     where = torch_device(device)
     from ..common.progress import progress
     from ..evaluation.model_report import report_on_pictures, report_on_texts
+    from ..evaluation.passing import require_counterpart
     from ..models.pretrained import load_as_saved, load_tokenizer
     from ..tasks.modalities import load_preprocessor
 
     examples = _read_examples(text, images, max_examples)
     ours, theirs = (load_as_saved(resolve_model(source)).to(where) for source in (student, teacher))
+    require_counterpart(ours, theirs)
     names = _name(student), _name(teacher)
     if text:
         tokenizer = load_tokenizer(resolve_model(teacher), pad_with_end=True)
