@@ -51,7 +51,7 @@ def report(
     from ..tasks.modalities import load_preprocessor
 
     examples = _read_examples(text, images, max_examples)
-    ours, theirs = (load_as_saved(resolve_model(source)).to(where) for source in (student, teacher))
+    ours, theirs = (load_as_saved(resolve_model(source), encoder=False).to(where) for source in (student, teacher))
     require_counterpart(ours, theirs)
     names = _name(student), _name(teacher)
     if text:
