@@ -18,7 +18,7 @@ def load_preprocessor(source: str | Path) -> Preprocessor:
     source = os.path.expanduser(source)
     with loading(source, what="no tokenizer, image processor or feature extractor found in"):
         found = AutoProcessor.from_pretrained(source, trust_remote_code=False)
-    return load_tokenizer(source) if isinstance(found, PreTrainedTokenizerBase) else found
+    return load_tokenizer(source, pad_with_end=True) if isinstance(found, PreTrainedTokenizerBase) else found
 
 
 def audio_part(preprocessor: Preprocessor) -> Preprocessor:
