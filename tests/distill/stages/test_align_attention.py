@@ -38,13 +38,18 @@ class TestAttentionOutputLoss:
 
     def test_what_stands_in_padding_does_not_matter(self):
         student, teacher, layer_map = pair()
-        criterion, batch = AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0]), padded_batch(ROWS)
+        criterion, batch = (
+            AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0]),
+            padded_batch(ROWS),
+        )
         first, second = criterion(student, batch, 34.0), criterion(student, with_other_padding(batch), 34.0)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_each_layer_trains_its_own_q_k_v_and_scalars(self):
         student, teacher, layer_map = pair()
-        terms = AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0])(student, padded_batch(ROWS), 34.0)
+        terms = AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0])(
+            student, padded_batch(ROWS), 34.0
+        )
         for i, term in enumerate(terms.values()):
             student.zero_grad()
             term.backward()
@@ -55,7 +60,10 @@ class TestAttentionOutputLoss:
 
     def test_parts_of_a_batch_with_the_count_of_the_whole_add_up(self):
         student, teacher, layer_map = pair()
-        criterion, batch = AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0]), padded_batch(ROWS)
+        criterion, batch = (
+            AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0]),
+            padded_batch(ROWS),
+        )
         whole = criterion(student, batch, 34.0)
         parts = [criterion(student, row, 34.0) for row in rows_of(batch)]
         for name, term in whole.items():
@@ -68,7 +76,7 @@ class TestAttentionOutputLoss:
 
 
 def test_the_stage_trains_nothing_but_q_k_v_and_the_scalars():
-    student, *_ = pair()
+    student, teacher, layer_map = pair()
     AlignAttention(output_dir="unused").select_trainable(EncoderPairing(student, teacher, layer_map))
     trained = {name for name, p in student.named_parameters() if p.requires_grad}
     expected = {f"{part}_lin.{kind}" for part in "qkv" for kind in ("weight", "bias")}
@@ -81,7 +89,7 @@ def test_mean_squares_of_attention_outputs_are_taken_over_valid_tokens():
     attention_outputs = torch.cat(
         [teacher(row, attention_outputs=True).attention_outputs[1][0] for row in all_rows()]
     ).double()
-    assert attention_output_mean_squares(teacher, layer_map, list(BATCHES)) == pytest.approx(
+    assert attention_output_mean_squares(EncoderPairing(bert(), teacher, layer_map), list(BATCHES)) == pytest.approx(
         [float(attention_outputs.square().mean())], rel=1e-5
     )
 

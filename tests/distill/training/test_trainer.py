@@ -12,8 +12,8 @@ from transformers import TrainerCallback, TrainingArguments
 
 from inhibitor_transformers.attention import InhibitorScalars
 from inhibitor_transformers.distill.data import unpack
-from inhibitor_transformers.distill.pairing import EncoderPairing
 from inhibitor_transformers.distill.losses import squared_error
+from inhibitor_transformers.distill.pairing import EncoderPairing
 from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
@@ -107,7 +107,8 @@ class TestParameterGroups:
         _, _, same_width = setup
         student = narrow_student()
         criterion = HiddenStateLoss(
-            student, same_width.teacher, same_width.layer_map, equal_variances(same_width.layer_map)
+            EncoderPairing(student, same_width.pairing.teacher, same_width.pairing.layer_map),
+            equal_variances(same_width.pairing.layer_map),
         )
         before = [p.clone() for p in criterion.parameters()]
         trainer(student, criterion, tmp_path, BATCHES).train()
@@ -268,7 +269,11 @@ def test_warns_of_bf16_only_where_the_processor_has_none(bf16, lacks, tmp_path, 
     monkeypatch.setattr("inhibitor_transformers.distill.training.arguments.lacks_bfloat16", lambda: lacks)
     student, teacher, layer_map = pair()
     trainer(
-        student, AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0] * len(layer_map)), tmp_path, BATCHES, bf16=bf16
+        student,
+        AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0] * len(layer_map)),
+        tmp_path,
+        BATCHES,
+        bf16=bf16,
     )
     told = [str(w.message) for w in recwarn if "no instructions for bfloat16" in str(w.message)]
     assert len(told) == int(bf16 and lacks)
@@ -291,7 +296,9 @@ class FailsAt:
 class TestNonFiniteLoss:
     def stop(self, folder: Path, terms: tuple[str, ...], value: float) -> tuple[str, InhibiDistilBertModel]:
         student, teacher, layer_map = pair()
-        criterion = FailsAt(AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0]), 3, terms, value)
+        criterion = FailsAt(
+            AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0]), 3, terms, value
+        )
         with pytest.raises(NonFiniteLossError) as stopped:
             trainer(student, criterion, folder, BATCHES).train()
         return str(stopped.value), student
@@ -365,7 +372,8 @@ class TestCheckpoints:
             student = narrow_student()
             torch.manual_seed(5 if checkpoint else 4)
             criterion = HiddenStateLoss(
-                student, same_width.teacher, same_width.layer_map, equal_variances(same_width.layer_map)
+                EncoderPairing(student, same_width.pairing.teacher, same_width.pairing.layer_map),
+                equal_variances(same_width.pairing.layer_map),
             )
             settings = {"save_strategy": "steps", "save_steps": 3}
             trainer(student, criterion, folder, BATCHES, **settings).train(resume_from_checkpoint=checkpoint)
