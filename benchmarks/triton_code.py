@@ -29,23 +29,32 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from inhibitor_transformers.attention.triton.backward import bwd_dkdv_kernel, bwd_dq_kernel
+from inhibitor_transformers.attention.triton.bias import bwd_dbias_kernel
 from inhibitor_transformers.attention.triton.forward import forward_kernel
 from inhibitor_transformers.attention.triton.tile_config import TileConfig, default, dim_block
 from inhibitor_transformers.attention.triton.tiles import UNROLL
 
-KERNELS = {"forward": forward_kernel, "bwd_dq": bwd_dq_kernel, "bwd_dkdv": bwd_dkdv_kernel}
+KERNELS = {
+    "forward": forward_kernel,
+    "bwd_dq": bwd_dq_kernel,
+    "bwd_dkdv": bwd_dkdv_kernel,
+    "bwd_dbias": bwd_dbias_kernel,
+}
 LOOPS = {
     "forward": ("distances", "shrunk sums"),
     "bwd_dq": ("distances", "gradients of scores", "gradients of queries"),
     "bwd_dkdv": ("distances", "gradients of scores", "gradients of values", "gradients of keys"),
+    "bwd_dbias": ("distances", "gradients of scores"),
 }
 HALF_RATE = ("FMNMX", "FSETP", "HSETP2")
 FULL_RATE = ("FADD", "FFMA", "FMUL")
 POINTERS = {
     **dict.fromkeys(("query", "key", "value", "out", "grad", "grad_query", "grad_key", "grad_value"), "input"),
     **dict.fromkeys(("gamma", "eta", "delta", "length_exponent", "saved", "scratch"), "*fp32"),
-    **dict.fromkeys(("grad_means", "grad_scalars"), "*fp32"),
+    **dict.fromkeys(("grad_means", "grad_scalars", "grad_bias"), "*fp32"),
 }
+OPTIONAL = {"key_mask": "*u8", "attn_mask": "*u8", "score_bias": "*fp32"}
+RANKS = {"key_mask_strides": 2, "score_bias_strides": 3}
 HEADER = ["kernel", "head", "tile", "warps", "registers", "spilled bytes"]
 HEADER += ["loop", "instructions", "arithmetic", "loads", "slots at least", "of all instructions"]
 
@@ -78,10 +87,13 @@ def compiled(
     dtype: str,
     config: TileConfig,
     target: GPUTarget,
-    masks: tuple[str, ...] = ("key_mask",),
+    present: tuple[str, ...] = ("key_mask",),
     **flags: bool,
 ) -> Any:
-    """The kernel for contiguous inputs with these masks, signed, centered, with cached distances; `flags` override."""
+    """The kernel for contiguous inputs, signed, centered, with cached distances; `flags` override.
+
+    present: those of OPTIONAL that the call has.
+    """
     kernel = KERNELS[name]
     constants = {"DIM": dim, "VALUE_DIM": dim, "DIM_BLOCK": dim_block(dim), "VALUE_BLOCK": dim_block(dim)}
     constants |= {"ROWS": config.rows, "KEYS": config.columns, "QUERIES": config.columns, "LANES": config.lanes}
@@ -90,15 +102,16 @@ def compiled(
     given: dict[tuple[int, ...], Any] = {}
     aligned: dict[tuple[int, ...], Any] = {}
     for i, argument in enumerate(kernel.arg_names):
-        absent = "mask" in argument and argument.removesuffix("_strides") not in masks
+        optional = argument.removesuffix("_strides")
+        absent = optional in OPTIONAL and optional not in present
         if argument in constants or absent:
             signature[argument], given[i,] = "constexpr", constants.get(argument)
         elif argument.endswith("strides"):
-            rank = 2 if argument == "key_mask_strides" else 4
+            rank = RANKS.get(argument, 4)
             signature[argument], given[i, rank - 1] = (*("i32",) * (rank - 1), "constexpr"), 1
             aligned |= {(i, j): [["tt.divisibility", 16]] for j in range(rank - 1)}
-        elif argument in POINTERS or argument in masks:
-            pointer = POINTERS.get(argument, "*u8")
+        elif argument in POINTERS or argument in OPTIONAL:
+            pointer = (POINTERS | OPTIONAL)[argument]
             signature[argument] = f"*{dtype}" if pointer == "input" else pointer
             aligned[i,] = [["tt.divisibility", 16]]
         else:
@@ -161,10 +174,12 @@ TARGETS = (
 
 # What the other rows do not show: every branch of the kernels has to compile, which the interpreter does not see.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "unmasked": {"masks": ()},
-    "attention mask": {"masks": ("key_mask", "attn_mask")},
-    "causal, attention mask, unsigned": {"masks": ("attn_mask",), "IS_CAUSAL": True, "IS_SIGNED": False},
-    "causal, not cached": {"masks": (), "IS_CAUSAL": True, "CACHED": False},
+    "unmasked": {"present": ()},
+    "attention mask": {"present": ("key_mask", "attn_mask")},
+    "causal, attention mask, unsigned": {"present": ("attn_mask",), "IS_CAUSAL": True, "IS_SIGNED": False},
+    "causal, not cached": {"present": (), "IS_CAUSAL": True, "CACHED": False},
+    "bias": {"present": ("score_bias",)},
+    "bias, causal, not cached": {"present": ("key_mask", "score_bias"), "IS_CAUSAL": True, "CACHED": False},
     "unsigned, not centered": {"IS_SIGNED": False, "IS_CENTERED": False},
     "not cached": {"CACHED": False},
 }

@@ -10,7 +10,7 @@
 #endif
 
 // Bumped whenever a struct or a function of the interface changes; Python refuses a library of another version.
-constexpr int64_t kAbiVersion = 4;
+constexpr int64_t kAbiVersion = 5;
 
 // A float32 tensor of 4 dimensions whose last one is contiguous; strides in elements.
 struct Tensor4 {
@@ -29,6 +29,8 @@ struct InhibitorCall {
   Tensor4 query, key, value;  // (B, H, Nq, D), (B, Hkv, Nk, D), (B, Hkv, Nk, Dv)
   PerHead gamma, eta, delta, length_exponent;
   double length_reference;
+  const float* score_bias;  // (H, Nq, Nk), the last dimension contiguous, null: none
+  int64_t score_bias_stride[2];
   const uint8_t* key_mask;  // (B, Nk), null: all valid
   int64_t key_mask_stride[2];
   const uint8_t* attn_mask;  // (B, H, Nq, Nk), null: all valid
@@ -40,6 +42,7 @@ struct InhibitorCall {
   Tensor4 grad_out;                        // (B, H, Nq, Dv)
   Tensor4 grad_query, grad_key, grad_value;  // shapes of the inputs
   float* grad_scalars;  // (4, B, H) contiguous: gamma, eta, delta, length exponent, per batch row
+  float* grad_bias;     // (H, Nq, Nk) contiguous: gets added to, null: not wanted
 };
 
 // The integer operation. `call` gives shapes, strides, masks and the float32 tensors; its scalars are not read. All other

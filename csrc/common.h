@@ -44,8 +44,9 @@ struct ForwardUnit {
   ForwardUnit(const InhibitorCall& c, int64_t item) {
     const int64_t runs = runs_per_head(c), blocks = (c.queries + kBlock - 1) / kBlock;
     const int64_t head = item / runs, part = item % runs;
-    batch = head / c.heads;
-    this->head = head % c.heads;
+    // A bias is the same for the whole batch: what of it lies in the cache serves the next sequence.
+    batch = c.score_bias ? head % c.batch : head / c.heads;
+    this->head = c.score_bias ? head / c.batch : head % c.heads;
     kv_head = this->head / (c.heads / c.kv_heads);
     first_block = blocks * part / runs;
     last_block = blocks * (part + 1) / runs;

@@ -1,7 +1,6 @@
 // The backward pass of one unit of work: all query heads that share one key/value head.
 #pragma once
-#include "../masks.h"
-#include "scalars.h"
+#include "row_scores.h"
 #include "values.h"
 
 namespace inhibitor {
@@ -14,14 +13,14 @@ struct Backward {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
 
-  // One owner per key/value head: its sums run in one order whatever the number of threads.
-  static int64_t items(const InhibitorCall& c) { return c.batch * c.kv_heads; }
+  // One owner per key/value head: its sums run in one order whatever the number of threads. The gradient of the bias
+  // is a sum over the batch as well.
+  static int64_t items(const InhibitorCall& c) { return (c.grad_bias ? 1 : c.batch) * c.kv_heads; }
 
   struct Scratch {
-    Scratch(const InhibitorCall& c, Arena arena) : values(c, arena) {
+    Scratch(const InhibitorCall& c, Arena arena) : values(c, arena), rows(c, arena) {
       const Sizes<V> size(c);
       index = reinterpret_cast<int32_t*>(arena.take(c.keys));
-      hidden = arena.take(round_up(c.keys, kWidest));
       shift = arena.take(size.dim);
       k_panels = arena.take(size.keys * c.dim);
       k_sums = arena.take(size.keys);
@@ -39,17 +38,25 @@ struct Backward {
       used = arena.used();
     }
     Values<V> values;
+    typename RowScores<V>::Scratch rows;
     int32_t* index;
-    float *hidden, *shift, *k_panels, *k_sums, *k_rows, *dk;
+    float *shift, *k_panels, *k_sums, *k_rows, *dk;
     float *q, *q_sums, *q_scaled, *dq, *g, *s, *z, *b;
     int64_t used;
   };
   static int64_t scratch(const InhibitorCall& c) { return Scratch(c, Arena(nullptr)).used; }
 
   static void run(const InhibitorCall& c, int64_t item, float* base) {
+    if (!c.score_bias) return run_head(c, item / c.kv_heads, item % c.kv_heads, base);
+    if (!c.grad_bias) return run_head(c, item % c.batch, item / c.batch, base);
+    for (int64_t b = 0; b < c.batch; ++b) run_head(c, b, item, base);
+  }
+
+ private:
+  static void run_head(const InhibitorCall& c, int64_t b, int64_t kv_head, float* base) {
     Scratch s(c, Arena(base));
     const Sizes<V> size(c);
-    const int64_t b = item / c.kv_heads, kv_head = item % c.kv_heads, groups = c.heads / c.kv_heads;
+    const int64_t groups = c.heads / c.kv_heads;
     const int64_t n = P::valid_keys(c, b, s.index);
     const float sign_scale = pack_keys(c, s, b, kv_head, n);
     s.values.pack(c, P::head(c.value, b, kv_head), s.index, n);
@@ -59,11 +66,15 @@ struct Backward {
       const int64_t h = kv_head * groups + group;
       const HeadScalars scalars(c, h);
       Totals totals;
-      for (int64_t first = 0; first < c.queries; first += kBlock)
+      const int64_t blocks = (c.queries + kBlock - 1) / kBlock;
+      for (int64_t turn = 0; turn < blocks; ++turn) {
+        // The first turn chooses how gradients are taken: let it be the block that sees most keys.
+        const int64_t first = (sight_of(c) == Sight::kPrefix ? blocks - 1 - turn : turn) * kBlock;
         if (c.is_signed)
-          run_block<true>(c, s, scalars, b, h, n, first, sign_scale, totals);
+          run_block<true>(c, s, scalars, b, h, n, first, turn == 0, sign_scale, totals);
         else
-          run_block<false>(c, s, scalars, b, h, n, first, sign_scale, totals);
+          run_block<false>(c, s, scalars, b, h, n, first, turn == 0, sign_scale, totals);
+      }
       s.values.write_gradients(s.index, scalars.eta, group > 0, const_cast<float*>(P::head(c.grad_value, b, kv_head)),
                                c.grad_value.stride[2]);
       write_scalars(c, b, h, n, scalars, totals, s.values.dot());
@@ -72,11 +83,11 @@ struct Backward {
     for (int64_t j = 0; j < n; ++j) write_row(s.dk + j * size.dim, c.dim, out + s.index[j] * c.grad_key.stride[2]);
   }
 
- private:
   // Sums over the pairs of one head, with b_ij = minus the gradient of Z_ij, divided by eta.
   struct Totals {
     double passed = 0;           // b_ij where Z_ij > 0
-    double distance = 0;         // b_ij (S_ij - mean S_i) there
+    double distance = 0;         // b_ij (S_ij - mean S_i) there, S without its bias
+    double inhibition = 0;       // b_ij Z_ij, where scores have a bias
     double length_exponent = 0;  // its gradient, where rows see different numbers of keys
   };
 
@@ -84,11 +95,12 @@ struct Backward {
   static float pack_keys(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t kv_head, int64_t n) {
     const Sizes<V> size(c);
     const float* k = P::head(c.key, b, kv_head);
-    const bool masked = RowMask::any(c);
+    const Sight sight = sight_of(c);
     P::rows(k, c.key.stride[2], s.index, n, c.dim, size.dim, nullptr, 1.0f, s.k_rows);  // read once: far rows are slow
-    if (!masked) P::column_mean(s.k_rows, size.dim, nullptr, n, size.dim, s.shift);
-    P::transposed_panels(s.k_rows, size.dim, nullptr, n, c.dim, masked ? nullptr : s.shift, s.k_panels);
-    if (!masked) P::panel_sums(s.k_panels, n, c.dim, s.k_sums);
+    P::common_shift(sight, s.k_rows, size.dim, nullptr, n, size.dim, s.shift);
+    const float* shift = sight == Sight::kPairs ? nullptr : s.shift;
+    P::transposed_panels(s.k_rows, size.dim, nullptr, n, c.dim, shift, s.k_panels);
+    if (shift) P::panel_sums(s.k_panels, n, c.dim, s.k_sums);
     const float most = P::largest(s.k_rows, n * size.dim);
     const float scale = ::ldexpf(1.0f, most > 0x1p-2f ? 125 - ::ilogbf(most) : 127);
     P::scale(s.k_rows, n * size.dim, scale);
@@ -97,32 +109,30 @@ struct Backward {
 
   template <bool Signed>
   static void run_block(const InhibitorCall& c, Scratch& s, const HeadScalars& scalars, int64_t b, int64_t h,
-                        int64_t n, int64_t first, float sign_scale, Totals& totals) {
+                        int64_t all, int64_t first, bool is_first, float sign_scale, Totals& totals) {
     const Sizes<V> size(c);
-    const bool masked = RowMask::any(c);
+    const Sight sight = sight_of(c);
+    const bool by_pair = sight == Sight::kPairs;
     const int64_t groups = c.heads / c.kv_heads;
     const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
     const float* q = P::head(c.query, b, h) + first * c.query.stride[2];
-    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, masked ? nullptr : s.shift, 1.0f, s.q);
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, by_pair ? nullptr : s.shift, 1.0f, s.q);
     P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, nullptr, sign_scale, s.q_scaled);
     for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
-    const typename S::Keys keys{s.k_panels, masked ? nullptr : s.k_sums, n, c.dim};
+    const RowMask::Range range = RowMask(c, b, h, s.index, all).visible(first, rows, S::kPanel);
+    const int64_t begin = range.begin, n = range.end - begin;
+    const typename S::Keys keys{s.k_panels + begin * c.dim, by_pair ? nullptr : s.k_sums + begin, n, c.dim};
     S::distances(s.q, s.q_sums, size.dim, rows, keys, s.s, size.row);
 
-    const RowMask mask(c, b, h, s.index, n);
+    const RowScores<V> row_scores(c, b, h, s.index + begin, n, scalars, s.rows);
     typename S::Row row[kBlock];
+    int64_t seen[kBlock];
     for (int64_t i = 0; i < rows; ++i) {
-      const float* from = s.s + i * size.row;
-      float* z = s.z + i * size.row;
-      if (masked) {
-        const int64_t count = mask.fill(first + i, s.hidden);
-        row[i] = S::inhibition_masked(from, s.hidden, count, n, c.is_centered, scalars.scale, scalars.delta, z);
-      } else {
-        row[i] = S::inhibition(from, n, c.is_centered, scalars.scale, scalars.delta, z);
-      }
+      row[i] = row_scores.inhibition(first + i, s.s + i * size.row, s.z + i * size.row);
+      seen[i] = sight == Sight::kPrefix ? row[i].count : all;
     }
     const float* grad = P::head(c.grad_out, b, h) + first * c.grad_out.stride[2];
-    if (masked) {
+    if (sight != Sight::kAll) {
       const float* out = P::head(c.out, b, h) + first * c.out.stride[2];
       for (int64_t i = 0; i < rows; ++i, grad += c.grad_out.stride[2], out += c.out.stride[2]) {
         const float length = scalars.length(row[i].count);
@@ -133,24 +143,32 @@ struct Backward {
     } else {
       P::rows(grad, c.grad_out.stride[2], nullptr, rows, c.value_dim, size.value_dim, nullptr, scalars.length(n), s.g);
     }
-    if (first == 0) {
-      if (h % groups == 0) s.values.choose(c, P::head(c.value, b, h / groups), s.index, s.z, size.row, rows);
+    if (is_first) {
+      if (h % groups == 0)
+        s.values.choose(c, P::head(c.value, b, h / groups), s.index, s.z, size.row, rows, range, seen);
       s.values.clear_gradients();
     }
-    s.values.template add_gradients<Signed>(s.z, s.b, size.row, rows, s.g);
-    for (int64_t i = 0; i < rows; ++i)
-      score_row(s.s + i * size.row, s.z + i * size.row, s.b + i * size.row, n, row[i], c, scalars, totals);
+    s.values.template add_gradients<Signed>(s.z, s.b, size.row, rows, s.g, range);
+    const auto score_row = row_scores.bias() ? score_row_of<true> : score_row_of<false>;
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t at = i * size.row;
+      score_row(s.s + at, s.z + at, s.b + at, n, row[i], c, scalars, row_scores.bias(), first + i, totals);
+    }
     clear(s.dq, rows * size.dim);
-    ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_rows, s.dk, size.dim);
+    const int64_t at = begin * size.dim;
+    ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_rows + at, s.dk + at, size.dim);
     float* out = const_cast<float*>(P::head(c.grad_query, b, h)) + first * c.grad_query.stride[2];
     for (int64_t i = 0; i < rows; ++i) write_row(s.dq + i * size.dim, c.dim, out + i * c.grad_query.stride[2]);
   }
 
-  // b_ij -> dL/dS_ij * gamma / sqrt(D), the centering folded in; adds this row's share of the scalars.
-  static void score_row(const float* s, const float* z, float* b, int64_t n, const typename S::Row& row,
-                        const InhibitorCall& c, const HeadScalars& scalars, Totals& totals) {
+  // b_ij -> dL/dS_ij * gamma / sqrt(D), the centering folded in; adds this row's share of the scalars, and its
+  // gradient of the bias.
+  template <bool Biased>
+  static void score_row_of(const float* s, const float* z, float* b, int64_t n, const typename S::Row& row,
+                           const InhibitorCall& c, const HeadScalars& scalars, const Bias<V>& bias, int64_t query,
+                           Totals& totals) {
     const Vec zero = V::zero(), infinity = V::set(S::kInfinity), mean = V::set(row.mean);
-    Vec all = zero, distances = zero;
+    Vec all = zero, distances = zero, inhibition = zero;
     for (int64_t j = 0; j < n; j += W) {
       const Vec score = V::load(z + j);
       const auto counts = V::gt(infinity, score), positive = V::gt(score, zero);
@@ -158,12 +176,18 @@ struct Backward {
       const Vec passed = where(V::load(b + j));
       all = V::add(all, passed);
       distances = V::fma(passed, where(V::sub(V::load(s + j), mean)), distances);
+      if (Biased) inhibition = V::fma(passed, where(score), inhibition);
       V::store(b + j, passed);
     }
     const float total = V::sum(all);
     totals.passed += static_cast<double>(total);
     totals.distance += static_cast<double>(V::sum(distances));
-    const Vec constant = V::set(c.is_centered && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f);
+    const float b_mean = c.is_centered && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f;
+    if (Biased) {
+      totals.inhibition += static_cast<double>(V::sum(inhibition));
+      if (bias.wants_gradient()) bias.add_gradient(query, n, b, z, b_mean, scalars.eta);
+    }
+    const Vec constant = V::set(b_mean);
     const Vec factor = V::set(-scalars.eta * scalars.scale / V::kSign);
     for (int64_t j = 0; j < n; j += W) {
       const Vec ds = V::mul(V::sub(V::load(b + j), constant), factor);
@@ -175,14 +199,16 @@ struct Backward {
   static void write_scalars(const InhibitorCall& c, int64_t b, int64_t h, int64_t n, const HeadScalars& scalars,
                             const Totals& totals, double values) {
     const double eta = scalars.eta, scale = scalars.scale, delta = scalars.delta;
-    const double grad_eta = values - (scale * totals.distance + delta * totals.passed);  // the latter: sum of b Z
+    // The sum of b Z.
+    const double inhibition = c.score_bias ? totals.inhibition : scale * totals.distance + delta * totals.passed;
+    const double grad_eta = values - inhibition;
     float* out = c.grad_scalars + b * c.heads + h;
     const int64_t step = c.batch * c.heads;
     out[0] = static_cast<float>(-eta * totals.distance / ::sqrt(static_cast<double>(c.dim)));
     out[step] = static_cast<float>(grad_eta);
     out[2 * step] = static_cast<float>(-eta * totals.passed);
     const double whole = scalars.log_length(n) * eta * grad_eta;  // all rows see all keys
-    out[3 * step] = static_cast<float>(RowMask::any(c) ? totals.length_exponent : whole);
+    out[3 * step] = static_cast<float>(sight_of(c) == Sight::kAll ? whole : totals.length_exponent);
   }
 
   static void write_row(const float* row, int64_t dim, float* out) {

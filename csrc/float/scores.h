@@ -107,27 +107,40 @@ struct Scores {
     bool is_nan;    // some score is NaN: so is the result
   };
 
-  // z = relu((s - mean) * scale + delta) for all n keys; lanes past n become +inf. z may be s.
-  static Row inhibition(const float* s, int64_t n, bool centered, float scale, float delta, float* z) {
+  // What is added to centered scores: delta for all keys, or the shift of each (Bias).
+  struct SameShift {
+    explicit SameShift(float delta) : shift(V::set(delta)) {}
+    Vec at(int64_t) const { return shift; }
+    Vec shift;
+  };
+  struct ShiftOfKeys {
+    Vec at(int64_t j) const { return V::load(shifts + j); }
+    const float* shifts;
+  };
+
+  // z = relu((s - mean) * scale + shift) for all n keys; lanes past n become +inf. z may be s.
+  template <class Shift>
+  static Row inhibition(const float* s, int64_t n, bool centered, float scale, Shift shift, float* z) {
     Row row{0.0f, n, false};
     if (centered && n > 0) row.mean = valid_sum(s, n) / static_cast<float>(n);
-    const Vec mean = V::set(row.mean), factor = V::set(scale), shift = V::set(delta);
+    const Vec mean = V::set(row.mean), factor = V::set(scale);
     unsigned nan = 0;
     for (int64_t j = 0; j < n; j += W) {
-      const Vec x = V::max(V::zero(), V::fma(V::sub(V::load(s + j), mean), factor, shift));
+      const Vec x = V::max(V::zero(), V::fma(V::sub(V::load(s + j), mean), factor, shift.at(j)));
       nan |= V::bits(V::is_nan(x)) & (j + W <= n ? ~0u : (1u << (n - j)) - 1u);
       V::store(z + j, x);
     }
     row.is_nan = nan != 0;
-    pad(z, n);
+    hide(z, n, round_up(n, kPanel));
     return row;
   }
 
   // The same for the `count` keys whose `hidden` is 0 (RowMask); z becomes +inf elsewhere, whatever s holds there.
+  template <class Shift>
   static Row inhibition_masked(const float* s, const float* hidden, int64_t count, int64_t n, bool centered,
-                               float scale, float delta, float* z) {
+                               float scale, Shift shift, float* z) {
     Row row{0.0f, count, false};
-    const Vec infinity = V::set(kInfinity), factor = V::set(scale), shift = V::set(delta);
+    const Vec infinity = V::set(kInfinity), factor = V::set(scale);
     if (centered && count > 0) {
       Vec sum = V::zero();
       for (int64_t j = 0; j < n; j += W)
@@ -138,13 +151,17 @@ struct Scores {
     unsigned nan = 0;
     for (int64_t j = 0; j < n; j += W) {
       const typename V::Mask seen = V::gt(infinity, V::load(hidden + j));
-      const Vec x = V::max(V::zero(), V::fma(V::sub(V::load(s + j), mean), factor, shift));
+      const Vec x = V::max(V::zero(), V::fma(V::sub(V::load(s + j), mean), factor, shift.at(j)));
       nan |= V::bits(V::is_nan(x)) & V::bits(seen);
       V::store(z + j, V::select(seen, x, infinity));
     }
     row.is_nan = nan != 0;
-    pad(z, n);
+    hide(z, n, round_up(n, kPanel));
     return row;
+  }
+
+  static void hide(float* z, int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) z[j] = kInfinity;
   }
 
   // Lists the active keys: max_abs_value_j > z_ij in one of R rows at least; returns their count.
@@ -181,9 +198,6 @@ struct Scores {
     return V::sum(V::add(even, odd));
   }
 
-  static void pad(float* z, int64_t n) {
-    for (int64_t j = n; j < round_up(n, kPanel); ++j) z[j] = kInfinity;
-  }
 };
 
 }  // namespace

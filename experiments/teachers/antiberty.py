@@ -9,6 +9,7 @@ Its heads for species, chain and grafting are left out. A chain is tokenized as 
 from __future__ import annotations
 
 import torch
+from metric import write_metric
 from transformers import BertConfig, BertForMaskedLM
 from wheels import parser, read_vocabulary, unpacked
 from word_level import word_level_tokenizer
@@ -18,7 +19,7 @@ OTHER_HEADS = ("cls.species.", "cls.chain.", "cls.graft.")
 
 
 def main() -> None:
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__, data="../shared/data/antibodies").parse_args()
     with unpacked(options.wheel) as folder:
         models = folder / "antiberty" / "trained_models"
         weights = torch.load(
@@ -40,7 +41,9 @@ def main() -> None:
     if missing or [name for name in unexpected if "pooler" not in name and "position_ids" not in name]:
         raise ValueError(f"other weights than expected: missing {missing}, unexpected {unexpected}")
     model.save_pretrained(options.output)
-    word_level_tokenizer(vocabulary, r"[A-Z]", max_length=POSITIONS).save_pretrained(options.output)
+    tokenizer = word_level_tokenizer(vocabulary, r"[A-Z]", max_length=POSITIONS)
+    tokenizer.save_pretrained(options.output)
+    write_metric(options.output, model, tokenizer, options.data, "validation")
 
 
 if __name__ == "__main__":

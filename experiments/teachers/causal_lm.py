@@ -1,10 +1,15 @@
-"""Trains a small decoder, and its byte-level BPE tokenizer, on WikiText-2: the teacher of a causal student.
+r"""Trains a small decoder, and its byte-level BPE tokenizer, on WikiText-2: the teacher of a causal student.
 
 python experiments/teachers/causal_lm.py gpt2 --output runs/teachers/gpt2 --data ../shared/data/wikitext-2
 
 `gpt2` has learned positions; `llama` rotary ones, RMSNorm and grouped heads (4 of queries, 2 of keys); `llama-window`
-is the same with a sliding window of 64 tokens. All are 6 layers × 256 wide, with a context of 256 tokens and without
-dropout: few epochs do not overfit. Training takes about 20 minutes on one core that multiplies bfloat16.
+is the same with a sliding window of 64 tokens, and may start from the weights of the former:
+
+python experiments/teachers/causal_lm.py llama-window --init-from runs/teachers/llama --steps 400 \
+    --output runs/teachers/llama-window
+
+All are 6 layers × 256 wide, with a context of 256 tokens and without dropout: few epochs do not overfit. Training takes
+about 20 minutes on one core that multiplies bfloat16.
 """
 
 from __future__ import annotations
@@ -14,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from metric import write_metric
 from tokenizers import ByteLevelBPETokenizer
-from training import Batch, parser, train, write_metric
+from training import Batch, parser, train
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -79,6 +85,7 @@ def token_stream(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> np.nda
 def main() -> None:
     made = parser(__doc__, steps=2600, batch_size=8, learning_rate=1.5e-3)
     made.add_argument("model", choices=["gpt2", "llama", "llama-window"])
+    made.add_argument("--init-from", type=Path, help="a folder with weights of the same names and shapes")
     made.add_argument("--data", type=Path, default=Path("../shared/data/wikitext-2"))
     options = made.parse_args()
     quiet(1)
@@ -87,6 +94,8 @@ def main() -> None:
     texts = split_held_out(texts)[0]
     tokenizer = train_tokenizer(texts)
     model = build(options.model, tokenizer)
+    if options.init_from:
+        model.load_state_dict(type(model).from_pretrained(options.init_from).state_dict())
     stream = token_stream(texts, tokenizer)
     print(f"{model.num_parameters():,} parameters, {len(stream):,} tokens to train on", flush=True)
 
@@ -98,7 +107,7 @@ def main() -> None:
     train(model, batch_of, options)
     model.save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
-    write_metric(options.output, "to be measured")
+    write_metric(options.output, model, tokenizer, options.data, "validation", length=CONTEXT)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ with `tokenizers`, so that `AutoTokenizer` loads it.
 
 from __future__ import annotations
 
+from metric import write_metric
 from transformers import AlbertForMaskedLM, GenerationConfig
 from wheels import parser, read_vocabulary, unpacked
 from word_level import word_level_tokenizer
@@ -18,14 +19,16 @@ POSITIONS = 512
 
 
 def main() -> None:
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__, data="../shared/data/reactions").parse_args()
     with unpacked(options.wheel) as folder:
         source = folder / "rxnmapper" / "models" / "transformers" / "albert_heads_8_uspto_all_1310k"
         model = AlbertForMaskedLM.from_pretrained(source)
         vocabulary = read_vocabulary(source / "vocab.txt")
     model.generation_config = GenerationConfig()  # what the old file says of it is refused today
     model.save_pretrained(options.output)
-    word_level_tokenizer(vocabulary, ATOMS, max_length=POSITIONS).save_pretrained(options.output)
+    tokenizer = word_level_tokenizer(vocabulary, ATOMS, max_length=POSITIONS)
+    tokenizer.save_pretrained(options.output)
+    write_metric(options.output, model, tokenizer, options.data, "validation")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the scripts that train a small teacher share: their options, one loop, and how the result is written."""
+"""What the scripts that train a small teacher share: their options, and one loop."""
 
 from __future__ import annotations
 
@@ -64,9 +64,3 @@ def learning_rate_factor(step: int, steps: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))) / 2
-
-
-def write_metric(folder: Path, metric: str) -> None:
-    """Print the metric, and keep it as FOLDER/metric.txt."""
-    print(metric)
-    (folder / "metric.txt").write_text(metric + "\n", encoding="utf-8")

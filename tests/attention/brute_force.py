@@ -24,6 +24,7 @@ def brute_force(
     length_reference: float = 64,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
+    score_bias: Tensor | None = None,
     is_causal: bool = False,
     signed: bool = True,
     center: str = "mean",
@@ -34,12 +35,13 @@ def brute_force(
     valid = valid_keys(query, key, key_padding_mask, attn_mask, is_causal)
     q, k, v = query.tolist(), key.tolist(), value.tolist()
     g, e, d, rho = (per_head(s, heads) for s in (gamma, eta, delta, length_exponent))
+    bias = bias_of(score_bias, key.shape[2])
     out = torch.zeros(batch, heads, queries, value.shape[3], dtype=torch.float64)
     for b, h, i in product(range(batch), range(heads), range(queries)):
         kv, keys = h // heads_per_kv, valid(b, h, i)
         if not keys:
             continue
-        z = row_scores(q[b][h][i], k[b][kv], keys, g[h], d[h], center)
+        z = row_scores(q[b][h][i], k[b][kv], keys, g[h], d[h], center, bias(h, i))
         factor = e[h] * (length_reference / len(keys)) ** rho[h]
         for c in range(value.shape[3]):
             out[b, h, i, c] = factor * math.fsum(shrink(v[b][kv][j][c], z[j], signed) for j in keys)
@@ -54,6 +56,7 @@ def brute_force_scores(
     delta: Scalar = 0.0,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
+    score_bias: Tensor | None = None,
     is_causal: bool = False,
     center: str = "mean",
 ) -> Tensor:
@@ -62,10 +65,11 @@ def brute_force_scores(
     heads_per_kv = heads // key.shape[1]
     valid = valid_keys(query, key, key_padding_mask, attn_mask, is_causal)
     q, k = query.tolist(), key.tolist()
-    g, d = per_head(gamma, heads), per_head(delta, heads)
+    g, d, bias = per_head(gamma, heads), per_head(delta, heads), bias_of(score_bias, key.shape[2])
     out = torch.full((batch, heads, queries, key.shape[2]), math.inf, dtype=torch.float64)
     for b, h, i in product(range(batch), range(heads), range(queries)):
-        for j, z in row_scores(q[b][h][i], k[b][h // heads_per_kv], valid(b, h, i), g[h], d[h], center).items():
+        keys = valid(b, h, i)
+        for j, z in row_scores(q[b][h][i], k[b][h // heads_per_kv], keys, g[h], d[h], center, bias(h, i)).items():
             out[b, h, i, j] = z
     return out
 
@@ -92,12 +96,27 @@ def valid_keys(
 
 
 def row_scores(
-    q: list[float], k: list[list[float]], keys: list[int], gamma: float, delta: float, center: str
+    q: list[float],
+    k: list[list[float]],
+    keys: list[int],
+    gamma: float,
+    delta: float,
+    center: str,
+    bias: list[float],
 ) -> dict[int, float]:
     """Z of one query, by key."""
-    s = {j: gamma / math.sqrt(len(q)) * math.fsum(abs(a - b) for a, b in zip(q, k[j], strict=True)) for j in keys}
+    scale = gamma / math.sqrt(len(q))
+    s = {j: scale * math.fsum(abs(a - b) for a, b in zip(q, k[j], strict=True)) + bias[j] for j in keys}
     mean = math.fsum(s.values()) / len(keys) if center == "mean" and keys else 0.0
     return {j: max(s[j] - mean + delta, 0.0) for j in keys}
+
+
+def bias_of(score_bias: Tensor | None, keys: int) -> Callable[[int, int], list[float]]:
+    """Of one query, as a function of (head, query)."""
+    if score_bias is None:
+        return lambda h, i: [0.0] * keys
+    rows = score_bias.tolist()
+    return lambda h, i: rows[h if len(rows) > 1 else 0][i]
 
 
 def shrink(v: float, z: float, signed: bool) -> float:

@@ -62,12 +62,14 @@ def test_a_call() -> None:
     padding, pairs = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 4, 3, 5, dtype=torch.bool)
     out = torch.zeros(2, 4, 3, 6)
     options = Options(64.0, is_causal=True, is_signed=False, is_centered=True)
-    found = unpacked(
-        CALL,
-        pack_call(
-            (query, key, value), scalars, Masks(padding, pairs), options, out, threads=7, gradients=range(100, 117)
-        ),
+    bias = torch.zeros(4, 3, 8)[..., :5]
+    packed = pack_call(
+        *((query, key, value), scalars, Masks(padding, pairs), options, out),
+        threads=7,
+        score_bias=bias,
+        gradients=range(100, 118),
     )
+    found = unpacked(CALL, packed)
     sizes = {"batch": 2, "heads": 4, "kv_heads": 2, "queries": 3, "keys": 5, "dim": 8, "value_dim": 6, "threads": 7}
     assert {name: found[name] for name in sizes} == {name: [size] for name, size in sizes.items()}
     for name, t in {"query": query, "key": key, "value": value, "out": out}.items():
@@ -76,16 +78,25 @@ def test_a_call() -> None:
         assert found[name] == [scalar.data_ptr(), scalar.stride(0)]
     for name, mask in {"key_mask": padding, "attn_mask": pairs}.items():
         assert (found[name], found[f"{name}_stride"]) == ([mask.data_ptr()], list(mask.stride()))
+    assert (found["score_bias"], found["score_bias_stride"]) == ([bias.data_ptr()], [24, 8])
     assert [found[name] for name in ("is_causal", "is_signed", "is_centered")] == [[1], [0], [1]]
     assert found["length_reference"] == [64.0]
     gradients = [*found["grad_out"], *found["grad_query"], *found["grad_key"], *found["grad_value"]]
-    assert [*gradients, *found["grad_scalars"]] == list(range(100, 117))
+    assert [*gradients, *found["grad_scalars"], *found["grad_bias"]] == list(range(100, 118))
+
+
+def test_a_bias_that_heads_share_has_no_stride() -> None:
+    tensor, bias = torch.zeros(1, 2, 3, 4), torch.zeros(1, 3, 3)
+    options = Options(64.0, is_causal=False, is_signed=True, is_centered=True)
+    packed = pack_call((tensor,) * 3, None, Masks(None, None), options, tensor, threads=1, score_bias=bias)
+    assert unpacked(CALL, packed)["score_bias_stride"] == [0, 3]
 
 
 def test_what_a_call_has_not_is_null() -> None:
     tensor = torch.zeros(1, 1, 1, 1)
     packed = pack_call((tensor,) * 3, None, Masks(None, None), Options(0.0, False, True, True), tensor, threads=1)
     absent = ("gamma", "eta", "delta", "length_exponent", "key_mask", "key_mask_stride", "attn_mask")
+    absent += ("score_bias", "score_bias_stride", "grad_bias")
     absent += ("attn_mask_stride", "grad_out", "grad_query", "grad_key", "grad_value", "grad_scalars")
     assert {x for name in absent for x in unpacked(CALL, packed)[name]} == {0}
 

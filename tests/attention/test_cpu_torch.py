@@ -31,10 +31,12 @@ def plain_call(dtype: torch.dtype = torch.float32):
     return q, q, q
 
 
-def arguments(requires_grad: bool = True) -> tuple:
+def arguments(requires_grad: bool = True, heads: int = 0) -> tuple:
+    """`heads`: of the bias; 0: none."""
     tensors = inputs(Shape(1, 2, 1, 5, 9, 8, 8))
     leaves = [t.requires_grad_(requires_grad) for t in tensors.values()]
-    return (*leaves, torch.rand(1, 9) < 0.7, torch.rand(1, 2, 5, 9) < 0.7, 64.0, False, True, True, "cpu")
+    bias = torch.randn(heads, 5, 9, requires_grad=requires_grad) if heads else None
+    return (*leaves, bias, torch.rand(1, 9) < 0.7, torch.rand(1, 2, 5, 9) < 0.7, 64.0, False, True, True, "cpu")
 
 
 def test_auto_prefers_the_engine_where_it_can_serve():
@@ -60,16 +62,19 @@ def test_an_explicit_request_that_cannot_be_served_says_why():
         inhibitor_attention(*plain_call(torch.float64), engine="cpu")
 
 
+@pytest.mark.parametrize("heads", [0, 1, 2], ids=["no bias", "one bias", "biases"])
 @pytest.mark.parametrize("masked", [True, False])
-def test_opcheck(masked):
-    args = arguments()
+def test_opcheck(masked, heads):
+    args = arguments(heads=heads)
     if not masked:
-        args = (*args[:7], None, None, *args[9:])
+        args = (*args[:8], None, None, *args[10:])
     torch_library.opcheck(torch.ops.inhibitor.attention.default, args)
     out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     grad = torch.randn_like(out)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    torch_library.opcheck(torch.ops.inhibitor.attention_backward.default, (grad, out, saved, *args), test_utils=tests)
+    torch_library.opcheck(
+        torch.ops.inhibitor.attention_backward.default, (grad, out, saved, *args, heads > 0), test_utils=tests
+    )
 
 
 def layer(q, k, v, gamma, mask):

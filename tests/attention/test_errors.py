@@ -178,6 +178,41 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         {"attn_mask": torch.ones(NQ, NK, dtype=torch.bool, device="meta")},
         "attn_mask is on meta, the query on cpu",
     ),
+    # bias
+    ("bias is a list", {"score_bias": [0.0]}, "score_bias must be a torch.Tensor, got list"),
+    *(
+        (
+            f"bias of shape {shape}",
+            {"score_bias": torch.zeros(shape)},
+            f"score_bias must have shape (heads or 1, queries, keys) = (4 or 1, 3, 5), got {shape}",
+        )
+        for shape in ((NQ, NK), (B, H, NQ, NK), (HKV, NQ, NK), (0, NQ, NK), (H, NK, NQ), (H, 1, NK), (H, NQ, 1))
+    ),
+    (
+        "bias of integers",
+        {"score_bias": torch.zeros(H, NQ, NK, dtype=torch.long)},
+        "score_bias must be torch.float32, got torch.int64",
+    ),
+    (
+        "bool bias",
+        {"score_bias": torch.zeros(H, NQ, NK, dtype=torch.bool)},
+        "score_bias must be torch.float32, got torch.bool",
+    ),
+    (
+        "bias in double precision",
+        {"score_bias": torch.zeros(1, NQ, NK, dtype=torch.float64)},
+        "score_bias must be torch.float32, got torch.float64",
+    ),
+    (
+        "sparse bias",
+        {"score_bias": torch.zeros(1, NQ, NK).to_sparse()},
+        "score_bias must be a dense tensor, got torch.sparse_coo",
+    ),
+    (
+        "bias elsewhere",
+        {"score_bias": torch.zeros(1, NQ, NK, device="meta")},
+        "score_bias is on meta, the query on cpu",
+    ),
     # dropout and engine
     *(
         (f"dropout_p {wrong!r}", {"dropout_p": wrong}, f"dropout_p must be in [0, 1), got {wrong!r}")

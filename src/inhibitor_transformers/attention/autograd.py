@@ -21,7 +21,7 @@ def run_kernels(engine: str, tensors: Tensors, masks: Masks, options: Options) -
     """
     out: Tensor
     if is_plain(*tensors, *masks):
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
             out = _Attention.apply(*tensors, *masks, options, engine)
         else:
             out, _ = KERNELS[engine].forward(tensors, masks, options, False)
@@ -50,17 +50,21 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         given = (grad, *saved_tensors(ctx))
+        needed = Tensors(*ctx.needs_input_grad[:-4])
+        with_bias = bool(needed.score_bias)
         if is_transformed(*given):
-            gq, gk, gv, scalars = _TransformedGradients.apply(*given, *ctx.options, ctx.engine)
+            gq, gk, gv, scalars, bias = _TransformedGradients.apply(*given, *ctx.options, ctx.engine, with_bias)
         elif torch.is_grad_enabled() or not is_plain(*given) or _is_batched(grad):  # the operator bears all of this
-            gq, gk, gv, scalars = torch.ops.inhibitor.attention_backward(*given, *ctx.options, ctx.engine)
+            gradients = torch.ops.inhibitor.attention_backward(*given, *ctx.options, ctx.engine, with_bias)
+            gq, gk, gv, scalars, bias = gradients
         else:
             _, out, saved, *tensors, key_padding_mask, attn_mask = given
             masks = Masks(key_padding_mask, attn_mask)
-            gq, gk, gv, scalars = KERNELS[ctx.engine].backward(grad, out, saved, Tensors(*tensors), masks, ctx.options)
-        *needed, _, _, _, _ = ctx.needs_input_grad
-        per_head = scalars.sum(1).unbind(0) if any(Tensors(*needed).scalars) else (None,) * 4
-        return (gq, gk, gv, *per_head, None, None, None, None)
+            gq, gk, gv, scalars, bias = KERNELS[ctx.engine].backward(
+                grad, out, saved, Tensors(*tensors), masks, ctx.options, with_bias
+            )
+        per_head = scalars.sum(1).unbind(0) if any(needed.scalars) else (None,) * 4
+        return (gq, gk, gv, *per_head, bias if with_bias else None, None, None, None, None)
 
 
 class _TransformedAttention(torch.autograd.Function):
@@ -81,8 +85,9 @@ class _TransformedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _grad_of_saved: Tensor) -> tuple[Any, ...]:
         given = (grad, *saved_tensors(ctx))
-        gq, gk, gv, scalars = _TransformedGradients.apply(*given, *ctx.options, ctx.engine)
-        return (gq, gk, gv, *scalars.sum(1).unbind(0), *(None,) * 7)
+        with_bias = bool(CallArgs(*ctx.needs_input_grad).score_bias)
+        gq, gk, gv, scalars, bias = _TransformedGradients.apply(*given, *ctx.options, ctx.engine, with_bias)
+        return (gq, gk, gv, *scalars.sum(1).unbind(0), bias if with_bias else None, *(None,) * 7)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -90,7 +95,7 @@ class _TransformedAttention(torch.autograd.Function):
 
 
 class _TransformedGradients(torch.autograd.Function):
-    """The backward operator under torch.func, with its arguments (grad, out, saved, *CallArgs) and results."""
+    """The backward operator under torch.func: grad, out, saved, `CallArgs` and with_bias, and its results."""
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
@@ -98,17 +103,19 @@ class _TransformedGradients(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        grad, _out, _saved, *rest = inputs
+        grad, _out, _saved, *rest, with_bias = inputs
         args = CallArgs(*rest)
         save_for_backward(ctx, grad, *args.tensors, *args.masks)
-        ctx.options = args.options
+        ctx.options, ctx.with_bias = args.options, with_bias
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         grad, *tensors, key_padding_mask, attn_mask = saved_tensors(ctx)
         masks = Masks(key_padding_mask, attn_mask)
-        grad_of_grad, *tensor_grads = second_gradients(grads, grad, Tensors(*tensors), masks, ctx.options)
-        return (grad_of_grad, None, None, *tensor_grads, *(None,) * 7)
+        grad_of_grad, *tensor_grads = second_gradients(
+            grads, grad, Tensors(*tensors), masks, ctx.options, ctx.with_bias
+        )
+        return (grad_of_grad, None, None, *tensor_grads, *(None,) * 8)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
@@ -119,12 +126,13 @@ class _TransformedGradients(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
-        dims = (0, 0, 1, *_BATCH_DIMS)
-        return _vmap_into_batch(_TransformedGradients, info.batch_size, in_dims, args, dims, (0, 0, 0, 1))
+        dims = (0, 0, 1, *_BATCH_DIMS, None)
+        apart = bool(args[-1])  # the gradient of the bias is summed over the batch: it would be over all calls
+        return _vmap_into_batch(_TransformedGradients, info.batch_size, in_dims, args, dims, (0, 0, 0, 1, 0), apart)
 
 
-# The batch dimension of each argument of the operator: q, k, v; scalars; masks; options and engine.
-_BATCH_DIMS: tuple[int | None, ...] = (*(0, 0, 0), *(None,) * 4, *(0, 0), *(None,) * 5)
+# The batch dimension of each argument of the operator: q, k, v; scalars and bias; masks; options and engine.
+_BATCH_DIMS: tuple[int | None, ...] = (*(0, 0, 0), *(None,) * 5, *(0, 0), *(None,) * 5)
 
 
 def _vmap_into_batch(
@@ -134,14 +142,15 @@ def _vmap_into_batch(
     args: tuple[Any, ...],
     batch_dims: tuple[int | None, ...],
     out_batch_dims: tuple[int, ...],
+    apart: bool = False,
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """A vmap rule: all calls become one, whose batch holds theirs one after the other.
 
-    `batch_dims` and `out_batch_dims`: the batch dimension of each argument and result. Where vmap runs over the
-    scalars, which a batch has in common, one call follows the other.
+    `batch_dims` and `out_batch_dims`: the batch dimension of each argument and result. Where vmap runs over scalars or
+    bias, which a batch has in common, or with `apart`, one call follows the other.
     """
     given = list(zip(args, in_dims, batch_dims, strict=True))
-    if any(dim is not None and batch is None for _, dim, batch in given):
+    if apart or any(dim is not None and batch is None for _, dim, batch in given):
         each = [function.apply(*(a if dim is None else a.select(dim, i) for a, dim, _ in given)) for i in range(calls)]
         return tuple(torch.stack(out) for out in zip(*each, strict=True)), (0,) * len(out_batch_dims)
     merged = function.apply(*(a if a is None or to is None else _merge(a, dim, to, calls) for a, dim, to in given))

@@ -15,7 +15,7 @@ CENTERS: tuple[Center, ...] = ("mean", "none")
 
 
 class Tensors(NamedTuple):
-    """Every tensor of a call through which gradients flow: q, k, v as in `MaskedTensors`, the scalars (H,)."""
+    """Every tensor through which gradients flow: q, k, v as in `MaskedTensors`, scalars (H,), bias (H or 1, Nq, Nk)."""
 
     query: Tensor
     key: Tensor
@@ -24,6 +24,7 @@ class Tensors(NamedTuple):
     eta: Tensor
     delta: Tensor
     length_exponent: Tensor
+    score_bias: Tensor | None = None
 
     @property
     def qkv(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,13 +99,17 @@ class MaskedTensors:
 
 @dataclass(frozen=True)
 class AttentionCall(MaskedTensors):
-    """The same with the scalars: `gamma`, `eta`, `delta`, `length_exponent`, (H,) in `compute_dtype`."""
+    """The same with scalars and bias, all in `compute_dtype`.
+
+    `gamma`, `eta`, `delta`, `length_exponent`: (H,). `score_bias`: (H or 1, Nq, Nk), or None.
+    """
 
     gamma: Tensor
     eta: Tensor
     delta: Tensor
     length_exponent: Tensor
     length_reference: float
+    score_bias: Tensor | None = None
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -113,7 +118,8 @@ class AttentionCall(MaskedTensors):
 
     def tensors(self) -> Tensors:
         """Every tensor through which a gradient can flow."""
-        return Tensors(self.query, self.key, self.value, self.gamma, self.eta, self.delta, self.length_exponent)
+        scalars = (self.gamma, self.eta, self.delta, self.length_exponent)
+        return Tensors(self.query, self.key, self.value, *scalars, self.score_bias)
 
     def options(self) -> Options:
         """What is no tensor, as kernels take it."""

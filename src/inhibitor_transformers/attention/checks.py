@@ -28,6 +28,7 @@ def make_call(
     is_causal: bool,
     signed: bool,
     center: Center,
+    score_bias: Tensor | None = None,
 ) -> AttentionCall:
     """Check every argument, then return them in the form that engines receive. Raises ValueError."""
     masked = check_masked(
@@ -46,7 +47,8 @@ def make_call(
         name: _per_head(name, given, *wanted)
         for name, given in zip(_SCALARS, (gamma, eta, delta, length_exponent), strict=True)
     }
-    return AttentionCall(**masked, **scalars, length_reference=float(length_reference))
+    bias = None if score_bias is None else _check_score_bias(score_bias, query, key)
+    return AttentionCall(**masked, **scalars, length_reference=float(length_reference), score_bias=bias)
 
 
 def check_masked(
@@ -147,7 +149,8 @@ def _check_bool_mask(name: str, mask: Tensor, query: Tensor) -> None:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(
-            f"{name} must be a bool tensor with True = valid, got {kind}; additive masks cannot be added to distances"
+            f"{name} must be a bool tensor with True = valid, got {kind}; additive masks cannot be added to distances, "
+            "but score_bias is added to scores"
         )
     _check_dense(name, mask)
     if mask.device != query.device:
@@ -175,6 +178,25 @@ def _check_attn_mask(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor 
         raise ValueError(
             f"attn_mask must be broadcastable to (batch, heads, queries, keys) = {tuple(full)}, got {_shape(mask)}"
         ) from None
+
+
+def _check_score_bias(bias: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    if not isinstance(bias, Tensor):
+        raise ValueError(f"score_bias must be a torch.Tensor, got {type(bias).__name__}")
+    _check_dense("score_bias", bias)
+    heads, queries, keys = query.shape[1], query.shape[2], key.shape[2]
+    if bias.dim() != 3 or bias.shape[0] not in (1, heads) or tuple(bias.shape[1:]) != (queries, keys):
+        raise ValueError(
+            f"score_bias must have shape (heads or 1, queries, keys) = ({heads} or 1, {queries}, {keys}), "
+            f"got {_shape(bias)}"
+        )
+    dtype = compute_dtype(query.dtype)
+    if bias.dtype not in (dtype, query.dtype):
+        wanted = dtype if dtype == query.dtype else f"{query.dtype} or {dtype}"
+        raise ValueError(f"score_bias must be {wanted}, got {bias.dtype}")
+    if bias.device != query.device:
+        raise ValueError(f"score_bias is on {bias.device}, the query on {query.device}")
+    return bias.to(dtype)
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from .saved_tensors import save_for_backward, saved_tensors
 
 
 class CallArgs(NamedTuple):
-    """The arguments of `inhibitor::attention`, and after grad, out and saved those of its backward operator."""
+    """The arguments of `inhibitor::attention`; its backward operator adds grad, out, saved before, with_bias after."""
 
     query: Tensor
     key: Tensor
@@ -27,6 +27,7 @@ class CallArgs(NamedTuple):
     eta: Tensor
     delta: Tensor
     length_exponent: Tensor
+    score_bias: Tensor | None
     key_padding_mask: Tensor | None
     attn_mask: Tensor | None
     length_reference: float
@@ -37,7 +38,8 @@ class CallArgs(NamedTuple):
 
     @property
     def tensors(self) -> Tensors:
-        return Tensors(self.query, self.key, self.value, self.gamma, self.eta, self.delta, self.length_exponent)
+        scalars = (self.gamma, self.eta, self.delta, self.length_exponent)
+        return Tensors(self.query, self.key, self.value, *scalars, self.score_bias)
 
     @property
     def masks(self) -> Masks:
@@ -57,6 +59,7 @@ def attention(
     eta: Tensor,
     delta: Tensor,
     length_exponent: Tensor,
+    score_bias: Tensor | None,
     key_padding_mask: Tensor | None,
     attn_mask: Tensor | None,
     length_reference: float,
@@ -66,7 +69,7 @@ def attention(
     engine: str,
 ) -> tuple[Tensor, Tensor]:
     """H (B, H, Nq, Dv), and what the backward pass of `engine` reads (`Kernels`); arguments as in `AttentionCall`."""
-    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent)
+    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent, score_bias)
     options = Options(length_reference, is_causal, is_signed, is_centered)
     out, saved = KERNELS[engine].forward(tensors, Masks(key_padding_mask, attn_mask), options, True)
     assert saved is not None
@@ -92,6 +95,7 @@ def attention_backward(
     eta: Tensor,
     delta: Tensor,
     length_exponent: Tensor,
+    score_bias: Tensor | None,
     key_padding_mask: Tensor | None,
     attn_mask: Tensor | None,
     length_reference: float,
@@ -99,16 +103,20 @@ def attention_backward(
     is_signed: bool,
     is_centered: bool,
     engine: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value, and of the scalars for each sequence of the batch, (4, B, H), in the order given.
+    with_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value; of the scalars for each sequence of the batch, (4, B, H), in the order given; and
+    of the bias, in its shape (with_bias; else an empty tensor).
 
     Raises RuntimeError for tensors that a hook has changed between the passes.
     """
-    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent)
+    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent, score_bias)
     options = Options(length_reference, is_causal, is_signed, is_centered)
     masks = Masks(key_padding_mask, attn_mask)
     _check_saved(grad, out, saved, tensors, masks, KERNELS[engine].saved)
-    return KERNELS[engine].backward(grad, out, saved, tensors, masks, options)
+    *gradients, bias = KERNELS[engine].backward(grad, out, saved, tensors, masks, options, with_bias)
+    gq, gk, gv, scalars = gradients
+    return gq, gk, gv, scalars, scalars.new_empty(0) if bias is None else bias
 
 
 def _check_saved(grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, numbers: int) -> None:
@@ -122,6 +130,7 @@ def _check_saved(grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, mas
         (tensors.key, (batch, kv_heads, keys, dim), dtype),
         (tensors.value, (batch, kv_heads, keys, value_dim), dtype),
         *((scalar, (heads,), torch.float32) for scalar in tensors.scalars),
+        (tensors.score_bias, (_bias_heads(tensors), queries, keys), torch.float32),
         (masks.key_padding_mask, (batch, keys), torch.bool),
         (masks.attn_mask, (batch, heads, queries, keys), torch.bool),
     ]
@@ -133,11 +142,19 @@ def _check_saved(grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, mas
             )
 
 
+def _bias_heads(tensors: Tensors) -> int:
+    """1 where the bias is the same for all heads."""
+    heads = tensors.query.shape[1]
+    return 1 if tensors.score_bias is not None and tensors.score_bias.shape[0] == 1 else heads
+
+
 @attention_backward.register_fake
-def _(grad: Tensor, out: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    args = CallArgs(*rest)
+def _(grad: Tensor, out: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    *inputs, with_bias = rest
+    args = CallArgs(*inputs)
     gq, gk, gv = (heads_last(t, t.shape[-1]) for t in args.tensors.qkv)
-    return gq, gk, gv, args.gamma.new_empty((4, *args.query.shape[:2]))
+    bias = args.gamma.new_empty(args.score_bias.shape if args.score_bias is not None and with_bias else 0)
+    return gq, gk, gv, args.gamma.new_empty((4, *args.query.shape[:2])), bias
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -149,31 +166,33 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 
 def _backward(ctx: Any, grad: Tensor, _grad_of_saved: Tensor | None) -> tuple[Any, ...]:
-    gq, gk, gv, scalars = torch.ops.inhibitor.attention_backward(grad, *saved_tensors(ctx), *ctx.options, ctx.engine)
-    return (gq, gk, gv, *scalars.sum(1).unbind(0), *(None,) * 7)
+    with_bias = bool(CallArgs(*ctx.needs_input_grad).score_bias)
+    given = (grad, *saved_tensors(ctx), *ctx.options, ctx.engine, with_bias)
+    gq, gk, gv, scalars, bias = torch.ops.inhibitor.attention_backward(*given)
+    return (gq, gk, gv, *scalars.sum(1).unbind(0), bias if with_bias else None, *(None,) * 7)
 
 
 attention.register_autograd(_backward, setup_context=_save_for_backward)
 
 
 def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    grad, _out, _saved, *rest = inputs
+    grad, _out, _saved, *rest, with_bias = inputs
     args = CallArgs(*rest)
     save_for_backward(ctx, grad, *args.tensors, *args.masks)
-    ctx.options = args.options
+    ctx.options, ctx.with_bias = args.options, with_bias
 
 
 def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
     grad, *tensors, key_padding_mask, attn_mask = saved_tensors(ctx)
     grad_of_grad, *tensor_grads = second_gradients(
-        grads, grad, Tensors(*tensors), Masks(key_padding_mask, attn_mask), ctx.options
+        grads, grad, Tensors(*tensors), Masks(key_padding_mask, attn_mask), ctx.options, ctx.with_bias
     )
-    return (grad_of_grad, None, None, *tensor_grads, *(None,) * 7)
+    return (grad_of_grad, None, None, *tensor_grads, *(None,) * 8)
 
 
 def second_gradients(
-    grads: tuple[Tensor, ...], grad: Tensor, tensors: Tensors, masks: Masks, options: Options
-) -> tuple[Tensor, ...]:
+    grads: tuple[Tensor, ...], grad: Tensor, tensors: Tensors, masks: Masks, options: Options, with_bias: bool
+) -> tuple[Tensor | None, ...]:
     """Double backward: from gradients of what `attention_backward` returns those of its `grad` and of `tensors`.
 
     Differentiates the reference's gradient: rare, so that it need not be fast. Can itself be differentiated.
@@ -193,11 +212,14 @@ def second_gradients(
     def first(grad: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = Tensors(*tensors)
         expanded = [s.expand(grad.shape[0], -1) for s in given.scalars]  # a gradient for each sequence of the batch
-        gradients = Tensors(*torch.func.vjp(out, *given.qkv, *expanded)[1](grad))
-        return (*gradients.qkv, torch.stack(gradients.scalars))
+        bias = () if given.score_bias is None else (given.score_bias,)
+        gradients = Tensors(*torch.func.vjp(out, *given.qkv, *expanded, *bias)[1](grad))
+        of_bias = gradients.score_bias if with_bias else None
+        return (*gradients.qkv, torch.stack(gradients.scalars), grad.new_empty(0) if of_bias is None else of_bias)
 
-    second: tuple[Tensor, ...] = torch.func.vjp(first, grad, *tensors)[1](grads)
-    return second
+    present = [t for t in tensors if t is not None]
+    second: tuple[Tensor | None, ...] = torch.func.vjp(first, grad, *present)[1](grads)
+    return second if tensors.score_bias is not None else (*second, None)
 
 
 attention_backward.register_autograd(_double_backward, setup_context=_save_for_double_backward)

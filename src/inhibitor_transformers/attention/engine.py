@@ -12,21 +12,24 @@ from torch import Tensor
 
 from .call import AttentionCall, Masks, Options, Tensors
 
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]  # q, k, v, scalars, bias: see `Kernels`
+
 
 @dataclass(frozen=True)
 class Kernels:
     """The forward and backward pass of a compiled engine, behind one torch operator (custom_op.py, autograd.py).
 
-    `forward(tensors, masks, options, saving)` gets q, k, v in a dtype of the engine's choice and float32 scalars (H,).
-    It returns H (B, H, Nq, Dv) in the dtype of the query, in the memory layout of `heads_last`, and what its backward
-    pass reads: `saved` numbers per query, (saved, B, H, Nq) float32; None where `saving` is False.
+    `forward(tensors, masks, options, saving)` gets q, k, v in a dtype of the engine's choice, scalars (H,) and bias in
+    float32. It returns H (B, H, Nq, Dv) in the dtype of the query, in the memory layout of `heads_last`, and what its
+    backward pass reads: `saved` numbers per query, (saved, B, H, Nq) float32; None where `saving` is False.
 
-    `backward(grad, out, saved, tensors, masks, options)` returns the gradients of query, key and value, in the same
-    layout, and those of gamma, eta, delta and length exponent for each sequence of the batch, (4, B, H) float32.
+    `backward(grad, out, saved, tensors, masks, options, with_bias)` returns the gradients of query, key and value, in
+    the same layout; those of gamma, eta, delta and length exponent for each sequence of the batch, (4, B, H) float32;
+    and with_bias that of the bias, summed over the batch, in its shape in float32, else None.
     """
 
     forward: Callable[[Tensors, Masks, Options, bool], tuple[Tensor, Tensor | None]]
-    backward: Callable[[Tensor, Tensor, Tensor, Tensors, Masks, Options], tuple[Tensor, Tensor, Tensor, Tensor]]
+    backward: Callable[[Tensor, Tensor, Tensor, Tensors, Masks, Options, bool], Gradients]
     saved: int
 
 

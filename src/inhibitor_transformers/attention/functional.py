@@ -23,6 +23,7 @@ def inhibitor_attention(
     length_reference: float = 64,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
+    score_bias: Tensor | None = None,
     is_causal: bool = False,
     signed: bool = True,
     center: Center = "mean",
@@ -33,11 +34,11 @@ def inhibitor_attention(
 
     .. math::
         Z_{ij} &= \mathrm{relu}(S_{ij} - \mathrm{mean}_{j \in J_i} S_{ij} + δ),\quad
-        S_{ij} = \tfrac{γ}{\sqrt D} \sum_d |q_{id} - k_{jd}| \\
+        S_{ij} = \tfrac{γ}{\sqrt D} \sum_d |q_{id} - k_{jd}| + β_{ij} \\
         H_{ik} &= η (n_0 / n_i)^ρ \sum_{j \in J_i} \mathrm{softshrink}(v_{jk}, Z_{ij})
 
-    where J_i are the n_i keys valid for query i. A key outside J_i contributes nothing, whatever it
-    holds (NaN included); a query without valid keys gives 0 with zero gradients.
+    where J_i are the n_i keys valid for query i. A key outside J_i contributes nothing, whatever it and its
+    β hold (NaN included); a query without valid keys gives 0 with zero gradients.
 
     Args:
         query: (B, H, Nq, D), any floating dtype; float64 is computed in float64, the rest in float32.
@@ -47,6 +48,8 @@ def inhibitor_attention(
         length_reference: n₀, the number of keys at which (n₀/n)^ρ is one.
         key_padding_mask: (B, Nk) bool, True = valid.
         attn_mask: bool, broadcastable to (B, H, Nq, Nk), True = valid.
+        score_bias: β, (H or 1, Nq, Nk), the same for the whole batch, in the dtype of the query or of the computation:
+            what relative positions add to the scores. Larger inhibits more. None: zero.
         is_causal: the queries are the last Nq of Nk positions; each sees the keys up to its own.
         signed: softshrink(v, z) = sign(v)·max(|v| − z, 0); otherwise max(v − z, 0).
         center: "mean" subtracts the mean score over the valid keys, "none" does not.
@@ -71,6 +74,7 @@ def inhibitor_attention(
         length_reference=length_reference,
         key_padding_mask=key_padding_mask,
         attn_mask=attn_mask,
+        score_bias=score_bias,
         is_causal=is_causal,
         signed=signed,
         center=center,
@@ -87,6 +91,7 @@ def inhibition_scores(
     delta: Scalar = 0.0,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
+    score_bias: Tensor | None = None,
     is_causal: bool = False,
     center: Center = "mean",
 ) -> Tensor:
@@ -106,6 +111,7 @@ def inhibition_scores(
         length_reference=64,
         key_padding_mask=key_padding_mask,
         attn_mask=attn_mask,
+        score_bias=score_bias,
         is_causal=is_causal,
         signed=True,
         center=center,

@@ -1,11 +1,12 @@
 """The reference of inhibitor attention in plain torch: read it beside the formula.
 
-    S_ij = γ/√D Σ_d |q_id − k_jd|
+    S_ij = γ/√D Σ_d |q_id − k_jd| + β_ij
     Z_ij = relu(S_ij − mean_{j∈J_i} S_ij + δ)
     H_ik = η (n₀/n_i)^ρ Σ_{j∈J_i} shrink(v_jk, Z_ij)
 
 with shrink(v, z) = sign(v)·max(|v| − z, 0) (signed) or max(v − z, 0) (unsigned), and J_i the n_i keys
-that are valid for query i (arXiv 2503.15983, eqs. 3–6; ρ, the length exponent, is this project's own).
+that are valid for query i (arXiv 2503.15983, eqs. 3–6; ρ, the length exponent, and β, a bias that does not
+depend on the content, are this project's own).
 Exact in float64, differentiable twice, any float dtype; half precision is computed in float32.
 """
 
@@ -28,13 +29,17 @@ from .transforms import is_recorded, is_transformed, size
 CHUNK_ELEMENTS = 1 << 20
 
 
-def scores(q: Tensor, k: Tensor, valid: Tensor | None, gamma: Tensor, delta: Tensor, center: str) -> Tensor:
+def scores(
+    q: Tensor, k: Tensor, valid: Tensor | None, bias: Tensor | None, gamma: Tensor, delta: Tensor, center: str
+) -> Tensor:
     """Z of (..., Nq, D) queries and (..., Nk, D) keys: (..., Nq, Nk), +inf outside J_i."""
     distance = (q.unsqueeze(-1) - k.transpose(-1, -2).unsqueeze(-3)).abs().sum(-2)
     if valid is not None:  # an invalid key may hold NaN; filled before γ, whose gradient would meet 0·NaN
         distance = distance.masked_fill(~valid, 0.0)
     features = size(q, -1)
     s = distance * (gamma / (features.sqrt() if isinstance(features, Tensor) else math.sqrt(features)))
+    if bias is not None:
+        s = s + (bias if valid is None else bias.masked_fill(~valid, 0.0))
     if center == "mean":
         s = s - s.sum(-1, keepdim=True) / key_count(valid, k)
     z = torch.relu(s + delta)
@@ -64,6 +69,7 @@ def attend(
     k: Tensor,
     v: Tensor,
     valid: Tensor | None,
+    bias: Tensor | None,
     gamma: Tensor,
     eta: Tensor,
     delta: Tensor,
@@ -73,8 +79,8 @@ def attend(
     signed: bool,
     center: str,
 ) -> Tensor:
-    """H, (..., Nq, Dv); the scalars broadcast against (..., Nq, Nk)."""
-    z = scores(q, k, valid, gamma, delta, center)
+    """H, (..., Nq, Dv); bias and scalars broadcast against (..., Nq, Nk)."""
+    z = scores(q, k, valid, bias, gamma, delta, center)
     length = (length_reference / key_count(valid, k)) ** length_exponent
     return eta * length * inhibit(z, v, valid, signed)
 
@@ -88,9 +94,9 @@ def run(call: AttentionCall) -> Tensor:
 def run_scores(call: AttentionCall) -> Tensor:
     """The scores Z, (B, H, Nq, Nk), in the dtype of the query; +inf where a key is not valid."""
 
-    def score(q: Tensor, k: Tensor, _v: Tensor, valid: Tensor | None, *scalars: Tensor) -> Tensor:
+    def score(q: Tensor, k: Tensor, _v: Tensor, valid: Tensor | None, bias: Tensor | None, *scalars: Tensor) -> Tensor:
         gamma, _eta, delta, _length_exponent = scalars
-        return scores(q, k, valid, gamma, delta, call.center)
+        return scores(q, k, valid, bias, gamma, delta, call.center)
 
     return _in_chunks(call, score)
 
@@ -101,6 +107,7 @@ def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
     q = call.query.to(dtype)
     k, v = (t.to(dtype).repeat_interleave(call.groups, dim=1) for t in (call.key, call.value))
     valid = call.valid_pairs()
+    bias = None if call.score_bias is None else call.score_bias[None]
     given = (
         call.gamma,
         call.eta,
@@ -109,20 +116,20 @@ def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
     )  # (B, H) for a gradient of each sequence (custom_op.py)
     scalars = [(s if s.dim() == 2 else s[None])[..., None, None] for s in given]
     if is_recorded():  # chunk sizes would fix lengths; and a compiler fuses the broadcast with its sum
-        return function(q, k, v, valid, *scalars).to(call.query.dtype)
+        return function(q, k, v, valid, bias, *scalars).to(call.query.dtype)
     batch_size, head_size, row_size = _chunk_sizes(q, k, v)
     if (batch_size, head_size, row_size) == q.shape[:3]:
-        return function(q, k, v, valid, *scalars).to(call.query.dtype)
-    differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in call.tensors())
+        return function(q, k, v, valid, bias, *scalars).to(call.query.dtype)
+    differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in call.tensors())
     # What checkpoint does, torch.func and forward mode cannot follow.
     if differentiated and not is_transformed(*call.tensors()):
         function = partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
     out = []
-    for b in _split([q, k, v, valid, *scalars], batch_size, 0):
+    for b in _split([q, k, v, valid, bias, *scalars], batch_size, 0):
         of_batch = []
-        for q_, k_, v_, valid_, *scalars_ in _split(b, head_size, 1):
-            parts = _split([q_, valid_], row_size, 2)
-            of_batch.append(torch.cat([function(qr, k_, v_, vr, *scalars_) for qr, vr in parts], dim=2))
+        for q_, k_, v_, valid_, bias_, *scalars_ in _split(b, head_size, 1):
+            parts = _split([q_, valid_, bias_], row_size, 2)
+            of_batch.append(torch.cat([function(qr, k_, v_, vr, br, *scalars_) for qr, vr, br in parts], dim=2))
         out.append(torch.cat(of_batch, dim=1))
     return torch.cat(out, dim=0).to(call.query.dtype)
 

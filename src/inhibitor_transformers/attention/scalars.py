@@ -11,7 +11,7 @@ from .functional import inhibition_scores, inhibitor_attention
 
 # The paper's initial values (arXiv 2503.15983, §3); ρ = 0 is its formula.
 INITIAL = {"gamma": 1.0, "eta": 1.0, "delta": 0.5, "length_exponent": 0.0}
-_SCORE_OPTIONS = ("key_padding_mask", "attn_mask", "is_causal", "center")
+_SCORE_OPTIONS = ("key_padding_mask", "attn_mask", "score_bias", "is_causal", "center")
 
 
 class InhibitorScalars(nn.Module):

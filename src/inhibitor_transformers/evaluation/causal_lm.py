@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 
@@ -56,8 +57,11 @@ def next_token_agreement(
         text = generate_greedily(teacher, ids, mask, new_tokens)
         written = text[:, ids.shape[1] :]
         counted = until_end(written, teacher.generation_config.eos_token_id)
-        whole = {"input_ids": text, "attention_mask": torch.cat([mask, counted.long()], dim=1)}
-        guesses = _logits(student, whole)[:, ids.shape[1] - 1 : -1].argmax(-1).to(written.device)
+        whole = torch.cat([mask, counted.long()], dim=1)
+        inputs = {"input_ids": text, "attention_mask": whole}
+        if "position_ids" in inspect.signature(student.forward).parameters:  # `generate` counts from the first token
+            inputs["position_ids"] = (whole.cumsum(1) - 1).clamp(min=0)
+        guesses = _logits(student, inputs)[:, ids.shape[1] - 1 : -1].argmax(-1).to(written.device)
         agreed += int(((guesses == written) & counted).sum())
         count += int(counted.sum())
     if count == 0:

@@ -49,23 +49,28 @@ def compile_instead_of_running() -> list[str]:
     return names
 
 
-def call(shape: Shape, mask: str, dtype: torch.dtype, *, signed: bool, centered: bool, training: bool) -> None:
+def call(
+    shape: Shape, mask: str, dtype: torch.dtype, *, signed: bool, centered: bool, training: bool, bias_heads: int = 0
+) -> None:
     tensors = [t.to(dtype) if name in ("query", "key", "value") else t for name, t in inputs(shape).items()]
     padding = torch.ones(shape.batch, shape.keys, dtype=torch.bool) if mask == "padding" else None
     pairs = torch.ones(shape.queries, shape.keys, dtype=torch.bool) if mask == "pairs" else None
     whole = (shape.batch, shape.heads, shape.queries, shape.keys)
     masks = Masks(padding, None if pairs is None else pairs.expand(whole))
     options = Options(64.0, mask == "causal", signed, centered)
-    out, saved = launch.forward(Tensors(*tensors), masks, options, training)
+    bias = torch.zeros(bias_heads, shape.queries, shape.keys) if bias_heads else None
+    given = Tensors(*tensors, bias)
+    out, saved = launch.forward(given, masks, options, training)
     if training:
         assert saved is not None
-        launch.backward(torch.ones_like(out), saved, Tensors(*tensors), masks, options)
+        launch.backward(torch.ones_like(out), saved, given, masks, options, bias is not None)
 
 
 def main() -> None:
     names = compile_instead_of_running()
     for shape, mask in itertools.product(SHAPES.values(), MASKS):
-        call(shape, mask, torch.bfloat16, signed=True, centered=True, training=True)
+        for bias_heads in sorted({0, 1, shape.heads}):
+            call(shape, mask, torch.bfloat16, signed=True, centered=True, training=True, bias_heads=bias_heads)
     for signed, centered, dtype in itertools.product((True, False), (True, False), (torch.float32, torch.float16)):
         call(SHAPES["usual"], "padding", dtype, signed=signed, centered=centered, training=False)
     launch.CACHE_BYTES = 0

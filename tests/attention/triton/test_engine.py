@@ -122,15 +122,17 @@ def test_calls_on_the_cpu_do_not_speak_of_it(monkeypatch, caplog):
     assert "triton" not in caplog.text
 
 
+@pytest.mark.parametrize("heads", [0, 1, 2], ids=["no bias", "one bias", "biases"])
 @pytest.mark.parametrize("masked", [True, False])
-def test_opcheck(masked, device):
+def test_opcheck(masked, heads, device):
     tensors = {n: t.to(device).requires_grad_() for n, t in inputs(Shape(1, 2, 1, 5, 9, 4, 4)).items()}
     valid = [torch.rand(1, 9, device=device) < 0.7, torch.rand(1, 2, 5, 9, device=device) < 0.7]
-    args = (*tensors.values(), *(valid if masked else (None, None)), 64.0, False, True, True, "triton")
+    bias = torch.randn(heads, 5, 9, device=device, requires_grad=True) if heads else None
+    args = (*tensors.values(), bias, *(valid if masked else (None, None)), 64.0, False, True, True, "triton")
     library.opcheck(torch.ops.inhibitor.attention.default, args)
     out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    backward = (torch.randn_like(out), out, saved, *args)
+    backward = (torch.randn_like(out), out, saved, *args, heads > 0)
     library.opcheck(torch.ops.inhibitor.attention_backward.default, backward, test_utils=tests)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..call import Masks, Options
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 
 INTEGER, DOUBLE, POINTER = "q", "d", "q"  # of `struct`; every member has 8 bytes
 TENSOR4 = "4q"  # address and strides of (B, H, N, D); the last dimension is contiguous
@@ -44,6 +44,8 @@ CALL = CStruct(
     delta=PER_HEAD,
     length_exponent=PER_HEAD,
     length_reference=DOUBLE,
+    score_bias=POINTER,
+    score_bias_stride="2q",
     key_mask=POINTER,
     key_mask_stride="2q",
     attn_mask=POINTER,
@@ -58,6 +60,7 @@ CALL = CStruct(
     grad_key=TENSOR4,
     grad_value=TENSOR4,
     grad_scalars=POINTER,
+    grad_bias=POINTER,
 )
 
 # What `IntegerCall` has after its member `call`.
@@ -77,7 +80,7 @@ INTEGER_CALL = CStruct(
 )
 
 _NO_SCALARS = (0,) * 8
-_NO_GRADIENTS = (0,) * 17
+_NO_GRADIENTS = (0,) * 18
 
 
 def unit_stride(t: Tensor) -> Tensor:
@@ -90,6 +93,11 @@ def tensor4(t: Tensor) -> tuple[int, ...]:
     return (t.data_ptr(), *t.stride()[:3])
 
 
+def _bias(t: Tensor) -> tuple[int, int, int]:
+    """Address and strides of (H or 1, Nq, Nk)."""
+    return t.data_ptr(), t.stride(0) if t.shape[0] > 1 else 0, t.stride(1)
+
+
 def pack_call(
     qkv: Sequence[Tensor],
     scalars: Sequence[Tensor] | None,
@@ -98,11 +106,13 @@ def pack_call(
     out: Tensor,
     *,
     threads: int,
+    score_bias: Tensor | None = None,
     gradients: Sequence[int] = _NO_GRADIENTS,
 ) -> bytes:
     """`InhibitorCall` of float32 tensors; the caller keeps all of them alive.
 
     qkv: with contiguous last dimensions. scalars: gamma, eta, delta, length exponent, (H,); None for integers.
+    score_bias: (H or 1, Nq, Nk), with a contiguous last dimension.
     gradients: the members from `grad_out` on, for the backward pass.
     """
     query, key, value = qkv
@@ -116,6 +126,7 @@ def pack_call(
         *tensor4(value),
         *(_NO_SCALARS if scalars is None else [x for t in scalars for x in (t.data_ptr(), t.stride(0))]),
         options.length_reference,
+        *((0,) * 3 if score_bias is None else _bias(score_bias)),
         *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),
         *((0,) * 5 if attn_mask is None else (attn_mask.data_ptr(), *attn_mask.stride())),
         *(options.is_causal, options.is_signed, options.is_centered),

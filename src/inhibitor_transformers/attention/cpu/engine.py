@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import transforms
 from ..autograd import run_kernels
 from ..call import AttentionCall, Masks, Options, Tensors
-from ..engine import Engine, Kernels, heads_last
+from ..engine import Engine, Gradients, Kernels, heads_last
 from . import library
 from .abi import pack_call, tensor4, unit_stride
 
@@ -35,33 +35,47 @@ def refuses(call: AttentionCall) -> str | None:
 
 def run(call: AttentionCall) -> Tensor:
     """H, (B, H, Nq, Dv), in the dtype of the query."""
-    tensors = Tensors(*(t if t.dtype == torch.float32 else t.to(torch.float32) for t in call.tensors()))
+    tensors = call.tensors()
+    if call.query.dtype != torch.float32:  # scalars and bias are float32 already
+        q, k, v = (t.to(torch.float32) for t in tensors.qkv)
+        tensors = tensors._replace(query=q, key=k, value=v)
     out = run_kernels("cpu", tensors, call.masks(), call.options())
     return out if out.dtype == call.query.dtype else out.to(call.query.dtype)
 
 
 def _forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> tuple[Tensor, Tensor | None]:
     q, k, v = (unit_stride(t) for t in tensors.qkv)
+    bias = None if tensors.score_bias is None else unit_stride(tensors.score_bias)
     out = heads_last(q, v.shape[-1])
-    library.load().forward(pack_call((q, k, v), tensors.scalars, masks, options, out, threads=library.threads()))
+    threads = library.threads()
+    library.load().forward(pack_call((q, k, v), tensors.scalars, masks, options, out, threads=threads, score_bias=bias))
     return out, out.new_empty((0, *out.shape[:3])) if saving else None
 
 
 def _backward(
-    grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options, with_bias: bool
+) -> Gradients:
     q, k, v = (unit_stride(t) for t in tensors.qkv)
+    bias = None if tensors.score_bias is None else unit_stride(tensors.score_bias)
     grad, out = unit_stride(grad), unit_stride(out)
     gq, gk, gv = (heads_last(t, t.shape[-1]) for t in (q, k, v))
     if masks.key_padding_mask is not None:  # the kernels never touch an invalid key, nor its gradient
         gk.zero_()
         gv.zero_()
     scalars = q.new_empty((4, *q.shape[:2]))
-    gradients = (*tensor4(grad), *tensor4(gq), *tensor4(gk), *tensor4(gv), scalars.data_ptr())
+    # Of each head, also where the heads share their bias: a head then belongs to one thread.
+    of_heads = q.new_zeros((q.shape[1], *bias.shape[1:])) if bias is not None and with_bias else None
+    addresses = (scalars.data_ptr(), 0 if of_heads is None else of_heads.data_ptr())
+    gradients = (*tensor4(grad), *tensor4(gq), *tensor4(gk), *tensor4(gv), *addresses)
+    threads = library.threads()
     library.load().backward(
-        pack_call((q, k, v), tensors.scalars, masks, options, out, threads=library.threads(), gradients=gradients)
+        pack_call(
+            (q, k, v), tensors.scalars, masks, options, out, threads=threads, score_bias=bias, gradients=gradients
+        )
     )
-    return gq, gk, gv, scalars
+    if of_heads is None or bias is None:
+        return gq, gk, gv, scalars, None
+    return gq, gk, gv, scalars, of_heads.sum(0, keepdim=True) if bias.shape[0] == 1 else of_heads
 
 
 CPU = Engine(

@@ -30,6 +30,7 @@ from .tiles import (
     load_steps,
     load_tile,
     passed_gradients,
+    score_shift,
     store_rows,
     store_steps,
     store_tile,
@@ -42,7 +43,7 @@ from .tiles import (
 @triton.jit
 def tile_gradients(
     queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys, valid, mean,
-    scale, shift, DIM: tl.constexpr, VALUE_DIM: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
+    scale, shifts, DIM: tl.constexpr, VALUE_DIM: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
     LANES: tl.constexpr, DIM_BLOCK: tl.constexpr, VALUE_BLOCK: tl.constexpr, IS_SIGNED: tl.constexpr,
     WITH_DOT: tl.constexpr,
 ):  # fmt: skip
@@ -51,7 +52,7 @@ def tile_gradients(
     ones = tl.full((KEYS,), 1.0, tl.float32)
     store_transposed(values_t, values_at, value_strides, start, keys, ones, VALUE_DIM, KEYS, VALUE_BLOCK)
     tl.debug_barrier()
-    x, z = inhibition(distance, mean[None, :, None], scale, shift)
+    x, z = inhibition(distance, mean[None, :, None], scale, shifts)
     passed, dot = passed_gradients(
         tl.where(valid, z, float("inf")), grads_t, values_t, VALUE_DIM, ROWS, KEYS, LANES, IS_SIGNED,
         VALUES_IN_ROWS=False, WITH_DOT=WITH_DOT,
@@ -62,9 +63,10 @@ def tile_gradients(
 
 @triton.jit
 def bwd_dq_kernel(
-    query, key, value, gamma, eta, delta, key_mask, attn_mask, grad, saved, grad_query, grad_means, grad_scalars,
-    scratch,
-    query_strides, key_strides, value_strides, key_mask_strides, attn_mask_strides, grad_strides, grad_query_strides,
+    query, key, value, gamma, eta, delta, score_bias, key_mask, attn_mask, grad, saved, grad_query, grad_means,
+    grad_scalars, scratch,
+    query_strides, key_strides, value_strides, score_bias_strides, key_mask_strides, attn_mask_strides, grad_strides,
+    grad_query_strides,
     heads, groups, queries, keys, blocks, log_length_reference, scratch_size,
     DIM: tl.constexpr, VALUE_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, IS_SIGNED: tl.constexpr,
     IS_CENTERED: tl.constexpr, CACHED: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, LANES: tl.constexpr,
@@ -81,7 +83,7 @@ def bwd_dq_kernel(
     steps = values_t + VALUE_BLOCK * KEYS
     per_head = tl.cdiv(queries, ROWS)
     rows_of_all = int64(blocks // per_head) * queries
-    masks = (key_mask, attn_mask, key_mask_strides, attn_mask_strides)
+    masks, bias = (key_mask, attn_mask, key_mask_strides, attn_mask_strides), (score_bias, score_bias_strides)
     column = columns(KEYS, LANES)[:, None, :]
     ones = tl.full((ROWS,), 1.0, tl.float32)
 
@@ -97,6 +99,7 @@ def bwd_dq_kernel(
         mean = tl.load(saved_at, mask=inside, other=0.0)
         counts = tl.maximum(tl.load(saved_at + rows_of_all, mask=inside, other=1.0), 1.0)
         length = tl.load(saved_at + 2 * rows_of_all, mask=inside, other=0.0)
+        bias_mean = tl.load(saved_at + 3 * rows_of_all, mask=inside, other=0.0)[None, :, None]
 
         tl.debug_barrier()  # the last block has been read
         query_at = head_start(query, query_strides, batch, head)
@@ -108,9 +111,10 @@ def bwd_dq_kernel(
         dot_sum = tl.zeros((ROWS,), tl.float32)
         for start in range(0, visited, KEYS):
             valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
+            shifts = score_shift(shift, row[None, :, None], start + column, head, bias, bias_mean, valid)
             centered, b, dot = tile_gradients(
                 queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys,
-                valid, mean, scale, shift, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK, VALUE_BLOCK, IS_SIGNED,
+                valid, mean, scale, shifts, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK, VALUE_BLOCK, IS_SIGNED,
                 WITH_DOT=True,
             )  # fmt: skip
             dot_sum += sum_of_rows(dot)
@@ -131,9 +135,10 @@ def bwd_dq_kernel(
                 tl.debug_barrier()  # all have read what is overwritten below
             else:
                 steps_t = steps
+                shifts = score_shift(shift, row[None, :, None], start + column, head, bias, bias_mean, valid)
                 _, b, _ = tile_gradients(
                     queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys,
-                    valid, mean, scale, shift, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK, VALUE_BLOCK, IS_SIGNED,
+                    valid, mean, scale, shifts, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK, VALUE_BLOCK, IS_SIGNED,
                     WITH_DOT=False,
                 )  # fmt: skip
             ds = tl.where(valid, (b - b_mean[None, :, None]) * (-factor * scale), 0.0)
@@ -154,9 +159,10 @@ def bwd_dq_kernel(
 
 @triton.jit
 def bwd_dkdv_kernel(
-    query, key, value, gamma, eta, delta, key_mask, attn_mask, grad, saved, grad_means, grad_key, grad_value, scratch,
-    query_strides, key_strides, value_strides, key_mask_strides, attn_mask_strides, grad_strides, grad_key_strides,
-    grad_value_strides, heads, groups, queries, keys, blocks, rows_of_all, scratch_size,
+    query, key, value, gamma, eta, delta, score_bias, key_mask, attn_mask, grad, saved, grad_means, grad_key,
+    grad_value, scratch,
+    query_strides, key_strides, value_strides, score_bias_strides, key_mask_strides, attn_mask_strides, grad_strides,
+    grad_key_strides, grad_value_strides, heads, groups, queries, keys, blocks, rows_of_all, scratch_size,
     DIM: tl.constexpr, VALUE_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, IS_SIGNED: tl.constexpr,
     ROWS: tl.constexpr, QUERIES: tl.constexpr, LANES: tl.constexpr,
     DIM_BLOCK: tl.constexpr, VALUE_BLOCK: tl.constexpr,
@@ -171,7 +177,7 @@ def bwd_dkdv_kernel(
     ds_t = z_t + ROWS * QUERIES
     per_head = tl.cdiv(keys, ROWS)
     kv_heads = heads // groups
-    masks = (key_mask, attn_mask, key_mask_strides, attn_mask_strides)
+    masks, bias = (key_mask, attn_mask, key_mask_strides, attn_mask_strides), (score_bias, score_bias_strides)
     column = columns(QUERIES, LANES)[:, None, :]
     ones, query_ones = tl.full((ROWS,), 1.0, tl.float32), tl.full((QUERIES,), 1.0, tl.float32)
 
@@ -214,7 +220,10 @@ def bwd_dkdv_kernel(
                 mean = tl.load(saved + of_queries + start + column, mask=exists, other=0.0)
                 b_mean = tl.load(grad_means + of_queries + start + column, mask=exists, other=0.0)
                 valid = valid_pairs(start + column, row[None, :, None], batch, head, masks, queries, keys, IS_CAUSAL)
-                x, z = inhibition(distance, mean, scale, shift)
+                means_at = saved + 3 * rows_of_all + of_queries + start + column
+                bias_mean = tl.load(means_at, mask=exists, other=0.0)
+                shifts = score_shift(shift, start + column, row[None, :, None], head, bias, bias_mean, valid)
+                x, z = inhibition(distance, mean, scale, shifts)
                 z = tl.where(valid, z, float("inf"))
                 b, _ = passed_gradients(
                     z, values_t, grads_t, VALUE_DIM, ROWS, QUERIES, LANES, IS_SIGNED, VALUES_IN_ROWS=True,

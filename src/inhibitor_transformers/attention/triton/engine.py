@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..autograd import run_kernels
 from ..call import AttentionCall, Masks, Options, Tensors
-from ..engine import Engine, Kernels
+from ..engine import Engine, Gradients, Kernels
 from ..transforms import constant_when_compiled
 from ..transforms import refuses as refuses_transform
 
@@ -80,11 +80,11 @@ def _forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> 
 
 
 def _backward(
-    grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options, with_bias: bool
+) -> Gradients:
     from . import launch
 
-    return launch.backward(grad, saved.contiguous(), tensors, masks, options)
+    return launch.backward(grad, saved.contiguous(), tensors, masks, options, with_bias)
 
 
 TRITON = Engine(
@@ -94,5 +94,5 @@ TRITON = Engine(
     unavailable=unavailable,
     refuses=refuses,
     device="cuda",  # torch's name for ROCm devices too
-    kernels=Kernels(_forward, _backward, saved=3),  # mean distance of each query, number of its keys, (n0/n)^rho
+    kernels=Kernels(_forward, _backward, saved=4),  # launch.SAVED
 )

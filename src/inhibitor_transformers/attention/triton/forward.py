@@ -14,6 +14,7 @@ from .tiles import (
     key_distances,
     keys_to_visit,
     load_steps,
+    score_shift,
     store_rows,
     store_steps,
     store_tile,
@@ -25,16 +26,16 @@ from .tiles import (
 
 @triton.jit
 def forward_kernel(
-    query, key, value, gamma, eta, delta, length_exponent, key_mask, attn_mask, out, saved, scratch,
-    query_strides, key_strides, value_strides, key_mask_strides, attn_mask_strides, out_strides,
+    query, key, value, gamma, eta, delta, length_exponent, score_bias, key_mask, attn_mask, out, saved, scratch,
+    query_strides, key_strides, value_strides, score_bias_strides, key_mask_strides, attn_mask_strides, out_strides,
     heads, groups, queries, keys, blocks, log_length_reference, scratch_size,
     DIM: tl.constexpr, VALUE_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, IS_SIGNED: tl.constexpr,
     IS_CENTERED: tl.constexpr, CACHED: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, LANES: tl.constexpr,
     DIM_BLOCK: tl.constexpr, VALUE_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Each program takes blocks of ROWS queries in turn. `saved`, (3, B, H, Nq) float32 or None: the mean distance of a
-    query, the number of its keys, and (n0/n)^rho, for the backward pass. CACHED: scratch memory holds the distances of
-    a block to all keys; otherwise those are computed twice where the mean is needed.
+    """Each program takes blocks of ROWS queries in turn. `saved`, (4, B, H, Nq) float32 or None: the mean distance of a
+    query, the number of its keys, (n0/n)^rho and the mean bias, for the backward pass. CACHED: scratch memory holds the
+    distances of a block to all keys; otherwise those are computed twice where the mean is needed.
     """
     # An invalid pair of a valid key needs a mark of its own; an invalid key only has to be read as zero.
     BY_PAIR: tl.constexpr = IS_CAUSAL or attn_mask is not None
@@ -42,7 +43,7 @@ def forward_kernel(
     keys_t = queries_t + DIM_BLOCK * ROWS
     steps = keys_t + max(DIM_BLOCK, VALUE_BLOCK) * KEYS
     per_head = tl.cdiv(queries, ROWS)
-    masks = (key_mask, attn_mask, key_mask_strides, attn_mask_strides)
+    masks, bias = (key_mask, attn_mask, key_mask_strides, attn_mask_strides), (score_bias, score_bias_strides)
     column = columns(KEYS, LANES)[:, None, :]
     ones = tl.full((ROWS,), 1.0, tl.float32)
 
@@ -60,6 +61,7 @@ def forward_kernel(
         store_transposed(queries_t, query_at, query_strides, first, queries, ones, DIM, ROWS, DIM_BLOCK)
 
         sums, counts = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
+        bias_sums = tl.zeros((ROWS,), tl.float32)
         if IS_CENTERED:
             for start in range(0, visited, KEYS):
                 distance = key_distances(
@@ -70,8 +72,12 @@ def forward_kernel(
                     store_steps(distance, steps + start * ROWS, ROWS, KEYS, LANES)
                 sums += sum_of_rows(tl.where(valid, distance, 0.0))
                 counts += sum_of_rows(tl.where(valid, 1.0, 0.0))
+                if score_bias is not None:
+                    bias_sums += sum_of_rows(
+                        score_shift(0.0, row[None, :, None], start + column, head, bias, 0.0, valid)
+                    )
             tl.debug_barrier()
-        mean = sums / tl.maximum(counts, 1.0)
+        mean, bias_mean = sums / tl.maximum(counts, 1.0), bias_sums / tl.maximum(counts, 1.0)
 
         total = tl.zeros((VALUE_BLOCK // LANES, ROWS, LANES), tl.float32)
         value_sum = tl.zeros((VALUE_BLOCK // LANES, LANES), tl.float32)
@@ -88,7 +94,8 @@ def forward_kernel(
             valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
             if not IS_CENTERED:
                 counts += sum_of_rows(tl.where(valid, 1.0, 0.0))
-            _, z = inhibition(distance, mean[None, :, None], scale, shift)
+            shifts = score_shift(shift, row[None, :, None], start + column, head, bias, bias_mean[None, :, None], valid)
+            _, z = inhibition(distance, mean[None, :, None], scale, shifts)
             store_steps(tl.where(valid, z, float("inf") if BY_PAIR else 0.0), z_t, ROWS, KEYS, LANES)
             tl.debug_barrier()  # the keys have been read: their place is free for their values
             store_rows(
@@ -112,3 +119,4 @@ def forward_kernel(
             tl.store(at, mean, mask=inside)
             tl.store(at + rows_of_all, counts, mask=inside)
             tl.store(at + 2 * rows_of_all, length, mask=inside)
+            tl.store(at + 3 * rows_of_all, bias_mean, mask=inside)

@@ -13,8 +13,9 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from ..call import Masks, Options, Tensors
-from ..engine import heads_last
+from ..engine import Gradients, heads_last
 from .backward import bwd_dkdv_kernel, bwd_dq_kernel
+from .bias import bwd_dbias_kernel
 from .forward import forward_kernel
 from .tile_config import TileConfig, choose, dim_block
 
@@ -23,12 +24,15 @@ from .tile_config import TileConfig, choose, dim_block
 CACHE_BYTES = 64 << 20
 
 
+SAVED = 4  # numbers of each query: mean distance, number of keys, (n0/n)^rho, mean bias
+
+
 def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> tuple[Tensor, Tensor | None]:
-    """H in the dtype of the query, and what `backward` needs if `saving`: (3, B, H, Nq) float32."""
+    """H in the dtype of the query, and what `backward` needs if `saving`: (SAVED, B, H, Nq) float32."""
     call = Call(tensors, masks, options)
     query, value = call.query, call.value
     out = heads_last(query, value.shape[-1])
-    saved = query.new_empty((3, *query.shape[:3]), dtype=torch.float32) if saving else None
+    saved = query.new_empty((SAVED, *query.shape[:3]), dtype=torch.float32) if saving else None
     if call.is_empty:  # backward reads nothing then
         return out.zero_(), saved
 
@@ -56,13 +60,15 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
 
 
 def backward(
-    grad: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value in their dtype, of the scalars per sequence as (4, B, H) float32."""
+    grad: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options, with_bias: bool
+) -> Gradients:
+    """Gradients of query, key and value in their dtype, of the scalars per sequence, (4, B, H), and of the bias."""
     call = Call(tensors, masks, options)
     gq, gk, gv = (heads_last(t, t.shape[-1]) for t in tensors.qkv)
     if call.is_empty:
-        return gq.zero_(), gk.zero_(), gv.zero_(), call.gamma.new_zeros((4, call.batch, call.heads))
+        scalars = call.gamma.new_zeros((4, call.batch, call.heads))
+        of_bias = torch.zeros_like(tensors.score_bias) if tensors.score_bias is not None and with_bias else None
+        return gq.zero_(), gk.zero_(), gv.zero_(), scalars, of_bias
     means = torch.empty_like(saved[0])
     partial_sums: list[Tensor] = []  # of the gradients of the scalars, one for each block
 
@@ -114,7 +120,35 @@ def backward(
 
     call.run("bwd_dq", run_dq)
     call.run("bwd_dkdv", run_dkdv)
-    return gq, gk, gv, partial_sums[0].view(4, call.batch, call.heads, -1).sum(3)
+    scalars = partial_sums[0].view(4, call.batch, call.heads, -1).sum(3)
+    return gq, gk, gv, scalars, _bias_gradient(call, grad, saved, means) if with_bias else None
+
+
+def _bias_gradient(call: Call, grad: Tensor, saved: Tensor, means: Tensor) -> Tensor:
+    """In the shape of the bias; `means` from `bwd_dq_kernel`."""
+    assert call.score_bias is not None
+    of_heads = torch.empty(call.score_bias.shape, dtype=torch.float32, device=grad.device)
+
+    def run(config: TileConfig) -> None:
+        call.launch(
+            bwd_dbias_kernel,
+            config,
+            per_head=call.queries,
+            batch=1,
+            scratch=call.both_blocks * (config.rows + config.columns),
+            arguments={
+                "grad": grad,
+                "saved": saved,
+                "grad_means": means,
+                "grad_bias": of_heads,
+                "grad_strides": grad.stride(),
+                "batches": call.batch,
+                "KEYS": config.columns,
+            },
+        )
+
+    call.run("bwd_dbias", run)
+    return of_heads if call.bias_heads == call.heads else of_heads.sum(0, keepdim=True)
 
 
 class Call:
@@ -131,11 +165,16 @@ class Call:
         self.key_block = max(self.dim_block, self.value_block)  # keys and their values take the same place in turn
         self.both_blocks = self.dim_block + self.value_block
         self.is_empty = 0 in (*self.query.shape, self.keys, self.value_dim)
+        self.score_bias, self.bias_heads = tensors.score_bias, self.heads
+        if self.score_bias is not None:
+            self.bias_heads = self.score_bias.shape[0]
+            self.score_bias = self.score_bias.expand(self.heads, -1, -1)
         self.key_mask, self.attn_mask = (None if mask is None else mask.view(torch.uint8) for mask in masks)
 
-    def count(self, config: TileConfig, per_head: int, heads: int | None = None) -> int:
+    def count(self, config: TileConfig, per_head: int, heads: int | None = None, batch: int | None = None) -> int:
         """Blocks of rows, over all heads together."""
-        return self.batch * (self.heads if heads is None else heads) * triton.cdiv(per_head, config.rows)
+        heads_of_all = (self.batch if batch is None else batch) * (self.heads if heads is None else heads)
+        return heads_of_all * triton.cdiv(per_head, config.rows)
 
     def scratch(self, config: TileConfig, cached: bool, dims: int) -> int:
         """Floats of scratch memory for a program that walks through blocks of queries and tiles of keys; `dims`:
@@ -178,9 +217,10 @@ class Call:
         scratch: int,
         arguments: dict[str, Any],
         heads: int | None = None,
+        batch: int | None = None,
     ) -> None:
-        """`per_head`: rows of a head; `scratch`: floats for each program."""
-        count = self.count(config, per_head, heads)
+        """`per_head`: rows of a head; `scratch`: floats for each program; `heads`, `batch`: None: of the query."""
+        count = self.count(config, per_head, heads, batch)
         programs = min(count, resident(self.query.device, config.programs))
         kernel[(programs,)](
             query=self.query,
@@ -189,11 +229,13 @@ class Call:
             gamma=self.gamma,
             eta=self.eta,
             delta=self.delta,
+            score_bias=self.score_bias,
             key_mask=self.key_mask,
             attn_mask=self.attn_mask,
             query_strides=self.query.stride(),
             key_strides=self.key.stride(),
             value_strides=self.value.stride(),
+            score_bias_strides=None if self.score_bias is None else self.score_bias.stride(),
             key_mask_strides=None if self.key_mask is None else self.key_mask.stride(),
             attn_mask_strides=None if self.attn_mask is None else self.attn_mask.stride(),
             heads=self.heads,

@@ -34,6 +34,7 @@ class TileConfig:
 DEFAULTS: dict[str, dict[int, TileConfig]] = {
     "forward": {64: TileConfig(), 256: TileConfig(programs=2)},
     "bwd_dq": {128: TileConfig(programs=2), 256: TileConfig(rows=32, programs=2)},
+    "bwd_dbias": {128: TileConfig(programs=2), 256: TileConfig(rows=32, programs=2)},  # those of bwd_dq
     "bwd_dkdv": {
         64: TileConfig(programs=2),
         128: TileConfig(rows=32, programs=2),

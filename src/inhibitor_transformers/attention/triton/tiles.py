@@ -129,6 +129,18 @@ def valid_pairs(query, key, batch, head, masks, queries, keys, IS_CAUSAL: tl.con
 
 
 @triton.jit
+def score_shift(delta, query, key, head, bias, bias_mean, valid):
+    """What is added to centered scores: δ, with a bias δ + β − mean β, for numbers as in `valid_pairs`; `bias`: the
+    tensor (or None) and its strides. The bias of an invalid pair is not read."""
+    score_bias, strides = bias
+    shift = delta
+    if score_bias is not None:
+        at = score_bias + head * strides[0] + int64(query) * strides[1] + int64(key) * strides[2]
+        shift = delta + (tl.load(at, mask=valid, other=0.0) - bias_mean)
+    return shift
+
+
+@triton.jit
 def keys_in_use(keys, batch, key_mask, key_mask_strides, BLOCK: tl.constexpr = 256):
     """Keys from this number on are padding."""
     last = keys

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from .calibration import Calibration, Grid
 
 BIAS_GRID = (0.5, 1.0, 2.0)  # bias_scale in units of the slope of scores over products
 QUERY_GRID = (0.5, 1.0, 2.0)  # query_scale in units of the deviation of keys over that of queries
+KEY_NORM_GRID = (0.0, 0.5, 0.75, 1.0)
 
 
 @dataclass
@@ -112,44 +113,57 @@ def _fit(
     unit_v = _mean([_per_query_head(s.value.abs().float().mean(dim=(0, 2, 3)), heads) for s in samples])
     best = initial
     found = {name: p.clone() for name, p in scalars.named_parameters() if name != "key_scale"}
-    scaled = list(_with_query_scales(scalars, samples))
-    for (query_scale, scaled_samples), g, d in itertools.product(scaled, grid.gamma, grid.delta):
-        unit_s = _mean([_score_deviation(s) for s in scaled_samples])
-        gamma, delta = g * unit_v / unit_s, d * unit_v
-        for bias_scale in _bias_scales(scalars, scaled_samples, gamma):
-            eta, exponent, error = _least_squares(attention, scaled_samples, gamma, delta, bias_scale, grid)
-            better = error < best
-            best = torch.where(better, error, best)
-            tried = {"gamma": gamma, "delta": delta, "eta": eta, "length_exponent": exponent}
-            tried |= {} if bias_scale is None else {"bias_scale": bias_scale}
-            tried |= {} if query_scale is None else {"query_scale": query_scale}
-            for name, value in tried.items():
-                chosen = better.unsqueeze(-1) if value.dim() == 2 else better
-                found[name] = torch.where(chosen, value, found[name])
+    for features, changed in _features(scalars, samples):
+        unit_s = _mean([_score_deviation(s) for s in changed])
+        for g, d in itertools.product(grid.gamma, grid.delta):
+            gamma, delta = g * unit_v / unit_s, d * unit_v
+            for bias_scale in _bias_scales(scalars, changed, gamma):
+                eta, exponent, error = _least_squares(attention, changed, gamma, delta, bias_scale, grid)
+                better = error < best
+                best = torch.where(better, error, best)
+                tried = {"gamma": gamma, "delta": delta, "eta": eta, "length_exponent": exponent} | features
+                tried |= {} if bias_scale is None else {"bias_scale": bias_scale}
+                for name, value in tried.items():
+                    found[name] = _where_better(better, value, found[name])
     for name, value in found.items():
         getattr(scalars, name).copy_(value)
     return best
 
 
-def _with_query_scales(
-    scalars: ConvertedScalars, samples: list[_Sample]
-) -> Iterator[tuple[Tensor | None, list[_Sample]]]:
-    """Each query scale (H, D) to try, None where there is none, and the samples with queries scaled by it."""
+def _where_better(better: Tensor, value: Tensor, found: Tensor) -> Tensor:
+    """`value` in the heads that are better with it: better is (H,), the others (H, …), or per key head (Hkv,)."""
+    if len(found) < len(better):  # a group's heads share it: their majority decides
+        better = better.view(len(found), -1).float().mean(1) > 0.5
+    return torch.where(better.view(-1, *[1] * (found.dim() - 1)), value, found)
+
+
+Features = tuple[dict[str, Tensor], list[_Sample]]
+
+
+def _features(scalars: ConvertedScalars, samples: list[_Sample]) -> Iterator[Features]:
+    """What to try of the parameters that change queries and keys, and the samples so changed."""
+    queries = list(_with_query_scales(scalars, samples))
+    if "key_norm" not in scalars.extra:
+        yield from queries
+        return
+    largest = torch.stack([s.key.float().abs().sum(-1).amax((0, 2)) for s in samples]).amax(0)
+    scalars.key_norm_limit.copy_(2 * largest)
+    for (parameters, changed), key_norm in itertools.product(queries, KEY_NORM_GRID):
+        chosen = torch.full_like(scalars.key_norm, key_norm)
+        pairs = [scalars.with_key_norm(s.query, s.key, chosen) for s in changed]
+        with_norm = [replace(s, query=q, key=k) for s, (q, k) in zip(changed, pairs, strict=True)]
+        yield parameters | {"key_norm": chosen}, with_norm
+
+
+def _with_query_scales(scalars: ConvertedScalars, samples: list[_Sample]) -> Iterator[Features]:
     if "query_scale" not in scalars.extra:
-        yield None, samples
+        yield {}, samples
         return
     deviations = [(_deviation(s.query), _deviation(s.key)) for s in samples]
     ratio = _mean([_per_query_head(k, len(q)) / q.clamp_min(1e-12) for q, k in deviations])
     for factor in QUERY_GRID:
         scale = (factor * ratio)[:, None].expand_as(scalars.query_scale)
-        scaled = [_replace_query(s, s.query * scale[:, None].to(s.query.dtype)) for s in samples]
-        yield scale, scaled
-
-
-def _replace_query(sample: _Sample, query: Tensor) -> _Sample:
-    return _Sample(
-        query, sample.key, sample.value, sample.target, sample.masks, sample.rows, sample.counts, sample.energy
-    )
+        yield {"query_scale": scale}, [replace(s, query=s.query * scale[:, None].to(s.query.dtype)) for s in samples]
 
 
 def _deviation(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.utils.output_capturing import _active_collector
 
 from ...attention import InhibitorScalars
 from ..attention_interface import WITHOUT_EFFECT
@@ -17,8 +18,8 @@ from .softmax import softmax_forward
 
 # Names under which transformers knows the attention of converted models, by their masks.
 IMPLEMENTATIONS = {"compact": "inhibitor_converted", "explicit": "inhibitor_converted_explicit"}
-# What besides names no computation here: masks say it already.
-_SAID_BY_MASKS = frozenset(("sliding_window", "output_attentions", "position_embeddings"))
+# What besides changes no result: masks say the window, and flash kernels alone can be deterministic or not.
+_SAID_BY_MASKS = frozenset(("deterministic", "sliding_window", "output_attentions", "position_embeddings"))
 
 
 class ConvertedScalars(InhibitorScalars):
@@ -26,11 +27,15 @@ class ConvertedScalars(InhibitorScalars):
 
     bias_scale: (heads,), where scores have an additive term b: S − bias_scale · b, since a large b attracts.
     query_scale, key_scale: (heads, dim) and (key heads, dim), which multiply features before the distance.
+    key_norm: λ, (key heads,): S − γ/√D · λ · Σ|k|. A distance grows with the size of the key, which products do not; it
+    enters as one more feature, 0 of queries and λ · relu(limit − Σ|k|) of keys, limit being above all sizes.
     """
 
     bias_scale: nn.Parameter
     query_scale: nn.Parameter
     key_scale: nn.Parameter
+    key_norm: nn.Parameter
+    key_norm_limit: Tensor
 
     def __init__(self, site: Site, options: Options) -> None:
         shapes: dict[str, tuple[int, ...]] = {"bias_scale": (site.heads,)} if site.has_bias else {}
@@ -38,18 +43,23 @@ class ConvertedScalars(InhibitorScalars):
             shapes["query_scale"] = (site.heads, site.dim)
         if options.key_scale:
             shapes["key_scale"] = (site.kv_heads, site.dim)
-        self.extra: dict[str, tuple[int, ...]] = {}  # the base class resets its own scalars first
+        if options.key_norm:
+            shapes["key_norm"] = (site.kv_heads,)
+        self.extra: dict[str, tuple[int, ...]] = {}  # the base class sets its own scalars first
         super().__init__(site.heads, length_reference=options.length_reference)
         self.extra = shapes
         for name, shape in shapes.items():
-            setattr(self, name, nn.Parameter(torch.ones(shape, dtype=torch.float32)))
+            setattr(self, name, nn.Parameter(torch.empty(shape, dtype=torch.float32)))
+        if options.key_norm:
+            self.register_buffer("key_norm_limit", torch.full((site.kv_heads,), 2.0 * site.dim))
+        self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Set every head to the initial values."""
         super().reset_parameters()
         for name in self.extra:
-            nn.init.ones_(getattr(self, name))
+            nn.init.constant_(getattr(self, name), 0.0 if name == "key_norm" else 1.0)
 
     def forward(
         self,
@@ -66,9 +76,17 @@ class ConvertedScalars(InhibitorScalars):
             query = query * self.query_scale[:, None].to(query.dtype)
         if "key_scale" in self.extra:
             key = key * self.key_scale[:, None].to(key.dtype)
+        if "key_norm" in self.extra:
+            query, key = self.with_key_norm(query, key, self.key_norm)
         if bias is not None:
             options["score_bias"] = -self.bias_scale[:, None, None] * bias
         return super().forward(query, key, value, need_scores=need_scores, **options)
+
+    def with_key_norm(self, query: Tensor, key: Tensor, key_norm: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys with the feature that subtracts the size of keys from scores."""
+        size = key.float().abs().sum(-1, keepdim=True)
+        feature = key_norm[:, None, None] * torch.relu(self.key_norm_limit[:, None, None] - size)
+        return nn.functional.pad(query, (0, 1)), torch.cat([key, feature.to(key.dtype)], -1)
 
 
 class ConvertedAttention(nn.Module):
@@ -187,9 +205,15 @@ def converted_attention_forward(
         dropout=dropout,
         is_causal=is_causal,
         position_bias=position_bias,
-        need_scores=bool(output_attentions),
+        need_scores=bool(output_attentions) or _scores_are_kept(),
     )
     return output
+
+
+def _scores_are_kept() -> bool:
+    """Whether the forward pass was asked for attentions, of which some models do not tell their modules."""
+    kept = None if torch.compiler.is_compiling() else _active_collector.get()
+    return any("attentions" in name for name in kept or ())
 
 
 def not_computed(kwargs: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_M
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
+from transformers.utils.output_capturing import _CAN_RECORD_REGISTRY
 
 _PREFIX = "Inhibitor"
 _PROCESSING = (FEATURE_EXTRACTOR_MAPPING, IMAGE_PROCESSOR_MAPPING, PROCESSOR_MAPPING, TOKENIZER_MAPPING)
@@ -64,6 +65,8 @@ def converted_model_class(base: Any, config: Any) -> type[PreTrainedModel]:
     fields = {"__module__": __name__, "config_class": config, "__doc__": f"A {base.__name__} with inhibitor attention."}
     made: type[PreTrainedModel] = type(f"{_PREFIX}{base.__name__}", (_mixins["model"], base), fields)
     _made[base] = made
+    # Transformers notes when a model is built, which a converted one was as another class, which outputs it can give.
+    _CAN_RECORD_REGISTRY[made.__new__(made)] = made._can_record_outputs
     return made
 
 

@@ -49,7 +49,8 @@ class Options:
     where all queries of a module see the same keys, else about zero; "none" always does so.
     per_application: whether a module that is applied several times has scalars for each time.
     length_reference: n₀, in keys. query_scale, key_scale: whether each head scales the features of its queries or keys
-    by learned factors before the distance, which rotary embeddings keep from being folded into projections.
+    by learned factors before the distance, which rotary embeddings keep from being folded into projections. key_norm:
+    whether a part of each key's size Σ|k| is subtracted from its scores.
     """
 
     signed: bool = True
@@ -59,12 +60,13 @@ class Options:
     length_reference: float = 64.0
     query_scale: bool = False
     key_scale: bool = False
+    key_norm: bool = True
 
     def __post_init__(self) -> None:
         for name in ("center", "value_center"):
             if getattr(self, name) not in ("mean", "none"):
                 raise ValueError(f'{name} must be "mean" or "none", got {getattr(self, name)!r}')
-        for name in ("signed", "per_application", "query_scale", "key_scale"):
+        for name in ("signed", "per_application", "query_scale", "key_scale", "key_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if not (isinstance(self.length_reference, int | float) and 0 < self.length_reference < float("inf")):

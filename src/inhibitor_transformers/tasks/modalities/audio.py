@@ -74,8 +74,9 @@ def decode_wav(content: bytes) -> Recording:
 
     try:
         rate, samples = wavfile.read(io.BytesIO(content))
-    except (ValueError, EOFError, KeyError) as error:
-        raise ValueError(f"not a WAV file that can be read ({error}); convert recordings to WAV") from None
+    except Exception as error:  # of damaged files, SciPy's reader raises whatever its lines happen to
+        reason = error if isinstance(error, ValueError) else type(error).__name__
+        raise ValueError(f"not a WAV file that can be read ({reason}); convert recordings to WAV") from error
     if samples.dtype == np.uint8:
         scaled = samples.astype(np.float32) / 128 - 1
     elif np.issubdtype(samples.dtype, np.integer):

@@ -1,0 +1,71 @@
+// From distances to inhibition, row by row, with masks and bias: the same in both passes.
+#pragma once
+#include "../masks.h"
+#include "bias.h"
+#include "scalars.h"
+#include "scores.h"
+
+namespace inhibitor {
+namespace {
+
+template <class V>
+class RowScores {
+ public:
+  using Row = typename Scores<V>::Row;
+
+  // What a call needs of scratch memory.
+  struct Scratch {
+    Scratch(const InhibitorCall& c, Arena& arena)
+        : hidden(arena.take(round_up(c.keys, kWidest))),
+          shifts(arena.take(c.score_bias ? round_up(c.keys, kWidest) : 0)) {}
+    float *hidden, *shifts;
+  };
+
+  // For the n packed keys in `index`.
+  RowScores(const InhibitorCall& c, int64_t b, int64_t h, const int32_t* index, int64_t n, const HeadScalars& scalars,
+            const Scratch& scratch)
+      : c_(c),
+        sight_(sight_of(c)),
+        mask_(c, b, h, index, n),
+        bias_(c, h, index, n),
+        n_(n),
+        scalars_(scalars),
+        scratch_(scratch) {}
+
+  // Z of query i from its distances s, +inf for keys that it does not see; z may be s.
+  Row inhibition(int64_t i, const float* s, float* z) const {
+    const bool by_pair = sight_ == Sight::kPairs;
+    const float* hidden = by_pair ? scratch_.hidden : nullptr;
+    const int64_t seen = by_pair ? mask_.fill(i, scratch_.hidden) : sight_ == Sight::kPrefix ? mask_.prefix(i) : n_;
+    const int64_t visited = by_pair ? n_ : seen;
+    if (!bias_) return shifted(s, hidden, seen, visited, SameShift(scalars_.delta), z);
+    bias_.shifts(i, visited, hidden, seen, c_.is_centered, scalars_.delta, scratch_.shifts);
+    return shifted(s, hidden, seen, visited, ShiftOfKeys{scratch_.shifts}, z);
+  }
+
+  const Bias<V>& bias() const { return bias_; }
+
+ private:
+  using S = Scores<V>;
+  using SameShift = typename S::SameShift;
+  using ShiftOfKeys = typename S::ShiftOfKeys;
+
+  template <class Shift>
+  Row shifted(const float* s, const float* hidden, int64_t seen, int64_t visited, Shift shift, float* z) const {
+    if (hidden) return S::inhibition_masked(s, hidden, seen, n_, c_.is_centered, scalars_.scale, shift, z);
+    const Row row = S::inhibition(s, visited, c_.is_centered, scalars_.scale, shift, z);
+    S::hide(z, round_up(visited, S::kPanel), round_up(n_, S::kPanel));
+    return row;
+  }
+
+  const InhibitorCall& c_;
+  Sight sight_;
+  RowMask mask_;
+  Bias<V> bias_;
+  int64_t n_;
+  const HeadScalars& scalars_;
+  const Scratch& scratch_;
+};
+
+}  // namespace
+}  // namespace inhibitor
