@@ -48,7 +48,9 @@ def watched(model: nn.Module) -> Iterator[list[Seen]]:
                 )
             )
         if isinstance(module, ConvertedAttention):
-            hooks.append(module.register_forward_hook(lambda m, args, out: seen.append(_seen(m, args, out, last.pop()))))
+            hooks.append(
+                module.register_forward_hook(lambda m, args, out: seen.append(_seen(m, args, out, last.pop())))
+            )
     try:
         yield seen
     finally:
@@ -98,7 +100,11 @@ def expected_pairs(name: str, index: int, seen: Seen, inputs: dict[str, Any]) ->
     for field in ("attention_mask", "decoder_attention_mask"):
         mask = inputs.get(field)
         is_decoder = ".decoder." in site.name and "encoder_attn" not in site.name and "EncDec" not in site.name
-        if mask is not None and mask.shape[1] == keys and is_decoder == (field[0] == "d" or "decoder_input_ids" not in inputs and is_decoder):
+        if (
+            mask is not None
+            and mask.shape[1] == keys
+            and is_decoder == (field[0] == "d" or ("decoder_input_ids" not in inputs and is_decoder))
+        ):
             pairs = pairs & mask.bool()[:, None, None]
     return pairs
 

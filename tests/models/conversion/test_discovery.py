@@ -58,7 +58,9 @@ def state_of(model: Any) -> dict[str, Any]:
         "configurations": [type(m.config) for m in model.modules() if hasattr(m, "config")],
         "config": model.config.to_dict() | {"attention": model.config._attn_implementation},
         "training": [module.training for module in model.modules()],
-        "attributes": [sorted(vars(module).keys() - {"_output_capturing_hooks_installed"}) for module in model.modules()],
+        "attributes": [
+            sorted(vars(module).keys() - {"_output_capturing_hooks_installed"}) for module in model.modules()
+        ],
         "hooks": [len(module._forward_pre_hooks) for module in model.modules()],
         "weights": {name: (t.data_ptr(), t._version, t.requires_grad) for name, t in model.named_parameters()},
     }

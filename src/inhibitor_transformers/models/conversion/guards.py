@@ -91,6 +91,15 @@ def register_guards(model: PreTrainedModel, base: type[PreTrainedModel], record:
         model._weight_conversions = [*guards, *loaded_with]
 
 
+def unguard_saved(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Hook before `load_state_dict` of an attention module: it may be given what lies in a file (Trainer does so)."""
+    inhibitor: Any = module.inhibitor
+    name = f"{prefix}{inhibitor.site.guarded}"
+    weight = state_dict.get(name)
+    if weight is not None and weight.dim() == 3:
+        state_dict[name] = weight.squeeze(0)
+
+
 def require_guarded(model: nn.Module, source: str) -> None:
     """Raise ValueError if the files that the model was loaded from hold guarded weights in the ordinary shape."""
     if any(isinstance(m, ConvertedAttention) and m.found_unguarded for m in model.modules()):

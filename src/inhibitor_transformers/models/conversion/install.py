@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from .attention import IMPLEMENTATIONS, ConvertedAttention, start_forward
 from .classes import converted_config_class, converted_model_class
+from .guards import unguard_saved
 from .observe import configurations
 from .sites import Left, Record, Site
 
@@ -26,6 +27,7 @@ def install(model: PreTrainedModel, record: Record) -> None:
         if module is None:
             raise ValueError(f"{type(model).__name__} has no module {site.name}, which is converted")
         module.inhibitor = ConvertedAttention(site, record.options).to(next(module.parameters()).device)
+        module.register_load_state_dict_pre_hook(unguard_saved)
     for left in record.left:
         module = modules.get(find_name(left.name, modules, prefix))
         if module is not None:

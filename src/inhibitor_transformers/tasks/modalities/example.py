@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
 from .base import Batch
-from .inputs import has_decoder, start_token
+from .inputs import has_decoder, repeat_text, start_token
 from .preprocessor import Preprocessor
 
 _TEXTS = (
@@ -35,7 +35,9 @@ def example_batch(model: PreTrainedModel, preprocessor: Preprocessor) -> Batch:
         batch |= {name: tensor for name, tensor in made.items() if name in names}
     if not batch:
         raise ValueError(f"{type(preprocessor).__name__} prepares nothing that {type(model).__name__} reads")
-    if has_decoder(model) and "input_ids" not in batch:
+    if has_decoder(model) and "input_ids" in batch:
+        return batch | repeat_text(model, batch)
+    if has_decoder(model):
         batch["decoder_input_ids"] = torch.tensor([[start_token(model), *range(1, 8)]] * 2)
     return batch
 

@@ -22,7 +22,7 @@ def forward_inputs(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[
     names = inspect.signature(model.forward).parameters
     inputs: dict[str, Any] = {name: value for name, value in batch.items() if name in names and name != "labels"}
     if has_decoder(model) and "decoder_input_ids" not in inputs:
-        inputs |= _repeated(model, inputs) if "input_ids" in inputs else _written(model, inputs)
+        inputs |= repeat_text(model, inputs) if "input_ids" in inputs else _written(model, inputs)
     return inputs | ({"use_cache": False} if "use_cache" in names else {})
 
 
@@ -39,7 +39,7 @@ def start_token(model: PreTrainedModel) -> int:
     return next((int(found) for name in names if (found := getattr(config, name, None)) is not None), 0)
 
 
-def _repeated(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, Tensor]:
+def repeat_text(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """The encoder's tokens one place to the right, behind the start token."""
     ids = inputs["input_ids"]
     shifted = torch.cat([torch.full_like(ids[:, :1], start_token(model)), ids[:, :-1]], dim=1)
