@@ -1,4 +1,4 @@
-"""Runs whose student is a converted model: of any architecture, on texts, images and recordings, resumed and refused."""
+"""Runs whose student is a converted model: of any architecture, on texts, images and sound, resumed and refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from inhibitor_transformers.common.settings import ConfigError
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
+from inhibitor_transformers.distill.stages.run import saved_student
 from inhibitor_transformers.models.pretrained import load_as_saved
 from inhibitor_transformers.tasks.modalities.inputs import forward_inputs
 from tests.distill.any_model import OF_TEXT, audio_folder, image_folder, make, saved_teacher
@@ -21,7 +22,7 @@ from tests.distill.test_resume import StoppedError, interrupt
 from tests.distill.tiny import assert_same_weights, sentences, text_file
 
 KINDS = ("llama", "gpt2", "albert", "t5", "bart", "vit", "swin", "ast")
-STEPS = {"max_steps": 6, "save_steps": 2, "logging_steps": 2}
+STEPS = {"max_steps": 6, "learning_rate": 1e-3, "save_steps": 2, "logging_steps": 2}
 OF_TEXTS = {"tokens_per_step": 128, "lengths": [16, 32]}
 
 
@@ -87,11 +88,11 @@ class TestEveryArchitecture:
 
     def test_the_student_is_nearer_to_its_teacher_after_training(self, finished):
         kind, folder = finished
+        if kind not in OF_TEXT:
+            pytest.skip("random images: what few steps learn of them is not general")
         teacher = make(kind)
         start, end = (load_as_saved(folder / path, encoder=False) for path in ("stages/1-calibrate/student", ""))
         batch = {"input_ids": torch.arange(5, 29).reshape(2, 12), "attention_mask": torch.ones(2, 12, dtype=torch.long)}
-        if kind not in OF_TEXT:
-            pytest.skip("random images: what few steps learn of them is not general")
         with torch.no_grad():
             theirs, *ours = (m(**forward_inputs(teacher, batch)).logits for m in (teacher, start, end))
         assert (ours[1] - theirs).norm() < (ours[0] - theirs).norm()
@@ -108,7 +109,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(kind, criterion, teachers
             distill(config, tmp_path / "run")
     said = distill(config, tmp_path / "run", resume=True)
     assert "resuming from checkpoint-2" in said
-    assert_same_weights(tmp_path / "whole", tmp_path / "run")
+    whole, resumed = (weights(load_as_saved(tmp_path / name, encoder=False)) for name in ("whole", "run"))
+    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -155,11 +157,17 @@ class TestRefused:
             ({"convert": {"center": "median"}}, 'convert: center must be "mean" or "none"'),
             ({"convert": {"modules": "transformer"}}, "convert: modules must be a list of names"),
             ({"convert": {"modules": ["nowhere"]}}, "is or lies in 'nowhere'"),
-            ({"student_class": "inhibidistilbert"}, "no student can be built from a 'gpt2' teacher"),
+            ({"student_class": "inhibidistilbert"}, "tokenizer of .* has no padding token"),
             ({"student_class": "other"}, "student_class must be one of auto, inhibidistilbert, converted"),
-            ({"stages": [{"masked_lm": {}}]}, "masked_lm trains an InhibiDistilBERT"),
-            ({"stages": [{"align_hidden": {"pooled_weight": 1.0}}]}, "pooled_weight: .* is no encoder"),
-            ({"stages": [{"align_hidden": {"masked_fraction": 0.1}}]}, "masked_fraction: the tokenizer has no mask"),
+            ({"stages": [{"masked_lm": {"lengths": [16]}}]}, "masked_lm trains an InhibiDistilBERT"),
+            (
+                {"stages": [{"align_hidden": {"lengths": [16], "pooled_weight": 1.0}}]},
+                "pooled_weight: .* is no encoder",
+            ),
+            (
+                {"stages": [{"align_hidden": {"lengths": [16], "masked_fraction": 0.1}}]},
+                "masked_fraction: the tokenizer has no mask",
+            ),
             ({"stages": [{"align_hidden": {"examples_per_step": 4}}]}, "examples_per_step has no meaning for texts"),
             ({"stages": [{"align_hidden": {"lengths": [500]}}]}, "500 tokens are more than this gpt2 model can read"),
             ({"audio": "somewhere"}, "a run learns from text, images or audio: one of them"),
@@ -189,8 +197,14 @@ class TestRefused:
         with pytest.raises(ConfigError, match="held_out cannot be set for images and audio"):
             DistillConfig(teacher=teachers["vit"], images=data["images"], held_out=0.2, stages=[{"calibrate": {}}])
 
+    def test_a_teacher_of_which_no_inhibidistilbert_is_made(self, teachers, data, tmp_path):
+        run = run_of("albert", teachers, data) | {"student_class": "inhibidistilbert"}
+        with pytest.raises(ValueError, match="no student can be built from a 'albert' teacher"):
+            Distillation(DistillConfig(**run), tmp_path / "run", runtime=RUNTIME)
+
     def test_a_logits_weight_where_there_is_no_head(self, teacher_path, text_path, tmp_path):
-        run = {"teacher": teacher_path, "text": [text_path], "stages": [{"align_hidden": {"logits_weight": 1.0}}]}
+        stage = {"align_hidden": {"logits_weight": 1.0, "lengths": [16]}}
+        run = {"teacher": teacher_path, "text": [text_path], "stages": [stage]}
         with pytest.raises(ValueError, match="logits_weight: InhibiDistilBertModel is aligned without a head"):
             Distillation(DistillConfig(**run), tmp_path / "run", runtime=RUNTIME)
 
