@@ -339,7 +339,9 @@ _TABLE = (
     ),
     # pictures and text
     Architecture("CLIP", "CLIP", "Model", two_towers, captioned),
-    Architecture("SigLIP", "Siglip", "Model", lambda: {k: two_towers()[k] for k in ("text_config", "vision_config")}, captioned),
+    Architecture(
+        "SigLIP", "Siglip", "Model", lambda: {k: two_towers()[k] for k in ("text_config", "vision_config")}, captioned
+    ),
     Architecture("LLaVA", "Llava", "ForConditionalGeneration", llava, with_pictures(98, 16)),
     # speech and other sequences
     Architecture(

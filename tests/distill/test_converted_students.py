@@ -13,7 +13,6 @@ from inhibitor_transformers.common.settings import ConfigError
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
-from inhibitor_transformers.distill.stages.run import saved_student
 from inhibitor_transformers.models.pretrained import load_as_saved
 from inhibitor_transformers.tasks.modalities.inputs import forward_inputs
 from tests.distill.any_model import OF_TEXT, audio_folder, image_folder, make, saved_teacher

@@ -109,7 +109,7 @@ class Distillation:
         for stage in self.stages:
             stage.check_pairing(self.pairing)
         self.teacher.model.to(self.arguments.device)
-        self.data = load_run_data(config, preprocessor)
+        self.data = load_run_data(config, preprocessor, self.teacher.model)
         for stage in self.stages:
             self.data.check(stage)
         self.cache = self._cache()
@@ -187,3 +187,11 @@ def _models_for(stages: list[Stage]) -> Models:
 def load_layer_map(config: DistillConfig) -> LayerMap:
     """Which teacher layer each student layer will be made from; reads the teacher's config only."""
     return map_layers(config.layers, teacher_depth(load_config(config.teacher)))
+
+
+def describe_layers(config: DistillConfig) -> list[str]:
+    """What the student of a run will be, in lines: its layers, or what of the teacher is converted."""
+    if not config.converts(load_config(config.teacher)):
+        return [load_layer_map(config).table()]
+    pairing = converted_pairing(config, load_preprocessor(config.teacher), [])
+    return pairing.describe(config.teacher)

@@ -30,6 +30,7 @@ class Seen(NamedTuple):
     query: Tensor
     key: Tensor
     value: Tensor
+    mask: Tensor | None
     bias: Tensor | None
     output: Tensor
 
@@ -59,8 +60,8 @@ def watched(model: nn.Module) -> Iterator[list[Seen]]:
 
 
 def _seen(module: Any, args: Any, output: Any, last: tuple[ConvertedScalars, Tensor | None]) -> Seen:
-    _module, query, key, value, _mask = args
-    return Seen(module, last[0], query, key, value, last[1], output[0])
+    _module, query, key, value, mask = args
+    return Seen(module, last[0], query, key, value, mask, last[1], output[0])
 
 
 def by_formula(seen: Seen, valid: Tensor) -> Tensor:
@@ -72,19 +73,18 @@ def by_formula(seen: Seen, valid: Tensor) -> Tensor:
     parameters = [
         p.double()[:, None, None] for p in (scalars.gamma, scalars.eta, scalars.delta, scalars.length_exponent)
     ]
-    more = {} if seen.bias is None else {"score_bias": -(scalars.bias_scale[:, None, None] * seen.bias).double()}
-    output = attend(
-        q,
-        k,
-        v,
-        valid.expand(len(q), 1, q.shape[2], k.shape[2]),
-        *parameters,
-        length_reference=options.length_reference,
-        signed=options.signed,
-        center=options.center,
-        **more,
-    )
-    return output.transpose(1, 2)
+    bias = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    if seen.bias is not None:
+        bias = bias - (scalars.bias_scale[:, None, None] * seen.bias).double()
+    if options.key_norm:  # γ/√D (Σ|q − k| − λ Σ|k|), up to a constant that centering takes away
+        limit, share = (
+            x.double().repeat_interleave(groups)[:, None] for x in (scalars.key_norm_limit, scalars.key_norm)
+        )
+        size = share * torch.minimum(k.abs().sum(-1), limit)
+        bias = bias - (parameters[0][..., 0] / q.shape[-1] ** 0.5 * size)[:, :, None]
+    fixed = {"length_reference": options.length_reference, "signed": options.signed, "center": options.center}
+    valid = valid.expand(len(q), 1, q.shape[2], k.shape[2])
+    return attend(q, k, v, valid, bias, *parameters, **fixed).transpose(1, 2)
 
 
 def expected_pairs(name: str, index: int, seen: Seen, inputs: dict[str, Any]) -> Tensor:
@@ -93,20 +93,22 @@ def expected_pairs(name: str, index: int, seen: Seen, inputs: dict[str, Any]) ->
     site = seen.module.site
     i, j = torch.arange(queries)[:, None], torch.arange(keys)
     pairs = torch.ones(1, 1, queries, keys, dtype=torch.bool)
+    if name == "Swin" and seen.mask is not None:  # its windows are its own, of a shifted picture the parts too
+        return seen.mask.amin(1, keepdim=True) > -50
     if site.is_causal:
         pairs = pairs & (j <= i)
     if window := WINDOWS.get(name, [None] * 9)[index]:
         pairs = pairs & (i - j <= window[0]) & (j - i <= window[1])
     for field in ("attention_mask", "decoder_attention_mask"):
         mask = inputs.get(field)
-        is_decoder = ".decoder." in site.name and "encoder_attn" not in site.name and "EncDec" not in site.name
-        if (
-            mask is not None
-            and mask.shape[1] == keys
-            and is_decoder == (field[0] == "d" or ("decoder_input_ids" not in inputs and is_decoder))
-        ):
+        if mask is not None and mask.shape[1] == keys and _is_of_decoder(site.name, inputs) == (field[0] == "d"):
             pairs = pairs & mask.bool()[:, None, None]
     return pairs
+
+
+def _is_of_decoder(site: str, inputs: dict[str, Any]) -> bool:
+    cross = "encoder_attn" in site or "EncDec" in site
+    return "decoder_input_ids" in inputs and "decoder." in site and not cross
 
 
 def real_queries(seen: Seen, inputs: dict[str, Any]) -> Tensor:
@@ -130,7 +132,7 @@ def check(name: str, model: Any, inputs: dict[str, Any]) -> int:
 
 TEXT = [name for name in (*ENCODERS, *DECODERS) if name in CONVERTED]
 SPEECH = ["Wav2Vec2", "Hubert"]  # whose masks are of samples: below
-WHOLE = [name for name in CONVERTED if name not in (*SPEECH, "Swin")]
+WHOLE = [name for name in CONVERTED if name not in SPEECH]
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -152,7 +154,8 @@ def test_odd_sizes(name: str, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"signed": False}, {"center": "none"}, {"length_reference": 3.0}, {"value_center": "mean"}]
+    "options",
+    [{"signed": False}, {"center": "none", "key_norm": False}, {"length_reference": 3.0}, {"value_center": "mean"}],
 )
 @pytest.mark.parametrize("name", ["Bert", "Llama"])
 def test_options(name: str, options: dict[str, Any]) -> None:

@@ -114,7 +114,7 @@ def _fit(
     best = initial
     found = {name: p.clone() for name, p in scalars.named_parameters() if name != "key_scale"}
     for features, changed in _features(scalars, samples):
-        unit_s = _mean([_score_deviation(s) for s in changed])
+        unit_s = _mean([_score_deviation(s, attention.site.dim) for s in changed])
         for g, d in itertools.product(grid.gamma, grid.delta):
             gamma, delta = g * unit_v / unit_s, d * unit_v
             for bias_scale in _bias_scales(scalars, changed, gamma):
@@ -232,7 +232,7 @@ def _attend(
         s.query,
         s.key,
         s.value,
-        gamma=gamma,
+        gamma=gamma * (s.query.shape[-1] / attention.site.dim) ** 0.5,  # as scalars with a feature more do
         delta=delta,
         key_padding_mask=s.masks.key_padding_mask,
         attn_mask=s.masks.attn_mask,
@@ -263,7 +263,7 @@ def _error(attention: ConvertedAttention, scalars: ConvertedScalars, samples: li
     return _mean(errors)
 
 
-def _score_deviation(s: _Sample) -> Tensor:
+def _score_deviation(s: _Sample, dim: int) -> Tensor:
     """mean |S − row mean of S| per head at γ = 1, over pairs that count: twice the mean of its positive half."""
     z = inhibition_scores(
         s.query,
@@ -275,6 +275,7 @@ def _score_deviation(s: _Sample) -> Tensor:
         is_causal=s.masks.is_causal,
     )
     counted = z.isfinite()
+    z = z * (s.query.shape[-1] / dim) ** 0.5
     return 2 * z.masked_fill(~counted, 0.0).float().sum(dim=(0, 2, 3)) / counted.sum(dim=(0, 2, 3)).clamp(min=1)
 
 

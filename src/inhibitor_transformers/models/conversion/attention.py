@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class ConvertedScalars(InhibitorScalars):
             shapes["key_norm"] = (site.kv_heads,)
         self.extra: dict[str, tuple[int, ...]] = {}  # the base class sets its own scalars first
         super().__init__(site.heads, length_reference=options.length_reference)
-        self.extra = shapes
+        self.extra, self.dim = shapes, site.dim
         for name, shape in shapes.items():
             setattr(self, name, nn.Parameter(torch.empty(shape, dtype=torch.float32)))
         if options.key_norm:
@@ -81,6 +82,16 @@ class ConvertedScalars(InhibitorScalars):
         if bias is not None:
             options["score_bias"] = -self.bias_scale[:, None, None] * bias
         return super().forward(query, key, value, need_scores=need_scores, **options)
+
+    def as_arguments(self) -> dict[str, Any]:
+        """As `InhibitorScalars`; γ makes up for the feature more that the operation divides by."""
+        arguments = super().as_arguments()
+        return arguments | {"gamma": arguments["gamma"] * self.gamma_factor}
+
+    @property
+    def gamma_factor(self) -> float:
+        """√((D + 1)/D) where scores have a feature more, else 1."""
+        return math.sqrt((self.dim + 1) / self.dim) if "key_norm" in self.extra else 1.0
 
     def with_key_norm(self, query: Tensor, key: Tensor, key_norm: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys with the feature that subtracts the size of keys from scores."""

@@ -69,6 +69,10 @@ class Options:
         for name in ("signed", "per_application", "query_scale", "key_scale", "key_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.key_norm and self.center == "none":
+            raise ValueError(
+                'key_norm adds a constant that center="mean" takes away: with center="none" set key_norm=False'
+            )
         if not (isinstance(self.length_reference, int | float) and 0 < self.length_reference < float("inf")):
             raise ValueError(f"length_reference must be a positive number of keys, got {self.length_reference!r}")
 
