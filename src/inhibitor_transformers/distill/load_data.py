@@ -22,7 +22,8 @@ _INPUTS = {"text": ("input_ids",), "images": ("pixel_values",), "audio": ("input
 def load_run_data(config: DistillConfig, preprocessor: Preprocessor, model: PreTrainedModel) -> RunData:
     """What the settings name, without what is held out, prepared by the teacher's preprocessor for this model.
 
-    Raises ValueError, also for data of a kind that the model does not read, FileNotFoundError, ConnectionError (Hub), ImportError (images without Pillow).
+    Raises ValueError, also for data of a kind that the model does not read; FileNotFoundError, ConnectionError (Hub),
+    ImportError (images without Pillow).
     """
     _require_read(config, model)
     if config.images is not None:
