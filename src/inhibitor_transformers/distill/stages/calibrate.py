@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
@@ -20,7 +20,7 @@ from ..output_dir import write_json
 from ..pairing import ConvertedPairing, EncoderPairing, Pairing
 from .base import Batch, RunContext, Stage, require_lengths
 from .calibrate_calls import calibrate_calls
-from .calibration import DELTA_GRID, GAMMA_GRID, LENGTH_EXPONENT_GRID, Calibration, Grid, calibrate
+from .calibration import Calibration, Grid, calibrate
 
 
 @dataclass
@@ -29,16 +29,17 @@ class Calibrate(Stage):
 
     lengths: sequence lengths in tokens; those that no text reaches or the model cannot read are left out.
     tokens_per_length: how many tokens of each are used. examples: how many images or recordings instead.
-    gammas, deltas, length_exponents: the grid, in the units of `calibration`; a single value fixes it.
+    gammas, deltas, length_exponents: the grid, in the units of `calibration`; a single value fixes it. By default that
+    of `calibration.Grid` or, of a converted student, of `calibrate_calls.GRIDS`.
     """
 
     name: ClassVar[str] = "calibrate"
     lengths: list[int] = field(default_factory=lambda: [16, 32, 64, 128, 256])
     tokens_per_length: int = 1024
     examples: int = 32
-    gammas: list[float] = field(default_factory=lambda: list(GAMMA_GRID))
-    deltas: list[float] = field(default_factory=lambda: list(DELTA_GRID))
-    length_exponents: list[float] = field(default_factory=lambda: list(LENGTH_EXPONENT_GRID))
+    gammas: list[float] | None = None
+    deltas: list[float] | None = None
+    length_exponents: list[float] | None = None
 
     def __post_init__(self) -> None:
         require_lengths(self.name, self.lengths)
@@ -46,6 +47,8 @@ class Calibrate(Stage):
         check_number("calibrate.examples", self.examples, POSITIVE)
         for name, allowed in (("gammas", POSITIVE), ("deltas", FINITE), ("length_exponents", FINITE)):
             values = getattr(self, name)
+            if values is None:
+                continue
             numbers = isinstance(values, list) and all(isinstance(x, int | float) for x in values)
             require(numbers and bool(values), f"calibrate.{name} must be a list of numbers, got {values!r}")
             for value in values:
@@ -67,16 +70,17 @@ class Calibrate(Stage):
         device, limit = context.student.device, max_tokens(context.student.config)
         batches = context.data.calibration_batches(self, limit, context.log)
         moved = [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
-        result = _calibrate(context.pairing, moved, Grid(self.gammas, self.deltas, self.length_exponents))
+        given = {"gamma": self.gammas, "delta": self.deltas, "length_exponent": self.length_exponents}
+        result = _calibrate(context.pairing, moved, {name: grid for name, grid in given.items() if grid is not None})
         write_json(context.folder / "calibration.json", dataclasses.asdict(result))
         for i, (before, after) in enumerate(zip(result.before, result.relative_error, strict=True)):
             context.log(f"layer {i}: relative error of the attention outputs {fmean(before):.3g} -> {fmean(after):.3f}")
 
 
-def _calibrate(pairing: Pairing, batches: list[Batch], grid: Grid) -> Calibration:
+def _calibrate(pairing: Pairing, batches: list[Batch], grid: dict[str, Any]) -> Calibration:
     if isinstance(pairing, EncoderPairing):
-        return calibrate(pairing.student, pairing.teacher, pairing.layer_map, batches, grid)
+        return calibrate(pairing.student, pairing.teacher, pairing.layer_map, batches, Grid(**grid))
     if isinstance(pairing, ConvertedPairing):
         calls = [pairing.teacher_calls(batch) for batch in track(batches, "asking the teacher")]
-        return calibrate_calls(pairing.student, calls, grid)
+        return calibrate_calls(pairing.student, calls, **grid)
     raise TypeError(f"no calibration of a {type(pairing).__name__}")

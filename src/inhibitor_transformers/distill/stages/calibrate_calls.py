@@ -59,14 +59,14 @@ class _Sample:
 
 @torch.no_grad()
 def calibrate_calls(
-    student: PreTrainedModel, calls: Sequence[Sequence[AttentionCall]], grid: Grid | None = None
+    student: PreTrainedModel, calls: Sequence[Sequence[AttentionCall]], **grid: Sequence[float]
 ) -> Calibration:
     """Set the scalars of every head of a converted student in place; a head that the grid cannot better keeps its own.
 
     Args:
         student: made by `convert`; its projections are used as they are.
         calls: of the teacher, one list per batch, each in the order of a forward pass (`record_attention`).
-        grid: what to try; a single value fixes it.
+        grid: fields of `Grid` other than those of `GRIDS`; a single value fixes it.
 
     Returns the relative errors before and after, of each application in the order of the calls; an application of
     shared scalars is calibrated together with the others and stands once. Raises ValueError for values that are not
@@ -85,7 +85,9 @@ def calibrate_calls(
         for attention, scalars, samples in groups.values():
             initial = _error(attention, scalars, samples)
             before.append(initial.tolist())
-            after.append(_fit(attention, scalars, samples, initial, grid).tolist())
+            after.append(
+                _fit(attention, scalars, samples, initial, replace(GRIDS[attention.options.center], **grid)).tolist()
+            )
             advance(1)
     return Calibration(before, after)
 
@@ -114,12 +116,11 @@ def _fit(
     scalars: ConvertedScalars,
     samples: list[_Sample],
     initial: Tensor,
-    grid: Grid | None,
+    grid: Grid,
 ) -> Tensor:
     """Set the scalars of one application to the best of the grid, per head; returns the errors (H,)."""
     best = initial
     found = {name: p.clone() for name, p in scalars.named_parameters() if name != "key_scale"}
-    grid = grid or GRIDS[attention.options.center]
     if "unit" in scalars.extra:
         scalars.unit.copy_(_mean([s.value.abs().float().mean(dim=(0, 2, 3)) for s in samples]))
     for features, changed in _features(scalars, samples):
