@@ -1,0 +1,78 @@
+"""What each part of a converted model's attention is worth, before training and after a minute of it.
+
+python experiments/forms.py runs/teachers/rxnmapper --data ../shared/data/reactions --lengths 128 256
+
+The relative error of the attention outputs after calibration (mean over modules and heads), and what the model's own
+head is for: after calibration, and after aligning attention outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import common
+from transformers import PreTrainedModel
+
+from inhibitor_transformers.cli.options import quiet
+from inhibitor_transformers.distill import DistillConfig, Distillation
+from inhibitor_transformers.evaluation.head_score import score_head
+from inhibitor_transformers.models.pretrained import load_as_saved
+from inhibitor_transformers.report import Table, markdown_table
+from inhibitor_transformers.tasks.modalities import load_preprocessor
+
+PAPER = {"center": "mean", "key_norm": False, "normalize": False}
+FORMS: dict[str, dict[str, Any]] = {
+    "the paper's: centered by the mean": PAPER,
+    "and less a part of the keys' size": PAPER | {"key_norm": True},
+    "centered by the least score instead": PAPER | {"key_norm": True, "center": "min"},
+    "divided by the keys that pass (default)": {},
+    "the default without the keys' size": {"key_norm": False},
+    "softmax of distances (EcoTransformer's)": {"form": "l1_softmax"},
+}
+
+
+def measure(teacher: str, data: Path, form: dict[str, Any], stages: list[dict[str, Any]]) -> list[float]:
+    """Error after calibration, and the head's measure after each stage."""
+    preprocessor, scores = load_preprocessor(teacher), []
+
+    def on_stage(name: str, student: PreTrainedModel) -> None:
+        if name != "start":
+            scores.append(score_head(student, preprocessor, data).value)
+
+    config = DistillConfig(teacher, [str(data)], stages, student_class="converted", convert=form)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Distillation(config, Path(folder) / "run", log=lambda _: None)
+        run.run(on_stage)
+        (found,) = Path(folder).glob("run/**/calibration.json")
+        error = fmean(map(fmean, json.loads(found.read_text())["relative_error"]))
+    return [error, *scores]
+
+
+def main() -> None:
+    parser = common.parser(__doc__, steps=60)
+    parser.add_argument("teacher")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[256])
+    options = parser.parse_args()
+    quiet(options.threads)
+    stages = [
+        {"calibrate": {"lengths": options.lengths, "tokens_per_length": 1024}},
+        {"align_attention": {"max_steps": options.steps, "lengths": options.lengths, "tokens_per_step": 1024}},
+    ]
+    teacher = load_as_saved(options.teacher, encoder=False)
+    theirs = score_head(teacher, load_preprocessor(options.teacher), options.data)
+    rows = [["teacher", "", "", f"{theirs.value:.4g}"]]
+    for name, form in FORMS.items():
+        error, calibrated, aligned = measure(options.teacher, options.data, form, stages)
+        rows.append([name, f"{error:.3f}", f"{calibrated:.4g}", f"{aligned:.4g}"])
+        print(rows[-1], flush=True)
+    title = f"What each part is worth ({Path(options.teacher).name})"
+    header = ["attention", "error, calibrated", f"{theirs.name}, calibrated", f"after {options.steps} steps"]
+    print(markdown_table(Table(title, header, rows)))
+
+
+if __name__ == "__main__":
+    main()
