@@ -2,6 +2,7 @@
 
     python benchmarks/attention.py [--threads 1 2] [--shape 8,12,128,64 …] [--seconds 3] [--quick] [--output FILE]
                                    [--student DIR --text FILE] [--lengths 64 128 256 512] [--isa avx2]
+                                   [--tables operation generation]
     python benchmarks/attention.py --device cuda [--shape …] [--seconds 3] [--quick] [--output FILE]
 
 The sides take turns in one process. Times are CPU seconds of the calling thread with one thread, wall seconds with
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import generation
 import torch
 from inputs import capture_inputs, gaussian
 from memory import extra_memory
@@ -77,6 +79,10 @@ def main(arguments: list[str] | None = None) -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         report.line(f"\n## Attention, {threads} thread(s)\n\n{machine()}, {kernels.isa}, {clock_name()}.")
+        if "generation" in options.tables:
+            generation_table(report, options)
+        if "operation" not in options.tables:
+            continue
         best = report_roofline(report, kernels.isa, threads)
         best_int8 = report_integer_roofline(report, kernels.integer_isa, threads)
         report.line(LEGEND.rstrip())
@@ -132,6 +138,18 @@ def operation_tables(
         report.row([*cells, ratio(t, "cdist"), ratio(t, "cdist", "ours"), memory(name, m.shape, 1)])
 
 
+def generation_table(report: Report, options: argparse.Namespace) -> None:
+    report.line("\n### Causal prefill and decoding, forward\n")
+    report.line(
+        "Shapes are batch × heads (: key/value heads) × queries × keys × features; minima, medians in brackets.\n"
+    )
+    report.header(["case", "shape", "SDPA ms", "ours ms", "ours / SDPA"])
+    for case in generation.CASES:
+        progress(f"{case.title} {case.shape}")
+        times = generation.measure(case, options.seconds, 2 if options.quick else 7)
+        report.row([case.title, case.shape, ms(times, "sdpa", 3), ms(times, "ours", 3), ratio(times, "ours")])
+
+
 def instruction_set_tables(report: Report, options: argparse.Namespace) -> None:
     kernels = library.load()
     best, *lower = kernels.isas
@@ -173,8 +191,8 @@ def shape_text(m: Measurement) -> str:
     return "×".join(map(str, m.shape))
 
 
-def ms(times: Times, side: str) -> str:
-    return f"{times[side].minimum * 1e3:.2f} ({times[side].median * 1e3:.2f})"
+def ms(times: Times, side: str, digits: int = 2) -> str:
+    return f"{times[side].minimum * 1e3:.{digits}f} ({times[side].median * 1e3:.{digits}f})"
 
 
 def ratio(times: Times, side: str, base: str = "sdpa") -> str:
@@ -198,6 +216,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--shape", type=lambda s: tuple(map(int, s.split(","))), nargs="+", help="B,H,N,D")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each row and direction, after 7 rounds")
     parser.add_argument("--quick", action="store_true", help="2 rounds, no cdist or naive form, one instruction set")
+    tables = ("operation", "generation")
+    parser.add_argument("--tables", nargs="+", choices=tables, default=tables, help="all when left out")
     parser.add_argument("--student", help="folder of an aligned student: its inputs are timed too")
     parser.add_argument("--text", type=Path, help="what it reads: plain text, or Parquet with a column `text`")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="of that text, in tokens")

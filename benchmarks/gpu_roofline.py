@@ -81,7 +81,7 @@ def issue_slots(q: Tensor, capability: int, *, training: bool) -> float:
 
     heads, dim = q.shape[1], q.shape[3]
     tensors = Tensors(q, q, q, *[torch.ones(heads, device=q.device)] * 4)
-    call = launch.Call(tensors, Masks(None, None), Options(64.0, is_causal=False, is_signed=True, is_centered=True))
+    call = launch.Call(tensors, Masks(None, None), Options(64.0, is_causal=False, is_signed=True, center="mean"))
     short = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[q.dtype]
     total = 0.0
     for kernel in ("forward", "bwd_dq", "bwd_dkdv") if training else ("forward",):

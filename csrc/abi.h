@@ -10,7 +10,10 @@
 #endif
 
 // Bumped whenever a struct or a function of the interface changes; Python refuses a library of another version.
-constexpr int64_t kAbiVersion = 5;
+constexpr int64_t kAbiVersion = 6;
+
+// Of `InhibitorCall::center`.
+constexpr int64_t kNone = 0, kMean = 1, kLeast = 2;
 
 // A float32 tensor of 4 dimensions whose last one is contiguous; strides in elements.
 struct Tensor4 {
@@ -35,7 +38,8 @@ struct InhibitorCall {
   int64_t key_mask_stride[2];
   const uint8_t* attn_mask;  // (B, H, Nq, Nk), null: all valid
   int64_t attn_mask_stride[4];
-  int64_t is_causal, is_signed, is_centered;
+  int64_t is_causal, is_signed;
+  int64_t center;  // what is subtracted from a row of scores: kNone, its kMean or its kLeast
   int64_t threads;
   Tensor4 out;  // (B, H, Nq, Dv): written by forward, read by backward
   // Backward only.

@@ -18,7 +18,7 @@ struct Backward {
   static int64_t items(const InhibitorCall& c) { return (c.grad_bias ? 1 : c.batch) * c.kv_heads; }
 
   struct Scratch {
-    Scratch(const InhibitorCall& c, Arena arena) : values(c, arena), rows(c, arena) {
+    Scratch(const InhibitorCall& c, Arena arena) : values(c, arena), rows(c, arena, true) {
       const Sizes<V> size(c);
       index = reinterpret_cast<int32_t*>(arena.take(c.keys));
       shift = arena.take(size.dim);
@@ -66,11 +66,15 @@ struct Backward {
       const int64_t h = kv_head * groups + group;
       const HeadScalars scalars(c, h);
       Totals totals;
-      for (int64_t first = 0; first < c.queries; first += kBlock)
+      const int64_t blocks = (c.queries + kBlock - 1) / kBlock;
+      for (int64_t turn = 0; turn < blocks; ++turn) {
+        // The first turn chooses how gradients are taken: let it be the block that sees most keys.
+        const int64_t first = (sight_of(c) == Sight::kPrefix ? blocks - 1 - turn : turn) * kBlock;
         if (c.is_signed)
-          run_block<true>(c, s, scalars, b, h, n, first, sign_scale, totals);
+          run_block<true>(c, s, scalars, b, h, n, first, turn == 0, sign_scale, totals);
         else
-          run_block<false>(c, s, scalars, b, h, n, first, sign_scale, totals);
+          run_block<false>(c, s, scalars, b, h, n, first, turn == 0, sign_scale, totals);
+      }
       s.values.write_gradients(s.index, scalars.eta, group > 0, const_cast<float*>(P::head(c.grad_value, b, kv_head)),
                                c.grad_value.stride[2]);
       write_scalars(c, b, h, n, scalars, totals, s.values.dot());
@@ -91,11 +95,12 @@ struct Backward {
   static float pack_keys(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t kv_head, int64_t n) {
     const Sizes<V> size(c);
     const float* k = P::head(c.key, b, kv_head);
-    const bool masked = RowMask::any(c);
+    const Sight sight = sight_of(c);
     P::rows(k, c.key.stride[2], s.index, n, c.dim, size.dim, nullptr, 1.0f, s.k_rows);  // read once: far rows are slow
-    if (!masked) P::column_mean(s.k_rows, size.dim, nullptr, n, size.dim, s.shift);
-    P::transposed_panels(s.k_rows, size.dim, nullptr, n, c.dim, masked ? nullptr : s.shift, s.k_panels);
-    if (!masked) P::panel_sums(s.k_panels, n, c.dim, s.k_sums);
+    P::common_shift(sight, s.k_rows, size.dim, nullptr, n, size.dim, s.shift);
+    const float* shift = sight == Sight::kPairs ? nullptr : s.shift;
+    P::transposed_panels(s.k_rows, size.dim, nullptr, n, c.dim, shift, s.k_panels);
+    if (shift) P::panel_sums(s.k_panels, n, c.dim, s.k_sums);
     const float most = P::largest(s.k_rows, n * size.dim);
     const float scale = ::ldexpf(1.0f, most > 0x1p-2f ? 125 - ::ilogbf(most) : 127);
     P::scale(s.k_rows, n * size.dim, scale);
@@ -104,24 +109,30 @@ struct Backward {
 
   template <bool Signed>
   static void run_block(const InhibitorCall& c, Scratch& s, const HeadScalars& scalars, int64_t b, int64_t h,
-                        int64_t n, int64_t first, float sign_scale, Totals& totals) {
+                        int64_t all, int64_t first, bool is_first, float sign_scale, Totals& totals) {
     const Sizes<V> size(c);
-    const bool masked = RowMask::any(c);
+    const Sight sight = sight_of(c);
+    const bool by_pair = sight == Sight::kPairs;
     const int64_t groups = c.heads / c.kv_heads;
     const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
     const float* q = P::head(c.query, b, h) + first * c.query.stride[2];
-    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, masked ? nullptr : s.shift, 1.0f, s.q);
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, by_pair ? nullptr : s.shift, 1.0f, s.q);
     P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, nullptr, sign_scale, s.q_scaled);
     for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
-    const typename S::Keys keys{s.k_panels, masked ? nullptr : s.k_sums, n, c.dim};
+    const RowMask::Range range = RowMask(c, b, h, s.index, all).visible(first, rows, S::kPanel);
+    const int64_t begin = range.begin, n = range.end - begin;
+    const typename S::Keys keys{s.k_panels + begin * c.dim, by_pair ? nullptr : s.k_sums + begin, n, c.dim};
     S::distances(s.q, s.q_sums, size.dim, rows, keys, s.s, size.row);
 
-    const RowScores<V> row_scores(c, b, h, s.index, n, scalars, s.rows);
+    const RowScores<V> row_scores(c, b, h, s.index + begin, n, scalars, s.rows);
     typename S::Row row[kBlock];
-    for (int64_t i = 0; i < rows; ++i)
+    int64_t seen[kBlock];
+    for (int64_t i = 0; i < rows; ++i) {
       row[i] = row_scores.inhibition(first + i, s.s + i * size.row, s.z + i * size.row);
+      seen[i] = sight == Sight::kPrefix ? row[i].count : all;
+    }
     const float* grad = P::head(c.grad_out, b, h) + first * c.grad_out.stride[2];
-    if (masked) {
+    if (sight != Sight::kAll) {
       const float* out = P::head(c.out, b, h) + first * c.out.stride[2];
       for (int64_t i = 0; i < rows; ++i, grad += c.grad_out.stride[2], out += c.out.stride[2]) {
         const float length = scalars.length(row[i].count);
@@ -132,18 +143,20 @@ struct Backward {
     } else {
       P::rows(grad, c.grad_out.stride[2], nullptr, rows, c.value_dim, size.value_dim, nullptr, scalars.length(n), s.g);
     }
-    if (first == 0) {
-      if (h % groups == 0) s.values.choose(c, P::head(c.value, b, h / groups), s.index, s.z, size.row, rows);
+    if (is_first) {
+      if (h % groups == 0)
+        s.values.choose(c, P::head(c.value, b, h / groups), s.index, s.z, size.row, rows, range, seen);
       s.values.clear_gradients();
     }
-    s.values.template add_gradients<Signed>(s.z, s.b, size.row, rows, s.g);
+    s.values.template add_gradients<Signed>(s.z, s.b, size.row, rows, s.g, range);
     const auto score_row = row_scores.bias() ? score_row_of<true> : score_row_of<false>;
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t at = i * size.row;
-      score_row(s.s + at, s.z + at, s.b + at, n, row[i], c, scalars, row_scores.bias(), first + i, totals);
+      score_row(s.s + at, s.z + at, s.b + at, n, row[i], c, scalars, row_scores, first + i, totals);
     }
     clear(s.dq, rows * size.dim);
-    ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_rows, s.dk, size.dim);
+    const int64_t at = begin * size.dim;
+    ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_rows + at, s.dk + at, size.dim);
     float* out = const_cast<float*>(P::head(c.grad_query, b, h)) + first * c.grad_query.stride[2];
     for (int64_t i = 0; i < rows; ++i) write_row(s.dq + i * size.dim, c.dim, out + i * c.grad_query.stride[2]);
   }
@@ -152,8 +165,8 @@ struct Backward {
   // gradient of the bias.
   template <bool Biased>
   static void score_row_of(const float* s, const float* z, float* b, int64_t n, const typename S::Row& row,
-                           const InhibitorCall& c, const HeadScalars& scalars, const Bias<V>& bias, int64_t query,
-                           Totals& totals) {
+                           const InhibitorCall& c, const HeadScalars& scalars, const RowScores<V>& row_scores,
+                           int64_t query, Totals& totals) {
     const Vec zero = V::zero(), infinity = V::set(S::kInfinity), mean = V::set(row.mean);
     Vec all = zero, distances = zero, inhibition = zero;
     for (int64_t j = 0; j < n; j += W) {
@@ -169,9 +182,11 @@ struct Backward {
     const float total = V::sum(all);
     totals.passed += static_cast<double>(total);
     totals.distance += static_cast<double>(V::sum(distances));
-    const float b_mean = c.is_centered && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f;
+    if (const uint32_t* least = row_scores.least_bits(query)) subtract_at(b, n, least, total);
+    const float b_mean = c.center == kMean && row.count > 0 ? total / static_cast<float>(row.count) : 0.0f;
     if (Biased) {
       totals.inhibition += static_cast<double>(V::sum(inhibition));
+      const Bias<V>& bias = row_scores.bias();
       if (bias.wants_gradient()) bias.add_gradient(query, n, b, z, b_mean, scalars.eta);
     }
     const Vec constant = V::set(b_mean);
@@ -180,6 +195,16 @@ struct Backward {
       const Vec ds = V::mul(V::sub(V::load(b + j), constant), factor);
       V::store(b + j, V::select(V::gt(infinity, V::load(z + j)), ds, zero));
     }
+  }
+
+  // Takes `total` off the marked ones of n, in equal parts.
+  static void subtract_at(float* b, int64_t n, const uint32_t* marked, float total) {
+    int64_t ties = 0;
+    for (int64_t j = 0; j < n; j += W) ties += __builtin_popcount(marked[j / W]);
+    float part[W];
+    for (int i = 0; i < W; ++i) part[i] = ties ? total / static_cast<float>(ties) : 0.0f;
+    for (int64_t j = 0; j < n; j += W)
+      if (marked[j / W]) V::store(b + j, V::sub(V::load(b + j), V::expand(part, marked[j / W])));
   }
 
   // `values` is the sum of v_jk times the gradient of v_jk, divided by eta.
@@ -195,7 +220,7 @@ struct Backward {
     out[step] = static_cast<float>(grad_eta);
     out[2 * step] = static_cast<float>(-eta * totals.passed);
     const double whole = scalars.log_length(n) * eta * grad_eta;  // all rows see all keys
-    out[3 * step] = static_cast<float>(RowMask::any(c) ? totals.length_exponent : whole);
+    out[3 * step] = static_cast<float>(sight_of(c) == Sight::kAll ? whole : totals.length_exponent);
   }
 
   static void write_row(const float* row, int64_t dim, float* out) {

@@ -45,11 +45,12 @@ struct Forward {
     const Scratch s(c, Arena(base));
     const int64_t n = P::valid_keys(c, unit.batch, s.index);
     pack_head(c, s, unit.batch, unit.kv_head, n);
+    ValueSums<V> v_sums(s.values, Sizes<V>(c).value_dim, s.v_sums);
     for (int64_t block = unit.first_block; block < unit.last_block; ++block)
       if (c.is_signed)
-        run_block<true>(c, s, unit.batch, unit.head, n, block * kBlock);
+        run_block<true>(c, s, v_sums, unit.batch, unit.head, n, block * kBlock);
       else
-        run_block<false>(c, s, unit.batch, unit.head, n, block * kBlock);
+        run_block<false>(c, s, v_sums, unit.batch, unit.head, n, block * kBlock);
   }
 
  private:
@@ -57,61 +58,57 @@ struct Forward {
     const Sizes<V> size(c);
     const float* k = P::head(c.key, b, kv_head);
     const float* v = P::head(c.value, b, kv_head);
-    const bool masked = RowMask::any(c);
-    // With masks per row, a shift or a sum over all keys would let a masked key's content through.
-    if (!masked) P::column_mean(k, c.key.stride[2], s.index, n, c.dim, s.shift);
-    P::transposed_panels(k, c.key.stride[2], s.index, n, c.dim, masked ? nullptr : s.shift, s.panels);
-    if (!masked) P::panel_sums(s.panels, n, c.dim, s.k_sums);
+    const Sight sight = sight_of(c);
+    P::common_shift(sight, k, c.key.stride[2], s.index, n, c.dim, s.shift);
+    const float* shift = sight == Sight::kPairs ? nullptr : s.shift;
+    P::transposed_panels(k, c.key.stride[2], s.index, n, c.dim, shift, s.panels);
+    if (shift) P::panel_sums(s.panels, n, c.dim, s.k_sums);
     P::rows(v, c.value.stride[2], s.index, n, c.value_dim, size.value_dim, nullptr, 1.0f, s.values);
-    if (!masked) P::column_sum(s.values, n, size.value_dim, s.v_sums);
+    if (sight == Sight::kAll) P::column_sum(s.values, n, size.value_dim, s.v_sums);
     P::max_abs_values(s.values, n, size.value_dim, c.is_signed, s.max_abs_value);
   }
 
   template <bool Signed>
-  static void run_block(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t h, int64_t n, int64_t first) {
+  static void run_block(const InhibitorCall& c, const Scratch& s, ValueSums<V>& v_sums, int64_t b, int64_t h,
+                        int64_t all, int64_t first) {
     const Sizes<V> size(c);
     const HeadScalars scalars(c, h);
-    const bool masked = RowMask::any(c);
+    const Sight sight = sight_of(c);
+    const bool by_pair = sight == Sight::kPairs;
     const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
     const float* q = P::head(c.query, b, h) + first * c.query.stride[2];
-    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, masked ? nullptr : s.shift, 1.0f, s.q);
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, by_pair ? nullptr : s.shift, 1.0f, s.q);
     for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
-    const typename S::Keys keys{s.panels, masked ? nullptr : s.k_sums, n, c.dim};
+    const RowMask::Range range = RowMask(c, b, h, s.index, all).visible(first, rows, S::kPanel);
+    const int64_t begin = range.begin, n = range.end - begin;
+    const typename S::Keys keys{s.panels + begin * c.dim, by_pair ? nullptr : s.k_sums + begin, n, c.dim};
     S::distances(s.q, s.q_sums, size.dim, rows, keys, s.z, size.row);
 
-    const RowScores<V> row_scores(c, b, h, s.index, n, scalars, s.rows);
-    const float length = scalars.length(n);
+    const RowScores<V> row_scores(c, b, h, s.index + begin, n, scalars, s.rows);
+    const float *values = s.values + begin * size.value_dim, *max_abs_value = s.max_abs_value + begin;
+    const float length = scalars.length(all);
     bool is_nan[kBlock];
+    int64_t seen[kBlock];
     for (int64_t i = 0; i < rows; ++i) {
       float* z = s.z + i * size.row;
       const typename S::Row row = row_scores.inhibition(first + i, z, z);
-      s.factor[i] = scalars.eta * (row.count == n ? length : scalars.length(row.count));
+      s.factor[i] = scalars.eta * (row.count == all ? length : scalars.length(row.count));
       is_nan[i] = row.is_nan;
-      if (masked) {
-        const auto keys = Inhibit<V, Signed>::template active_keys<1>(z, size.row, s.max_abs_value, n, s.active);
-        Inhibit<V, Signed>::row(z, s.values, size.value_dim, keys, s.factor[i], s.out + i * size.value_dim);
+      seen[i] = row.count;
+      if (by_pair) {
+        const auto keys = Inhibit<V, Signed>::template active_keys<1>(z, size.row, max_abs_value, n, s.active);
+        Inhibit<V, Signed>::row(z, values, size.value_dim, keys, s.factor[i], s.out + i * size.value_dim);
       }
     }
-    if (!masked)
-      Inhibit<V, Signed>::block(s.z, size.row, rows, s.values, size.value_dim, n, s.v_sums, s.max_abs_value, s.factor,
+    if (sight == Sight::kAll)
+      Inhibit<V, Signed>::block(s.z, size.row, rows, values, size.value_dim, n, s.v_sums, max_abs_value, s.factor,
                                 s.active, s.out);
+    if (sight == Sight::kPrefix)
+      Inhibit<V, Signed>::prefixes(s.z, size.row, rows, values, size.value_dim, seen, v_sums, max_abs_value, s.factor,
+                                   s.active, s.out);
     for (int64_t i = 0; i < rows; ++i)
-      write_row(s.out + i * size.value_dim, c.value_dim, is_nan[i],
-                const_cast<float*>(P::head(c.out, b, h)) + (first + i) * c.out.stride[2]);
-  }
-
-  static void write_row(const float* row, int64_t dim, bool is_nan, float* out) {
-    if (is_nan) {
-      for (int64_t d = 0; d < dim; ++d) out[d] = __builtin_nanf("");
-      return;
-    }
-    for (int64_t d = 0; d < dim; d += W) {
-      const int64_t left = dim - d;
-      if (left >= W)
-        V::store(out + d, V::load(row + d));
-      else
-        V::store_first(out + d, V::load(row + d), static_cast<int>(left));
-    }
+      P::write_row(s.out + i * size.value_dim, c.value_dim, is_nan[i],
+                   const_cast<float*>(P::head(c.out, b, h)) + (first + i) * c.out.stride[2]);
   }
 };
 

@@ -19,6 +19,27 @@ struct ShrinkTerm<V, false> {
   Vec v;
 };
 
+// The sum of the first values, which grows from block to block: always in one order.
+template <class V>
+class ValueSums {
+ public:
+  ValueSums(const float* values, int64_t dim, float* sums) : values_(values), sums_(sums), dim_(dim) {}
+
+  const float* of_first(int64_t n) {
+    if (count_ == 0)
+      for (int64_t d = 0; d < dim_; d += V::kWidth) V::store(sums_ + d, V::zero());
+    for (; count_ < n; ++count_)
+      for (int64_t d = 0; d < dim_; d += V::kWidth)
+        V::store(sums_ + d, V::add(V::load(sums_ + d), V::load(values_ + count_ * dim_ + d)));
+    return sums_;
+  }
+
+ private:
+  const float* values_;
+  float* sums_;
+  int64_t dim_, count_ = 0;
+};
+
 template <class V, bool Signed>
 struct Inhibit {
   using Vec = typename V::Vec;
@@ -28,11 +49,20 @@ struct Inhibit {
   struct All {
     int64_t count;
     int64_t operator[](int64_t n) const { return n; }
+    int64_t row(int64_t n) const { return n; }
   };
   struct Listed {
     const int32_t* index;
     int64_t count;
     int64_t operator[](int64_t n) const { return index[n]; }
+    int64_t row(int64_t n) const { return index[n]; }
+  };
+  // All scores, whose values lie in the listed rows.
+  struct Gathered {
+    const int32_t* index;
+    int64_t count;
+    int64_t operator[](int64_t n) const { return n; }
+    int64_t row(int64_t n) const { return index[n]; }
   };
 
   // out = factor * sum over the visited keys of (v - its shrink term), for R rows and P vectors.
@@ -45,10 +75,11 @@ struct Inhibit {
     INHIBITOR_UNROLL for (int p = 0; p < P; ++p) total[p] = V::zero();
     for (int64_t n = 0; n < keys.count; ++n) {
       const int64_t j = keys[n];
+      const float* from = v + keys.row(n) * v_stride;
       Vec value[P];
       ShrinkTerm<V, Signed> term[P];
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
-        value[p] = V::load(v + j * v_stride + p * W);
+        value[p] = V::load(from + p * W);
         term[p] = ShrinkTerm<V, Signed>(value[p]);
         if (!v_sums) total[p] = V::add(total[p], value[p]);
       }
@@ -64,18 +95,18 @@ struct Inhibit {
 
   // All features of R rows.
   template <int R, class Keys>
-  static void rows(const float* z, int64_t z_stride, const float* v, int64_t value_dim, Keys keys, const float* v_sums,
-                   const float* factor, float* out) {
+  static void rows(const float* z, int64_t z_stride, const float* v, int64_t v_stride, int64_t value_dim, Keys keys,
+                   const float* v_sums, const float* factor, float* out) {
     constexpr int P = V::kTileVecs;
     int64_t d = 0;
     for (; d + P * W <= value_dim; d += P * W)
-      tile<R, P>(z, z_stride, v + d, value_dim, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
+      tile<R, P>(z, z_stride, v + d, v_stride, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
     if (d + P / 2 * W <= value_dim) {
-      tile<R, P / 2>(z, z_stride, v + d, value_dim, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
+      tile<R, P / 2>(z, z_stride, v + d, v_stride, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
       d += P / 2 * W;
     }
     for (; d < value_dim; d += W)
-      tile<R, 1>(z, z_stride, v + d, value_dim, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
+      tile<R, 1>(z, z_stride, v + d, v_stride, keys, v_sums ? v_sums + d : nullptr, factor, out + d, value_dim);
   }
 
   template <int R>
@@ -95,15 +126,43 @@ struct Inhibit {
       if (sparse) {
         const Listed keys = active_keys<kRows>(from, z_stride, max_abs_value, n, active);
         if (keys.count * 6 <= n * 5) {
-          rows<kRows>(from, z_stride, v, value_dim, keys, nullptr, factor + i, out + i * value_dim);
+          rows<kRows>(from, z_stride, v, value_dim, value_dim, keys, nullptr, factor + i, out + i * value_dim);
           continue;
         }
         sparse = i > 0;
       }
-      rows<kRows>(from, z_stride, v, value_dim, All{n}, v_sums, factor + i, out + i * value_dim);
+      rows<kRows>(from, z_stride, v, value_dim, value_dim, All{n}, v_sums, factor + i, out + i * value_dim);
     }
     for (; i < rows_in_block; ++i)
-      rows<1>(z + i * z_stride, z_stride, v, value_dim, All{n}, v_sums, factor + i, out + i * value_dim);
+      rows<1>(z + i * z_stride, z_stride, v, value_dim, value_dim, All{n}, v_sums, factor + i, out + i * value_dim);
+  }
+
+  // The same where row i sees the first seen[i] keys, seen[i] <= seen[i + 1]: tiles of four rows visit what the first
+  // of them sees, the others add their few keys.
+  INHIBITOR_APART static void prefixes(const float* z, int64_t z_stride, int64_t rows_in_block, const float* v,
+                                       int64_t value_dim, const int64_t* seen, ValueSums<V>& v_sums,
+                                       const float* max_abs_value, const float* factor, int32_t* active, float* out) {
+    bool sparse = rows_in_block >= kRows;
+    int64_t i = 0;
+    for (; i + kRows <= rows_in_block; i += kRows) {
+      const float* from = z + i * z_stride;
+      const int64_t n = seen[i];
+      bool done = false;
+      if (sparse) {
+        Listed keys = active_keys<kRows>(from, z_stride, max_abs_value, n, active);
+        while (keys.count > 0 && active[keys.count - 1] >= n) --keys.count;  // of the last, incomplete vector
+        done = keys.count * 6 <= n * 5;
+        if (done) rows<kRows>(from, z_stride, v, value_dim, value_dim, keys, nullptr, factor + i, out + i * value_dim);
+        sparse = done || i > 0;
+      }
+      if (!done)
+        rows<kRows>(from, z_stride, v, value_dim, value_dim, All{n}, v_sums.of_first(n), factor + i, out + i * value_dim);
+      for (int r = 1; r < kRows; ++r)
+        add_keys(from + r * z_stride, n, seen[i + r], v, value_dim, factor[i + r], out + (i + r) * value_dim);
+    }
+    for (; i < rows_in_block; ++i)
+      rows<1>(z + i * z_stride, z_stride, v, value_dim, value_dim, All{seen[i]}, v_sums.of_first(seen[i]), factor + i,
+              out + i * value_dim);
   }
 
   // One row, nothing of a key outside the list is touched.
@@ -115,6 +174,14 @@ struct Inhibit {
   }
 
  private:
+  // out += factor * what is left of values `begin` to `end`, for one row.
+  static void add_keys(const float* z, int64_t begin, int64_t end, const float* v, int64_t value_dim, float factor,
+                       float* out) {
+    for (int64_t j = begin; j < end; ++j)
+      for (int64_t d = 0; d < value_dim; d += W)
+        V::store(out + d, V::fma(kept(V::load(v + j * value_dim + d), V::set(z[j])), V::set(factor), V::load(out + d)));
+  }
+
   static Vec kept(Vec v, Vec z) { return V::sub(v, Signed ? V::clamp(v, z) : V::min(v, z)); }
 
   // One row, P vectors, only the keys in `active`; nothing of another key is touched.

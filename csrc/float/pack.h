@@ -1,5 +1,6 @@
 // Copies the valid keys and values of one head into the layouts that the kernels read.
 #pragma once
+#include "../masks.h"
 #include "layout.h"
 
 namespace inhibitor {
@@ -44,6 +45,14 @@ struct Pack {
       if (j < n) even = V::add(even, load_upto(row(rows, stride, index, j) + d, dim - d));
       V::store(out + d, V::mul(V::add(even, odd), scale));
     }
+  }
+
+  // What is taken off keys and queries for the digits that a common offset would cost: the mean of all keys or, where
+  // rows see a prefix of them, the first key. A row must not be touched by a key that it does not see.
+  static void common_shift(Sight sight, const float* k, int64_t stride, const int32_t* index, int64_t n, int64_t dim,
+                           float* out) {
+    if (sight == Sight::kAll) column_mean(k, stride, index, n, dim, out);
+    if (sight == Sight::kPrefix) column_mean(k, stride, index, n < 1 ? n : 1, dim, out);
   }
 
   // Transposes a square of W vectors in place: log2(W) perfect shuffles.
@@ -103,6 +112,21 @@ struct Pack {
         const Vec offset = shift ? V::load(shift + d) : V::zero();
         V::store(out + j * padded + d, V::fma(V::sub(load_upto(from + d, dim - d), offset), factor, V::zero()));
       }
+    }
+  }
+
+  // A row of results; of NaN altogether where one of its scores was NaN.
+  static void write_row(const float* row, int64_t dim, bool is_nan, float* out) {
+    if (is_nan) {
+      for (int64_t d = 0; d < dim; ++d) out[d] = __builtin_nanf("");
+      return;
+    }
+    for (int64_t d = 0; d < dim; d += W) {
+      const int64_t left = dim - d;
+      if (left >= W)
+        V::store(out + d, V::load(row + d));
+      else
+        V::store_first(out + d, V::load(row + d), static_cast<int>(left));
     }
   }
 

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "pack.h"
+#include "scalars.h"
 
 namespace inhibitor {
 namespace {
@@ -102,7 +103,7 @@ struct Scores {
 
   // What becomes of one row of scores.
   struct Row {
-    float mean;     // of S over the valid keys; 0 when not centered
+    float mean;     // of S over the valid keys, or over those whose score is the least; 0 when not centered
     int64_t count;  // valid keys
     bool is_nan;    // some score is NaN: so is the result
   };
@@ -131,7 +132,7 @@ struct Scores {
       V::store(z + j, x);
     }
     row.is_nan = nan != 0;
-    pad(z, n);
+    hide(z, n, round_up(n, kPanel));
     return row;
   }
 
@@ -156,8 +157,42 @@ struct Scores {
       V::store(z + j, V::select(seen, x, infinity));
     }
     row.is_nan = nan != 0;
-    pad(z, n);
+    hide(z, n, round_up(n, kPanel));
     return row;
+  }
+
+  // z = relu(x - least x + delta) with x = s * scale + shift, for the `count` keys whose `hidden` is 0 (null: all n); z
+  // becomes +inf elsewhere. bits, where given, gets a word per W keys: those whose x is the least.
+  template <class Shift>
+  static Row inhibition_least(const float* s, const float* hidden, int64_t count, int64_t n, const HeadScalars& scalars,
+                              Shift shift, float* z, uint32_t* bits) {
+    Row row{0.0f, count, false};
+    const Vec infinity = V::set(kInfinity), factor = V::set(scalars.scale);
+    const auto counts = [&](int64_t j) {
+      return hidden ? V::gt(infinity, V::load(hidden + j)) : V::gt(V::set(static_cast<float>(n - j)), V::load(kLanes));
+    };
+    const auto x_at = [&](int64_t j) {
+      return V::select(counts(j), V::fma(V::load(s + j), factor, shift.at(j)), infinity);
+    };
+    Vec lowest = infinity;
+    for (int64_t j = 0; j < n; j += W) lowest = V::min(x_at(j), lowest);  // skips NaN
+    const float least = -V::largest(V::sub(V::zero(), lowest));
+    if (bits) row.mean = mark_least(s, n, V::set(least), x_at, bits);
+    const Vec offset = V::set(scalars.delta), subtracted = V::set(least);
+    unsigned nan = 0;
+    for (int64_t j = 0; j < n; j += W) {
+      const typename V::Mask seen = counts(j);
+      const Vec x = V::max(V::zero(), V::add(V::sub(x_at(j), subtracted), offset));
+      nan |= V::bits(V::is_nan(x)) & V::bits(seen);
+      V::store(z + j, V::select(seen, x, infinity));
+    }
+    row.is_nan = nan != 0;
+    hide(z, n, round_up(n, kPanel));
+    return row;
+  }
+
+  static void hide(float* z, int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) z[j] = kInfinity;
   }
 
   // Lists the active keys: max_abs_value_j > z_ij in one of R rows at least; returns their count.
@@ -179,6 +214,22 @@ struct Scores {
   static constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
  private:
+  static constexpr float kLanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+  // Marks the keys whose x is the least; returns the mean of s over them.
+  template <class At>
+  static float mark_least(const float* s, int64_t n, Vec least, At x_at, uint32_t* bits) {
+    float sum = 0.0f;
+    int64_t ties = 0;
+    for (int64_t j = 0; j < n; j += W) {
+      const unsigned above = V::bits(V::gt(x_at(j), least)), last = j + W <= n ? ~0u : (1u << (n - j)) - 1u;
+      bits[j / W] = ~above & last & (W == 32 ? ~0u : (1u << W) - 1u);
+      for (unsigned rest = bits[j / W]; rest; rest &= rest - 1) sum += s[j + __builtin_ctz(rest)];
+      ties += __builtin_popcount(bits[j / W]);
+    }
+    return ties ? sum / static_cast<float>(ties) : 0.0f;
+  }
+
   static float valid_sum(const float* s, int64_t n) {
     Vec even = V::zero(), odd = V::zero();
     int64_t j = 0;
@@ -194,9 +245,6 @@ struct Scores {
     return V::sum(V::add(even, odd));
   }
 
-  static void pad(float* z, int64_t n) {
-    for (int64_t j = n; j < round_up(n, kPanel); ++j) z[j] = kInfinity;
-  }
 };
 
 }  // namespace

@@ -28,15 +28,17 @@ class Values {
     P::template panel_max_abs_values<kPanel>(v_, n, dim_, c.is_signed, max_abs_value_);
   }
 
-  // Before the first gradients: packs again for sparse ones where these pay. The scores `z` of the first rows
-  // speak for the head.
+  // Before the first gradients: packs again for sparse ones where these pay. The scores `z` of some rows and the keys
+  // in `range` speak for the head; row i sees seen[i] keys.
   void choose(const InhibitorCall& c, const float* from, const int32_t* index, const float* z, int64_t z_stride,
-              int64_t rows) {
-    int64_t listed = 0, i = 0;
-    for (; i + kRows <= rows; i += kRows)
-      listed += Scores<V>::template list_active<kRows>(z + i * z_stride, z_stride, max_abs_value_, n_, lists_.active,
-                                                       nullptr);
-    sparse_ = static_cast<float>(kRows * listed) < V::kSparse * static_cast<float>(n_ * i);
+              int64_t rows, RowMask::Range range, const int64_t* seen) {
+    int64_t listed = 0, of = 0;
+    for (int64_t i = 0; i + kRows <= rows; i += kRows) {
+      listed += Scores<V>::template list_active<kRows>(z + i * z_stride, z_stride, max_abs_value_ + range.begin,
+                                                       range.end - range.begin, lists_.active, nullptr);
+      of += kRows * seen[i + kRows - 1];
+    }
+    sparse_ = static_cast<float>(kRows * listed) < V::kSparse * static_cast<float>(of);
     if (sparse_) P::rows(from, c.value.stride[2], index, n_, dim_, padded_, nullptr, 1.0f, v_);
   }
 
@@ -44,13 +46,16 @@ class Values {
     for (int64_t i = 0; i < floats(); ++i) dv_[i] = 0.0f;
   }
 
-  // The sums of ValueGradients for a block of rows.
+  // The sums of ValueGradients for a block of rows and the keys in `range`, which begins at a whole panel.
   template <bool Signed>
-  void add_gradients(const float* z, float* b, int64_t stride, int64_t rows, const float* g) const {
+  void add_gradients(const float* z, float* b, int64_t stride, int64_t rows, const float* g,
+                     RowMask::Range range) const {
+    const int64_t n = range.end - range.begin, at = range.begin * (sparse_ ? padded_ : dim_);
     if (sparse_)
-      SparseValueGradients<V, Signed>::run(z, b, stride, rows, g, v_, dv_, padded_, n_, max_abs_value_, lists_);
+      SparseValueGradients<V, Signed>::run(z, b, stride, rows, g, v_ + at, dv_ + at, padded_, n,
+                                           max_abs_value_ + range.begin, lists_);
     else
-      ValueGradients<V, Signed>::run(z, b, stride, rows, g, padded_, v_, dv_, dim_, n_);
+      ValueGradients<V, Signed>::run(z, b, stride, rows, g, padded_, v_ + at, dv_ + at, dim_, n);
   }
 
   // Sum of v times its gradient; a value that never passed (gradient 0) adds nothing, whatever it holds.

@@ -92,9 +92,9 @@ struct IntegerForward {
       int64_t count = n;
       if (RowMask::any(call)) {
         count = mask.fill(first + i, s.hidden);
-        S::row_masked(s.s + i * size.row, s.hidden, count, n, call.is_centered, rescale, z);
+        S::row_masked(s.s + i * size.row, s.hidden, count, n, call.center == kMean, rescale, z);
       } else {
-        S::row(s.s + i * size.row, n, call.is_centered, rescale, z);
+        S::row(s.s + i * size.row, n, call.center == kMean, rescale, z);
       }
       s.factor[i] = factors[count];
     }

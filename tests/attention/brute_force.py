@@ -107,8 +107,9 @@ def row_scores(
     """Z of one query, by key."""
     scale = gamma / math.sqrt(len(q))
     s = {j: scale * math.fsum(abs(a - b) for a, b in zip(q, k[j], strict=True)) + bias[j] for j in keys}
-    mean = math.fsum(s.values()) / len(keys) if center == "mean" and keys else 0.0
-    return {j: max(s[j] - mean + delta, 0.0) for j in keys}
+    centers = {"mean": lambda: math.fsum(s.values()) / len(keys), "min": lambda: min(s.values()), "none": lambda: 0.0}
+    subtracted = centers[center]() if keys else 0.0
+    return {j: max(s[j] - subtracted + delta, 0.0) for j in keys}
 
 
 def bias_of(score_bias: Tensor | None, keys: int) -> Callable[[int, int], list[float]]:

@@ -47,7 +47,7 @@ def masks(kind: str, shape: Shape) -> dict:
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
-@pytest.mark.parametrize("center", ["mean", "none"])
+@pytest.mark.parametrize("center", ["mean", "none", "min"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_agrees_with_reference_on_a_grid(shape, center, signed, mask):
     tensors = inputs(shape, off_lattice=4e-6 if center == "mean" else 3e-4)
@@ -148,8 +148,8 @@ def test_ties_take_the_zero_subgradient(signed):
     shape = Shape(1, 2, 2, 9, 32, 16, 16)
     tensors = inputs(shape, lambda *s: torch.randint(0, 2, s).float() * 2 - 1)
     tensors["delta"] = torch.zeros(2)
-    for center in ("mean", "none"):
-        compare(tensors, 3e-5, signed=signed, center=center)
+    for center in ("mean", "none", "min"):
+        compare(tensors, 3e-5, signed=signed, center=center, exact_ties=True)
 
 
 @pytest.mark.parametrize("magnitude", [1e-30, 1e6], ids=["tiny", "huge"])

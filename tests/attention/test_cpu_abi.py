@@ -61,7 +61,7 @@ def test_a_call() -> None:
     scalars = [torch.full((4,), float(i)) for i in range(3)] + [torch.zeros(()).expand(4)]
     padding, pairs = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 4, 3, 5, dtype=torch.bool)
     out = torch.zeros(2, 4, 3, 6)
-    options = Options(64.0, is_causal=True, is_signed=False, is_centered=True)
+    options = Options(64.0, is_causal=True, is_signed=False, center="mean")
     bias = torch.zeros(4, 3, 8)[..., :5]
     packed = pack_call(
         *((query, key, value), scalars, Masks(padding, pairs), options, out),
@@ -79,7 +79,7 @@ def test_a_call() -> None:
     for name, mask in {"key_mask": padding, "attn_mask": pairs}.items():
         assert (found[name], found[f"{name}_stride"]) == ([mask.data_ptr()], list(mask.stride()))
     assert (found["score_bias"], found["score_bias_stride"]) == ([bias.data_ptr()], [24, 8])
-    assert [found[name] for name in ("is_causal", "is_signed", "is_centered")] == [[1], [0], [1]]
+    assert [found[name] for name in ("is_causal", "is_signed", "center")] == [[1], [0], [1]]
     assert found["length_reference"] == [64.0]
     gradients = [*found["grad_out"], *found["grad_query"], *found["grad_key"], *found["grad_value"]]
     assert [*gradients, *found["grad_scalars"], *found["grad_bias"]] == list(range(100, 118))
@@ -87,14 +87,14 @@ def test_a_call() -> None:
 
 def test_a_bias_that_heads_share_has_no_stride() -> None:
     tensor, bias = torch.zeros(1, 2, 3, 4), torch.zeros(1, 3, 3)
-    options = Options(64.0, is_causal=False, is_signed=True, is_centered=True)
+    options = Options(64.0, is_causal=False, is_signed=True, center="mean")
     packed = pack_call((tensor,) * 3, None, Masks(None, None), options, tensor, threads=1, score_bias=bias)
     assert unpacked(CALL, packed)["score_bias_stride"] == [0, 3]
 
 
 def test_what_a_call_has_not_is_null() -> None:
     tensor = torch.zeros(1, 1, 1, 1)
-    packed = pack_call((tensor,) * 3, None, Masks(None, None), Options(0.0, False, True, True), tensor, threads=1)
+    packed = pack_call((tensor,) * 3, None, Masks(None, None), Options(0.0, False, True, "mean"), tensor, threads=1)
     absent = ("gamma", "eta", "delta", "length_exponent", "key_mask", "key_mask_stride", "attn_mask")
     absent += ("score_bias", "score_bias_stride", "grad_bias")
     absent += ("attn_mask_stride", "grad_out", "grad_query", "grad_key", "grad_value", "grad_scalars")

@@ -56,7 +56,14 @@ def biased(shape: Shape, heads: int, draw=None, **options) -> dict[str, torch.Te
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize(
     ("shared", "center", "signed"),
-    [(False, "mean", True), (True, "mean", True), (False, "none", True), (False, "mean", False), (True, "none", False)],
+    [
+        (False, "mean", True),
+        (True, "mean", True),
+        (False, "none", True),
+        (False, "mean", False),
+        (True, "none", False),
+        (True, "min", True),
+    ],
 )
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_agrees_with_reference_on_a_grid(shape, shared, center, signed, mask):
@@ -79,7 +86,7 @@ def test_ties_take_the_zero_subgradient(signed):
     shape = Shape(2, 2, 2, 9, 32, 16, 16)
     tensors = biased(shape, 2, lambda *s: torch.randint(0, 2, s).float() * 2 - 1)
     tensors["delta"] = torch.zeros(2)
-    for center in ("mean", "none"):
+    for center in ("mean", "none", "min"):
         compare(tensors, 3e-5, signed=signed, center=center)
 
 

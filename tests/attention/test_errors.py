@@ -123,8 +123,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         )
         for wrong in (0, -1.0, math.inf, math.nan, "64", None)
     ),
-    ("center", {"center": "median"}, "center must be one of ['mean', 'none'], got 'median'"),
-    ("center is None", {"center": None}, "center must be one of ['mean', 'none'], got None"),
+    ("center", {"center": "median"}, "center must be one of ['mean', 'none', 'min'], got 'median'"),
+    ("center is None", {"center": None}, "center must be one of ['mean', 'none', 'min'], got None"),
     # masks
     (
         "additive padding mask",

@@ -35,7 +35,7 @@ MASKS: dict[str, dict[str, Any]] = {
 }
 OPTIONS = [
     pytest.param(MASKS[mask] | {"signed": signed, "center": center}, id=f"{mask}-{signed=}-{center}")
-    for mask, signed, center in itertools.product(MASKS, (True, False), ("mean", "none"))
+    for mask, signed, center in itertools.product(MASKS, (True, False), ("mean", "none", "min"))
 ]
 
 
@@ -53,13 +53,17 @@ def distance_to_a_kink(inputs: Inputs, options: dict[str, Any]) -> float:
     difference = q[:, :, :, None] - k[:, :, None]
     s = difference.abs().sum(-1) / q.shape[-1] ** 0.5 * inputs["gamma"][:, None, None]
     mean = (s * valid).sum(-1, keepdim=True) / valid.sum(-1, keepdim=True).clamp(min=1)
-    shifted = s - (mean if options["center"] == "mean" else 0) + inputs["delta"][:, None, None]
+    two_least = s.masked_fill(~valid, torch.inf).topk(2, largest=False).values
+    least = two_least[..., :1].nan_to_num(posinf=0.0)
+    subtracted = {"mean": mean, "min": least, "none": torch.zeros(())}[options["center"]]
+    shifted = s - subtracted + inputs["delta"][:, None, None]
     z = shifted.relu().unsqueeze(-1)
     v = v[:, :, None]
     kinks = [difference.abs().amin(-1), shifted.abs(), (v - z).abs().amin(-1)]
     if options["signed"]:
         kinks.append((v + z).abs().amin(-1))
-    return min(kink[valid].min().item() for kink in kinks)
+    gap = [(two_least[..., 1] - two_least[..., 0]).nan_to_num(1.0).min().item()] if options["center"] == "min" else []
+    return min([*(kink[valid].min().item() for kink in kinks), *gap])
 
 
 def away_from_kinks(options: dict[str, Any]) -> Inputs:

@@ -69,7 +69,7 @@ def cases(draw: st.DrawFn, **fixed: int) -> Case:
         chunk=draw(st.sampled_from([1, 30, CHUNK_ELEMENTS])),
         options={
             "signed": draw(st.booleans()),
-            "center": draw(st.sampled_from(["mean", "none"])),
+            "center": draw(st.sampled_from(["mean", "none", "min"])),
             "length_reference": draw(st.sampled_from([0.5, 3, 64])),
         },
     )

@@ -47,7 +47,7 @@ def expected(shape: Shape, kind: str, signed: bool, center: str) -> tuple[Inputs
 
 
 @pytest.mark.parametrize("chunk", [1, 300, CHUNK_ELEMENTS], ids=["row by row", "small chunks", "one chunk"])
-@pytest.mark.parametrize("center", ["mean", "none"])
+@pytest.mark.parametrize("center", ["mean", "none", "min"])
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
@@ -61,7 +61,7 @@ def test_matches_brute_force(shape: Shape, kind: str, signed: bool, center: str,
 
 
 @pytest.mark.parametrize("chunk", [1, CHUNK_ELEMENTS], ids=["row by row", "one chunk"])
-@pytest.mark.parametrize("center", ["mean", "none"])
+@pytest.mark.parametrize("center", ["mean", "none", "min"])
 @pytest.mark.parametrize("kind", MASKS)
 def test_scores_match_brute_force(kind: str, center: str, chunk: int) -> None:
     shape = Shape()

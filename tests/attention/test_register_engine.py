@@ -67,7 +67,7 @@ def _call(tensors: Tensors, masks: Masks, options: Options) -> AttentionCall:
         length_reference=options.length_reference,
         is_causal=options.is_causal,
         signed=options.is_signed,
-        center="mean" if options.is_centered else "none",
+        center=options.center,
     )
 
 

@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Center = Literal["mean", "none"]
+Center = Literal["mean", "none", "min"]
 Scalar = float | Tensor
 
-CENTERS: tuple[Center, ...] = ("mean", "none")
+CENTERS: tuple[Center, ...] = ("mean", "none", "min")
 
 
 class Tensors(NamedTuple):
@@ -50,7 +50,7 @@ class Options(NamedTuple):
     length_reference: float
     is_causal: bool
     is_signed: bool
-    is_centered: bool
+    center: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class AttentionCall(MaskedTensors):
 
     def options(self) -> Options:
         """What is no tensor, as kernels take it."""
-        return Options(self.length_reference, self.is_causal, self.signed, self.center == "mean")
+        return Options(self.length_reference, self.is_causal, self.signed, self.center)
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -33,7 +33,7 @@ class CallArgs(NamedTuple):
     length_reference: float
     is_causal: bool
     is_signed: bool
-    is_centered: bool
+    center: str
     engine: str
 
     @property
@@ -47,7 +47,7 @@ class CallArgs(NamedTuple):
 
     @property
     def options(self) -> Options:
-        return Options(self.length_reference, self.is_causal, self.is_signed, self.is_centered)
+        return Options(self.length_reference, self.is_causal, self.is_signed, self.center)
 
 
 @library.custom_op("inhibitor::attention", mutates_args=())
@@ -65,12 +65,12 @@ def attention(
     length_reference: float,
     is_causal: bool,
     is_signed: bool,
-    is_centered: bool,
+    center: str,
     engine: str,
 ) -> tuple[Tensor, Tensor]:
     """H (B, H, Nq, Dv), and what the backward pass of `engine` reads (`Kernels`); arguments as in `AttentionCall`."""
     tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent, score_bias)
-    options = Options(length_reference, is_causal, is_signed, is_centered)
+    options = Options(length_reference, is_causal, is_signed, center)
     out, saved = KERNELS[engine].forward(tensors, Masks(key_padding_mask, attn_mask), options, True)
     assert saved is not None
     return out, saved
@@ -101,7 +101,7 @@ def attention_backward(
     length_reference: float,
     is_causal: bool,
     is_signed: bool,
-    is_centered: bool,
+    center: str,
     engine: str,
     with_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -111,7 +111,7 @@ def attention_backward(
     Raises RuntimeError for tensors that a hook has changed between the passes.
     """
     tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent, score_bias)
-    options = Options(length_reference, is_causal, is_signed, is_centered)
+    options = Options(length_reference, is_causal, is_signed, center)
     masks = Masks(key_padding_mask, attn_mask)
     _check_saved(grad, out, saved, tensors, masks, KERNELS[engine].saved)
     *gradients, bias = KERNELS[engine].backward(grad, out, saved, tensors, masks, options, with_bias)
@@ -205,7 +205,7 @@ def second_gradients(
             length_reference=options.length_reference,
             is_causal=options.is_causal,
             signed=options.is_signed,
-            center="mean" if options.is_centered else "none",
+            center=options.center,  # type: ignore[arg-type]
         )
         return reference.run(call)
 

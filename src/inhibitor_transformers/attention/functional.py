@@ -52,7 +52,7 @@ def inhibitor_attention(
             what relative positions add to the scores. Larger inhibits more. None: zero.
         is_causal: the queries are the last Nq of Nk positions; each sees the keys up to its own.
         signed: softshrink(v, z) = sign(v)·max(|v| − z, 0); otherwise max(v − z, 0).
-        center: "mean" subtracts the mean score over the valid keys, "none" does not.
+        center: "mean" subtracts the mean score over the valid keys, "min" the least, "none" neither.
         dropout_p: probability of dropping a key, per sequence and head, rescaled by 1/(1 − p).
         engine: "auto" takes the fastest that can serve the call (the environment variable INHIBITOR_ENGINE names one
             to try first); a name demands that one.

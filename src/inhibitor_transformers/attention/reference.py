@@ -42,6 +42,8 @@ def scores(
         s = s + (bias if valid is None else bias.masked_fill(~valid, 0.0))
     if center == "mean":
         s = s - s.sum(-1, keepdim=True) / key_count(valid, k)
+    elif center == "min" and size(k, -2) > 0:
+        s = s - (s if valid is None else s.masked_fill(~valid, math.inf)).amin(-1, keepdim=True)
     z = torch.relu(s + delta)
     return z if valid is None else z.masked_fill(~valid, math.inf)
 

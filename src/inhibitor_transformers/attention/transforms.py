@@ -29,10 +29,13 @@ def is_plain(*tensors: Tensor | None) -> bool:
 
     Where this holds kernels may be called directly, and what a tensor holds may decide what is computed.
     """
+    if torch.compiler.is_compiling():
+        return False
+    for t in tensors:  # before every call: no generator
+        if t is not None and (type(t) not in _PLAIN_TYPES or t.is_neg() or t._is_zerotensor()):
+            return False
     return (
-        not torch.compiler.is_compiling()
-        and all(t is None or (type(t) in _PLAIN_TYPES and not t.is_neg() and not t._is_zerotensor()) for t in tensors)
-        and torch._C._len_torch_dispatch_stack() == 0
+        torch._C._len_torch_dispatch_stack() == 0
         and not torch._C._are_functorch_transforms_active()
         and torch._C._get_tracing_state() is None
         and not torch._C._dispatch_tls_is_dispatch_key_included(_PRE_DISPATCH)

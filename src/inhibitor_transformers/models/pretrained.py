@@ -25,6 +25,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 from ..common.paths import resolve_links
 from ..common.progress import progress
 from . import inhibidistilbert
+from .conversion import classes
 from .loading import require_finite
 
 # Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
@@ -44,8 +45,10 @@ def load_config(source: str | Path) -> PretrainedConfig:
     return config
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str | Path, *, pad_with_end: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or Hub id.
+
+    pad_with_end: whether one without a padding token, as decoders have, pads with its end token; masks say where.
 
     Raises ValueError if it has none, or one that cannot pad, or that knows tokens which the model does not.
     """
@@ -54,6 +57,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up from a config alone
         raise ValueError(f"no tokenizer found in {source!r}: it has no vocabulary")
+    if tokenizer.pad_token_id is None and pad_with_end:
+        tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise ValueError(f"the tokenizer of {source!r} has no padding token, which a batch of texts needs")
     if not Path(source).is_dir() or (Path(source) / "config.json").exists():
@@ -72,8 +77,10 @@ def require_known_tokens(tokenizer: PreTrainedTokenizerBase, config: PretrainedC
 
 
 @progress("loading a model")
-def load_pretrained(source: str | Path, auto_class: type[Any] = AutoModel) -> PreTrainedModel:
+def load_pretrained(source: str | Path, auto_class: type[Any] = AutoModel, *, encoder: bool = True) -> PreTrainedModel:
     """An encoder in evaluation mode, from a folder or Hub id, by one of transformers' Auto classes.
+
+    encoder: False for models of any kind, decoders and encoder-decoders too.
 
     Raises ValueError if it cannot be loaded, if it is an encoder-decoder, if the checkpoint lacks weights that its
     outputs depend on, and if weights are NaN or infinite. A bare encoder may lack its pooler: hidden states do not
@@ -83,7 +90,8 @@ def load_pretrained(source: str | Path, auto_class: type[Any] = AutoModel) -> Pr
     load_config(source)  # what transformers would not look at
     with loading(source):
         model, info = auto_class.from_pretrained(source, output_loading_info=True, **SAFE_LOADING)
-    require_encoder(model.config, source)
+    if encoder:
+        require_encoder(model.config, source)
     missing = sorted(k for k in info["missing_keys"] if not (auto_class is AutoModel and k.startswith("pooler.")))
     if missing:
         what = "a masked-LM head" if auto_class is AutoModelForMaskedLM else f"the weights of {type(model).__name__}"
@@ -93,15 +101,17 @@ def load_pretrained(source: str | Path, auto_class: type[Any] = AutoModel) -> Pr
 
 
 @progress("loading a model")
-def load_as_saved(source: str | Path) -> PreTrainedModel:
+def load_as_saved(source: str | Path, *, encoder: bool = True) -> PreTrainedModel:
     """A model in evaluation mode with the head that it was saved with, from a folder or Hub id.
+
+    encoder: False for models of any kind, decoders and encoder-decoders too.
 
     Raises ValueError if it cannot be loaded, or if weights are missing.
     """
     saved_by = str((load_config(source).architectures or [""])[0])
-    known = (getattr(module, saved_by, None) for module in (inhibidistilbert, transformers))
+    known = (getattr(module, saved_by, None) for module in (inhibidistilbert, classes, transformers))
     models = (found for found in known if isinstance(found, type) and issubclass(found, PreTrainedModel))
-    return load_pretrained(source, next(models, AutoModel))
+    return load_pretrained(source, next(models, AutoModel), encoder=encoder)
 
 
 def require_encoder(config: PretrainedConfig, source: str) -> None:

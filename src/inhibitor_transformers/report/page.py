@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from ..common.atomic import atomic_write
 from ..common.paths import expand_user
-from . import plots, token_map
+from . import elements, plots, token_map
 from .markdown import render_markdown
 from .results import AttentionMaps, DistillationReport
 from .tables import (
     STAGES_EXPLAINED,
-    Table,
     headlines,
     introduction,
     layer_table,
@@ -24,24 +22,6 @@ from .tables import (
     throughput_table,
     throughput_verdict,
 )
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-{content}
-</main>
-</body>
-</html>
-"""
 
 
 def write_report(report: DistillationReport, folder: str | Path) -> tuple[Path, Path]:
@@ -68,28 +48,21 @@ def render_html(report: DistillationReport) -> str:
         _maps(report.maps) if report.maps and report.maps.tokens else "",
         _throughput(report),
         _loading(report),
-        _facts(report),
-        _notes(report),
+        elements.facts(report.facts),
+        elements.notes(report.notes),
     ]
-    style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-    return _PAGE.format(title=escape(report.title), style=style, content="\n".join(filter(None, content)))
+    return elements.page(report.title, content)
 
 
 def _header(report: DistillationReport) -> str:
-    tiles = "".join(
-        f"<div><dt>{escape(h.value)}</dt><dd>{escape(h.name)}</dd><dd>{escape(h.remark)}</dd></div>"
-        for h in headlines(report)
-    )
-    return f'<h1>{escape(report.title)}</h1>\n<p class="lead">{escape(introduction(report))}</p>' + (
-        f'\n<dl class="headlines">{tiles}</dl>' if tiles else ""
-    )
+    return elements.header(report.title, introduction(report), headlines(report))
 
 
 def _stages(report: DistillationReport) -> str:
     table = stage_table(report)
     if not table.rows:
         return ""
-    return _section(table.title, _table(table) + _small(STAGES_EXPLAINED))
+    return elements.section(table.title, elements.table(table) + elements.small(STAGES_EXPLAINED))
 
 
 def _layers(report: DistillationReport) -> str:
@@ -98,11 +71,11 @@ def _layers(report: DistillationReport) -> str:
     parts = []
     if curve:
         remark = "on the texts being trained on"
-        parts.append(_figure("During training", remark, curve))
+        parts.append(elements.figure("During training", remark, curve))
     if table.rows:
         caption = '<h3>After each stage <span class="small">on held-out text</span></h3>'
-        parts.append(f"<div>{caption}{_table(table)}</div>")
-    return _section(table.title, _grid(parts)) if parts else ""
+        parts.append(f"<div>{caption}{elements.table(table)}</div>")
+    return elements.section(table.title, elements.grid(parts)) if parts else ""
 
 
 def _similarities(report: DistillationReport) -> str:
@@ -110,7 +83,7 @@ def _similarities(report: DistillationReport) -> str:
     panels, undefined = [], []
     for stage, (teacher, student) in report.similarities.items():
         if plot := plots.similarity_scatter(stage, teacher, student, limits):
-            panels.append(_figure(stage_label(stage), stage_correlation(report, stage), plot))
+            panels.append(elements.figure(stage_label(stage), stage_correlation(report, stage), plot))
         else:
             undefined.append(stage_label(stage))
     if not panels:
@@ -121,7 +94,7 @@ def _similarities(report: DistillationReport) -> str:
     )
     if undefined:
         explained += f" Not drawn, as no cosine is a finite number: {', '.join(undefined)}."
-    return _section("Similarity of sentence pairs", _grid(panels, "three") + _small(explained))
+    return elements.section("Similarity of sentence pairs", elements.grid(panels, "three") + elements.small(explained))
 
 
 def _maps(maps: AttentionMaps) -> str:
@@ -130,17 +103,21 @@ def _maps(maps: AttentionMaps) -> str:
         "a large Z blocks, whereas of the attention weights the large ones pass."
     )
     panels = [
-        _figure("Student: inhibition", f"layer {maps.layer}, head {maps.head}", token_map.inhibition_map(maps)),
-        _figure("Teacher: attention", "the head that was copied", token_map.attention_map(maps)),
+        elements.figure("Student: inhibition", f"layer {maps.layer}, head {maps.head}", token_map.inhibition_map(maps)),
+        elements.figure("Teacher: attention", "the head that was copied", token_map.attention_map(maps)),
     ]
-    return _section("One sentence: inhibition beside attention", _small(explained) + _grid(panels))
+    return elements.section(
+        "One sentence: inhibition beside attention", elements.small(explained) + elements.grid(panels)
+    )
 
 
 def _throughput(report: DistillationReport) -> str:
     table = throughput_table(report)
     if not table.rows:
         return ""
-    return _section(table.title, _table(table) + f"<p>{escape(throughput_verdict(report.throughput))}</p>")
+    return elements.section(
+        table.title, elements.table(table) + f"<p>{escape(throughput_verdict(report.throughput))}</p>"
+    )
 
 
 def _loading(report: DistillationReport) -> str:
@@ -148,40 +125,4 @@ def _loading(report: DistillationReport) -> str:
         f"<h3>{escape(library)}</h3><pre><code>{escape(code)}</code></pre>"
         for library, code in loading_code(report.student_path)
     ]
-    return _section("Load the student", "".join(parts))
-
-
-def _facts(report: DistillationReport) -> str:
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.facts)
-    return _section("Facts", f'<dl class="facts">{facts}</dl>') if facts else ""
-
-
-def _notes(report: DistillationReport) -> str:
-    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
-    return _section("Notes", f"<ul>{notes}</ul>") if notes else ""
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>"
-
-
-def _small(text: str) -> str:
-    return f'<p class="small">{escape(text)}</p>'
-
-
-def _grid(parts: list[str], kind: str = "") -> str:
-    return f'<div class="{f"grid {kind}".strip()}">{"".join(parts)}</div>'
-
-
-def _figure(title: str, remark: str, svg: str) -> str:
-    return f"<figure><figcaption>{escape(title)} <span>{escape(remark)}</span></figcaption>{svg}</figure>"
-
-
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
-        for row in table.rows
-    )
-    whole = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">{whole}</div>'
+    return elements.section("Load the student", "".join(parts))

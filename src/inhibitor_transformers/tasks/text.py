@@ -23,7 +23,7 @@ TextT = TypeVar("TextT", bound=Text)
 
 THIS_MACHINE = "this-machine"  # the source that every machine with Python has: `english_on_this_machine`
 HELD_OUT_FRACTION = 0.1  # of any source of texts; no training sees it
-_SALT = "0\n"  # never to be changed: it decides which texts those are
+_SALT = b"0\n"  # never to be changed: it decides which texts those are
 
 TEXT_COLUMNS = (
     "text",
@@ -134,15 +134,17 @@ def split_held_out(texts: Sequence[TextT], fraction: float = HELD_OUT_FRACTION) 
     sides: tuple[list[TextT], list[TextT]] = ([], [])
     for text in track(texts, "holding out", unit="texts"):
         parts = (text,) if isinstance(text, str) else text
-        sides[any(_hash(part) < fraction * 2**64 for part in parts)].append(text)
+        sides[any(is_held_out(part, fraction) for part in parts)].append(text)
     if not all(sides):
         raise ValueError(f"{len(texts)} text(s) are too few to hold out a fraction of {fraction:g}")
     return sides
 
 
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(f"{_SALT}{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
+def is_held_out(content: str | bytes, fraction: float = HELD_OUT_FRACTION) -> bool:
+    """Whether a text, or the encoded bytes of an image or recording, is held out: decided by a hash of it alone."""
+    encoded = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    digest = hashlib.blake2b(_SALT + encoded, digest_size=8).digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64
 
 
 def _list_sources(sources: str | Path | Sequence[str | Path], max_texts: int | None) -> list[str | Path]:

@@ -57,7 +57,7 @@ def call(
     pairs = torch.ones(shape.queries, shape.keys, dtype=torch.bool) if mask == "pairs" else None
     whole = (shape.batch, shape.heads, shape.queries, shape.keys)
     masks = Masks(padding, None if pairs is None else pairs.expand(whole))
-    options = Options(64.0, mask == "causal", signed, centered)
+    options = Options(64.0, mask == "causal", signed, "mean" if centered else "none")
     bias = torch.zeros(bias_heads, shape.queries, shape.keys) if bias_heads else None
     given = Tensors(*tensors, bias)
     out, saved = launch.forward(given, masks, options, training)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inhibitor_transformers.attention.reference import attend
+from inhibitor_transformers.attention.reference import attend, inhibit, scores
 from inhibitor_transformers.models.conversion.attention import ConvertedAttention, ConvertedScalars
 from tests.models.conversion.zoo import CONVERTED, DECODERS, ENCODERS, copied, example, padded, run, student
 
@@ -70,13 +70,26 @@ def by_formula(seen: Seen, valid: Tensor) -> Tensor:
     groups = seen.query.shape[1] // seen.key.shape[1]
     q, k, v = (t.double() for t in (seen.query, seen.key, seen.value))
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    parameters = [
-        p.double()[:, None, None] for p in (scalars.gamma, scalars.eta, scalars.delta, scalars.length_exponent)
-    ]
-    bias = None if seen.bias is None else -(scalars.bias_scale[:, None, None] * seen.bias).double()
+    exponent = torch.zeros(1) if options.normalize else scalars.length_exponent
+    parameters = [p.double()[:, None, None] for p in (scalars.gamma, scalars.eta, scalars.delta, exponent)]
+    bias = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    if seen.bias is not None:
+        bias = bias - (scalars.bias_scale[:, None, None] * seen.bias).double()
+    if options.key_norm:  # γ/√D (Σ|q − k| − λ Σ|k|), up to a constant that centering takes away
+        limit, share = (
+            x.double().repeat_interleave(groups)[:, None] for x in (scalars.key_norm_limit, scalars.key_norm)
+        )
+        size = share * torch.minimum(k.abs().sum(-1), limit)
+        bias = bias - (parameters[0][..., 0] / q.shape[-1] ** 0.5 * size)[:, :, None]
     fixed = {"length_reference": options.length_reference, "signed": options.signed, "center": options.center}
     valid = valid.expand(len(q), 1, q.shape[2], k.shape[2])
-    return attend(q, k, v, valid, bias, *parameters, **fixed).transpose(1, 2)
+    if not options.normalize:
+        return attend(q, k, v, valid, bias, *parameters, **fixed).transpose(1, 2)
+    gamma, eta, delta, _ = parameters
+    z = scores(q, k, valid, bias, gamma, delta, options.center)
+    unit = scalars.unit.double().repeat_interleave(groups)[:, None, None]
+    passed = (1 - z / unit).clamp(min=0).sum(-1, keepdim=True).clamp(min=0.1)
+    return (eta * inhibit(z, v, valid, options.signed) / passed).transpose(1, 2)
 
 
 def expected_pairs(name: str, index: int, seen: Seen, inputs: dict[str, Any]) -> Tensor:
@@ -146,7 +159,8 @@ def test_odd_sizes(name: str, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"signed": False}, {"center": "none"}, {"length_reference": 3.0}, {"value_center": "mean"}]
+    "options",
+    [{"signed": False}, {"center": "none", "key_norm": False}, {"length_reference": 3.0}, {"value_center": "mean"}],
 )
 @pytest.mark.parametrize("name", ["Bert", "Llama"])
 def test_options(name: str, options: dict[str, Any]) -> None:

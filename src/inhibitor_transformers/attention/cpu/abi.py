@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..call import Masks, Options
 
-ABI_VERSION = 5
+ABI_VERSION = 6
+
+CENTER_CODES = {"none": 0, "mean": 1, "min": 2}
 
 INTEGER, DOUBLE, POINTER = "q", "d", "q"  # of `struct`; every member has 8 bytes
 TENSOR4 = "4q"  # address and strides of (B, H, N, D); the last dimension is contiguous
@@ -52,7 +54,7 @@ CALL = CStruct(
     attn_mask_stride="4q",
     is_causal=INTEGER,
     is_signed=INTEGER,
-    is_centered=INTEGER,
+    center=INTEGER,
     threads=INTEGER,
     out=TENSOR4,
     grad_out=TENSOR4,
@@ -129,7 +131,7 @@ def pack_call(
         *((0,) * 3 if score_bias is None else _bias(score_bias)),
         *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),
         *((0,) * 5 if attn_mask is None else (attn_mask.data_ptr(), *attn_mask.stride())),
-        *(options.is_causal, options.is_signed, options.is_centered),
+        *(options.is_causal, options.is_signed, CENTER_CODES[options.center]),
         threads,
         *tensor4(out),
         *gradients,

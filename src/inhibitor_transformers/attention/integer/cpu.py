@@ -101,7 +101,7 @@ def _forward(args: IntegerArgs, out: Tensor, sums: Tensor | None) -> None:
     qkv = [unit_stride(t) for t in args.qkv]
     *arrays, factors = args.qparams
     masks = Masks(args.key_padding_mask, args.attn_mask)
-    options = Options(0.0, args.is_causal, args.is_signed, args.is_centered)
+    options = Options(0.0, args.is_causal, args.is_signed, "mean" if args.is_centered else "none")
     packed = pack_call(qkv, None, masks, options, out, threads=library.threads())
     packed += INTEGER_CALL.pack(
         args.bits,

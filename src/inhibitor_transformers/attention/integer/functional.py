@@ -83,7 +83,9 @@ def integer_scores(
 
 
 def check(call: MaskedTensors, qparams: QuantParams) -> None:
-    """Raises ValueError where parameters and tensors do not fit."""
+    """Raises ValueError where parameters and tensors do not fit, and for what integers do not compute."""
+    if call.center == "min":
+        raise ValueError('integers subtract the mean of a row of scores or nothing: center="min" is not computed')
     kv_heads, dim = qparams.offset.shape
     made_for = (qparams.sign.shape[0], kv_heads, dim)
     given = (call.query.shape[1], call.key.shape[1], call.query.shape[3])

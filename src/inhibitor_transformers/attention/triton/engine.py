@@ -65,6 +65,8 @@ def refuses(call: AttentionCall) -> str | None:
         return f"it computes in float32, the query is {str(query.dtype).removeprefix('torch.')}"
     if max(query.shape[-1], value.shape[-1]) > LARGEST_DIM:
         return f"heads may have {LARGEST_DIM} features, query and value have {query.shape[-1]} and {value.shape[-1]}"
+    if call.center == "min":
+        return "its kernels subtract the mean of a row of scores or nothing, not the least; leave it to engine='auto'"
     return refuses_transform(*call.tensors())
 
 

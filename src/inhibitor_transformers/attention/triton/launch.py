@@ -159,7 +159,11 @@ class Call:
         self.gamma, self.eta, self.delta, self.length_exponent = (s.contiguous() for s in tensors.scalars)
         self.batch, self.heads, self.queries, self.dim = self.query.shape
         self.kv_heads, self.keys, self.value_dim = self.value.shape[1:]
-        self.is_causal, self.is_signed, self.is_centered = options.is_causal, options.is_signed, options.is_centered
+        self.is_causal, self.is_signed, self.is_centered = (
+            options.is_causal,
+            options.is_signed,
+            options.center == "mean",
+        )
         self.log_length_reference = math.log2(options.length_reference)
         self.dim_block, self.value_block = dim_block(self.dim), dim_block(self.value_dim)
         self.key_block = max(self.dim_block, self.value_block)  # keys and their values take the same place in turn

@@ -124,20 +124,36 @@ def _softmax(query: Tensor, key: Tensor, value: Tensor, masks: CallMasks, scalin
 
 def replay(student: PreTrainedModel, calls: Sequence[AttentionCall]) -> list[Tensor]:
     """The student's attention outputs, (B, Nq, H, Dv), each module fed what the teacher's module was given."""
-    modules = dict(student.named_modules())
-    return [_replay(modules[call.site.name], call) for call in calls]
+    return [seen.output for seen in _replayed(student, calls)]
 
 
-def _replay(module: Any, call: AttentionCall) -> Tensor:
-    outputs: list[Tensor] = []
-    inhibitor: ConvertedAttention = module.inhibitor
-    inhibitor.next_application = call.application
-    hook = inhibitor.register_forward_hook(lambda _module, _inputs, output: outputs.append(output[0]))
-    try:
-        module(*call.args, **call.kwargs)
-    finally:
-        hook.remove()
-    return outputs[0]
+def replay_inputs(student: PreTrainedModel, calls: Sequence[AttentionCall]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The student's queries (B, H, Nq, D), keys and values (B, Hkv, Nk, D), each module fed as in `replay`."""
+    return [(seen.query, seen.key, seen.value) for seen in _replayed(student, calls)]
+
+
+class _Seen(NamedTuple):
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    output: Tensor
+
+
+def _replayed(student: PreTrainedModel, calls: Sequence[AttentionCall]) -> Iterator[_Seen]:
+    modules: dict[str, Any] = dict(student.named_modules())
+    for call in calls:
+        module = modules[call.site.name]
+        seen: list[_Seen] = []
+        inhibitor: ConvertedAttention = module.inhibitor
+        inhibitor.next_application = call.application
+        hook = inhibitor.register_forward_hook(
+            lambda _module, given, output, seen=seen: seen.append(_Seen(given[1], given[2], given[3], output[0]))
+        )
+        try:
+            module(*call.args, **call.kwargs)
+        finally:
+            hook.remove()
+        yield seen[0]
 
 
 for _masks, _name in _RECORDING.items():

@@ -19,9 +19,13 @@ class ConversionReport:
         record = self.record
         total = len(record.sites) + len(record.left)
         lines = [f"{self.model}: {len(record.sites)} of {total} attention modules compute inhibitor attention"]
-        lines += [f"  {_range([s.name for s in group])}  {_describe(group[0])}" for group in _alike(record.sites)]
+        lines += [f"  {names}  {described}" for names, described in self.converted()]
         lines += [f"  {left.name}  softmax: {left.reason}" for left in record.left]
         return "\n".join(lines)
+
+    def converted(self) -> list[tuple[str, str]]:
+        """(names, description) of the converted modules, neighbors that are alike together."""
+        return [(_range([s.name for s in group]), _describe(group[0])) for group in _alike(self.record.sites)]
 
 
 def _describe(site: Site) -> str:

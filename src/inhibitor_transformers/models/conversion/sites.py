@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ...attention.call import CENTERS
+
 
 @dataclass(frozen=True)
 class Site:
@@ -49,24 +51,36 @@ class Options:
     where all queries of a module see the same keys, else about zero; "none" always does so.
     per_application: whether a module that is applied several times has scalars for each time.
     length_reference: n₀, in keys. query_scale, key_scale: whether each head scales the features of its queries or keys
-    by learned factors before the distance, which rotary embeddings keep from being folded into projections.
+    by learned factors before the distance, which rotary embeddings keep from being folded into projections. key_norm:
+    whether a part of each key's size Σ|k| is subtracted from its scores. normalize: whether outputs are divided by how
+    many keys pass, as the rows of a softmax sum to one. form: "inhibitor", or the baseline "l1_softmax"
+    (`l1_softmax_attention`), which has γ alone.
     """
 
     signed: bool = True
-    center: str = "mean"
+    center: str = "min"
     value_center: str = "none"
     per_application: bool = True
     length_reference: float = 64.0
     query_scale: bool = False
     key_scale: bool = False
+    key_norm: bool = True
+    normalize: bool = True
+    form: str = "inhibitor"
 
     def __post_init__(self) -> None:
-        for name in ("center", "value_center"):
-            if getattr(self, name) not in ("mean", "none"):
-                raise ValueError(f'{name} must be "mean" or "none", got {getattr(self, name)!r}')
-        for name in ("signed", "per_application", "query_scale", "key_scale"):
+        if self.form not in ("inhibitor", "l1_softmax"):
+            raise ValueError(f'form must be "inhibitor" or "l1_softmax", got {self.form!r}')
+        for name, allowed in (("center", CENTERS), ("value_center", ("mean", "none"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {list(allowed)}, got {getattr(self, name)!r}")
+        for name in ("signed", "per_application", "query_scale", "key_scale", "key_norm", "normalize"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.key_norm and self.center == "none":
+            raise ValueError(
+                'key_norm adds a constant that centering takes away: with center="none" set key_norm=False'
+            )
         if not (isinstance(self.length_reference, int | float) and 0 < self.length_reference < float("inf")):
             raise ValueError(f"length_reference must be a positive number of keys, got {self.length_reference!r}")
 

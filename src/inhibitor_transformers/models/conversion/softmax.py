@@ -55,11 +55,15 @@ def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 def plain_softmax(query: Tensor, key: Tensor, value: Tensor, masks: CallMasks, scaling: float) -> Tensor:
     """softmax(scaling · q·k + bias) v of (B, H, N, D) tensors, keys and values per group: (B, Nq, H, Dv) in float32."""
-    groups = query.shape[1] // key.shape[1]
-    k, v = (t.float().repeat_interleave(groups, 1) for t in (key, value))
+    v = value.float().repeat_interleave(query.shape[1] // value.shape[1], 1)
+    return (softmax_probabilities(query, key, masks, scaling) @ v).transpose(1, 2)
+
+
+def softmax_probabilities(query: Tensor, key: Tensor, masks: CallMasks, scaling: float) -> Tensor:
+    """softmax(scaling · q·k + bias) of (B, H, N, D) tensors, keys per group: (B, H, Nq, Nk) in float32."""
+    k = key.float().repeat_interleave(query.shape[1] // key.shape[1], 1)
     scores = query.float() @ k.transpose(-1, -2) * scaling
     if masks.bias is not None:
         scores = scores + masks.bias
     valid = masks.valid(query.shape[2], key.shape[2])
-    probabilities = scores.masked_fill(~valid, -torch.inf).softmax(-1).nan_to_num(0.0)  # a row without keys
-    return (probabilities @ v).transpose(1, 2)
+    return scores.masked_fill(~valid, -torch.inf).softmax(-1).nan_to_num(0.0)  # a row without keys

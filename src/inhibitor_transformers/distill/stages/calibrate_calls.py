@@ -1,0 +1,326 @@
+"""Calibration of a converted model, whatever its architecture: from recorded calls of its teacher's attention.
+
+As `calibration` does for encoders, with what other models add: a row of a causal model sees as many keys as it has
+predecessors, so that one batch holds all lengths and least squares weighs each row by its own (n₀/n)^ρ; scores may have
+an additive term; and features of queries may be scaled, where the model scales them for its softmax.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ...attention import inhibition_scores, inhibitor_attention
+from ...common.progress import progress
+from ...models.conversion.attention import ConvertedAttention, ConvertedScalars
+from ...models.conversion.l1_softmax import l1_softmax_attention
+from ...models.conversion.masks import CallMasks
+from ...models.conversion.recording import AttentionCall, replay_inputs
+from ...models.value_center import center_values
+from .calibration import Calibration, Grid
+
+BIAS_GRID = (0.5, 1.0, 2.0)  # bias_scale in units of the slope of scores over products
+QUERY_GRID = (0.5, 1.0, 2.0)  # query_scale in units of the deviation of keys over that of queries
+KEY_NORM_GRID = (0.0, 0.5, 0.75, 1.0)
+# Where the least score of a row is subtracted δ is a window below zero in which keys pass whole. Sharp heads need a
+# large γ, with which δ grows: it is multiplied by γ/2, of the grid's units, beyond 2.
+GRIDS = {
+    "mean": Grid((0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), (-1.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)),
+    "none": Grid(),
+    "min": Grid((0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), (-8.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5)),
+}
+
+
+@dataclass
+class _Sample:
+    """One call: what the student's attention function is given, and what the teacher's returned.
+
+    query, target: (B, H, N, D); key, value: (B, Hkv, N, D); values and target less the values' mean where they are
+    centered. rows: (B, 1, Nq) float, 1 for queries that count. counts: (B, H or 1, Nq) keys that each
+    sees. energy: (H,), Σ of the whole squared output. scaling: of the teacher's products.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    target: Tensor
+    masks: CallMasks
+    rows: Tensor
+    counts: Tensor
+    energy: Tensor
+    scaling: float
+
+
+@torch.no_grad()
+def calibrate_calls(
+    student: PreTrainedModel, calls: Sequence[Sequence[AttentionCall]], grid: Grid | None = None
+) -> Calibration:
+    """Set the scalars of every head of a converted student in place; a head that the grid cannot better keeps its own.
+
+    Args:
+        student: made by `convert`; its projections are used as they are.
+        calls: of the teacher, one list per batch, each in the order of a forward pass (`record_attention`).
+        grid: what to try; a single value fixes it.
+
+    Returns the relative errors before and after, of each application in the order of the calls; an application of
+    shared scalars is calibrated together with the others and stands once. Raises ValueError for values that are not
+    finite.
+    """
+    modules = dict(student.named_modules())
+    groups: dict[int, tuple[ConvertedAttention, ConvertedScalars, list[_Sample]]] = {}
+    for batch in calls:
+        for call, given in zip(batch, replay_inputs(student, batch), strict=True):
+            attention: ConvertedAttention = modules[call.site.name].inhibitor
+            scalars = attention.applications[call.application % len(attention.applications)]
+            group = groups.setdefault(id(scalars), (attention, scalars, []))  # type: ignore[arg-type]
+            group[2].append(_sample(attention, call, *given))
+    before, after = [], []
+    with progress("calibrating", len(groups)) as advance:
+        for attention, scalars, samples in groups.values():
+            initial = _error(attention, scalars, samples)
+            before.append(initial.tolist())
+            after.append(_fit(attention, scalars, samples, initial, grid).tolist())
+            advance(1)
+    return Calibration(before, after)
+
+
+def _sample(attention: ConvertedAttention, call: AttentionCall, query: Tensor, key: Tensor, value: Tensor) -> _Sample:
+    target = call.output.transpose(1, 2).float()
+    for name, tensor in (("query", query), ("key", key), ("value", value), ("attention output", target)):
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{call.site.name}: its {name} is not finite: weights are too large")
+    masks = call.masks
+    valid = masks.valid(query.shape[2], key.shape[2])
+    counts = valid.sum(-1).clamp(min=1).float()
+    rows = (valid.any(-1)).float()
+    if masks.key_padding_mask is not None and query.shape[2] == key.shape[2]:  # padding asks nothing either
+        rows = rows * masks.key_padding_mask[:, None].float()
+    energy = _inner(target, target, rows).clamp_min(torch.finfo(torch.float32).tiny)
+    center = attention.options.value_center if masks.attn_mask is None and not masks.is_causal else "none"
+    shrunk = center_values(value, masks.key_padding_mask, center)  # type: ignore[arg-type]
+    if shrunk.mean is not None:
+        target = target - _per_query_head(shrunk.mean.float(), target.shape[1], dim=1)
+    return _Sample(query, key, shrunk.values, target, masks, rows, counts, energy, call.scaling)
+
+
+def _fit(
+    attention: ConvertedAttention,
+    scalars: ConvertedScalars,
+    samples: list[_Sample],
+    initial: Tensor,
+    grid: Grid | None,
+) -> Tensor:
+    """Set the scalars of one application to the best of the grid, per head; returns the errors (H,)."""
+    best = initial
+    found = {name: p.clone() for name, p in scalars.named_parameters() if name != "key_scale"}
+    grid = grid or GRIDS[attention.options.center]
+    if "unit" in scalars.extra:
+        scalars.unit.copy_(_mean([s.value.abs().float().mean(dim=(0, 2, 3)) for s in samples]))
+    for features, changed in _features(scalars, samples):
+        for gamma, delta in _scales_and_shifts(attention, changed, grid):
+            for bias_scale in _bias_scales(scalars, changed, gamma):
+                eta, exponent, error = _least_squares(attention, scalars, changed, gamma, delta, bias_scale, grid)
+                better = error < best
+                best = torch.where(better, error, best)
+                tried = {"gamma": gamma, "delta": delta, "eta": eta} | features
+                tried |= {"length_exponent": exponent} if "length_exponent" in found else {}
+                tried |= {} if bias_scale is None else {"bias_scale": bias_scale}
+                for name, value in tried.items():
+                    found[name] = _where_better(better, value, found[name])
+    for name, value in found.items():
+        getattr(scalars, name).copy_(value)
+    return best
+
+
+def _scales_and_shifts(
+    attention: ConvertedAttention, samples: list[_Sample], grid: Grid
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """γ and δ to try, (H,) each, in units of the calibration's samples."""
+    if attention.options.form == "l1_softmax":  # so that −γ S stands for the teacher's scaled products
+        unit = samples[0].scaling / _mean([_slope(s) for s in samples]).clamp_min(1e-6)
+        yield from ((g * unit, torch.zeros_like(unit)) for g in grid.gamma)
+        return
+    unit_s = _mean([_score_deviation(s, attention.site.dim) for s in samples])
+    unit_v = _mean([_per_query_head(s.value.abs().float().mean(dim=(0, 2, 3)), len(unit_s)) for s in samples])
+    for g, d in itertools.product(grid.gamma, grid.delta):
+        yield g * unit_v / unit_s, d * max(g / 2, 1.0) * unit_v
+
+
+def _where_better(better: Tensor, value: Tensor, found: Tensor) -> Tensor:
+    """`value` in the heads that are better with it: better is (H,), the others (H, …), or per key head (Hkv,)."""
+    if len(found) < len(better):  # a group's heads share it: their majority decides
+        better = better.view(len(found), -1).float().mean(1) > 0.5
+    return torch.where(better.view(-1, *[1] * (found.dim() - 1)), value, found)
+
+
+Features = tuple[dict[str, Tensor], list[_Sample]]
+
+
+def _features(scalars: ConvertedScalars, samples: list[_Sample]) -> Iterator[Features]:
+    """What to try of the parameters that change queries and keys, and the samples so changed."""
+    queries = list(_with_query_scales(scalars, samples))
+    if "key_norm" not in scalars.extra:
+        yield from queries
+        return
+    largest = torch.stack([s.key.float().abs().sum(-1).amax((0, 2)) for s in samples]).amax(0)
+    scalars.key_norm_limit.copy_(2 * largest)
+    for (parameters, changed), key_norm in itertools.product(queries, KEY_NORM_GRID):
+        chosen = torch.full_like(scalars.key_norm, key_norm)
+        pairs = [scalars.with_key_norm(s.query, s.key, chosen) for s in changed]
+        with_norm = [replace(s, query=q, key=k) for s, (q, k) in zip(changed, pairs, strict=True)]
+        yield parameters | {"key_norm": chosen}, with_norm
+
+
+def _with_query_scales(scalars: ConvertedScalars, samples: list[_Sample]) -> Iterator[Features]:
+    if "query_scale" not in scalars.extra:
+        yield {}, samples
+        return
+    deviations = [(_deviation(s.query), _deviation(s.key)) for s in samples]
+    ratio = _mean([_per_query_head(k, len(q)) / q.clamp_min(1e-12) for q, k in deviations])
+    for factor in QUERY_GRID:
+        scale = (factor * ratio)[:, None].expand_as(scalars.query_scale)
+        yield {"query_scale": scale}, [replace(s, query=s.query * scale[:, None].to(s.query.dtype)) for s in samples]
+
+
+def _deviation(x: Tensor) -> Tensor:
+    """Of the features of (B, H, N, D) about their mean over tokens, per head (H,)."""
+    x = x.float()
+    return (x - x.mean((0, 2), keepdim=True)).square().mean(dim=(0, 2, 3)).sqrt()
+
+
+def _bias_scales(scalars: ConvertedScalars, samples: list[_Sample], gamma: Tensor) -> list[Tensor | None]:
+    """Those to try, (H,): the teacher adds its bias to products, of which scores are about minus a multiple."""
+    if "bias_scale" not in scalars.extra:
+        return [None]
+    slope = gamma * _mean([_slope(s) for s in samples])
+    return [factor * slope for factor in BIAS_GRID]
+
+
+def _slope(sample: _Sample) -> Tensor:
+    """Minus the regression of scores at γ = 1 on the products of queries and keys, per head (H,)."""
+    query, key = sample.query.float(), _per_query_head(sample.key.float(), sample.query.shape[1], dim=1)
+    products = query @ key.transpose(-1, -2)
+    distances = torch.cdist(query, key, p=1) / query.shape[-1] ** 0.5
+    products, distances = (x - x.mean(-1, keepdim=True) for x in (products, distances))
+    spread = products.square().sum(dim=(0, 2, 3)).clamp_min(1e-12)
+    return (-(products * distances).sum(dim=(0, 2, 3)) / spread).clamp_min(0.0)
+
+
+def _least_squares(
+    attention: ConvertedAttention,
+    scalars: ConvertedScalars,
+    samples: list[_Sample],
+    gamma: Tensor,
+    delta: Tensor,
+    bias_scale: Tensor | None,
+    grid: Grid,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Best η and ρ per head for given γ and δ, and the relative error they leave; each (H,)."""
+    n0 = attention.options.length_reference
+    uu, ut, nothing = [], [], []
+    for s in samples:
+        u = _attend(attention, scalars, s, gamma, delta, bias_scale)
+        uu.append((u * u).sum(-1) * s.rows / s.energy[:, None])
+        ut.append((u * s.target).sum(-1) * s.rows / s.energy[:, None])
+        nothing.append(_inner(s.target, s.target, s.rows) / s.energy)
+    without = _mean(nothing)
+    best = torch.full_like(gamma, torch.inf)
+    eta, exponent = torch.ones_like(gamma), torch.zeros_like(gamma)
+    if attention.options.form == "l1_softmax":  # whose rows sum to one
+        return eta, exponent, without + _mean([(x - 2 * y).sum(dim=(0, 2)) for x, y in zip(uu, ut, strict=True)])
+    for rho in (0.0,) if "unit" in scalars.extra else grid.length_exponent:
+        factors = [(n0 / s.counts) ** rho for s in samples]
+        a = _mean([(f * x).sum(dim=(0, 2)) for f, x in zip(factors, ut, strict=True)])
+        b = _mean([(f * f * x).sum(dim=(0, 2)) for f, x in zip(factors, uu, strict=True)])
+        error = torch.where(b > 0, without - a.square() / b, without)
+        better = error < best
+        best = torch.where(better, error, best)
+        eta = torch.where(better, torch.where(b > 0, a / b, torch.ones_like(b)), eta)
+        exponent = torch.where(better, torch.full_like(exponent, rho), exponent)
+    return eta, exponent, best
+
+
+def _attend(
+    attention: ConvertedAttention,
+    scalars: ConvertedScalars,
+    s: _Sample,
+    gamma: Tensor,
+    delta: Tensor,
+    bias_scale: Tensor | None,
+) -> Tensor:
+    """The output at η = 1, ρ = 0: (B, H, Nq, Dv) float32."""
+    options: dict[str, Any] = {}
+    if s.masks.bias is not None and bias_scale is not None:
+        options["score_bias"] = -bias_scale[:, None, None] * s.masks.bias
+    gamma = gamma * (s.query.shape[-1] / attention.site.dim) ** 0.5  # as scalars with a feature more do
+    options |= {"key_padding_mask": s.masks.key_padding_mask, "attn_mask": s.masks.attn_mask}
+    options["is_causal"] = s.masks.is_causal
+    if attention.options.form == "l1_softmax":
+        return l1_softmax_attention(s.query, s.key, s.value, gamma=gamma, **options)[0].float()
+    normalize = "unit" in scalars.extra
+    output = inhibitor_attention(
+        s.query,
+        s.key,
+        scalars.with_unit(s.value) if normalize else s.value,
+        gamma=gamma,
+        delta=delta,
+        signed=attention.options.signed,
+        center=attention.options.center,  # type: ignore[arg-type]
+        **options,
+    ).float()
+    return scalars.normalized(output, torch.ones_like(gamma)) if normalize else output
+
+
+def _error(attention: ConvertedAttention, scalars: ConvertedScalars, samples: list[_Sample]) -> Tensor:
+    """Relative error per head at the scalars as they are, (H,)."""
+    errors = []
+    for s in samples:
+        output, _ = scalars(
+            s.query,
+            s.key,
+            s.value,
+            bias=s.masks.bias,
+            key_padding_mask=s.masks.key_padding_mask,
+            attn_mask=s.masks.attn_mask,
+            is_causal=s.masks.is_causal,
+            signed=attention.options.signed,
+            center=attention.options.center,
+        )
+        difference = output.float() - s.target
+        errors.append(_inner(difference, difference, s.rows) / s.energy)
+    return _mean(errors)
+
+
+def _score_deviation(s: _Sample, dim: int) -> Tensor:
+    """mean |S − row mean of S| per head at γ = 1, over pairs that count: twice the mean of its positive half."""
+    z = inhibition_scores(
+        s.query,
+        s.key,
+        gamma=1.0,
+        delta=0.0,
+        key_padding_mask=s.masks.key_padding_mask,
+        attn_mask=s.masks.attn_mask,
+        is_causal=s.masks.is_causal,
+    )
+    counted = z.isfinite()
+    z = z * (s.query.shape[-1] / dim) ** 0.5
+    return 2 * z.masked_fill(~counted, 0.0).float().sum(dim=(0, 2, 3)) / counted.sum(dim=(0, 2, 3)).clamp(min=1)
+
+
+def _per_query_head(x: Tensor, heads: int, dim: int = 0) -> Tensor:
+    """What keys and values have for each of their heads, for each query head."""
+    return x.repeat_interleave(heads // x.shape[dim], dim)
+
+
+def _inner(a: Tensor, b: Tensor, rows: Tensor) -> Tensor:
+    return ((a * b).sum(-1) * rows).sum(dim=(0, 2))
+
+
+def _mean(per_sample: list[Tensor]) -> Tensor:
+    return torch.stack(per_sample).mean(0)
