@@ -96,7 +96,7 @@ def test_masks_of_every_pair_that_a_user_gives(name: str, kind: str) -> None:
 def test_a_float_mask_with_a_bias_is_refused_where_the_example_had_none() -> None:
     ids = padded(2, 7)["input_ids"].clamp(min=5)
     bias = torch.randn(1, 4, 7, 7).expand(2, 4, 7, 7)
-    with pytest.raises(ValueError, match="an additive term in .* that the example given to convert"):
+    with pytest.raises(ValueError, match=r"an additive term in .* that the example given to convert"):
         run(student("Bert"), input_ids=ids, attention_mask=bias)
 
 
