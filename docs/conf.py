@@ -28,6 +28,7 @@ NAVIGATION = {
     "Start": ["tutorial", "example-report", "results"],
     "How to": [
         "how-to/convert",
+        "how-to/report",
         "how-to/distill",
         "how-to/finetune",
         "how-to/own-data",

@@ -73,6 +73,14 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
         ],
         ["model", "teacher", "data", "text"],
     ),
+    "report": (
+        ["report", "zoo/model", "--teacher", "zoo/teacher", "--text", "zoo/text", "-o", "OUT"],
+        ["model", "teacher", "text"],
+    ),
+    "report --images": (
+        ["report", "zoo/model", "--teacher", "zoo/teacher", "--images", "zoo/data", "-o", "OUT"],
+        ["model", "teacher", "data"],
+    ),
 }
 CASES = [(command, name) for command, (_, inputs) in COMMANDS.items() for name in inputs]
 

@@ -32,8 +32,12 @@ class TestBuild:
             config(zzzzzzz="x")
 
     def test_missing_settings_are_named(self):
-        with pytest.raises(ConfigError, match=r"^the run needs stages, text$"):
-            build(DistillConfig, {"teacher": "x"}, where="the run")
+        with pytest.raises(ConfigError, match=r"^the run needs stages, teacher$"):
+            build(DistillConfig, {"text": "x"}, where="the run")
+
+    def test_without_data(self):
+        with pytest.raises(ConfigError, match=r"^a run learns from text, images or audio: one of them, got none$"):
+            build(DistillConfig, {"teacher": "x", "stages": [{"calibrate": {}}]}, where="the run")
 
     @pytest.mark.parametrize("written", ["1e-3", "1E-3", ".001", "0.001"])
     def test_floats_that_yaml_reads_as_strings(self, written):

@@ -425,10 +425,10 @@ def test_pairs_of_a_row_are_trained_on_where_they_are_asked_for(teacher_path, tm
     made = Distillation(config, tmp_path / "run", runtime=RUNTIME)
     kept, _ = split_held_out(load_pairs(path))
     assert kept
-    assert {text for text in made.texts if not isinstance(text, str)} == set(kept)
+    assert {text for text in made.data.texts if not isinstance(text, str)} == set(kept)
     made.run()
     config = DistillConfig(**settings(teacher_path, str(path), [CALIBRATE]))
-    assert all(isinstance(text, str) for text in Distillation(config, tmp_path / "b", runtime=RUNTIME).texts)
+    assert all(isinstance(text, str) for text in Distillation(config, tmp_path / "b", runtime=RUNTIME).data.texts)
 
 
 def test_held_out_texts_reach_no_stage(teacher_path, text_path, tmp_path):
@@ -437,8 +437,8 @@ def test_held_out_texts_reach_no_stage(teacher_path, text_path, tmp_path):
     config = settings(teacher_path, text_path, [CALIBRATE], held_out=0.3)
     made = Distillation(DistillConfig(**config), tmp_path / "run", runtime=RUNTIME)
     kept, held_out = split_held_out(load_texts(text_path), fraction=0.3)
-    assert sorted(made.texts) == sorted(kept)
-    assert set(made.texts).isdisjoint(held_out)
+    assert sorted(made.data.texts) == sorted(kept)
+    assert set(made.data.texts).isdisjoint(held_out)
     assert os.path.exists(tmp_path / "run" / "run.yaml")
 
 

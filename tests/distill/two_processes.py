@@ -18,7 +18,8 @@ from inhibitor_transformers.common.distributed import is_main_process
 from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.distill.data import unpack
 from inhibitor_transformers.distill.output_dir import write_json
-from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
+from inhibitor_transformers.distill.pairing import EncoderPairing
+from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss, HiddenWeights
 from inhibitor_transformers.distill.task import FinetuneArguments, FineTuning
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
 from inhibitor_transformers.tasks import load_task
@@ -76,7 +77,9 @@ def train_projections(output: Path, accumulation: int) -> None:
     """A student narrower than its teacher; its projections begin differently in every process."""
     student, (_, teacher, layer_map) = narrow_student(), pair()
     torch.manual_seed(0 if is_main_process() else 1)
-    criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map), cls_weight=2.0)
+    criterion = HiddenStateLoss(
+        EncoderPairing(student, teacher, layer_map), equal_variances(layer_map), HiddenWeights(cls=2.0)
+    )
     made = _trainer(student, criterion, output, accumulation)
     made.train()
     write_json(output / "log.json", made.state.log_history)

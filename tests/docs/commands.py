@@ -137,15 +137,28 @@ class Local:
     """Tiny models and data, and what they stand for.
 
     model, text: a folder and a file; data: a folder laid out as GLUE's and IMDB's; outputs: what documents write, which
-    a later command reads as it is.
+    a later command reads as it is. converted: "text" and "images" to a converted student and its teacher. photos: a
+    folder of pictures.
     """
 
-    def __init__(self, model: str, text: str, data: Path, own: Path, outputs: set[str]) -> None:
+    def __init__(
+        self,
+        model: str,
+        text: str,
+        data: Path,
+        own: Path,
+        outputs: set[str],
+        converted: dict[str, tuple[str, str]],
+        photos: Path,
+    ) -> None:
         self.model, self.text, self.data, self.own, self.outputs = model, text, data, own, outputs
+        self.converted, self.photos = converted, photos
 
     def cut(self, asked: Call) -> Call:
         """The same call, with tiny models and data in place of those of the Hub, and few steps."""
         values = dict(asked.parameters)
+        if asked.name == "report":
+            return self._cut_report(values)
         for name in ("model", "teacher", "teacher_base", "init_from"):
             if values.get(name):
                 values[name] = self._model(values[name])
@@ -166,6 +179,12 @@ class Local:
         values |= {name: value for name, value in few.items() if values.get(name) is not None}
         values |= {name: value for name, value in {"lengths": "16,32", "device": "cpu"}.items() if name in values}
         return Call(asked.name, values | {"threads": None if asked.name != "study" else 1})
+
+    def _cut_report(self, values: dict[str, Any]) -> Call:
+        kind = "images" if values["images"] else "text"
+        student, teacher = self.converted[kind]
+        values |= {"student": student, "teacher": teacher, "new_tokens": 4, "device": "cpu", "threads": None}
+        return Call("report", values | ({"images": [self.photos]} if kind == "images" else {}))
 
     def settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Those of a run or of a study, cut alike."""

@@ -19,6 +19,8 @@ from tests.cli.conftest import Inhibit
 from tests.conftest import REPOSITORY
 from tests.distill.tiny import bert, saved, sentences, text_file
 from tests.docs.commands import Call, Line, Local, call, calls_of, documents, reads, shown_lines, strings, task_files
+from tests.evaluation import converted
+from tests.tasks.modalities.tiny import png
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -118,7 +120,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     outputs = {asked.output for asked in calls.values() if asked.output} | {QUICKSTART}
     tiny = saved(bert(max_position_embeddings=512), folder / "tiny")
     text = text_file(folder, sentences(200, clauses=(2, 20)))
-    local = Local(tiny, text, task_files(folder / "data"), folder / "own", outputs)
+    pairs = {"text": converted.gpt2(), "images": converted.vit()}
+    reported = {kind: converted.saved(pair, folder / kind) for kind, pair in pairs.items()}
+    photos = folder / "tiny-photos"
+    photos.mkdir()
+    (photos / "one.png").write_bytes(png(0))
+    local = Local(tiny, text, task_files(folder / "data"), folder / "own", outputs, reported, photos)
     for file in [*(REPOSITORY / "configs").rglob("*.yaml"), REPOSITORY / "experiments" / "recipe.yaml"]:
         copy = folder / file.relative_to(REPOSITORY)
         copy.parent.mkdir(parents=True, exist_ok=True)

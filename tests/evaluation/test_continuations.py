@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from inhibitor_transformers import convert
 from inhibitor_transformers.evaluation import continuations
 from inhibitor_transformers.evaluation.causal_lm import next_token_agreement
 from inhibitor_transformers.evaluation.continuations import measure_text, split_text
@@ -85,6 +86,15 @@ def test_an_encoder_has_a_map_alone() -> None:
     assert found.maps.query == "“[CLS]”, the first"
     (row, *_) = found.maps.attention
     assert sum(row) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_a_decoder_without_a_head_shows_the_last_token() -> None:
+    _, teacher, tokenizer = converted.gpt2()
+    bare = teacher.transformer
+    made = convert(bare, {"input_ids": torch.arange(3, 13)[None]})
+    found = measure_text(made, bare, tokenizer, PROMPT, new_tokens=12)
+    assert found.tokens == []
+    assert found.maps.query == "“dog”, the last"
 
 
 def test_more_tokens_than_positions() -> None:

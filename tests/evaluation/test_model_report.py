@@ -58,3 +58,16 @@ def test_a_teacher_of_another_vocabulary() -> None:
     other.config.vocab_size = 99
     with pytest.raises(ValueError, match="share a vocabulary, and have 14 and 99 tokens"):
         report_on_texts(student, other, tokenizer, ["the cat"], names=("a", "b"), new_tokens=3)
+
+
+def test_models_that_read_something_else() -> None:
+    pictures, texts = [NamedPicture("a.png", png(0))], ["the cat"]
+    names = ("a", "b")
+    with pytest.raises(ValueError, match="reads input_ids, not pictures alone"):
+        report_on_pictures(*converted.gpt2(), pictures, names=names)
+    with pytest.raises(ValueError, match="reads pixel_values, not texts alone"):
+        report_on_texts(*converted.vit(), texts, names=names, new_tokens=3)
+    with pytest.raises(ValueError, match="is an encoder-decoder"):
+        report_on_texts(zoo.student("T5"), zoo.teacher("T5"), None, texts, names=names, new_tokens=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="reads input_ids, not pictures alone: convert the part that does"):
+        report_on_pictures(zoo.student("CLIP"), zoo.teacher("CLIP"), None, pictures, names=names)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModel, DistilBertModel
 
-from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
+from inhibitor_transformers.distill.pairing import EncoderPairing
+from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss, HiddenWeights
 from inhibitor_transformers.distill.teacher.teacher import Teacher
 from inhibitor_transformers.models import InhibiDistilBertModel, map_layers
 from inhibitor_transformers.models.softmax_student import softmax_student
@@ -36,7 +37,9 @@ def test_the_alignment_of_hidden_states_finds_nothing_to_change():
     baseline, inhibitor = softmax_student(teacher.model), InhibiDistilBertModel.from_teacher(teacher.model)
     losses = []
     for student in (baseline, inhibitor):
-        criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map), cls_weight=1.0)
+        criterion = HiddenStateLoss(
+            EncoderPairing(student, teacher, layer_map), equal_variances(layer_map), HiddenWeights(cls=1.0)
+        )
         losses.append(sum(term.item() for term in criterion(student, batch(), 28.0).values()))
     assert losses[0] < 1e-9 < losses[1]
 

@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from inhibitor_transformers.report import AttentionMaps
+from inhibitor_transformers.report import AttentionMaps, LayerMaps
+from inhibitor_transformers.report.token_map import attention_layers, passing_layers
 from tests.report.cases import INF, NAN, Page, make_report, svg_of
 
 
@@ -84,3 +85,17 @@ def test_maps_must_be_square(broken):
     (name,) = broken
     with pytest.raises(ValueError, match=f"{name} must be 2 x 2 for 2 tokens, got"):
         AttentionMaps(["a", "b"], 0, 0, **({"inhibition": square, "attention": square} | broken))
+
+
+def test_layers_show_what_reaches_one_query():
+    maps = LayerMaps("q", ["layer 0", "layer 1"], [[0.0, 0.5, 1.0], [0.5] * 3], [[0.1, 0.2, 0.4], [0.0, 0.0, 1.0]])
+    for draw, name in ((passing_layers, "fraction that passes"), (attention_layers, "attention probability")):
+        svg = Page(draw(maps, ["a", "b", "c"], 4))
+        (drawn,) = svg.all("svg")
+        assert drawn["aria-label"] == f"Map of {name}, layers in rows, keys in columns"
+        assert {"layer 0", "layer 1", "a", "b", "c", name} <= set(svg.text_of("text"))
+        assert all("-4-" in (element["id"] or "") for _, element in svg.elements if "id" in element)
+    passing = Page(passing_layers(maps, ["a", "b", "c"], 0))
+    assert opacities(passing) == pytest.approx([0.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # the scale ends at 0.5
+    assert f"layer 0 ← c: fraction that passes {1.0:.2f}" in passing.text_of("title")
+    assert "≥ 0.500" in passing.text_of("text")

@@ -32,6 +32,12 @@ def distill(
         list[str] | None,
         typer.Option(help="Text instead of the YAML's: file, folder, Hub id, or 'this-machine'; repeatable."),
     ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Images instead of the YAML's data: folder, file or Hub id.")
+    ] = None,
+    audio: Annotated[
+        str | None, typer.Option(help="Recordings instead of the YAML's data: folder, file or Hub id.")
+    ] = None,
     layers: Annotated[
         str | None,
         typer.Option(help='Teacher layers to copy, instead of the YAML\'s: "all", "every 2nd", "first 3" or "0,2,4".'),
@@ -54,10 +60,14 @@ def distill(
     from ..common.settings import Flag, load_yaml, override
 
     require_apart(output, {"config": config})
-    given = {"teacher": teacher, "text": text, "layers": layers, "init_from": init_from, "seed": seed}
+    data = {"text": text, "images": images, "audio": audio}
+    given = {"teacher": teacher, "layers": layers, "init_from": init_from, "seed": seed} | data
     flags = {name: Flag(f"--{name.replace('_', '-')}", value) for name, value in given.items()}
+    settings = load_yaml(config)
+    if any(data.values()):
+        settings = {name: value for name, value in settings.items() if name not in data}
     run_distillation(
-        override(load_yaml(config), set_ or [], flags),
+        override(settings, set_ or [], flags),
         output,
         dry_run=dry_run,
         resume=resume,
@@ -84,7 +94,7 @@ def run_distillation(
     from ..common.output_dir import OutputDir
     from ..common.settings import build
     from ..distill import Distillation, DistillConfig
-    from ..distill.distillation import load_layer_map
+    from ..distill.distillation import describe_layers
 
     runtime = choose_device(device) | ({"report_to": report_to} if report_to else {})
     quiet(threads)
@@ -96,7 +106,8 @@ def run_distillation(
         OutputDir(output, "distill", resume=resume, overwrite=overwrite)
         for index in range(len(config.stages)):
             config.build_stage(index, output, **runtime)
-        log(load_layer_map(config).table())
+        for line in describe_layers(config):
+            log(line)
         log("stages: " + ", ".join(config.stage_names))
         return
     Distillation(config, output, resume=resume, overwrite=overwrite, runtime=runtime, log=log).run()

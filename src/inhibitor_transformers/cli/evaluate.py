@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,10 @@ from .options import (
 
 ZERO_SHOT = "sts-zero-shot"
 AGREEMENT = "agreement"
+HEAD = "head"
+NEXT_TOKENS = "next-tokens"
+_NEW_TOKENS = 64
+_PROMPTS = 32
 _SHORTEST = 8  # tokens; less says little about a text
 
 
@@ -35,8 +39,10 @@ def evaluate(
         str,
         typer.Option(
             "--task",
-            help=f"A task of finetune (for models with a head), '{ZERO_SHOT}' (STS-B by cosine similarity), or "
-            f"'{AGREEMENT}' (cosine to the embeddings of --teacher, on held-out texts of --text).",
+            help=f"A task of finetune (for models with a head), '{ZERO_SHOT}' (STS-B by cosine similarity), "
+            f"'{AGREEMENT}' (cosine to the embeddings of --teacher, on held-out texts of --text), '{HEAD}' (what a "
+            "model's own head is for, on --data: perplexity, hidden tokens, images, recordings), or "
+            f"'{NEXT_TOKENS}' (how often a decoder ranks first what --teacher writes).",
         ),
     ],
     data: Data = None,
@@ -47,7 +53,10 @@ def evaluate(
         str, typer.Option(help="Texts for agreement: file, folder, Hub id or 'this-machine' (English that is on it).")
     ] = "this-machine",
     lengths: Annotated[str, typer.Option(help="Text lengths for agreement, in tokens.")] = "32,64,128,256",
-    max_length: Annotated[int, typer.Option(help="Truncate a text (or pair) to so many tokens.")] = 128,
+    max_length: Annotated[
+        int, typer.Option(help="Truncate a text (or pair) to so many tokens; of decoders, the window.")
+    ] = 128,
+    split: Annotated[str, typer.Option(help=f"Split of --data that '{HEAD}' and '{NEXT_TOKENS}' read.")] = "validation",
     max_eval_examples: MaxEvalExamples = None,
     text_columns: TextColumns = None,
     label_column: LabelColumn = None,
@@ -74,8 +83,10 @@ def evaluate(
         require_free_for_scores(output, overwrite=overwrite)
     if max_length < _SHORTEST:
         raise ValueError(f"--max-length must be at least {_SHORTEST} tokens, got {max_length}")
-    if task == AGREEMENT and teacher is None:
-        raise ValueError("agreement is measured against a teacher; name it with --teacher")
+    if task in (AGREEMENT, NEXT_TOKENS) and teacher is None:
+        raise ValueError(f"{task} is measured against a teacher; name it with --teacher")
+    if task in (HEAD, NEXT_TOKENS) and data is None:
+        raise ValueError(f"{task} is measured on data; name a folder or file with --data")
     if card is not None:
         require_own_card(card, models, section=task)
     quiet(threads)
@@ -83,6 +94,14 @@ def evaluate(
     where = torch_device(device)
     if task == AGREEMENT:
         rows = compare.by_agreement(sources, _held_out(text, seed), _lengths(lengths), where)
+    elif task in (HEAD, NEXT_TOKENS):
+        assert data is not None
+        options: dict[str, Any] = {"split": split, "length": max_length, "seed": seed}
+        if task == HEAD:
+            rows = compare.by_head(sources, data, where, max_examples=max_eval_examples, **options)
+        else:
+            prompts = max_eval_examples or _PROMPTS
+            rows = compare.by_next_tokens(sources, data, where, new_tokens=_NEW_TOKENS, max_examples=prompts, **options)
     elif task == ZERO_SHOT:
         loaded = load_task("stsb", data, max_eval_examples=max_eval_examples, seed=seed)
         for note in loaded.notes:

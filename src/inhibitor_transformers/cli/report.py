@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..common.paths import expand_user
 from .console import log
 from .options import Device, Threads, quiet, resolve_model, torch_device
 
@@ -45,12 +46,14 @@ def report(
     where = torch_device(device)
     from ..common.progress import progress
     from ..evaluation.model_report import report_on_pictures, report_on_texts
+    from ..evaluation.passing import require_counterpart
     from ..models.pretrained import load_as_saved, load_tokenizer
     from ..tasks.modalities import load_preprocessor
 
     examples = _read_examples(text, images, max_examples)
-    ours, theirs = (load_as_saved(resolve_model(source)).to(where) for source in (student, teacher))
-    names = (Path(student).name, teacher)
+    ours, theirs = (load_as_saved(resolve_model(source), encoder=False).to(where) for source in (student, teacher))
+    require_counterpart(ours, theirs)
+    names = _name(student), _name(teacher)
     if text:
         tokenizer = load_tokenizer(resolve_model(teacher), pad_with_end=True)
         made = report_on_texts(ours, theirs, tokenizer, examples, names=names, new_tokens=new_tokens)
@@ -68,3 +71,8 @@ def _read_examples(text: list[str] | None, images: list[Path] | None, count: int
     from ..tasks.prompts import read_prompts
 
     return read_prompts(text, count) if text else list(read_pictures(images or [], count))
+
+
+def _name(source: str) -> str:
+    """What the page calls a model: the last part of a folder's path, or a Hub id."""
+    return expand_user(source).resolve().name if expand_user(source).is_dir() else source

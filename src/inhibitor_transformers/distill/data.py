@@ -211,6 +211,43 @@ def pad_windows(windows: Sequence[np.ndarray], tokenizer: PreTrainedTokenizerBas
     return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, IGNORED)}
 
 
+def mask_tokens(
+    ids: Tensor, tokenizer: PreTrainedTokenizerBase, probability: float, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Hide tokens as masked language models are trained (Devlin et al., 2019).
+
+    Of the ordinary tokens of `ids`, (B, N), each is chosen with `probability`: 80 % of these become the mask token,
+    10 % a random token, 10 % stay. Returns the ids after that, and which were chosen, (B, N) bool: at least one.
+    """
+    ordinary = ~torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
+    chosen = (torch.rand(ids.shape, generator=draw) < probability) & ordinary
+    if not chosen.any():  # a step without anything to predict would have no loss
+        chosen[0, 1] = True
+    kind = torch.rand(ids.shape, generator=draw)
+    random_ids = torch.randint(len(tokenizer), ids.shape, generator=draw)
+    masked = torch.where(chosen & (kind < 0.8), tokenizer.mask_token_id, ids)
+    return torch.where(chosen & (kind >= 0.9), random_ids, masked), chosen
+
+
+class MaskedInputs(Dataset[dict[str, Tensor]]):
+    """Batches of texts in which tokens are hidden from student and teacher alike; `labels` still count every token.
+
+    So what a masked language model computes at mask tokens is aligned as well.
+    """
+
+    def __init__(self, batches: StepBatches, probability: float) -> None:
+        self.batches, self.probability = batches, probability
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        batch = self.batches[index]
+        draw = torch.Generator().manual_seed(self.batches.seed * 1_000_003 + index)
+        masked, _ = mask_tokens(batch["input_ids"], self.batches.tokenizer, self.probability, draw)
+        return batch | {"input_ids": masked}
+
+
 def unpack(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Collate function of `StepBatches`: the one item is the batch."""
     (batch,) = items

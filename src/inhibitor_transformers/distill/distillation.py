@@ -13,34 +13,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from ..common.distributed import on_main_process, require_joined, wait_for_everyone
 from ..common.inputs import require_apart
 from ..common.progress import Log
 from ..common.settings import require
-from ..models import InhibiDistilBertPreTrainedModel, LayerMap, map_layers
+from ..models import LayerMap, map_layers
 from ..models.inhibidistilbert.from_teacher import teacher_depth
-from ..models.pretrained import load_config, load_pretrained, load_tokenizer, loading
-from ..tasks.prose import english_on_this_machine
-from ..tasks.text import THIS_MACHINE, Text, load_pairs, load_texts, split_held_out
+from ..models.pretrained import load_config, load_tokenizer, loading
+from ..tasks.modalities import load_preprocessor
+from ..tasks.modalities.example import tokenizer_of
+from .build_pairing import converted_pairing, encoder_pairing
 from .config import DistillConfig
-from .init_from import init_student_from
+from .load_data import load_run_data
 from .output_dir import RunFolder, save_into
+from .pairing import Pairing
+from .run_data import TextData
 from .stages.base import ENCODERS, Models, RunContext, Stage
 from .stages.run import OnStage, count_finished, run_stages, saved_student, stage_folder
 from .teacher.cache import TeacherCache
-from .teacher.fingerprints import encoder_fingerprint, fingerprint, model_fingerprint, tokenizer_fingerprint
+from .teacher.fingerprints import encoder_fingerprint, model_fingerprint, tokenizer_fingerprint
 from .teacher.storage import require_cache_folder
 from .teacher.teacher import Teacher
 from .training.checkpoints import model_fault
 
-OnEnd = Callable[[InhibiDistilBertPreTrainedModel], None]
+OnEnd = Callable[[PreTrainedModel], None]
 
 
 class Distillation:
-    """One run: its settings, checked at once, and the models and texts that its stages share.
+    """One run: its settings, checked at once, and the models and data that its stages share.
 
     Args:
         config: what to do.
@@ -81,7 +83,7 @@ class Distillation:
         self.folder.lock()
         try:
             self._load()
-            self.folder.create(settings | {"texts": fingerprint(self.texts)} | self.weights)
+            self.folder.create(settings | self.data.fingerprint() | self.weights)
         except BaseException:
             self.folder.release()
             raise
@@ -89,30 +91,39 @@ class Distillation:
     def _load(self) -> None:
         """Read everything that the run needs, so that what is wrong with it shows before anything is written."""
         config = self.config
-        self.tokenizer = load_tokenizer(config.teacher)
-        model = load_pretrained(config.teacher, self.models.teacher)
-        self.layer_map = map_layers(config.layers, teacher_depth(model.config))
-        for stage in self.stages:
-            stage.check_model(model.config)
-        set_seed(config.seed)  # for a head that starts anew
-        self.initial_student = self._new_student(model)
-        teacher_weights = encoder_fingerprint(model) if self.models == ENCODERS else model_fingerprint(model)
-        self.weights = {"tokenizer": tokenizer_fingerprint(self.tokenizer), "teacher_weights": teacher_weights}
+        self.pairing: Pairing
+        if config.converts(load_config(config.teacher)):
+            preprocessor = load_preprocessor(config.teacher)
+            self.pairing = converted_pairing(config, preprocessor, self.stages)
+            teacher_weights = model_fingerprint(self.teacher.model)
+        else:
+            preprocessor = load_tokenizer(config.teacher)
+            self.pairing = encoder_pairing(config, self.models, self.stages)
+            of_head = encoder_fingerprint if self.models == ENCODERS else model_fingerprint
+            teacher_weights = of_head(self.teacher.model)
+        self.weights = {"teacher_weights": teacher_weights}
+        if tokenizer := tokenizer_of(preprocessor):
+            self.weights = {"tokenizer": tokenizer_fingerprint(tokenizer)} | self.weights
         if config.init_from:
-            self.weights["init_from_weights"] = model_fingerprint(self.initial_student)
-        self.teacher = Teacher(model.to(self.arguments.device))
-        self.texts = self._texts()
+            self.weights["init_from_weights"] = model_fingerprint(self.pairing.student)
         for stage in self.stages:
-            stage.check_texts(self.texts, self.tokenizer)
-        cache = config.build_cache()
-        self.cache = TeacherCache(cache, self.teacher, self.tokenizer, self.texts) if cache else None
+            stage.check_pairing(self.pairing)
+        self.teacher.model.to(self.arguments.device)
+        self.data = load_run_data(config, preprocessor, self.teacher.model)
+        for stage in self.stages:
+            self.data.check(stage)
+        self.cache = self._cache()
+
+    @property
+    def teacher(self) -> Teacher:
+        return self.pairing.teacher
 
     @property
     def output(self) -> Path:
         """Where the run lies: in the run folder or, until it replaces an older run there, in OUT/.partial."""
         return self.folder.path
 
-    def run(self, on_stage: OnStage | None = None, on_end: OnEnd | None = None) -> InhibiDistilBertPreTrainedModel:
+    def run(self, on_stage: OnStage | None = None, on_end: OnEnd | None = None) -> PreTrainedModel:
         """Run what is not finished yet; returns the student, which is also saved in the run folder.
 
         on_stage: called with the stage's name and the student as each stage of this call ends ("start" first).
@@ -127,7 +138,7 @@ class Distillation:
             self.folder.release()
         return student
 
-    def _run(self, on_stage: OnStage | None) -> InhibiDistilBertPreTrainedModel:
+    def _run(self, on_stage: OnStage | None) -> PreTrainedModel:
         set_seed(self.config.seed)
         if self.folder.resume and model_fault(self.output) is None:
             self.log(f"{self.folder.output} is finished already: nothing is left to resume")
@@ -139,57 +150,31 @@ class Distillation:
             self.log(f"resuming after stage {finished} of {len(names)}")
             student = self._saved_student(saved_student(self.output, finished - 1, names[finished - 1]))
         else:
-            student = self.initial_student.to(self.arguments.device)
-        depth = self.layer_map.teacher_depth
-        self.log(f"teacher {self.config.teacher}: {depth} layers; {len(self.layer_map)} in the student")
-        self.log(self.layer_map.table())
+            student = self.pairing.student.to(self.arguments.device)
+        for line in self.pairing.describe(self.config.teacher):
+            self.log(line)
         if on_stage and not finished:
             on_stage("start", student)
-        context = RunContext(
-            student,
-            self.teacher,
-            self.layer_map,
-            self.tokenizer,
-            self.texts,
-            self.output,
-            cache=self.cache,
-            log=self.log,
-        )
+        context = RunContext(self.pairing.with_student(student), self.data, self.output, cache=self.cache, log=self.log)
         run_stages(self.stages, context, finished=finished, on_stage=on_stage)
-        save_into(self.output, student, self.tokenizer)
+        save_into(self.output, student, self.data.preprocessor)
         return student
+
+    def _cache(self) -> TeacherCache | None:
+        cache = self.config.build_cache()
+        if cache is None or not isinstance(self.data, TextData):
+            return None
+        return TeacherCache(cache, self.teacher, self.data.tokenizer, self.data.texts)
 
     def _arguments(self) -> TrainingArguments:
         """Of any trained stage: device and processes are the same for all."""
         trained = [arguments for stage in self.stages if (arguments := stage.trainer_arguments) is not None]
         return trained[0] if trained else TrainingArguments(str(self.output), **self.runtime)
 
-    def _saved_student(self, folder: Path) -> InhibiDistilBertPreTrainedModel:
+    def _saved_student(self, folder: Path) -> PreTrainedModel:
         with loading(str(folder)):
-            student: InhibiDistilBertPreTrainedModel = self.models.student.from_pretrained(folder)
+            student: PreTrainedModel = type(self.pairing.student).from_pretrained(folder)
         return student.to(self.arguments.device)
-
-    def _new_student(self, teacher: PreTrainedModel) -> InhibiDistilBertPreTrainedModel:
-        """What the run begins with."""
-        config = self.config
-        if config.init_from:
-            return init_student_from(config.init_from, self.models.student, teacher, self.layer_map)
-        return self.models.student.from_teacher(teacher, config.layers, segments=config.segments, **config.student)
-
-    def _texts(self) -> list[Text]:
-        texts: list[Text] = []
-        for source, count in self.config.sources:
-            limits: dict[str, Any] = {"max_texts": count, "seed": self.config.seed}
-            if source == THIS_MACHINE:
-                texts += english_on_this_machine(**limits)
-                continue
-            limits["unk_token"] = self.tokenizer.unk_token or ""
-            texts += load_texts(source, **limits)
-            if self.config.row_pairs:
-                texts += load_pairs(source, **limits)
-        kept, _ = split_held_out(texts, fraction=self.config.held_out)
-        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.config.seed)).tolist()
-        return [kept[i] for i in order]
 
 
 def _models_for(stages: list[Stage]) -> Models:
@@ -202,3 +187,11 @@ def _models_for(stages: list[Stage]) -> Models:
 def load_layer_map(config: DistillConfig) -> LayerMap:
     """Which teacher layer each student layer will be made from; reads the teacher's config only."""
     return map_layers(config.layers, teacher_depth(load_config(config.teacher)))
+
+
+def describe_layers(config: DistillConfig) -> list[str]:
+    """What the student of a run will be, in lines: its layers, or what of the teacher is converted."""
+    if not config.converts(load_config(config.teacher)):
+        return [load_layer_map(config).table()]
+    pairing = converted_pairing(config, load_preprocessor(config.teacher), [])
+    return pairing.describe(config.teacher)

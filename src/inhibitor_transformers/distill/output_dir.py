@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from ..common.atomic import atomic_write
 from ..common.distributed import is_main_process, wait_for_everyone
 from ..common.errors import ConfigError
 from ..common.output_dir import OutputDir
 from ..models.saving import save_model
+from ..tasks.modalities import Preprocessor
 
 
 class RunFolder(OutputDir):
@@ -72,19 +73,19 @@ class RunFolder(OutputDir):
             )
 
 
-def save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Save model and tokenizer so that `folder` either is complete or is not there."""
+def save_atomically(folder: Path, model: PreTrainedModel, preprocessor: Preprocessor) -> None:
+    """Save model and preprocessor so that `folder` either is complete or is not there."""
     if is_main_process():
-        _save_atomically(folder, model, tokenizer)
+        _save_atomically(folder, model, preprocessor)
     wait_for_everyone()
 
 
-def save_into(output: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Save model and tokenizer beside what `output` already holds; each file is replaced whole."""
+def save_into(output: Path, model: PreTrainedModel, preprocessor: Preprocessor) -> None:
+    """Save model and preprocessor beside what `output` already holds; each file is replaced whole."""
     if is_main_process():
         saved = output / "model"
         try:
-            _save_atomically(saved, model, tokenizer)
+            _save_atomically(saved, model, preprocessor)
             for file in saved.iterdir():
                 file.replace(output / file.name)
         finally:
@@ -99,11 +100,11 @@ def write_json(file: Path, value: Any) -> None:
         atomic_write(file, json.dumps(value, indent=2, default=str))
 
 
-def _save_atomically(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _save_atomically(folder: Path, model: PreTrainedModel, preprocessor: Preprocessor) -> None:
     half = folder.with_name(folder.name + ".half")
     shutil.rmtree(half, ignore_errors=True)
     try:
-        save_model(half, model, tokenizer)
+        save_model(half, model, preprocessor)
         shutil.rmtree(folder, ignore_errors=True)
         half.rename(folder)
     finally:

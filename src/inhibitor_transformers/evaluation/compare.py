@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
@@ -10,8 +11,11 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 from ..common.progress import Log, track
 from ..models.architectures import max_tokens, require_positions
 from ..models.compatibility import require_same_tokenizer
-from ..models.pretrained import load_pretrained, load_tokenizer
+from ..models.pretrained import load_as_saved, load_pretrained, load_tokenizer
 from ..tasks import TaskData
+from ..tasks.modalities import draw, in_batches, load_packed_text, load_preprocessor
+from .causal_lm import next_token_agreement
+from .head_score import head_of, score_head
 from .similarity import agreement, sts_spearman
 from .task_score import is_in_task_order, label_order, score_task
 from .throughput import sequences_per_second
@@ -78,6 +82,66 @@ def by_agreement(
         values = agreement(model, models[first], tokenizer, texts, lengths)
         rows[name] = {"mean cosine": {f"{length} tokens": value for length, value in values.items()}}
     return _add_speed(rows, models)
+
+
+def by_head(
+    sources: Mapping[str, str],
+    data: str | Path,
+    device: torch.device,
+    *,
+    split: str,
+    length: int,
+    max_examples: int | None = None,
+    seed: int = 0,
+) -> Rows:
+    """Measure what each model's own head is for, on a split of texts, images or recordings (`score_head`)."""
+    rows: Rows = {}
+    for name, source in track(sources.items(), "models"):
+        model = load_as_saved(source, encoder=False).to(device)
+        measure = score_head(
+            model,
+            load_preprocessor(source),
+            data,
+            split=split,
+            length=length,
+            max_examples=max_examples,
+            seed=seed,
+        )
+        rows[name] = {split: {measure.name: measure.value}}
+    return rows
+
+
+def by_next_tokens(
+    sources: Mapping[str, str],
+    data: str | Path,
+    device: torch.device,
+    *,
+    split: str,
+    length: int,
+    new_tokens: int,
+    max_examples: int,
+    seed: int = 0,
+) -> Rows:
+    """How often each decoder ranks first what the first model writes, fed the same text (`next_token_agreement`).
+
+    The first model continues `max_examples` texts of `length` tokens. Raises ValueError for a model of another
+    tokenizer, or one that cannot read so many tokens.
+    """
+    models = {name: load_as_saved(source, encoder=False).to(device) for name, source in sources.items()}
+    first = next(iter(sources))
+    tokenizer = load_tokenizer(sources[first], pad_with_end=True)
+    for name, model in models.items():
+        if head_of(model) != "causal":
+            raise ValueError(f"{name!r} is a {type(model).__name__}, which writes no text")
+        require_same_tokenizer(load_tokenizer(sources[name], pad_with_end=True), tokenizer)
+        require_positions(model.config, length + new_tokens, name)
+    prompts = draw(load_packed_text(data, tokenizer, length=length, split=split), max_examples, seed=seed)
+    rows: Rows = {}
+    for name, model in track(models.items(), "models"):
+        batches = in_batches(prompts, SPEED_BATCH, "comparing next tokens")
+        agreed = next_token_agreement(model, models[first], batches, new_tokens=new_tokens)
+        rows[name] = {"next tokens": {f"agreement, {new_tokens} tokens": agreed}}
+    return rows
 
 
 def _load(

@@ -28,7 +28,8 @@ def measure_text(
     """The greedy continuations of a text, cut to `LONGEST_PROMPT` tokens, and a map of one query.
 
     The query is the token at which the student's choice of the next one first differs from the teacher's, or the
-    prompt's last if it never does. Of models that generate nothing (encoders) there is a map of the first token.
+    prompt's last if it never does. Of models that generate nothing it is the first of all, or the last where attention
+    is causal.
 
     Raises ValueError for models with fewer positions than prompt and new tokens, for a text without tokens, and for a
     teacher of other modules.
@@ -57,9 +58,7 @@ def measure_text(
         common=_count_common(theirs[length:].tolist(), ours[length:].tolist()),
         keys=pieces[start : query + 1],
         cut=start,
-        maps=_token_maps(
-            student, teacher, theirs[None, : query + 1], query, start, f"“{label_token(pieces[query])}”, {reason}"
-        ),
+        maps=_token_maps(student, teacher, theirs[None, : query + 1], query, start, name),
     )
 
 
@@ -79,7 +78,10 @@ def _measure_encoder(
 ) -> Continuation:
     ids = _prompt_ids(tokenizer, text, student, 0)
     keys = tokenizer.convert_ids_to_tokens(ids[0].tolist())
-    return Continuation(text, [], [], 0, keys, 0, _token_maps(student, teacher, ids, 0, 0, f"“{keys[0]}”, the first"))
+    causal = any(site.is_causal for site in student.config.record.sites)
+    query, place = (len(keys) - 1, "last") if causal else (0, "first")
+    maps = _token_maps(student, teacher, ids, query, 0, f"“{keys[query]}”, the {place}")
+    return Continuation(text, [], [], 0, keys, 0, maps)
 
 
 def _prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str, model: PreTrainedModel, new_tokens: int) -> Tensor:

@@ -30,9 +30,11 @@ def report_on_pictures(
     """What `measure_picture` finds of each picture.
 
     student: a converted vision model. teacher: the softmax model that it was made from. names: what the page calls
-    student and teacher. Raises ValueError for a teacher of other modules or classes, and as `measure_picture`.
+    student and teacher. Raises ValueError for a model that reads more than pictures, for a teacher of other modules or
+    classes, and as `measure_picture`.
     """
     require_counterpart(student, teacher)
+    _require_input(student, "pixel_values", "pictures")
     require_same_classes(student, teacher)
     measured = [measure_picture(student, teacher, processor, p) for p in track(pictures, "measuring", unit="pictures")]
     return _report(student, names, pictures=measured)
@@ -49,6 +51,7 @@ def report_on_texts(
 ) -> ModelReport:
     """What `measure_text` finds of each text; arguments and errors as of `report_on_pictures`."""
     require_counterpart(student, teacher)
+    _require_input(student, "input_ids", "texts")
     _require_same_vocabulary(student, teacher)
     measured = [
         measure_text(student, teacher, tokenizer, text, new_tokens=new_tokens)
@@ -62,6 +65,15 @@ def conversion_table(report: ConversionReport) -> Table:
     rows = [[names, "inhibitor", described] for names, described in report.converted()]
     rows += [[left.name, "softmax", left.reason] for left in report.record.left]
     return Table("What was converted", ["attention modules", "computes", "what it is, or why it was left"], rows)
+
+
+def _require_input(model: PreTrainedModel, name: str, what: str) -> None:
+    """Raise ValueError for a model whose main input is another, or that has a decoder beside what reads it."""
+    kind = type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ValueError(f"{kind} is an encoder-decoder: the page shows encoders, decoders and vision models")
+    if model.main_input_name != name:
+        raise ValueError(f"{kind} reads {model.main_input_name}, not {what} alone: convert the part that does")
 
 
 def _require_same_vocabulary(student: PreTrainedModel, teacher: PreTrainedModel) -> None:

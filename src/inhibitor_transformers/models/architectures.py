@@ -145,6 +145,15 @@ def teacher_architecture(config: PretrainedConfig) -> Architecture:
     return found
 
 
+def is_teacher(config: PretrainedConfig) -> bool:
+    """Whether `teacher_architecture` has a record of this model."""
+    try:
+        teacher_architecture(config)
+    except ValueError:
+        return False
+    return True
+
+
 def find_field(config: PretrainedConfig, name: str) -> str | None:
     """What a configuration calls a field of `config_fields`, such as "attention_dropout"; None where it has none.
 

@@ -6,23 +6,30 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 # What torch says when it could not write an archive.
 _TORCH = re.compile(r"PytorchStreamWriter|inline_container|unexpected pos")
+
+
+class Savable(Protocol):
+    """A tokenizer, an image processor, a feature extractor."""
+
+    def save_pretrained(self, save_directory: Any, /) -> Any: ...
 
 
 class WriteError(OSError):
     """Something cannot be written; the message names it and the reason."""
 
 
-def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def save_model(folder: Path, model: PreTrainedModel, preprocessor: Savable) -> None:
     """Save both in `folder`. Raises WriteError if that cannot be written."""
     with writing(folder):
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        preprocessor.save_pretrained(folder)
 
 
 @contextmanager

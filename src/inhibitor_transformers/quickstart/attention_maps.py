@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from ..distill.distillation import Distillation
+from ..distill.pairing import EncoderPairing
 from ..evaluation.similarity import rank_correlation
 from ..models import InhibiDistilBertPreTrainedModel
 from ..report import AttentionMaps
@@ -21,10 +22,11 @@ def most_similar_maps(student: InhibiDistilBertPreTrainedModel, run: Distillatio
     teacher: folder or Hub id, loaded once more with the implementation that returns attention weights.
     """
     eager = AutoModel.from_pretrained(teacher, attn_implementation="eager").to(student.device)
-    batch = run.tokenizer(_SENTENCE, return_tensors="pt").to(student.device)
+    batch = run.data.preprocessor(_SENTENCE, return_tensors="pt").to(student.device)
     attention = eager(**batch, output_attentions=True).attentions
     ours = student.base_model(**batch, output_attentions=True).attentions
-    theirs = [attention[layer] for layer in run.layer_map.teacher_layers]
+    assert isinstance(run.pairing, EncoderPairing)
+    theirs = [attention[layer] for layer in run.pairing.layer_map.teacher_layers]
 
     def similarity(layer: int, head: int) -> float:
         return rank_correlation(-_flat(ours[layer][0, head]), _flat(theirs[layer][0, head]))
@@ -32,7 +34,7 @@ def most_similar_maps(student: InhibiDistilBertPreTrainedModel, run: Distillatio
     heads = ((layer, head) for layer in range(len(theirs)) for head in range(student.config.n_heads))
     layer, head = max(heads, key=lambda at: similarity(*at))
     return AttentionMaps(
-        tokens=run.tokenizer.convert_ids_to_tokens(batch["input_ids"][0]),
+        tokens=run.data.preprocessor.convert_ids_to_tokens(batch["input_ids"][0]),
         layer=layer,
         head=head,
         inhibition=ours[layer][0, head].tolist(),

@@ -36,8 +36,8 @@ class StageMeasurements:
     def __init__(self, run: Distillation, held_out: list[str]) -> None:
         self.run = run
         self.texts = held_out
-        windows = token_windows(held_out, run.tokenizer, LENGTHS, seed=1, max_tokens=4096)
-        batches = StepBatches(windows, run.tokenizer, steps=4, tokens_per_step=1024, lengths=LENGTHS, seed=1)
+        windows = token_windows(held_out, run.data.preprocessor, LENGTHS, seed=1, max_tokens=4096)
+        batches = StepBatches(windows, run.data.preprocessor, steps=4, tokens_per_step=1024, lengths=LENGTHS, seed=1)
         self.batches = [_to(batch, run.teacher.model.device) for batch in (batches[i] for i in range(len(batches)))]
         self.compared = [t for t in held_out if 40 <= len(t) <= 400][:_COMPARED_TEXTS]
         self.teacher_cosines = self._cosines(run.teacher.model)
@@ -56,10 +56,15 @@ class StageMeasurements:
             StageResult(
                 name=stage,
                 seconds=seconds,
-                attention_error=attention_output_errors(student, run.teacher, run.layer_map, self.batches),
+                attention_error=attention_output_errors(run.pairing.with_student(student), self.batches),
                 similarity_spearman=rank_correlation(self.teacher_cosines, cosines),
                 agreement=agreement(
-                    student, run.teacher.model, run.tokenizer, self.texts, AGREEMENT_LENGTHS, texts_per_length=32
+                    student,
+                    run.teacher.model,
+                    run.data.preprocessor,
+                    self.texts,
+                    AGREEMENT_LENGTHS,
+                    texts_per_length=32,
                 ),
             )
         )
@@ -67,7 +72,7 @@ class StageMeasurements:
 
     def _cosines(self, model: PreTrainedModel) -> Tensor:
         """Cosine similarities (pairs,) of the embeddings of the compared texts."""
-        return pair_cosines(embed(model, self.run.tokenizer, self.compared, max_length=_MAX_LENGTH))
+        return pair_cosines(embed(model, self.run.data.preprocessor, self.compared, max_length=_MAX_LENGTH))
 
 
 def measure_throughput(student: PreTrainedModel, teacher: PreTrainedModel) -> list[Throughput]:

@@ -5,6 +5,7 @@ As the page of a distillation it needs nothing but itself: pictures are in it, a
 
 from __future__ import annotations
 
+import math
 import re
 from html import escape
 from pathlib import Path
@@ -21,7 +22,8 @@ from .tables import Headline
 _MARK = '<meta name="generator" content="inhibit report">\n'
 _POLICY = "style-src 'unsafe-inline'; img-src data:"
 _LOOKED_AT = 2000  # characters in which the mark stands
-_POINT = 4 / 3  # pixels
+_IN_A_ROW = 6  # layers
+_POINT = 1.1  # pixels, with which the widest map fits the page
 
 
 def require_free_for_page(path: str | Path, *, overwrite: bool) -> None:
@@ -67,7 +69,7 @@ def render_model_page(report: ModelReport) -> str:
 
 def _introduce(report: ModelReport) -> str:
     return (
-        f"The student, a {report.model}, is {report.teacher} with inhibitor attention in place of softmax attention: "
+        f"The student, an {report.model}, is {report.teacher} with inhibitor attention in place of softmax attention: "
         "queries and keys are compared by their Manhattan distance, and what is far is subtracted from the values "
         "through a ReLU. Both models read the same input; the teacher is its softmax original."
     )
@@ -115,7 +117,9 @@ def _picture(picture: Picture, number: int) -> str:
     layers = picture.maps.layers
     chosen = f", {MOST_LAYERS} of {len(layers)} layers" if len(layers) > MOST_LAYERS else ""
     heading = f'<h3>What reaches {escape(picture.maps.query)} <span class="small">heads averaged{chosen}</span></h3>'
-    maps = f'<div>{heading}<div class="layers">{"".join(draw_layers(picture, number))}</div></div>'
+    figures = draw_layers(picture, number)
+    columns = math.ceil(len(figures) / math.ceil(len(figures) / _IN_A_ROW))  # rows of about the same length
+    maps = f'<div>{heading}<div class="layers" style="--columns: {columns}">{"".join(figures)}</div></div>'
     seen = f"<div>{draw_picture(picture, number)}{_classes(picture)}</div>"
     return elements.section(f"Picture {number + 1}: {picture.name}", f'<div class="picture">{seen}{maps}</div>')
 
@@ -164,13 +168,12 @@ def _continuation(continuation: Continuation, number: int) -> str:
 
 
 def _compare(continuation: Continuation) -> str:
-    if continuation.common == len(continuation.own) == len(continuation.tokens):
+    common = continuation.common
+    if common == len(continuation.own) == len(continuation.tokens):
         return "the same, token by token"
-    return (
-        f"the first {continuation.common} tokens are the teacher's"
-        if continuation.common
-        else "from its first token on"
-    )
+    if common == 0:
+        return "differs from its first token on"
+    return f"the first {common} tokens are the teacher's" if common > 1 else "the first token is the teacher's"
 
 
 def _heading(title: str, remark: str) -> str:

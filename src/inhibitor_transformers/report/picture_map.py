@@ -16,7 +16,7 @@ from .token_map import scale_end
 MOST_LAYERS = 12
 _MOST_TOOLTIPS = 256  # patches of one map
 _SMALL = 128  # pixels of a picture that is shown in squares instead of blurred
-_STRONGEST = 0.88  # opacity, through which the picture is still seen
+_STRONGEST = 0.8  # opacity, through which the picture is still seen
 
 
 def draw_picture(picture: Picture, number: int) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CELLS = 270  # points that the square of cells measures
 _BAR = 110  # points that the color scale is long
 _MOST_LABELS = 32
-_WIDE = 780  # points that the cells of all layers are wide at most
+_WIDE = 700  # points that the cells of all layers are wide at most
 _CELL = 22  # points that one of them is wide at most
 _ROW = 15  # points that a layer is high
 

@@ -17,13 +17,13 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from inhibitor_transformers.common.settings import ConfigError
 from inhibitor_transformers.distill.data import StepBatches, token_windows
 from inhibitor_transformers.distill.losses import Terms, squared_error
+from inhibitor_transformers.distill.pairing import Pairing
 from inhibitor_transformers.distill.stages import STAGES
 from inhibitor_transformers.distill.stages.align_attention import AlignAttention
 from inhibitor_transformers.distill.stages.base import Models, RunContext, Stage, TrainedStage
 from inhibitor_transformers.distill.teacher.teacher import Teacher, model_inputs
 from inhibitor_transformers.models import (
     InhibiDistilBertForSequenceClassification,
-    InhibiDistilBertPreTrainedModel,
     LayerMap,
 )
 from inhibitor_transformers.models.architectures import attention_layers
@@ -84,12 +84,12 @@ class AlignLast(TrainedStage):
     def teacher_outputs(self, layer_map: LayerMap) -> list[str]:
         return [f"hidden-{layer_map.teacher_depth}"]
 
-    def select_trainable(self, student: InhibiDistilBertPreTrainedModel) -> None:
-        student.requires_grad_(False)
-        attention_layers(student)[-1].module.requires_grad_(True)
+    def select_trainable(self, pairing: Pairing) -> None:
+        pairing.student.requires_grad_(False)
+        attention_layers(pairing.student)[-1].module.requires_grad_(True)
 
     def make_loss(self, context: RunContext, dataset: StepBatches) -> LastStateLoss:
-        return LastStateLoss(context.teacher, context.layer_map.teacher_depth, self.weight)
+        return LastStateLoss(context.teacher, context.pairing.layer_map.teacher_depth, self.weight)
 
 
 @dataclass

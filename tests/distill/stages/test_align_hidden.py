@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from inhibitor_transformers.distill.pairing import EncoderPairing
 from inhibitor_transformers.distill.stages.align_hidden import (
     AlignHidden,
     HiddenStateLoss,
     HiddenVariances,
+    HiddenWeights,
     cls_states,
     hidden_variances,
 )
@@ -27,7 +29,9 @@ class TestHiddenStateLoss:
         variances = HiddenVariances(
             [torch.rand(32) + 0.5 for _ in range(len(layer_map))], [3.0, 7.0][: len(layer_map)], 5.0
         )
-        criterion = HiddenStateLoss(student, teacher, layer_map, variances, cls_weight, pooled_weight)
+        criterion = HiddenStateLoss(
+            EncoderPairing(student, teacher, layer_map), variances, HiddenWeights(cls=cls_weight, pooled=pooled_weight)
+        )
         terms = criterion(student, batch, 20.0)
         of_layers = [f"{kind}/layer_{i}" for kind in ("hidden", "cls") for i in range(len(layer_map))]
         assert sorted(terms) == sorted([*of_layers, "pooled"])
@@ -47,14 +51,16 @@ class TestHiddenStateLoss:
 
     def test_without_the_first_token(self):
         student, teacher, layer_map = pair()
-        terms = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map))(
+        terms = HiddenStateLoss(EncoderPairing(student, teacher, layer_map), equal_variances(layer_map))(
             student, padded_batch(ROWS), 34.0
         )
         assert list(terms) == ["hidden/layer_0", "hidden/layer_1"]
 
     def test_what_stands_in_padding_does_not_matter(self):
         student, teacher, layer_map = pair()
-        criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map), 2.0, 3.0)
+        criterion = HiddenStateLoss(
+            EncoderPairing(student, teacher, layer_map), equal_variances(layer_map), HiddenWeights(cls=2.0, pooled=3.0)
+        )
         batch = padded_batch(ROWS)
         first, second = criterion(student, batch, 34.0), criterion(student, with_other_padding(batch), 34.0)
         assert all(torch.equal(first[name], second[name]) for name in first)
@@ -62,18 +68,23 @@ class TestHiddenStateLoss:
     def test_the_whole_student_is_trained(self):
         student, teacher, layer_map = pair()
         total(
-            HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map))(student, padded_batch(ROWS), 34.0)
+            HiddenStateLoss(EncoderPairing(student, teacher, layer_map), equal_variances(layer_map))(
+                student, padded_batch(ROWS), 34.0
+            )
         ).backward()
         assert [name for name, p in student.named_parameters() if p.grad is None] == []
 
     def test_of_equal_widths_nothing_is_learned_along(self):
         student, teacher, layer_map = pair()
-        assert list(HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map)).parameters()) == []
+        assert (
+            list(HiddenStateLoss(EncoderPairing(student, teacher, layer_map), equal_variances(layer_map)).parameters())
+            == []
+        )
 
     def test_of_different_widths_a_projection_per_layer_is_learned_along(self):
         teacher = Teacher(bert())
         student, layer_map = narrow_student(), map_layers("all", LAYERS)
-        criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map))
+        criterion = HiddenStateLoss(EncoderPairing(student, teacher, layer_map), equal_variances(layer_map))
         total(criterion(student, padded_batch(ROWS), 34.0)).backward()
         weights = dict(criterion.named_parameters())
         assert {name: tuple(p.shape) for name, p in weights.items()} == {
@@ -85,14 +96,16 @@ class TestHiddenStateLoss:
 
     def test_the_teacher_is_no_part_of_it(self):
         _, teacher, layer_map = pair()
-        criterion = HiddenStateLoss(narrow_student(), teacher, layer_map, equal_variances(layer_map)).train()
+        criterion = HiddenStateLoss(
+            EncoderPairing(narrow_student(), teacher, layer_map), equal_variances(layer_map)
+        ).train()
         assert not teacher.model.training
         assert all(name.startswith("projections.") for name in criterion.state_dict())
 
 
 def test_the_stage_trains_all_but_the_embeddings():
-    student, *_ = pair()
-    AlignHidden(output_dir="unused").select_trainable(student)
+    student, teacher, layer_map = pair()
+    AlignHidden(output_dir="unused").select_trainable(EncoderPairing(student, teacher, layer_map))
     frozen = {name for name, p in student.named_parameters() if not p.requires_grad}
     assert frozen
     assert frozen == {name for name, _ in student.named_parameters() if name.startswith("embeddings.")}
@@ -105,7 +118,7 @@ def test_variances_of_hidden_states_are_taken_over_valid_tokens():
     states = [teacher(row, hidden=True).hidden[2][0].double() for row in all_rows()]
     every, first = torch.cat(states), torch.stack([s[0] for s in states])
     variance, alone = every.var(0, correction=0), first.var(0, correction=0).mean()
-    found = hidden_variances(teacher, layer_map, list(BATCHES))
+    found = hidden_variances(EncoderPairing(bert(), teacher, layer_map), list(BATCHES))
     torch.testing.assert_close(found.tokens[0].double(), variance + 0.05 * variance.mean(), rtol=1e-4, atol=1e-6)
     assert found.cls == pytest.approx([float(alone + 0.02 * every.square().mean())], rel=1e-4)
     texts = torch.stack([s.mean(0) for s in states]).var(0, correction=0).mean()

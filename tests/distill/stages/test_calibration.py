@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from inhibitor_transformers.distill.pairing import EncoderPairing
 from inhibitor_transformers.distill.stages import calibration as module
 from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 from inhibitor_transformers.distill.stages.calibration import (
@@ -225,7 +226,7 @@ def test_the_student_s_own_variant_is_calibrated(settings):
     (batch,) = batches((16,))
     attention_outputs = teacher(batch, attention_outputs=True).attention_outputs
     variances = [float(c.square().mean()) for c in attention_outputs]
-    criterion = AttentionOutputLoss(student, teacher, layer_map, variances)
+    criterion = AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), variances)
 
     @torch.no_grad()
     def relative_errors() -> list[float]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from inhibitor_transformers.distill.pairing import EncoderPairing
+from inhibitor_transformers.distill.run_data import TextData
 from inhibitor_transformers.distill.stages.base import RunContext
 from inhibitor_transformers.distill.stages.run import count_finished, run_stages, saved_student
 from tests.distill.tiny import bert_tokenizer, pair
@@ -32,7 +34,11 @@ def run(output: Path, **options: Any) -> tuple[list[list[Path]], list[str], Any]
     student, teacher, layer_map = pair()
     stages, said = [Recorder(name) for name in NAMES], []
     run_stages(
-        stages, RunContext(student, teacher, layer_map, bert_tokenizer(), [], output, log=said.append), **options
+        stages,
+        RunContext(
+            EncoderPairing(student, teacher, layer_map), TextData([], bert_tokenizer()), output, log=said.append
+        ),
+        **options,
     )
     return [stage.folders for stage in stages], said, student
 

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainingArguments
 from inhibitor_transformers.attention import InhibitorScalars
 from inhibitor_transformers.distill.data import unpack
 from inhibitor_transformers.distill.losses import squared_error
+from inhibitor_transformers.distill.pairing import EncoderPairing
 from inhibitor_transformers.distill.stages.align_attention import AttentionOutputLoss
 from inhibitor_transformers.distill.stages.align_hidden import HiddenStateLoss
 from inhibitor_transformers.distill.training.trainer import DistillationTrainer, NonFiniteLossError
@@ -74,8 +75,8 @@ def setup():
     student, teacher, layer_map = pair()
     return (
         student,
-        AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0]),
-        HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map)),
+        AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0]),
+        HiddenStateLoss(EncoderPairing(student, teacher, layer_map), equal_variances(layer_map)),
     )
 
 
@@ -106,7 +107,8 @@ class TestParameterGroups:
         _, _, same_width = setup
         student = narrow_student()
         criterion = HiddenStateLoss(
-            student, same_width.teacher, same_width.layer_map, equal_variances(same_width.layer_map)
+            EncoderPairing(student, same_width.pairing.teacher, same_width.pairing.layer_map),
+            equal_variances(same_width.pairing.layer_map),
         )
         before = [p.clone() for p in criterion.parameters()]
         trainer(student, criterion, tmp_path, BATCHES).train()
@@ -123,7 +125,7 @@ class TestParameterGroups:
         moved = {}
         for factor in (0.0, 1.0, 5.0):
             student, teacher, layer_map = pair()
-            criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map))
+            criterion = HiddenStateLoss(EncoderPairing(student, teacher, layer_map), equal_variances(layer_map))
             scalars = [p for m in student.modules() if isinstance(m, InhibitorScalars) for p in m.parameters()]
             before = [p.detach().clone() for p in scalars]
             trainer(student, criterion, tmp_path, BATCHES[:1], factor=factor, optim="sgd", max_grad_norm=0.0).train()
@@ -146,7 +148,7 @@ class TestLogs:
     def test_a_log_holds_the_mean_of_its_steps(self, tmp_path):
         def run(logging_steps: int) -> list[dict[str, float]]:
             student, teacher, layer_map = pair()
-            criterion = AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0])
+            criterion = AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0])
             made = trainer(student, criterion, tmp_path, BATCHES, logging_steps=logging_steps)
             made.train()
             return losses_of(made.state.log_history)
@@ -162,7 +164,7 @@ class TestLogs:
 
         def run(checkpoint: str | None) -> list[dict[str, float]]:
             student, teacher, layer_map = pair()
-            criterion = AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0])
+            criterion = AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0])
             settings = {"logging_steps": 2, "save_strategy": "steps", "save_steps": 4}
             made = trainer(student, criterion, tmp_path, BATCHES, **settings)
             made.train(resume_from_checkpoint=checkpoint)
@@ -199,7 +201,7 @@ def test_accumulation_gives_the_same_losses_gradients_and_weights(kind, tmp_path
         items = [part for batch in batches for part in split(batch, accumulation)]
         gradients = Gradients()
         settings = {"gradient_accumulation_steps": accumulation, "optim": "sgd", "max_grad_norm": 0.0}
-        criterion = kind(student, teacher, layer_map, EQUAL[kind](layer_map))
+        criterion = kind(EncoderPairing(student, teacher, layer_map), EQUAL[kind](layer_map))
         made = trainer(student, criterion, tmp_path, items, callbacks=[gradients], **settings)
         made.train()
         return losses_of(made.state.log_history), [*gradients.steps, student.state_dict()]
@@ -224,7 +226,7 @@ class TestDropout:
         for module in student.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.5
-        criterion = HiddenStateLoss(student, teacher, layer_map, equal_variances(layer_map))
+        criterion = HiddenStateLoss(EncoderPairing(student, teacher, layer_map), equal_variances(layer_map))
         made = trainer(student, criterion, folder, [BATCHES[0]] * 2, dropout=dropout, learning_rate=0.0)
         made.train()
         return [log["loss"] for log in losses_of(made.state.log_history)]
@@ -247,7 +249,7 @@ def test_under_bf16_student_and_teacher_compute_in_it(kind, tmp_path):
 
     def run(bf16: bool) -> tuple[list[float], set[torch.dtype], set[torch.dtype]]:
         student, teacher, layer_map = pair()
-        criterion = kind(student, teacher, layer_map, EQUAL[kind](layer_map))
+        criterion = kind(EncoderPairing(student, teacher, layer_map), EQUAL[kind](layer_map))
         ours, theirs = set(), set()
         student.transformer.layer[0].attention.q_lin.register_forward_hook(lambda *a: ours.add(a[-1].dtype))
         teacher.model.encoder.layer[0].attention.self.query.register_forward_hook(lambda *a: theirs.add(a[-1].dtype))
@@ -267,7 +269,11 @@ def test_warns_of_bf16_only_where_the_processor_has_none(bf16, lacks, tmp_path, 
     monkeypatch.setattr("inhibitor_transformers.distill.training.arguments.lacks_bfloat16", lambda: lacks)
     student, teacher, layer_map = pair()
     trainer(
-        student, AttentionOutputLoss(student, teacher, layer_map, [1.0] * len(layer_map)), tmp_path, BATCHES, bf16=bf16
+        student,
+        AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0] * len(layer_map)),
+        tmp_path,
+        BATCHES,
+        bf16=bf16,
     )
     told = [str(w.message) for w in recwarn if "no instructions for bfloat16" in str(w.message)]
     assert len(told) == int(bf16 and lacks)
@@ -290,7 +296,9 @@ class FailsAt:
 class TestNonFiniteLoss:
     def stop(self, folder: Path, terms: tuple[str, ...], value: float) -> tuple[str, InhibiDistilBertModel]:
         student, teacher, layer_map = pair()
-        criterion = FailsAt(AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0]), 3, terms, value)
+        criterion = FailsAt(
+            AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0]), 3, terms, value
+        )
         with pytest.raises(NonFiniteLossError) as stopped:
             trainer(student, criterion, folder, BATCHES).train()
         return str(stopped.value), student
@@ -307,7 +315,7 @@ class TestNonFiniteLoss:
     def test_the_kept_weights_are_those_of_the_steps_before(self, tmp_path):
         self.stop(tmp_path / "stopped", ("attention/layer_0",), float("nan"))
         student, teacher, layer_map = pair()
-        criterion = AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0])
+        criterion = AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0])
         trainer(student, criterion, tmp_path / "whole", BATCHES[:2]).train()
         loaded = InhibiDistilBertModel.from_pretrained(tmp_path / "stopped" / "stopped-before-step-3").state_dict()
         assert all(torch.equal(tensor, loaded[name]) for name, tensor in student.state_dict().items())
@@ -325,7 +333,7 @@ class TestNonFiniteLoss:
 
     def test_weights_that_are_not_finite_are_not_kept(self, tmp_path):
         student, teacher, layer_map = pair()
-        criterion = AttentionOutputLoss(student, teacher, layer_map, [1.0, 1.0])
+        criterion = AttentionOutputLoss(EncoderPairing(student, teacher, layer_map), [1.0, 1.0])
         with torch.no_grad():
             student.transformer.layer[0].attention.q_lin.weight[0, 0] = float("nan")
         with pytest.raises(NonFiniteLossError, match="step 1: attention/layer_0; the weights are not finite any more"):
@@ -364,7 +372,8 @@ class TestCheckpoints:
             student = narrow_student()
             torch.manual_seed(5 if checkpoint else 4)
             criterion = HiddenStateLoss(
-                student, same_width.teacher, same_width.layer_map, equal_variances(same_width.layer_map)
+                EncoderPairing(student, same_width.pairing.teacher, same_width.pairing.layer_map),
+                equal_variances(same_width.pairing.layer_map),
             )
             settings = {"save_strategy": "steps", "save_steps": 3}
             trainer(student, criterion, folder, BATCHES, **settings).train(resume_from_checkpoint=checkpoint)

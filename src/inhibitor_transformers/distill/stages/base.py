@@ -11,18 +11,29 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor
-from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import (
+    AutoModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+    set_seed,
+)
 
 from ...attention.scalars import INITIAL
 from ...common.number_ranges import FRACTION_OR_ONE, POSITIVE, check_number
 from ...common.progress import Log
 from ...common.settings import build, require, settle_numbers
 from ...models import InhibiDistilBertModel, InhibiDistilBertPreTrainedModel, LayerMap
-from ...models.architectures import attention_layers, require_positions
+from ...models.architectures import require_positions
+from ...tasks.modalities import AudioExamples, ImageExamples
 from ...tasks.text import Text
 from ..data import StepBatches, token_windows, unpack
+from ..examples import ExampleBatches
 from ..losses import DistillationLoss
 from ..output_dir import write_json
+from ..pairing import EncoderPairing, Pairing
+from ..run_data import Batches, RunData, TextData
 from ..teacher.cache import TeacherCache
 from ..teacher.teacher import Teacher
 from ..training.arguments import TrainerArguments
@@ -57,19 +68,23 @@ ENCODERS = Models(InhibiDistilBertModel, AutoModel)
 class RunContext:
     """What a run gives each of its stages.
 
-    student: changed in place. layer_map: which teacher layer each student layer stands for.
-    texts: without those that are held out. folder: of this stage. cache: keeps teacher outputs on disk, None computes
-    them in every step. log: receives one-line messages.
+    pairing: the student, changed in place, and its teacher. data: without what is held out. folder: of this stage.
+    cache: keeps teacher outputs on disk, None computes them in every step. log: receives one-line messages.
     """
 
-    student: InhibiDistilBertPreTrainedModel
-    teacher: Teacher
-    layer_map: LayerMap
-    tokenizer: PreTrainedTokenizerBase
-    texts: list[Text]
+    pairing: Pairing
+    data: RunData
     folder: Path
     cache: TeacherCache | None = None
     log: Log = print
+
+    @property
+    def student(self) -> PreTrainedModel:
+        return self.pairing.student
+
+    @property
+    def teacher(self) -> Teacher:
+        return self.pairing.teacher
 
 
 class Stage(ABC):
@@ -102,9 +117,16 @@ class Stage(ABC):
         if self.lengths:
             require_positions(config, max(self.lengths), f"{self.name}.lengths")
 
+    def check_pairing(self, pairing: Pairing) -> None:  # noqa: B027  most stages take any
+        """Raise ValueError for a student or teacher that lacks what the stage compares."""
+
     @abstractmethod
     def check_texts(self, texts: list[Text], tokenizer: PreTrainedTokenizerBase) -> None:
         """Raise ValueError unless the texts hold something that the stage can learn from."""
+
+    def check_examples(self, examples: ImageExamples | AudioExamples) -> None:
+        """Raise ValueError unless the images or recordings are what the stage can learn from; by default none are."""
+        raise ValueError(f"the stage {self.name} learns from texts only")
 
     @abstractmethod
     def run(self, context: RunContext) -> None:
@@ -118,6 +140,8 @@ class TrainedStage(TrainerArguments, Stage):
     tokens_per_step: tokens of one batch, padding included (times gradient accumulation and processes).
     lengths: window lengths that texts are cut to; one that is named twice is drawn twice as often.
     pair_fraction: fraction of the windows that become a pair of texts, [CLS] a [SEP] b [SEP], both in segment 0.
+    masked_fraction: of the tokens, hidden from both models, as a masked language model reads them.
+    examples_per_step: images or recordings of one batch, where the run has these instead of texts.
     frozen_scalars: those that are not trained, of gamma, delta, eta, length_exponent.
 
     dropout: whether the student's is on. dataset_class: makes batches of the windows.
@@ -135,6 +159,8 @@ class TrainedStage(TrainerArguments, Stage):
     tokens_per_step: int = 2048
     lengths: list[int] = field(default_factory=lambda: list(ALIGNMENT_LENGTHS))
     pair_fraction: float = 0.0
+    masked_fraction: float = 0.0
+    examples_per_step: int = 32
     scalar_learning_rate_factor: float = 5.0
     frozen_scalars: list[str] = field(default_factory=list)
 
@@ -149,12 +175,14 @@ class TrainedStage(TrainerArguments, Stage):
             self.tokens_per_step >= max(self.lengths),
             f"{self.name}.tokens_per_step ({self.tokens_per_step}) must hold the longest text ({max(self.lengths)})",
         )
-        check_number(f"{self.name}.pair_fraction", self.pair_fraction, FRACTION_OR_ONE)
+        for name in ("pair_fraction", "masked_fraction"):
+            check_number(f"{self.name}.{name}", getattr(self, name), FRACTION_OR_ONE)
+        check_number(f"{self.name}.examples_per_step", self.examples_per_step, POSITIVE)
         self.per_device_train_batch_size = 1  # one item of the data is a whole batch
         super().__post_init__()
 
     @abstractmethod
-    def make_loss(self, context: RunContext, dataset: StepBatches) -> DistillationLoss:
+    def make_loss(self, context: RunContext, dataset: Any) -> DistillationLoss:
         """What the student is trained on. An nn.Module is trained along and kept in the checkpoints."""
 
     def teacher_outputs(self, layer_map: LayerMap) -> list[str]:
@@ -164,8 +192,8 @@ class TrainedStage(TrainerArguments, Stage):
         """
         return []
 
-    def select_trainable(self, student: InhibiDistilBertPreTrainedModel) -> None:
-        """Switch `requires_grad` off where nothing is trained; on entry, everything is."""
+    def select_trainable(self, pairing: Pairing) -> None:
+        """Switch `requires_grad` of the student off where nothing is trained; on entry, everything is."""
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any], *, seed: int, output_dir: Path, **runtime: Any) -> Self:
@@ -180,23 +208,28 @@ class TrainedStage(TrainerArguments, Stage):
 
     def check_texts(self, texts: list[Text], tokenizer: PreTrainedTokenizerBase) -> None:
         token_windows(texts, tokenizer, self.lengths, max_tokens=1)
+        if self.masked_fraction and tokenizer.mask_token_id is None:
+            raise ValueError(f"{self.name}.masked_fraction: the tokenizer has no mask token")
+
+    def check_examples(self, examples: ImageExamples | AudioExamples) -> None:
+        ExampleBatches(examples, steps=1, size=self.examples_per_step)
 
     def run(self, context: RunContext) -> None:
         """Train the student; goes on from the last whole checkpoint in the folder, if there is one."""
         set_seed(self.seed)  # whatever ran before, so that a resumed run draws the same
-        dataset = self._make_dataset(context)
+        steps = self.max_steps * self.gradient_accumulation_steps * self.world_size
+        dataset = context.data.training_batches(self, steps, context.log)
+        context = self._with_cached_teacher(context, dataset)
         student, log = context.student, context.log
-        if context.cache is not None and (outputs := self.teacher_outputs(context.layer_map)):
-            cached = context.cache.teacher_for(dataset.windows, outputs, log)
-            context = dataclasses.replace(context, teacher=cached)
-        with self._only_trainable(student):
-            log(str(estimate_memory(student, context.teacher.model, student.config, self.tokens_per_step)))
+        with self._only_trainable(context.pairing):
+            if isinstance(context.data, TextData):
+                log(str(estimate_memory(student, context.teacher.model, student.config, self.tokens_per_step)))
             trainer = DistillationTrainer(
                 model=student,
                 args=self,
                 train_dataset=dataset,
                 data_collator=unpack,
-                processing_class=context.tokenizer,
+                processing_class=context.data.preprocessor,
                 criterion=self.make_loss(context, dataset),
                 scalar_learning_rate_factor=self.scalar_learning_rate_factor,
                 dropout=self.dropout,
@@ -206,37 +239,28 @@ class TrainedStage(TrainerArguments, Stage):
         student.eval()
         write_json(context.folder / LOG_FILE, trainer.state.log_history)
 
-    def _make_dataset(self, context: RunContext) -> StepBatches:
-        steps = self.max_steps * self.gradient_accumulation_steps * self.world_size
-        windows = token_windows(
-            context.texts,
-            context.tokenizer,
-            self.lengths,
-            seed=self.seed,
-            max_tokens=steps * self.tokens_per_step,
-            pair_fraction=self.pair_fraction,
-        )
-        context.log(f"{len(windows)} windows, {sum(map(len, windows))} tokens of text")
-        return self.dataset_class(
-            windows,
-            context.tokenizer,
-            steps=steps,
-            tokens_per_step=self.tokens_per_step,
-            lengths=self.lengths,
-            seed=self.seed,
-        )
+    def _with_cached_teacher(self, context: RunContext, dataset: Batches) -> RunContext:
+        """The context with a teacher that reads from the cache what the loss needs and the cache can keep."""
+        pairing = context.pairing
+        if context.cache is None or not isinstance(pairing, EncoderPairing) or not isinstance(dataset, StepBatches):
+            return context
+        outputs = self.teacher_outputs(pairing.layer_map)
+        if not outputs:
+            return context
+        cached = context.cache.teacher_for(dataset.windows, outputs, context.log)
+        return dataclasses.replace(context, pairing=pairing.with_teacher(cached))
 
     @contextmanager
-    def _only_trainable(self, student: InhibiDistilBertPreTrainedModel) -> Iterator[None]:
+    def _only_trainable(self, pairing: Pairing) -> Iterator[None]:
         """While inside, only what the stage trains requires a gradient."""
-        self.select_trainable(student)
-        for layer in attention_layers(student):
+        self.select_trainable(pairing)
+        for scalars in pairing.scalars():
             for name in self.frozen_scalars:
-                getattr(layer.scalars, name).requires_grad_(False)
+                getattr(scalars, name).requires_grad_(False)
         try:
             yield
         finally:
-            student.requires_grad_(True)
+            pairing.student.requires_grad_(True)
 
 
 def require_lengths(stage: str, lengths: Any) -> None:
@@ -245,7 +269,7 @@ def require_lengths(stage: str, lengths: Any) -> None:
     require(whole, f"{stage}.lengths must be a list of at least 8 tokens each, such as [32, 64], got {lengths!r}")
 
 
-def statistics_batches(context: RunContext, dataset: StepBatches) -> list[Batch]:
+def statistics_batches(context: RunContext, dataset: Any) -> list[Batch]:
     """The first batches of a data set on the student's device: enough to take the teacher's variances from."""
     batches = [dataset[i] for i in range(min(STATISTICS_BATCHES, len(dataset)))]
     return [{name: t.to(context.student.device) for name, t in batch.items()} for batch in batches]

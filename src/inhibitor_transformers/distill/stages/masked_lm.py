@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,17 +14,17 @@ from ...common.number_ranges import NOT_NEGATIVE, POSITIVE, check_numbers
 from ...common.settings import require
 from ...models import InhibiDistilBertForMaskedLM
 from ...models.architectures import masked_lm_logits
-from ..data import StepBatches
+from ..data import StepBatches, mask_tokens
 from ..losses import IGNORED, Terms, cosine_distance, cross_entropy, soft_target_divergence
+from ..pairing import EncoderPairing, Pairing
 from ..teacher.teacher import Teacher, model_inputs
 from .base import Models, RunContext, TrainedStage
 
 
 class MaskedStepBatches(StepBatches):
-    """`StepBatches` for masked language modeling; `labels` holds the hidden tokens.
+    """`StepBatches` for masked language modeling; `labels` holds the hidden tokens (`mask_tokens`).
 
-    Of the ordinary tokens, each is chosen with `mask_probability`: 80 % of these become the mask token, 10 % a random
-    token, 10 % stay (Devlin et al., 2019). The draw depends on the item's index and the seed alone.
+    The draw depends on the item's index and the seed alone.
     """
 
     mask_probability = 0.15
@@ -33,14 +33,7 @@ class MaskedStepBatches(StepBatches):
         batch = super().__getitem__(index)
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
         ids = batch["input_ids"]
-        ordinary = ~torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
-        chosen = (torch.rand(ids.shape, generator=draw) < self.mask_probability) & ordinary
-        if not chosen.any():  # a step without anything to predict would have no loss
-            chosen[0, 1] = True
-        kind = torch.rand(ids.shape, generator=draw)
-        random_ids = torch.randint(len(self.tokenizer), ids.shape, generator=draw)
-        masked = torch.where(chosen & (kind < 0.8), self.tokenizer.mask_token_id, ids)
-        masked = torch.where(chosen & (kind >= 0.9), random_ids, masked)
+        masked, chosen = mask_tokens(ids, self.tokenizer, self.mask_probability, draw)
         return batch | {"input_ids": masked, "labels": ids.masked_fill(~chosen, IGNORED)}
 
 
@@ -70,8 +63,16 @@ class MaskedLM(TrainedStage):
         learns = any(getattr(self, name) for name in weights)
         require(learns, f"one of {self.name}'s {', '.join(weights)} must be positive, or there is nothing to learn")
         super().__post_init__()
+        require(not self.masked_fraction, f"{self.name} masks by itself: leave masked_fraction out")
 
-    def make_loss(self, context: RunContext, dataset: StepBatches) -> MaskedLMLoss:
+    def check_pairing(self, pairing: Pairing) -> None:
+        if not isinstance(pairing, EncoderPairing):
+            raise ValueError(
+                f"{self.name} trains an InhibiDistilBERT; a converted masked language model learns by align_hidden, "
+                "with logits_weight and masked_fraction"
+            )
+
+    def make_loss(self, context: RunContext, dataset: Any) -> MaskedLMLoss:
         return MaskedLMLoss(
             context.teacher,
             temperature=self.temperature,

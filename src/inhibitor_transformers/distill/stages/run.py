@@ -9,13 +9,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from ...common.progress import Log
-from ...models import InhibiDistilBertPreTrainedModel
 from ..output_dir import save_atomically
 from ..training.checkpoints import model_fault
 from .base import RunContext, Stage
 
-OnStage = Callable[[str, InhibiDistilBertPreTrainedModel], None]
+OnStage = Callable[[str, PreTrainedModel], None]
 
 
 def stage_folder(output: Path, index: int, name: str) -> Path:
@@ -51,6 +52,6 @@ def run_stages(
     for index, stage in enumerate(stages[finished:], start=finished):
         context.log(f"stage {index + 1} of {len(stages)}: {stage.name}")
         stage.run(dataclasses.replace(context, folder=stage_folder(context.folder, index, stage.name)))
-        save_atomically(saved_student(context.folder, index, stage.name), context.student, context.tokenizer)
+        save_atomically(saved_student(context.folder, index, stage.name), context.student, context.data.preprocessor)
         if on_stage:
             on_stage(stage.name, context.student)

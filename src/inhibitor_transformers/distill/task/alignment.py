@@ -22,7 +22,8 @@ from ...models.architectures import transformer_layers
 from ...tasks import TaskData
 from ..losses import IGNORED
 from ..output_dir import save_atomically, write_json
-from ..stages.align_hidden import HiddenStateLoss, hidden_variances
+from ..pairing import EncoderPairing
+from ..stages.align_hidden import HiddenStateLoss, HiddenWeights, hidden_variances
 from ..stages.base import STATISTICS_BATCHES
 from ..teacher.teacher import Teacher, model_inputs
 from ..training.checkpoints import last_whole_checkpoint, model_fault
@@ -94,8 +95,9 @@ def align_with_task_teacher(
     size = arguments.per_device_train_batch_size
     starts = range(0, min(STATISTICS_BATCHES * size, len(train)), size)
     batches = [collate([train[i] for i in range(s, min(s + size, len(train)))]) for s in starts]
+    pairing = EncoderPairing(model, teacher, layer_map)
     variances = hidden_variances(
-        teacher, layer_map, [{name: t.to(arguments.device) for name, t in batch.items()} for batch in batches]
+        pairing, [{name: t.to(arguments.device) for name, t in batch.items()} for batch in batches]
     )
     model.to(arguments.device).requires_grad_(False)
     for _, layer in transformer_layers(model):
@@ -106,7 +108,7 @@ def align_with_task_teacher(
         train_dataset=train,
         data_collator=collate,
         processing_class=tokenizer,
-        criterion=HiddenStateLoss(model, teacher, layer_map, variances, arguments.alignment_cls_weight),
+        criterion=HiddenStateLoss(pairing, variances, HiddenWeights(cls=arguments.alignment_cls_weight)),
         scalar_learning_rate_factor=arguments.scalar_learning_rate_factor,
         dropout=False,
         length_buckets=arguments.length_buckets or 1,

@@ -94,9 +94,20 @@ def register_guards(model: PreTrainedModel, base: type[PreTrainedModel], record:
     weights = {f"{site.name.rpartition('.')[2]}.{site.guarded}": None for site in record.sites}
     guards = [KeptConverter(weight, weight, operations=[_Unguard()]) for weight in weights]
     register_checkpoint_conversion_mapping(type(model).__name__, [*guards, *(known or ())], overwrite=True)
+    _keep_names_of_parts(model)
     loaded_with: Any = getattr(model, "_weight_conversions", None)  # which saving reverts
     if loaded_with is not None and not any(isinstance(conversion, KeptConverter) for conversion in loaded_with):
         model._weight_conversions = [*guards, *loaded_with]
+
+
+def _keep_names_of_parts(model: PreTrainedModel) -> None:
+    """Let models inside, whose classes are ours now, keep the conversions of weight names that their bases have."""
+    for part in model.modules():
+        if part is model or not hasattr(part, "inhibitor_report"):
+            continue
+        base = next(kind for kind in type(part).__mro__ if not hasattr(kind, "inhibitor_report"))
+        if known := get_checkpoint_conversion_mapping(base.__name__):
+            register_checkpoint_conversion_mapping(type(part).__name__, known, overwrite=True)
 
 
 def require_guarded(model: nn.Module, source: str) -> None:
