@@ -18,7 +18,7 @@ import common
 from transformers import PreTrainedModel
 
 from inhibitor_transformers.cli.options import quiet
-from inhibitor_transformers.distill import DistillConfig, Distillation
+from inhibitor_transformers.distill import Distillation, DistillConfig
 from inhibitor_transformers.evaluation.head_score import score_head
 from inhibitor_transformers.models.pretrained import load_as_saved
 from inhibitor_transformers.report import Table, markdown_table
@@ -43,7 +43,7 @@ def measure(teacher: str, data: Path, form: dict[str, Any], stages: list[dict[st
         if name != "start":
             scores.append(score_head(student, preprocessor, data).value)
 
-    config = DistillConfig(teacher, [str(data)], stages, student_class="converted", convert=form)
+    config = DistillConfig(teacher, stages, [str(data)], student_class="converted", convert=form)
     with tempfile.TemporaryDirectory() as folder:
         run = Distillation(config, Path(folder) / "run", log=lambda _: None)
         run.run(on_stage)

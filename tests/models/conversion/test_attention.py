@@ -244,7 +244,7 @@ def test_attentions_are_scores(name: str) -> None:
     """`output_attentions` gives Z, at which a weight of zero is full attention; outputs stay as they are."""
     plain = run(student(name), **example(name))
     with torch.no_grad():
-        outputs = student(name)(**example(name), output_attentions=True, output_hidden_states=True)
+        outputs = copied(name)(**example(name), output_attentions=True, output_hidden_states=True)
     kind = "encoder_attentions" if name == "Bart" else "attentions"
     layers = outputs[kind]
     sites = [s for s in student(name).config.record.sites if name != "Bart" or "encoder.layers" in s.name]

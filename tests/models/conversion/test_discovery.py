@@ -130,7 +130,7 @@ def test_a_part_can_be_converted(name: str) -> None:
     assert [left.reason for left in part.config.record.left] == ["not asked for"]
     assert f"{part.config.record.left[0].name}  softmax: not asked for" in str(part.inhibitor_report())
     with torch.no_grad():
-        softmax = teacher(name)(**example(name), output_hidden_states=True).hidden_states
+        softmax = copy.deepcopy(teacher(name))(**example(name), output_hidden_states=True).hidden_states
         mixed = part(**example(name), output_hidden_states=True).hidden_states
     mask = example(name).get("attention_mask", torch.ones(1))
     kept = mask.bool() if mask.dim() == 2 else slice(None)

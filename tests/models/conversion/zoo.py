@@ -1,6 +1,7 @@
 """Tiny models of many architectures, `benchmarks/zoo.py`, and what they are converted to; each made once.
 
-They are shared: a test that changes one works on a copy.
+They are shared: a test that changes one works on a copy, and so does one that asks for hidden states or attentions, for
+which transformers puts hooks into a model that cannot be pickled.
 """
 
 from __future__ import annotations

@@ -162,11 +162,8 @@ class ConvertedAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Arguments of the attention interface; (B, Nq, H, Dv), and Z (B, H, Nq, Nk) if it is needed."""
         masks = read_masks(module, query, attention_mask, is_causal, position_bias)
-        if (masks.bias is not None) != self.site.has_bias:
-            raise ValueError(
-                f"{self.site.name}: scores {'have' if masks.bias is not None else 'lack'} an additive term that the "
-                f"example given to convert() {'lacked' if masks.bias is not None else 'had'}"
-            )
+        if not self.site.has_bias:
+            masks = masks.without_bias(self.site.name)
         center = self.options.value_center if masks.attn_mask is None and not masks.is_causal else "none"
         shrunk = center_values(value, masks.key_padding_mask, center)  # type: ignore[arg-type]
         output, z = self._scalars()(

@@ -35,6 +35,13 @@ class CallMasks(NamedTuple):
             pairs = pairs & self.key_padding_mask[:, None, None]
         return pairs if self.attn_mask is None else pairs & self.attn_mask
 
+    def without_bias(self, name: str) -> CallMasks:
+        """The same for a module, `name`, whose scores have none. Raises ValueError if they do."""
+        if self.bias is None:
+            return self
+        _require((self.bias == 0).all(), f"an additive term in {name} that the example given to convert() lacked")
+        return self._replace(bias=None)
+
 
 def read_masks(
     module: Any, query: Tensor, attention_mask: Tensor | None, is_causal: bool | None, position_bias: Tensor | None
