@@ -15,7 +15,7 @@ struct Backward {
 
   // One owner per key/value head: its sums run in one order whatever the number of threads. The gradient of the bias
   // is a sum over the batch as well.
-  static int64_t items(const InhibitorCall& c) { return (c.grad_bias ? 1 : c.batch) * c.kv_heads; }
+  static int64_t items(const InhibitorCall& c) { return (c.grad_bias && c.batch > 0 ? 1 : c.batch) * c.kv_heads; }
 
   struct Scratch {
     Scratch(const InhibitorCall& c, Arena arena) : values(c, arena), rows(c, arena) {
