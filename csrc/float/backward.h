@@ -15,7 +15,7 @@ struct Backward {
 
   // One owner per key/value head: its sums run in one order whatever the number of threads. The gradient of the bias
   // is a sum over the batch as well.
-  static int64_t items(const InhibitorCall& c) { return (c.grad_bias ? 1 : c.batch) * c.kv_heads; }
+  static int64_t items(const InhibitorCall& c) { return (c.grad_bias && c.batch > 0 ? 1 : c.batch) * c.kv_heads; }
 
   struct Scratch {
     Scratch(const InhibitorCall& c, Arena arena) : values(c, arena), rows(c, arena, true) {
@@ -47,9 +47,10 @@ struct Backward {
   static int64_t scratch(const InhibitorCall& c) { return Scratch(c, Arena(nullptr)).used; }
 
   static void run(const InhibitorCall& c, int64_t item, float* base) {
-    if (!c.score_bias) return run_head(c, item / c.kv_heads, item % c.kv_heads, base);
-    if (!c.grad_bias) return run_head(c, item % c.batch, item / c.batch, base);
-    for (int64_t b = 0; b < c.batch; ++b) run_head(c, b, item, base);
+    const int64_t owned = c.grad_bias ? c.batch : 1, number = item * owned;
+    const int64_t first = c.score_bias ? number % c.batch : number / c.kv_heads;  // as in ForwardUnit
+    const int64_t kv_head = c.score_bias ? number / c.batch : number % c.kv_heads;
+    for (int64_t b = first; b < first + owned; ++b) run_head(c, b, kv_head, base);
   }
 
  private:
@@ -126,11 +127,8 @@ struct Backward {
 
     const RowScores<V> row_scores(c, b, h, s.index + begin, n, scalars, s.rows);
     typename S::Row row[kBlock];
-    int64_t seen[kBlock];
-    for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t i = 0; i < rows; ++i)
       row[i] = row_scores.inhibition(first + i, s.s + i * size.row, s.z + i * size.row);
-      seen[i] = sight == Sight::kPrefix ? row[i].count : all;
-    }
     const float* grad = P::head(c.grad_out, b, h) + first * c.grad_out.stride[2];
     if (sight != Sight::kAll) {
       const float* out = P::head(c.out, b, h) + first * c.out.stride[2];
@@ -144,16 +142,17 @@ struct Backward {
       P::rows(grad, c.grad_out.stride[2], nullptr, rows, c.value_dim, size.value_dim, nullptr, scalars.length(n), s.g);
     }
     if (is_first) {
-      if (h % groups == 0)
+      if (h % groups == 0) {
+        int64_t seen[kBlock];
+        for (int64_t i = 0; i < rows; ++i) seen[i] = sight == Sight::kPrefix ? row[i].count : all;
         s.values.choose(c, P::head(c.value, b, h / groups), s.index, s.z, size.row, rows, range, seen);
+      }
       s.values.clear_gradients();
     }
     s.values.template add_gradients<Signed>(s.z, s.b, size.row, rows, s.g, range);
     const auto score_row = row_scores.bias() ? score_row_of<true> : score_row_of<false>;
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t at = i * size.row;
+    for (int64_t i = 0, at = 0; i < rows; ++i, at += size.row)
       score_row(s.s + at, s.z + at, s.b + at, n, row[i], c, scalars, row_scores, first + i, totals);
-    }
     clear(s.dq, rows * size.dim);
     const int64_t at = begin * size.dim;
     ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_rows + at, s.dk + at, size.dim);

@@ -51,8 +51,8 @@ struct Pack {
   // rows see a prefix of them, the first key. A row must not be touched by a key that it does not see.
   static void common_shift(Sight sight, const float* k, int64_t stride, const int32_t* index, int64_t n, int64_t dim,
                            float* out) {
-    if (sight == Sight::kAll) column_mean(k, stride, index, n, dim, out);
-    if (sight == Sight::kPrefix) column_mean(k, stride, index, n < 1 ? n : 1, dim, out);
+    const int64_t seen_by_all = sight == Sight::kPrefix && n > 1 ? 1 : n;
+    if (sight != Sight::kPairs) column_mean(k, stride, index, seen_by_all, dim, out);
   }
 
   // Transposes a square of W vectors in place: log2(W) perfect shuffles.

@@ -32,20 +32,15 @@ class RowScores {
         sight_(sight_of(c)),
         mask_(c, b, h, index, n),
         bias_(c, h, index, n),
+        plain_(sight_ == Sight::kAll && !bias_ && c.center != kLeast),
         n_(n),
         scalars_(scalars),
         scratch_(scratch) {}
 
   // Z of query i from its distances s, +inf for keys that it does not see; z may be s.
   Row inhibition(int64_t i, const float* s, float* z) const {
-    const bool by_pair = sight_ == Sight::kPairs;
-    const float* hidden = by_pair ? scratch_.hidden : nullptr;
-    const int64_t seen = by_pair ? mask_.fill(i, scratch_.hidden) : sight_ == Sight::kPrefix ? mask_.prefix(i) : n_;
-    const int64_t visited = by_pair ? n_ : seen;
-    const bool least = c_.center == kLeast;
-    if (!bias_) return shifted(i, s, hidden, seen, visited, SameShift(least ? 0.0f : scalars_.delta), z);
-    bias_.shifts(i, visited, hidden, seen, c_.center == kMean, least ? 0.0f : scalars_.delta, scratch_.shifts);
-    return shifted(i, s, hidden, seen, visited, ShiftOfKeys{scratch_.shifts}, z);
+    if (plain_) return S::inhibition(s, n_, c_.center == kMean, scalars_.scale, SameShift(scalars_.delta), z);
+    return not_plain(i, s, z);
   }
 
   // Where the backward pass finds which scores of query i are its least: a bit per key.
@@ -59,6 +54,17 @@ class RowScores {
   using S = Scores<V>;
   using SameShift = typename S::SameShift;
   using ShiftOfKeys = typename S::ShiftOfKeys;
+
+  INHIBITOR_APART Row not_plain(int64_t i, const float* s, float* z) const {
+    const bool by_pair = sight_ == Sight::kPairs;
+    const float* hidden = by_pair ? scratch_.hidden : nullptr;
+    const int64_t seen = by_pair ? mask_.fill(i, scratch_.hidden) : sight_ == Sight::kPrefix ? mask_.prefix(i) : n_;
+    const int64_t visited = by_pair ? n_ : seen;
+    const bool least = c_.center == kLeast;
+    if (!bias_) return shifted(i, s, hidden, seen, visited, SameShift(least ? 0.0f : scalars_.delta), z);
+    bias_.shifts(i, visited, hidden, seen, c_.center == kMean, least ? 0.0f : scalars_.delta, scratch_.shifts);
+    return shifted(i, s, hidden, seen, visited, ShiftOfKeys{scratch_.shifts}, z);
+  }
 
   template <class Shift>
   Row shifted(int64_t i, const float* s, const float* hidden, int64_t seen, int64_t visited, Shift shift, float* z) const {
@@ -77,6 +83,7 @@ class RowScores {
   Sight sight_;
   RowMask mask_;
   Bias<V> bias_;
+  bool plain_;  // all keys, no bias, not above the least
   int64_t n_;
   const HeadScalars& scalars_;
   const Scratch& scratch_;
