@@ -89,7 +89,7 @@ def test_models_that_cannot_be_converted(prepare: Callable[[Any], Any], error: t
         ({"modules": "model.layers.0"}, "must be a list of names"),
         ({"modules": []}, "no attention module"),
         ({"gamma": 1.0}, "has no option gamma; it has signed, center"),
-        ({"center": "median"}, 'center must be one of'),
+        ({"center": "median"}, "center must be one of"),
         ({"signed": 1}, "signed must be true or false"),
         ({"length_reference": 0}, "length_reference must be a positive number"),
     ],
