@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.attention import inhibitor_attention
+from inhibitor_transformers import convert
+from inhibitor_transformers.attention import inhibition_scores, inhibitor_attention
 from inhibitor_transformers.evaluation.passing import passing_fraction, record_pairs
 from tests.models.conversion import zoo
 
@@ -50,8 +51,6 @@ def test_what_passes_is_the_output_of_values_of_one_sign() -> None:
     ones, zeros = torch.ones(3), torch.zeros(3)
     given = {"gamma": ones, "eta": ones, "delta": 0.3 * ones, "length_exponent": zeros}
     output = inhibitor_attention(q, k, v, **given)
-    from inhibitor_transformers.attention import inhibition_scores
-
     z = inhibition_scores(q, k, gamma=ones, delta=0.3 * ones)
     passed = (passing_fraction(z, v, signed=True) * v.sum(-1)[:, :, None]).sum(-1)
     torch.testing.assert_close(passed, output.sum(-1), rtol=1e-4, atol=1e-4)
@@ -66,7 +65,7 @@ def test_scores_are_the_models_own(name: str) -> None:
     eager.set_attn_implementation("eager")
     with torch.no_grad():
         theirs = eager(**inputs, output_attentions=True).attentions
-        ours = student(**inputs, output_attentions=True).attentions
+        ours = zoo.copied(name)(**inputs, output_attentions=True).attentions  # which leaves hooks in the model
     assert [pair.layer for pair in pairs] == [f"layer {i}" for i in range(len(theirs))]
     for pair, probabilities, z in zip(pairs, theirs, ours, strict=True):
         rows = inputs.get("attention_mask", torch.ones(len(z), z.shape[2])).bool()[:, None, :, None]
@@ -75,6 +74,19 @@ def test_scores_are_the_models_own(name: str) -> None:
         )
         torch.testing.assert_close(pair.z.masked_fill(~rows, 0), z.masked_fill(~rows, 0), rtol=1e-5, atol=1e-6)
         assert ((pair.passing() >= 0) & (pair.passing() <= 1)).all()
+
+
+@pytest.mark.parametrize("name", ["Albert", "ModernBert", "Mistral", "Gemma3", "T5", "Beit", "Swin"])
+def test_other_architectures(name: str) -> None:
+    """Repeated layers, sliding windows, relative positions, cross-attention, windows of pictures."""
+    student = zoo.student(name)
+    pairs = record_pairs(student, zoo.teacher(name), zoo.example(name))
+    assert len(pairs) == sum(site.applications for site in student.config.record.sites)
+    for pair in pairs:
+        rows = pair.probabilities.sum(-1)
+        torch.testing.assert_close(rows, (rows > 0).float(), rtol=1e-5, atol=1e-5)  # but for rows of padding alone
+        assert ((pair.passing() >= 0) & (pair.passing() <= 1)).all()
+        assert not pair.passing().masked_select(pair.probabilities == 0).any(), "both see the same keys"
 
 
 def test_a_module_that_is_applied_several_times() -> None:
@@ -86,8 +98,6 @@ def test_a_module_that_is_applied_several_times() -> None:
 
 
 def test_layers_are_named_by_their_numbers() -> None:
-    from inhibitor_transformers import convert
-
     teacher, inputs = zoo.teacher("GPT2"), zoo.example("GPT2")
     names = [site.name for site in zoo.student("GPT2").config.record.sites]
     (pair,) = record_pairs(convert(teacher, inputs, modules=names[1:2]), teacher, inputs)
@@ -108,8 +118,13 @@ def test_recording_leaves_the_student_as_it_was() -> None:
         (lambda: zoo.teacher("GPT2"), lambda: zoo.teacher("GPT2"), "no model made by convert"),
         (lambda: zoo.student("GPT2"), lambda: zoo.student("GPT2"), "inhibitor attention itself"),
         (lambda: zoo.student("GPT2"), lambda: zoo.teacher("Llama"), "name the model that the student was made from"),
+        (
+            lambda: convert(zoo.teacher("GPT2"), zoo.example("GPT2"), form="l1_softmax", key_norm=False),
+            lambda: zoo.teacher("GPT2"),
+            "the baseline l1_softmax: it has no inhibition to show",
+        ),
     ],
-    ids=["softmax student", "inhibitor teacher", "another teacher"],
+    ids=["softmax student", "inhibitor teacher", "another teacher", "baseline"],
 )
 def test_models_that_do_not_belong_together(student, teacher, said) -> None:
     with pytest.raises(ValueError, match=said):

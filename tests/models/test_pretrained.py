@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertModel
 
 from inhibitor_transformers import InhibiDistilBertModel
+from inhibitor_transformers.models.conversion.classes import find_converted_class
 from inhibitor_transformers.models.pretrained import load_as_saved, load_config, load_pretrained, load_tokenizer
+from tests.models.conversion import zoo
 from tests.models.tiny import WORDS, save_tokenizer, teacher_config, tiny_student, tiny_teacher
 
 
@@ -119,6 +121,19 @@ def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     source = f"~/{tmp_path.name}"
     assert type(load_as_saved(source)) is BertModel
     assert load_tokenizer(source).pad_token_id is not None
+
+
+@pytest.mark.parametrize("name", ["GPT2", "ViT"])
+def test_a_converted_model_keeps_its_head(name, tmp_path):
+    zoo.student(name).save_pretrained(tmp_path)
+    assert type(load_as_saved(tmp_path, encoder=False)) is type(zoo.student(name))
+
+
+@pytest.mark.parametrize(
+    "name", ["InhibitorNothing", "InhibitorGPT2Config", "GPT2LMHeadModel", "InhibitorPreTrainedModel", ""]
+)
+def test_names_of_no_converted_class(name):
+    assert find_converted_class(name) is None
 
 
 def test_a_loop_of_links(tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ def require_counterpart(student: PreTrainedModel, teacher: PreTrainedModel) -> N
     """Raise ValueError unless `student` is a converted model and `teacher` a softmax model with its modules."""
     if not isinstance(student, ConvertedModel):
         raise ValueError(f"{type(student).__name__} is no model made by convert(): its attention cannot be read")
+    form = student.config.record.options.form
+    if form != "inhibitor":
+        raise ValueError(f"the student computes the baseline {form}: it has no inhibition to show")
     if isinstance(teacher, ConvertedModel):
         raise ValueError("the teacher has inhibitor attention itself: name the softmax model that was converted")
     modules = dict(teacher.named_modules())
