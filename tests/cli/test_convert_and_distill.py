@@ -105,7 +105,7 @@ class TestConvert:
 
     def test_a_teacher_that_is_not_there(self, refused, texts, tmp_path):
         message = refused("convert", tmp_path / "none", tmp_path / "student", "--text", texts)
-        assert "no tokenizer found in" in message
+        assert "there is no such folder, and it is no Hub id" in message
         assert not (tmp_path / "student").exists()
 
     def test_an_impossible_layer_rule(self, refused, teacher, texts, tmp_path):

@@ -142,7 +142,7 @@ def test_a_tokenizer_that_cannot_pad(refused, student, texts, tmp_path):
 def test_an_encoder_decoder(commands, refused, tmp_path):
     sizes = {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 4, "decoder_start_token_id": 0}
     model = T5ForSequenceClassification(T5Config(vocab_size=len(VOCABULARY), **sizes))
-    for command in commands(saved(model, tmp_path / "t5")):
+    for command in commands(saved(model, tmp_path / "t5"))[1:]:  # the first, convert, takes any model
         assert "is an encoder-decoder (t5); name an encoder" in refused(*command)
     assert not (tmp_path / "out").exists()
 

@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 from inhibitor_transformers.common import lock
 from inhibitor_transformers.distill import ConfigError, Distillation, DistillConfig
 from inhibitor_transformers.distill import distillation as distillation_module
+from inhibitor_transformers.distill import load_data as load_data_module
 from inhibitor_transformers.distill.distillation import load_layer_map
 from inhibitor_transformers.models import InhibiDistilBertForMaskedLM, InhibiDistilBertModel
 from tests.distill.chains import CALIBRATE, RUNTIME, distill, settings, trained
@@ -308,7 +309,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"teacher": "no/such-teacher"}, "no tokenizer found in 'no/such-teacher'"),
+            ({"teacher": "no/such-teacher"}, "cannot load 'no/such-teacher'"),
             ({"text": ["no-such-file.txt"]}, "neither an existing file or folder"),
             ({"layers": "0,7"}, "the teacher has layers 0 to 1"),
             (
@@ -353,7 +354,10 @@ class TestRefusals:
         with pytest.raises(
             ValueError, match=r"from a 'electra' teacher; supported: \['bert', 'distilbert', 'roberta'\]"
         ):
-            distill(settings(teacher, text_path, [CALIBRATE]), tmp_path / "run")
+            distill(settings(teacher, text_path, [CALIBRATE], student_class="inhibidistilbert"), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+        said = distill(settings(teacher, text_path, [CALIBRATE]), tmp_path / "run")
+        assert "InhibitorElectraModel: 1 of 1 attention modules" in said[1]
 
 
 def test_masked_lm_trains_head_and_encoder_and_keeps_them_tied(masked_lm_path, text_path, tmp_path):
@@ -405,7 +409,7 @@ def test_this_machine_is_a_source_of_texts(teacher_path, tmp_path, monkeypatch):
         asked.update(max_texts=max_texts, seed=seed)
         return sentences(100)
 
-    monkeypatch.setattr(distillation_module, "english_on_this_machine", english)
+    monkeypatch.setattr(load_data_module, "english_on_this_machine", english)
     config = settings(teacher_path, "this-machine", [CALIBRATE], max_texts=70, seed=3)
     distill(config, tmp_path / "run")
     assert asked == {"max_texts": 70, "seed": 3}

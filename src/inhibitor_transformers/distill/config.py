@@ -15,7 +15,7 @@ from ..common.inputs import Sources
 from ..common.number_ranges import FINITE, FRACTION, SEED, check_number
 from ..common.settings import ConfigError, build, close_match, require, settle_numbers
 from ..models import InhibiDistilBertConfig
-from ..models.architectures import is_teacher
+from ..models.architectures import is_known_encoder
 from ..models.conversion import Options
 from ..tasks.text import HELD_OUT_FRACTION
 from .stages import STAGES
@@ -156,7 +156,7 @@ class DistillConfig:
         """Whether the student of this teacher is a converted one. Raises ConfigError for settings that it lacks."""
         converted = self.student_class == "converted" or bool(self.convert) or self.text is None
         if self.student_class == "auto" and not converted:
-            converted = not is_teacher(teacher)
+            converted = not is_known_encoder(teacher)
         if converted:
             self.require_convertible()
         return converted

@@ -140,18 +140,18 @@ def teacher_architecture(config: PretrainedConfig) -> Architecture:
     if found is None or not found.is_teacher:
         known = sorted(name for name, record in ARCHITECTURES.items() if record.is_teacher)
         raise ValueError(f"no student can be built from a {config.model_type!r} teacher; supported: {known}")
-    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+    if _is_decoder(config):
         raise ValueError(f"no student can be built from a {config.model_type!r} decoder; supported are encoders")
     return found
 
 
-def is_teacher(config: PretrainedConfig) -> bool:
-    """Whether `teacher_architecture` has a record of this model."""
-    try:
-        teacher_architecture(config)
-    except ValueError:
-        return False
-    return True
+def is_known_encoder(config: PretrainedConfig) -> bool:
+    """Whether a model is an encoder of an architecture that has a record."""
+    return config.model_type in ARCHITECTURES and not _is_decoder(config)
+
+
+def _is_decoder(config: PretrainedConfig) -> bool:
+    return bool(getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False))
 
 
 def find_field(config: PretrainedConfig, name: str) -> str | None:
