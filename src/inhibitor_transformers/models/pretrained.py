@@ -25,7 +25,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 from ..common.paths import resolve_links
 from ..common.progress import progress
 from . import inhibidistilbert
-from .conversion import classes
+from .conversion.classes import converted_class_named
 from .loading import require_finite
 
 # Weights from safetensors only, never pickles; code from this machine only, never from a checkpoint.
@@ -109,8 +109,12 @@ def load_as_saved(source: str | Path, *, encoder: bool = True) -> PreTrainedMode
     Raises ValueError if it cannot be loaded, or if weights are missing.
     """
     saved_by = str((load_config(source).architectures or [""])[0])
-    known = (getattr(module, saved_by, None) for module in (inhibidistilbert, classes, transformers))
-    models = (found for found in known if isinstance(found, type) and issubclass(found, PreTrainedModel))
+    known = [getattr(module, saved_by, None) for module in (inhibidistilbert, transformers)]
+    models = (
+        found
+        for found in (*known, converted_class_named(saved_by))
+        if isinstance(found, type) and issubclass(found, PreTrainedModel)
+    )
     return load_pretrained(source, next(models, AutoModel), encoder=encoder)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copyreg
 from typing import Any
 
+import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
@@ -74,6 +75,15 @@ def converted_model_class(base: Any, config: Any) -> type[PreTrainedModel]:
     _CAN_RECORD_REGISTRY[made.__new__(made)] = made._can_record_outputs
     found: type[PreTrainedModel] = made
     return found
+
+
+def converted_class_named(name: str) -> type[PreTrainedModel] | None:
+    """The class of converted models of this name, "InhibitorGPT2LMHeadModel"; None for a name that is no such class."""
+    base: Any = getattr(transformers, name.removeprefix(_PREFIX), None) if name.startswith(_PREFIX) else None
+    kind = base if isinstance(base, type) else type(None)
+    if not issubclass(kind, PreTrainedModel) or kind.config_class is None:
+        return None
+    return converted_model_class(base, converted_config_class(base.config_class))
 
 
 def _reduce(made: Any) -> tuple[Any, tuple[Any, ...]]:
