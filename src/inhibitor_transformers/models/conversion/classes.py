@@ -81,7 +81,7 @@ def converted_class_named(name: str) -> type[PreTrainedModel] | None:
     """The class of converted models of this name, "InhibitorGPT2LMHeadModel"; None for a name that is no such class."""
     base: Any = getattr(transformers, name.removeprefix(_PREFIX), None) if name.startswith(_PREFIX) else None
     kind = base if isinstance(base, type) else type(None)
-    if not issubclass(kind, PreTrainedModel) or kind.config_class is None:
+    if not issubclass(kind, PreTrainedModel) or base.config_class is None:
         return None
     return converted_model_class(base, converted_config_class(base.config_class))
 
