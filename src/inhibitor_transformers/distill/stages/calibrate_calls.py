@@ -118,25 +118,46 @@ def _fit(
     initial: Tensor,
     grid: Grid,
 ) -> Tensor:
-    """Set the scalars of one application to the best of the grid, per head; returns the errors (H,)."""
+    """Set the scalars of one application to the best of the grid, per head; returns the errors (H,).
+
+    Where parameters are shared by the heads of a group, the least error of the whole group decides on all of its own.
+    """
     best = initial
     found = {name: p.clone() for name, p in scalars.named_parameters() if name != "key_scale"}
-    if "unit" in scalars.extra:
-        scalars.unit.copy_(_mean([s.value.abs().float().mean(dim=(0, 2, 3)) for s in samples]))
+    group = scalars.eta.numel() // min(map(len, found.values()))
     for features, changed in _features(scalars, samples):
-        for gamma, delta in _scales_and_shifts(attention, changed, grid):
-            for bias_scale in _bias_scales(scalars, changed, gamma):
-                eta, exponent, error = _least_squares(attention, scalars, changed, gamma, delta, bias_scale, grid)
-                better = error < best
-                best = torch.where(better, error, best)
-                tried = {"gamma": gamma, "delta": delta, "eta": eta} | features
-                tried |= {"length_exponent": exponent} if "length_exponent" in found else {}
-                tried |= {} if bias_scale is None else {"bias_scale": bias_scale}
-                for name, value in tried.items():
-                    found[name] = _where_better(better, value, found[name])
+        error, tried = _best_of_grid(attention, scalars, changed, grid)
+        better = (error.view(-1, group).sum(1) < best.view(-1, group).sum(1)).repeat_interleave(group)
+        best = torch.where(better, error, best)
+        for name, value in (tried | features).items():
+            found[name] = torch.where(_as_rows(better, value), value, found[name])
     for name, value in found.items():
         getattr(scalars, name).copy_(value)
     return best
+
+
+def _best_of_grid(
+    attention: ConvertedAttention, scalars: ConvertedScalars, samples: list[_Sample], grid: Grid
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The least error of each head, (H,), and the scalars that have it, (H,) each, for features as they are."""
+    best = torch.full_like(scalars.eta, torch.inf)
+    found: dict[str, Tensor] = {}
+    slope = _mean([_slope(s) for s in samples]) if "bias_scale" in scalars.extra else None
+    for gamma, delta in _scales_and_shifts(attention, samples, grid):
+        for bias_scale in [None] if slope is None else [factor * gamma * slope for factor in BIAS_GRID]:
+            eta, exponent, error = _least_squares(attention, scalars, samples, gamma, delta, bias_scale, grid)
+            tried = {"gamma": gamma, "delta": delta, "eta": eta}
+            tried |= {} if "unit" in scalars.extra else {"length_exponent": exponent}
+            tried |= {} if bias_scale is None else {"bias_scale": bias_scale}
+            better = error < best
+            best = torch.where(better, error, best)
+            found = {name: torch.where(better, value, found.get(name, value)) for name, value in tried.items()}
+    return best, found
+
+
+def _as_rows(better: Tensor, value: Tensor) -> Tensor:
+    """(H,) as a mask of what each head has, (H, …), or each key head, (Hkv,)."""
+    return better.view(len(value), -1)[:, 0].view(-1, *[1] * (value.dim() - 1))
 
 
 def _scales_and_shifts(
@@ -153,21 +174,21 @@ def _scales_and_shifts(
         yield g * unit_v / unit_s, d * max(g / 2, 1.0) * unit_v
 
 
-def _where_better(better: Tensor, value: Tensor, found: Tensor) -> Tensor:
-    """`value` in the heads that are better with it: better is (H,), the others (H, …), or per key head (Hkv,)."""
-    if len(found) < len(better):  # a group's heads share it: their majority decides
-        better = better.view(len(found), -1).float().mean(1) > 0.5
-    return torch.where(better.view(-1, *[1] * (found.dim() - 1)), value, found)
-
-
 Features = tuple[dict[str, Tensor], list[_Sample]]
 
 
 def _features(scalars: ConvertedScalars, samples: list[_Sample]) -> Iterator[Features]:
-    """What to try of the parameters that change queries and keys, and the samples so changed."""
+    """What to try of the parameters that change queries and keys, and the samples so changed.
+
+    Sets the unit of normalized outputs, the mean |v|, which is tried with all.
+    """
+    fixed = {}
+    if "unit" in scalars.extra:
+        fixed["unit"] = _mean([s.value.abs().float().mean(dim=(0, 2, 3)) for s in samples])
+        scalars.unit.copy_(fixed["unit"])
     queries = list(_with_query_scales(scalars, samples))
     if "key_norm" not in scalars.extra:
-        yield from queries
+        yield from ((parameters | fixed, changed) for parameters, changed in queries)
         return
     largest = torch.stack([s.key.float().abs().sum(-1).amax((0, 2)) for s in samples]).amax(0)
     scalars.key_norm_limit.copy_(2 * largest)
@@ -175,7 +196,7 @@ def _features(scalars: ConvertedScalars, samples: list[_Sample]) -> Iterator[Fea
         chosen = torch.full_like(scalars.key_norm, key_norm)
         pairs = [scalars.with_key_norm(s.query, s.key, chosen) for s in changed]
         with_norm = [replace(s, query=q, key=k) for s, (q, k) in zip(changed, pairs, strict=True)]
-        yield parameters | {"key_norm": chosen}, with_norm
+        yield parameters | fixed | {"key_norm": chosen}, with_norm
 
 
 def _with_query_scales(scalars: ConvertedScalars, samples: list[_Sample]) -> Iterator[Features]:
@@ -195,16 +216,11 @@ def _deviation(x: Tensor) -> Tensor:
     return (x - x.mean((0, 2), keepdim=True)).square().mean(dim=(0, 2, 3)).sqrt()
 
 
-def _bias_scales(scalars: ConvertedScalars, samples: list[_Sample], gamma: Tensor) -> list[Tensor | None]:
-    """Those to try, (H,): the teacher adds its bias to products, of which scores are about minus a multiple."""
-    if "bias_scale" not in scalars.extra:
-        return [None]
-    slope = gamma * _mean([_slope(s) for s in samples])
-    return [factor * slope for factor in BIAS_GRID]
-
-
 def _slope(sample: _Sample) -> Tensor:
-    """Minus the regression of scores at γ = 1 on the products of queries and keys, per head (H,)."""
+    """Minus the regression of scores at γ = 1 on the products of queries and keys, per head (H,).
+
+    The teacher adds its bias to products, of which scores are about minus this multiple.
+    """
     query, key = sample.query.float(), _per_query_head(sample.key.float(), sample.query.shape[1], dim=1)
     products = query @ key.transpose(-1, -2)
     distances = torch.cdist(query, key, p=1) / query.shape[-1] ** 0.5

@@ -225,6 +225,14 @@ class DistillationTrainer(Trainer):
                 if isinstance(callback, TermProgress):
                     callback.close()
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """As Trainer's; a converted model by its own loading, since files may have older names for some weights."""
+        if not hasattr(self.model, "inhibitor_report"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(self.model).from_pretrained(resume_from_checkpoint)
+        self.model.load_state_dict(saved.state_dict())
+
     def _restore(self, checkpoint: Path) -> None:
         best = best_checkpoint(checkpoint) if self.args.load_best_model_at_end else None
         self._load_from_checkpoint(str(best or checkpoint))
