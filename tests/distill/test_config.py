@@ -92,6 +92,7 @@ class TestDistillConfig:
             ({"teacher": ""}, "teacher must be a name"),
             ({"teacher": 5}, "teacher must be a name, got 5"),
             ({"held_out": None}, "held_out must be a number, got None"),
+            ({"min_words": 0}, "min_words must be positive, got 0"),
             ({"max_texts": 2.5}, "max_texts must be a whole number, got 2.5"),
             ({"max_texts": "many"}, "max_texts must be a whole number, got 'many'"),
             ({"text": []}, "text must name at least one source"),

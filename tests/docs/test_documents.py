@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.conftest import REPOSITORY
 from tests.docs.pages import CONFIGS, DOCS, PAGES, name, passages
@@ -171,9 +172,12 @@ def test_python_imports_what_there_is(page: Path) -> None:
                 assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
 
 
-def test_the_readme_s_python_runs(minilm_path: Path) -> None:
-    (snippet,) = snippets(REPOSITORY / "README.md")
+def test_the_readme_s_python_runs(minilm_path: Path, tmp_path: Path) -> None:
+    encoder, any_model = snippets(REPOSITORY / "README.md")
     names: dict[str, Any] = {}
-    exec(snippet.replace("sentence-transformers/all-MiniLM-L6-v2", str(minilm_path)), names)
+    exec(encoder.replace("sentence-transformers/all-MiniLM-L6-v2", str(minilm_path)), names)
+    GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=32)).save_pretrained(tmp_path)
+    exec(any_model.replace("openai-community/gpt2", str(tmp_path)), names)
+    assert "2 of 2 attention modules" in str(names["student"].inhibitor_report())
     assert names["output"].shape == (2, 12, 128, 64)
     assert names["hidden"].shape[2:] == (384,)

@@ -47,6 +47,7 @@ class DistillConfig:
     InhibiDistilBERT of the encoders that it can be made of, else converted. convert: of a converted student, `modules`
     and the options of `convert`.
     text: files, folders, Hub ids, or "this-machine"; one or a list. images, audio: a folder, file or Hub id instead.
+    min_words: of a text that is taken; 1 for sequences without spaces, such as proteins.
     max_texts: how many to take from each source; one that is named as {source: number} has its own. row_pairs: also
     take the two texts of a row together, as tasks on pairs have them (so many again at most). held_out: fraction of the
     texts, chosen by their hash, that no stage sees; of images and recordings it is a tenth.
@@ -67,6 +68,7 @@ class DistillConfig:
     student: dict[str, Any] = field(default_factory=dict)
     init_from: str | None = None
     max_texts: int | None = None
+    min_words: int = 5
     row_pairs: bool = False
     held_out: float = HELD_OUT_FRACTION
     teacher_cache: str | dict[str, Any] | None = None
@@ -111,6 +113,7 @@ class DistillConfig:
             require(sources, f"text must name at least one source of texts, got {self.text!r}")
         for text, count in self.sources:
             require(count is None or count > 0, f"max_texts must be positive, got {count} for {text}")
+        require(self.min_words > 0, f"min_words must be positive, got {self.min_words}")
         require(self.max_texts is None or self.max_texts > 0, f"max_texts must be positive, got {self.max_texts}")
         for_text = {"max_texts": self.max_texts, "row_pairs": self.row_pairs, "teacher_cache": self.teacher_cache}
         others = [name for name, value in for_text.items() if value] + (

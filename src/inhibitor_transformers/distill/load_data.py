@@ -52,7 +52,7 @@ def _texts(config: DistillConfig, tokenizer: PreTrainedTokenizerBase) -> list[Te
         if source == THIS_MACHINE:
             texts += english_on_this_machine(**limits)
             continue
-        limits["unk_token"] = tokenizer.unk_token or ""
+        limits |= {"unk_token": tokenizer.unk_token or "", "min_words": config.min_words}
         texts += load_texts(source, **limits)
         if config.row_pairs:
             texts += load_pairs(source, **limits)
