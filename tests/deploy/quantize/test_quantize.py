@@ -13,6 +13,7 @@ from inhibitor_transformers.attention.integer import QuantizedScalars
 from inhibitor_transformers.deploy.quantize import cost_table, quantize, quantize_linears
 from inhibitor_transformers.models.quantized import Int8Embedding, Int8Linear
 from tests.distill.tiny import bert, bert_tokenizer, distilbert, sentences
+from tests.models.conversion.zoo import student as converted
 
 TEXTS = sentences(40)
 
@@ -152,6 +153,10 @@ def test_longer_texts_than_the_model_reads_are_cut(student):
 
 
 class TestRefusals:
+    def test_converted_models(self):
+        with pytest.raises(ValueError, match="a converted InhibitorGPT2LMHeadModel cannot be quantized yet"):
+            quantize(converted("GPT2"), ["a text"], bert_tokenizer())
+
     @pytest.mark.parametrize(
         ("texts", "reason"),
         [

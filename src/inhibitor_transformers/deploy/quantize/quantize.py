@@ -195,6 +195,8 @@ def _read(model: PreTrainedModel, batches: Sequence[Batch], read: Read) -> None:
 def _check(model: PreTrainedModel) -> None:
     if hasattr(model, "merge_and_unload"):
         raise ValueError("adapters cannot be quantized: merge them first, model = model.merge_and_unload()")
+    if hasattr(model, "inhibitor_report"):
+        raise ValueError(f"a converted {type(model).__name__} cannot be quantized yet: only InhibiDistilBERT can")
     if not isinstance(model, InhibiDistilBertPreTrainedModel):
         raise ValueError(
             f"{type(model).__name__} has no inhibitor attention, so it cannot be quantized here; "
