@@ -43,7 +43,7 @@ def measure(teacher: str, data: Path, form: dict[str, Any], stages: list[dict[st
         if name != "start":
             scores.append(score_head(student, preprocessor, data).value)
 
-    config = DistillConfig(teacher, stages, [str(data)], student_class="converted", convert=form)
+    config = DistillConfig(teacher, stages, [str(data)], student_class="converted", convert=form, min_words=1)
     with tempfile.TemporaryDirectory() as folder:
         run = Distillation(config, Path(folder) / "run", log=lambda _: None)
         run.run(on_stage)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -13,6 +14,8 @@ from inhibitor_transformers.common.settings import build
 from inhibitor_transformers.distill import DistillConfig
 from inhibitor_transformers.distill.data import exact_windows, pad_windows
 from inhibitor_transformers.distill.stages.calibration import calibrate
+from inhibitor_transformers.models.conversion import Options
+from tests.distill.any_model import saved_teacher
 from tests.distill.tiny import bert_tokenizer, pair, sentences
 from tests.models import tiny
 from tests.scripts import Script
@@ -108,3 +111,19 @@ def test_the_splits_with_more_to_be_judged_by_share_no_example(
     assert not set(trained) & set(judged)
     with pytest.raises(FileExistsError):
         larger.cut("cola", tmp_path / "data", tmp_path / "out")
+
+
+def test_forms_are_measured(script: Script, tmp_path: Path) -> None:
+    forms = script("forms")
+    assert all(Options(**form) for form in forms.FORMS.values())
+    teacher = saved_teacher("llama", tmp_path / "teacher")
+    (tmp_path / "texts").mkdir()
+    for split in SPLITS:
+        pyarrow.parquet.write_table(pyarrow.table({"text": sentences(60)}), tmp_path / "texts" / f"{split}.parquet")
+    stages = [
+        {"calibrate": {"lengths": [8], "tokens_per_length": 64}},
+        {"align_attention": {"max_steps": 1, "lengths": [8], "tokens_per_step": 64, "use_cpu": True}},
+    ]
+    error, calibrated, aligned = forms.measure(teacher, tmp_path / "texts", forms.PAPER, stages)
+    assert 0 < error < 1.5
+    assert calibrated != aligned
