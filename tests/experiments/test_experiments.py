@@ -122,7 +122,7 @@ def test_forms_are_measured(script: Script, tmp_path: Path) -> None:
         pyarrow.parquet.write_table(pyarrow.table({"text": sentences(60)}), tmp_path / "texts" / f"{split}.parquet")
     stages = [
         {"calibrate": {"lengths": [8], "tokens_per_length": 64}},
-        {"align_attention": {"max_steps": 1, "lengths": [8], "tokens_per_step": 64, "use_cpu": True}},
+        {"align_attention": {"max_steps": 4, "lengths": [8], "tokens_per_step": 64, "use_cpu": True}},
     ]
     error, calibrated, aligned = forms.measure(teacher, tmp_path / "texts", forms.PAPER, stages)
     assert 0 < error < 1.5
