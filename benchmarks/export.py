@@ -65,7 +65,7 @@ class Attention(nn.Module):
         if self.form == "broadcast":
             given = {name: getattr(self.scalars, name)[:, None, None] for name in self.scalars.initial}
             options = {"length_reference": 64.0, "signed": True, "center": "mean"}
-            return reference.attend(q, k, v, valid[:, None, None, :], **given, **options)
+            return reference.attend(q, k, v, valid[:, None, None, :], None, **given, **options)
         sums = {"scan": onnx_sums, "cdist": torch_sums}[self.form]
         return plain_attention(sums, q, k, v, valid, self.scalars, signed=True, center="mean")
 

@@ -59,6 +59,9 @@ class Row(NamedTuple):
 
 
 def main() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("inhibitor_transformers").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="the page to write; else it is printed")
     parser.add_argument("--only", nargs="+", choices=list(ARCHITECTURES), default=list(ARCHITECTURES))
@@ -73,9 +76,6 @@ def main() -> None:
 
 def support_page(architectures: list[Architecture]) -> str:
     """The page in Markdown."""
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("inhibitor_transformers").setLevel(logging.ERROR)
     rows, refused = [], []
     for architecture in architectures:
         torch.manual_seed(0)

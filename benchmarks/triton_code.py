@@ -157,7 +157,8 @@ def _loops(text: str, name: str, dim: int, config: TileConfig, pairs: int) -> li
     return found
 
 
-_PAIR_LOOPS = {"forward": (0,), "bwd_dq": (0, 1), "bwd_dkdv": (0, 1)}  # those whose tile is of pairs, not of features
+# The loops whose tile is of pairs, not of features.
+_PAIR_LOOPS = {"forward": (0,), "bwd_dq": (0, 1), "bwd_dkdv": (0, 1), "bwd_dbias": (0, 1)}
 
 
 def _cuobjdump(option: str, file: Path) -> str:

@@ -36,7 +36,7 @@ def arguments(requires_grad: bool = True, heads: int = 0) -> tuple:
     tensors = inputs(Shape(1, 2, 1, 5, 9, 8, 8))
     leaves = [t.requires_grad_(requires_grad) for t in tensors.values()]
     bias = torch.randn(heads, 5, 9, requires_grad=requires_grad) if heads else None
-    return (*leaves, bias, torch.rand(1, 9) < 0.7, torch.rand(1, 2, 5, 9) < 0.7, 64.0, False, True, True, "cpu")
+    return (*leaves, bias, torch.rand(1, 9) < 0.7, torch.rand(1, 2, 5, 9) < 0.7, 64.0, False, True, "mean", "cpu")
 
 
 def test_auto_prefers_the_engine_where_it_can_serve():

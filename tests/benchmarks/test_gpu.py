@@ -59,6 +59,7 @@ def test_the_compiled_code(tmp_path: Path) -> None:
         *("distances", "shrunk sums"),
         *("distances", "gradients of scores", "gradients of queries"),
         *("distances", "gradients of scores", "gradients of values", "gradients of keys"),
+        *("distances", "gradients of scores"),
     ]
     limits = {"distances": 2.0, "shrunk sums": 2.3, "gradients of values": 2.1}
     for (_, name), count in arithmetic.items():

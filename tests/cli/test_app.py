@@ -26,6 +26,7 @@ def test_the_commands():
         "finetune",
         "study",
         "evaluate",
+        "report",
         "quantize",
         "export",
         "env",

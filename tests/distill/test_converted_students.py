@@ -87,7 +87,7 @@ class TestEveryArchitecture:
 
     def test_the_student_is_nearer_to_its_teacher_after_training(self, finished):
         kind, folder = finished
-        if kind not in ("gpt2", "bart", "albert"):
+        if kind not in ("bart", "albert"):
             pytest.skip("what six steps on random data learn is not general")
         teacher = make(kind)
         start, end = (load_as_saved(folder / path, encoder=False) for path in ("stages/1-calibrate/student", ""))

@@ -11,6 +11,8 @@ from torch import Tensor
 Center = Literal["mean", "none", "min"]
 Scalar = float | Tensor
 
+ModelCenter = Literal["mean", "none"]  # of InhibiDistilBERT, its integers and its exports
+
 CENTERS: tuple[Center, ...] = ("mean", "none", "min")
 
 

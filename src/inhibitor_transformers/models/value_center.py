@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..attention.call import Center
+from ..attention.call import ModelCenter
 
 
 class CenteredValues(NamedTuple):
@@ -30,7 +30,7 @@ class CenteredValues(NamedTuple):
         return output + (self.mean if groups == 1 else self.mean.repeat_interleave(groups, 1))
 
 
-def center_values(values: Tensor, valid: Tensor | None, center: Center) -> CenteredValues:
+def center_values(values: Tensor, valid: Tensor | None, center: ModelCenter) -> CenteredValues:
     """Values as `center`, a config's `inhibitor_value_center`, wants them shrunk, and the mean to add again.
 
     values: (B, H, N, D), any floating dtype; valid: (B, N) bool, or None when all keys are. A sequence without valid

@@ -128,7 +128,7 @@ def test_opcheck(masked, heads, device):
     tensors = {n: t.to(device).requires_grad_() for n, t in inputs(Shape(1, 2, 1, 5, 9, 4, 4)).items()}
     valid = [torch.rand(1, 9, device=device) < 0.7, torch.rand(1, 2, 5, 9, device=device) < 0.7]
     bias = torch.randn(heads, 5, 9, device=device, requires_grad=True) if heads else None
-    args = (*tensors.values(), bias, *(valid if masked else (None, None)), 64.0, False, True, True, "triton")
+    args = (*tensors.values(), bias, *(valid if masked else (None, None)), 64.0, False, True, "mean", "triton")
     library.opcheck(torch.ops.inhibitor.attention.default, args)
     out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")

@@ -40,7 +40,7 @@ class Broadcast(Plain):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor) -> Tensor:
         scalars = {name: getattr(self.scalars, name)[:, None, None] for name in self.scalars.initial}
         mask, options = valid[:, None, None], {"length_reference": 10.0} | self.options
-        return reference.attend(q, k, v, mask, **scalars, **options)
+        return reference.attend(q, k, v, mask, None, **scalars, **options)
 
 
 def written(folder: Path, module: nn.Module) -> Path:

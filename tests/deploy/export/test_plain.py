@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention
-from inhibitor_transformers.attention.call import CENTERS
+from inhibitor_transformers.attention.call import ModelCenter
 from inhibitor_transformers.deploy.export.plain import plain_attention, with_plain_attention
 from inhibitor_transformers.deploy.export.torch_sums import torch_sums
 from tests.deploy.export.cases import attention_inputs, expected
@@ -22,7 +22,7 @@ def plain(qkv: list[Tensor], valid: Tensor, scalars: InhibitorScalars, **options
     return plain_attention(torch_sums, *qkv, valid, scalars, **({"signed": True, "center": "mean"} | options))
 
 
-@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("center", get_args(ModelCenter))
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("length", [1, 7, 64])
 def test_it_is_the_reference(length: int, signed: bool, center: str) -> None:

@@ -16,6 +16,7 @@ from transformers import BertForMaskedLM, BertForSequenceClassification
 from inhibitor_transformers.common.settings import ConfigError
 from inhibitor_transformers.distill.config import DistillConfig
 from inhibitor_transformers.distill.data import StepBatches, token_windows
+from inhibitor_transformers.distill.pairing import EncoderPairing
 from inhibitor_transformers.distill.stages.align_attention import AlignAttention, AttentionOutputLoss
 from inhibitor_transformers.distill.stages.align_hidden import AlignHidden, HiddenStateLoss
 from inhibitor_transformers.distill.task.loss import TaskLoss
@@ -102,9 +103,10 @@ def test_a_loss_asks_for_nothing_that_is_not_stored_and_calls_no_teacher(stage, 
     )
     batch = batches(windows())[0]
     variances = [1.0] if criterion is AttentionOutputLoss else equal_variances(layer_map)
-    expected = criterion(student, teacher, layer_map, variances)(student, batch, 10.0)
+    pairing = EncoderPairing(student, teacher, layer_map)
+    expected = criterion(pairing, variances)(student, batch, 10.0)
     calls = Calls(teacher)
-    found = criterion(student, made, layer_map, variances)(student, batch, 10.0)
+    found = criterion(pairing.with_teacher(made), variances)(student, batch, 10.0)
     assert calls.count == 0
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6)

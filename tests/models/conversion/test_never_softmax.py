@@ -143,7 +143,7 @@ def test_weights_by_themselves(name: str, folders: dict[str, Path]) -> None:
     kind = type(teacher(name))
     with pytest.raises(RuntimeError, match=r"ignore_mismatched_sizes|size mismatch"):
         kind.from_pretrained(None, config=copy.deepcopy(teacher(name).config), state_dict=dict(state))
-    if name != "Mixtral":  # whose files have other names
+    if name not in ("Mixtral", "ViT"):  # whose files have other names
         with pytest.raises(RuntimeError, match="size mismatch"):
             kind(copy.deepcopy(teacher(name).config)).load_state_dict(state, strict=False)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...attention import InhibitorScalars
-from ...attention.call import Center
+from ...attention.call import ModelCenter
 from ...models.architectures import AttentionLayer, attention_layers
 from ...models.inhibidistilbert import InhibiDistilBertPreTrainedModel
 from ...models.quantized.modules import replace
@@ -53,7 +53,7 @@ def plain_attention(
     scalars: InhibitorScalars,
     *,
     signed: bool,
-    center: Center,
+    center: ModelCenter,
 ) -> Tensor:
     """What `inhibitor_attention` gives for (B, H, N, D) float32 and a (B, N) bool mask, in plain operators."""
     members = valid.to(query.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import DistilBertConfig
 
-from ...attention.call import Center
+from ...attention.call import ModelCenter
 from ...attention.scalars import INITIAL
 
 FORMAT = 2
@@ -61,8 +61,8 @@ class InhibiDistilBertConfig(DistilBertConfig):
     inhibitor_length_exponent: float | int = INITIAL["length_exponent"]
     inhibitor_length_reference: float | int = 64
     inhibitor_signed: bool = True
-    inhibitor_center: Center = "mean"
-    inhibitor_value_center: Center = "none"
+    inhibitor_center: ModelCenter = "mean"
+    inhibitor_value_center: ModelCenter = "none"
     type_vocab_size: int = 0
     layer_norm_eps: float = 1e-12
     inhibitor_format: int | None = None
