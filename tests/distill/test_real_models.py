@@ -49,15 +49,15 @@ def aligned(minilm_path, shared_data, tmp_path_factory) -> Distillation:
 def errors_after(run: Distillation, stage: str, texts: list[str]) -> list[float]:
     """Relative error of every layer's contexts on texts that were held out."""
     student = AutoModel.from_pretrained(run.output / "stages" / stage / "student")
-    windows = token_windows(texts, run.tokenizer, [32, 64, 128], max_tokens=4096)
-    batches = StepBatches(windows, run.tokenizer, steps=4, tokens_per_step=1024, lengths=[32, 64, 128])
-    return attention_output_errors(student, run.teacher, run.layer_map, [batches[i] for i in range(len(batches))])
+    windows = token_windows(texts, run.data.tokenizer, [32, 64, 128], max_tokens=4096)
+    batches = StepBatches(windows, run.data.tokenizer, steps=4, tokens_per_step=1024, lengths=[32, 64, 128])
+    return attention_output_errors(run.pairing.with_student(student), [batches[i] for i in range(len(batches))])
 
 
 def test_alignment_lowers_the_error_of_every_layer_on_held_out_text(aligned, shared_data):
     texts = load_texts(shared_data / "wikitext-2", max_texts=3000, unk_token="[UNK]")
     held_out = split_held_out(texts)[1]
-    assert not set(held_out) & set(aligned.texts)
+    assert not set(held_out) & set(aligned.data.texts)
     calibrated, trained = (errors_after(aligned, name, held_out) for name in ("1-calibrate", "2-align_attention"))
     assert len(calibrated) == 6
     assert all(b < a < 1 for a, b in zip(calibrated, trained, strict=True)), (calibrated, trained)
@@ -74,7 +74,7 @@ def test_every_head_is_better_than_an_empty_context_after_calibration(aligned):
 def test_calibration_alone_gives_useful_sentence_embeddings(aligned, shared_data):
     student = AutoModel.from_pretrained(aligned.output / "stages" / "1-calibrate" / "student")
     pairs = load_task("stsb", shared_data).evaluation["validation"][:]
-    assert sts_spearman(student, aligned.tokenizer, pairs, max_length=128) > 0.75
+    assert sts_spearman(student, aligned.data.tokenizer, pairs, max_length=128) > 0.75
 
 
 def wikitext_tokenizer(texts: list[str]) -> BertTokenizer:
@@ -147,8 +147,8 @@ def test_the_triple_loss_falls_on_wikitext(distilled):
 
 def test_the_triple_loss_falls_on_held_out_text(distilled, shared_data):
     held_out = split_held_out(load_texts(shared_data / "wikitext-2", max_texts=6000))[1]
-    windows = token_windows(held_out, distilled.tokenizer, [64], max_tokens=8192)
-    batches = MaskedStepBatches(windows, distilled.tokenizer, steps=4, tokens_per_step=2048, lengths=[64])
+    windows = token_windows(held_out, distilled.data.tokenizer, [64], max_tokens=8192)
+    batches = MaskedStepBatches(windows, distilled.data.tokenizer, steps=4, tokens_per_step=2048, lengths=[64])
     criterion = MaskedLMLoss(distilled.teacher, temperature=2.0, alpha_ce=5.0, alpha_mlm=1.0, alpha_cos=2.0)
 
     def terms(stage: str) -> dict[str, float]:
