@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,18 @@ def instruction_set(name: str) -> Iterator[None]:
     finally:
         kernels.poison_scratch(False)
         kernels.use_isa(before)
+
+
+def masks(kind: str, shape: Shape) -> dict[str, Any]:
+    """Mask arguments of a call: "none", "padding", "left padding", "attn_mask", "causal" or "all"; random, 7 in 10."""
+    options: dict[str, Any] = {"is_causal": kind in ("causal", "all")}
+    if kind in ("padding", "all"):
+        options["key_padding_mask"] = torch.rand(shape.batch, shape.keys) < 0.7
+    if kind == "left padding":
+        options["key_padding_mask"] = torch.arange(shape.keys) >= torch.arange(shape.batch)[:, None] * 9
+    if kind in ("attn_mask", "all"):
+        options["attn_mask"] = torch.rand(shape.batch, 1, shape.queries, shape.keys) < 0.7
+    return options
 
 
 def on_grid(*shape: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 
 from inhibitor_transformers.attention import inhibitor_attention
 from inhibitor_transformers.attention.cpu import library
-from tests.attention.engine_cases import Shape, compare, error, inputs, instruction_set, outputs
+from tests.attention.engine_cases import Shape, compare, error, inputs, masks, outputs
 
 if library.unavailable():
     pytest.skip(f"engine cpu: {library.unavailable()}", allow_module_level=True)
@@ -24,25 +24,7 @@ SHAPES = {
 MASKS = ("none", "padding", "left padding", "attn_mask", "causal", "all")
 
 
-@pytest.fixture(params=library.load().isas, autouse=True)
-def isa(request):
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with instruction_set(request.param):
-        yield request.param
-    torch.set_num_threads(threads)
-
-
-def masks(kind: str, shape: Shape) -> dict:
-    options: dict = {"is_causal": kind in ("causal", "all")}
-    if kind in ("padding", "all"):
-        options["key_padding_mask"] = torch.rand(shape.batch, shape.keys) < 0.7
-    if kind == "left padding":
-        options["key_padding_mask"] = torch.arange(shape.keys) >= torch.arange(shape.batch)[:, None] * 9
-    if kind in ("attn_mask", "all"):
-        options["attn_mask"] = torch.rand(shape.batch, 1, shape.queries, shape.keys) < 0.7
-    return options
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 def biased(shape: Shape, heads: int, draw=None, **options) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
 from inhibitor_transformers.attention.cpu import library
-from tests.attention.engine_cases import Shape, compare, error, inputs, instruction_set, outputs
+from tests.attention.engine_cases import Shape, compare, error, inputs, outputs
 
 if library.unavailable():
     pytest.skip(f"engine cpu: {library.unavailable()}", allow_module_level=True)
@@ -24,14 +24,7 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=library.load().isas, autouse=True)
-def isa(request):
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with instruction_set(request.param):
-        yield request.param
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 def paddings(shape: Shape) -> dict[str, dict]:

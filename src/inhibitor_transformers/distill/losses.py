@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-IGNORED = -100  # label of a position that does not count, as everywhere in torch and transformers
+from ..tasks.modalities import IGNORED
 
 Terms = dict[str, Tensor]
 

@@ -187,13 +187,11 @@ def test_learned_feature_scales() -> None:
     from inhibitor_transformers import convert
     from tests.models.conversion.zoo import moved, teacher
 
-    model = moved(convert(teacher("Llama"), example("Llama"), query_scale=True, key_scale=True))
+    model = moved(convert(teacher("Llama"), example("Llama"), query_scale=True))
     with watched(model) as calls:
         run(model, **example("Llama"))
     for index, seen in enumerate(calls):
-        scaled = seen._replace(
-            query=seen.query * seen.scalars.query_scale[:, None], key=seen.key * seen.scalars.key_scale[:, None]
-        )
+        scaled = seen._replace(query=seen.query * seen.scalars.query_scale[:, None])
         expected = by_formula(scaled, expected_pairs("Llama", index, seen, example("Llama")))
         kept = real_queries(seen, example("Llama"))
         torch.testing.assert_close(seen.output[kept].double(), expected[kept], rtol=1e-4, atol=1e-4)

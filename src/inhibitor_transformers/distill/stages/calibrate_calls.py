@@ -123,7 +123,7 @@ def _fit(
     Where parameters are shared by the heads of a group, the least error of the whole group decides on all of its own.
     """
     best = initial
-    found = {name: p.clone() for name, p in scalars.named_parameters() if name != "key_scale"}
+    found = {name: p.clone() for name, p in scalars.named_parameters()}
     group = scalars.eta.numel() // min(map(len, found.values()))
     for features, changed in _features(scalars, samples):
         error, tried = _best_of_grid(attention, scalars, changed, grid)

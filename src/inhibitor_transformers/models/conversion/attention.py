@@ -30,7 +30,7 @@ class ConvertedScalars(InhibitorScalars):
     """γ, η, δ, ρ of one application of a module, and what its scores need besides, all float32 parameters.
 
     bias_scale: (heads,), where scores have an additive term b: S − bias_scale · b, since a large b attracts.
-    query_scale, key_scale: (heads, dim) and (key heads, dim), which multiply features before the distance.
+    query_scale: (heads, dim), which multiplies the features of queries before the distance.
     unit: u, (key heads,), where outputs are normalized: divided by Σ_j max(1 − Z_ij/u, 0), how many keys pass. That sum
     is what becomes of one more feature of the values, u in every key.
     key_norm: λ, (key heads,): S − γ/√D · λ · Σ|k|. A distance grows with the size of the key, which products do not; it
@@ -39,7 +39,6 @@ class ConvertedScalars(InhibitorScalars):
 
     bias_scale: nn.Parameter
     query_scale: nn.Parameter
-    key_scale: nn.Parameter
     key_norm: nn.Parameter
     unit: nn.Parameter
     key_norm_limit: Tensor
@@ -48,8 +47,6 @@ class ConvertedScalars(InhibitorScalars):
         shapes: dict[str, tuple[int, ...]] = {"bias_scale": (site.heads,)} if site.has_bias else {}
         if options.query_scale:
             shapes["query_scale"] = (site.heads, site.dim)
-        if options.key_scale:
-            shapes["key_scale"] = (site.kv_heads, site.dim)
         if options.key_norm:
             shapes["key_norm"] = (site.kv_heads,)
         if options.normalize and options.form == "inhibitor":
@@ -85,8 +82,6 @@ class ConvertedScalars(InhibitorScalars):
         """As `InhibitorScalars`, with the additive term of the scores, (heads or 1, Nq, Nk), if they have one."""
         if "query_scale" in self.extra:
             query = query * self.query_scale[:, None].to(query.dtype)
-        if "key_scale" in self.extra:
-            key = key * self.key_scale[:, None].to(key.dtype)
         if "key_norm" in self.extra:
             query, key = self.with_key_norm(query, key, self.key_norm)
         if bias is not None:
@@ -135,7 +130,6 @@ class ConvertedAttention(nn.Module):
     """Attribute `inhibitor` of a converted attention module.
 
     applications: scalars of each time that a forward pass calls the module, or one for all.
-    calls: how often it ran, which `convert` compares with how often softmax ran.
     """
 
     found_unguarded = False  # in the files that its module was loaded from
@@ -145,7 +139,7 @@ class ConvertedAttention(nn.Module):
         self.site, self.options = site, options
         count = site.applications if options.per_application else 1
         self.applications = nn.ModuleList(ConvertedScalars(site, options) for _ in range(count))
-        self.calls = self.next_application = 0
+        self.next_application = 0
 
     def forward(
         self,
@@ -179,7 +173,6 @@ class ConvertedAttention(nn.Module):
             center=self.options.center,
             dropout_p=dropout,
         )
-        self.calls += 1
         return shrunk.restore(output).transpose(1, 2), z
 
     def _scalars(self) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ def convert(
         modules: names of the attention modules to convert, or of modules that hold them; None converts all that can be.
         in_place: whether `model` itself becomes the converted model, else a copy does.
         options: fields of `Options`: signed, center, value_center, per_application, length_reference, query_scale,
-            key_scale.
+            key_norm, normalize, form.
 
     Returns the converted model in evaluation mode; `print(converted.inhibitor_report())` says what was converted.
 
@@ -134,14 +135,17 @@ def _apply(model: PreTrainedModel, record: Record) -> PreTrainedModel:
 
 def _check_every_call(model: PreTrainedModel, example: Mapping[str, Any], record: Record) -> None:
     """Raise ValueError unless each module ran inhibitor attention as often as it had run softmax."""
-    run_example(model, example)
-    ran = {m.site.name: m.calls for m in model.modules() if isinstance(m, ConvertedAttention)}
-    silent = [s.name for s in record.sites if ran.get(s.name) != s.applications]
+    ran: Counter[str] = Counter()
+    inhibitors = [module for module in model.modules() if isinstance(module, ConvertedAttention)]
+    hooks = [m.register_forward_hook(lambda ours, *_: ran.update([ours.site.name])) for m in inhibitors]
+    try:
+        run_example(model, example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    silent = [s.name for s in record.sites if ran[s.name] != s.applications]
     if silent:
         raise ValueError(
             f"{type(model).__name__} did not run inhibitor attention in {len(silent)} of {len(record.sites)} modules "
             f"({', '.join(silent[:3])}): it does not follow transformers' attention interface; nothing was changed"
         )
-    for module in model.modules():
-        if isinstance(module, ConvertedAttention):
-            module.calls = 0

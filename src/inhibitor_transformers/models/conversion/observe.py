@@ -130,7 +130,7 @@ def _watch(
         reason = f"its attention takes {', '.join(unknown)}, which inhibitor attention does not compute"
     elif not query.is_meta:
         theirs = _own_output(
-            module, query, key, value, masks, attention_mask, scaling, is_causal, position_bias, kwargs
+            module, query, key, value, masks, attention_mask, position_bias, kwargs | {"scaling": scaling}
         )
         if theirs is not None and not _close(theirs, output, masks.valid(query.shape[2], key.shape[2])):
             reason = "its attention is not softmax of scaled products and a bias: it computes something more"
@@ -152,8 +152,6 @@ def _own_output(
     value: Tensor,
     masks: CallMasks,
     attention_mask: Tensor | None,
-    scaling: float,
-    is_causal: bool | None,
     position_bias: Tensor | None,
     kwargs: dict[str, Any],
 ) -> Tensor | None:
@@ -164,7 +162,7 @@ def _own_output(
     mask = attention_mask
     if mask is None or mask.dtype == torch.bool:
         mask = additive(masks.valid(query.shape[2], key.shape[2]), query.dtype)
-    given = kwargs | {"scaling": scaling, "dropout": 0.0}
+    given = kwargs | {"dropout": 0.0}
     if position_bias is not None:
         given["position_bias"] = position_bias
     return own(module, query, key, value, mask, **given)[0]

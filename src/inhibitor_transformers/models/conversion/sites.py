@@ -50,8 +50,8 @@ class Options:
     signed, center: as in `inhibitor_attention`. value_center: "mean" shrinks values about their mean over the keys
     where all queries of a module see the same keys, else about zero; "none" always does so.
     per_application: whether a module that is applied several times has scalars for each time.
-    length_reference: n₀, in keys. query_scale, key_scale: whether each head scales the features of its queries or keys
-    by learned factors before the distance, which rotary embeddings keep from being folded into projections. key_norm:
+    length_reference: n₀, in keys. query_scale: whether each head scales the features of its queries by learned factors
+    before the distance, which rotary embeddings keep from being folded into projections. key_norm:
     whether a part of each key's size Σ|k| is subtracted from its scores. normalize: whether outputs are divided by how
     many keys pass, as the rows of a softmax sum to one. form: "inhibitor", or the baseline "l1_softmax"
     (`l1_softmax_attention`), which has γ alone.
@@ -63,7 +63,6 @@ class Options:
     per_application: bool = True
     length_reference: float = 64.0
     query_scale: bool = False
-    key_scale: bool = False
     key_norm: bool = True
     normalize: bool = True
     form: str = "inhibitor"
@@ -74,7 +73,7 @@ class Options:
         for name, allowed in (("center", CENTERS), ("value_center", ("mean", "none"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {list(allowed)}, got {getattr(self, name)!r}")
-        for name in ("signed", "per_application", "query_scale", "key_scale", "key_norm", "normalize"):
+        for name in ("signed", "per_application", "query_scale", "key_norm", "normalize"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if self.key_norm and self.center == "none":

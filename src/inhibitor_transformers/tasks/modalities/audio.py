@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from .base import Batch, Examples
+from .base import Batch, FileExamples
 from .preprocessor import Preprocessor, audio_part
-from .source import Part, class_ids, encoded_bytes, indices_of, read_split
+from .source import Part, read_files
 
 AUDIO_COLUMNS = ("audio", "file", "speech")
 Waveform = np.ndarray[Any, np.dtype[np.float32]]
@@ -27,28 +26,23 @@ class Recording(NamedTuple):
     rate: int
 
 
-class AudioExamples(Examples):
-    """WAV files with or without class ids, resampled to the rate that the feature extractor asks for.
+class AudioExamples(FileExamples):
+    """WAV files, resampled to the rate that the feature extractor asks for.
 
-    A batch: what the feature extractor gives (`input_values` or `input_features` float32, a mask where it makes one),
-    and `labels` (B,) int64 where there are labels.
+    inputs: what the feature extractor gives (`input_values` or `input_features` float32, a mask where it makes one).
     """
 
     def __init__(self, files: Sequence[bytes], extractor: Preprocessor, labels: Sequence[int] | None = None) -> None:
-        self.files, self.labels = files, labels
+        super().__init__(files, labels)
         self.extractor = audio_part(extractor)
         # Extractors that pad to a fixed length say so by their default; the others have to be asked.
         padding = inspect.signature(type(self.extractor).__call__).parameters.get("padding")
         self._options = {"padding": True} if padding is not None and padding.default is False else {}
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def batch(self, indices: Sequence[int]) -> Batch:
+    def inputs(self, files: Sequence[bytes]) -> Batch:
         rate = self.extractor.sampling_rate
-        waveforms = [resample(decode_wav(self.files[i]), rate) for i in indices]
-        batch = dict(self.extractor(waveforms, sampling_rate=rate, return_tensors="pt", **self._options))
-        return batch if self.labels is None else batch | {"labels": torch.tensor([self.labels[i] for i in indices])}
+        waveforms = [resample(decode_wav(file), rate) for file in files]
+        return dict(self.extractor(waveforms, sampling_rate=rate, return_tensors="pt", **self._options))
 
 
 def load_audio(
@@ -59,13 +53,9 @@ def load_audio(
     part: Part = "all",
     label2id: dict[str, int] | None = None,
 ) -> AudioExamples:
-    """The recordings of a split, in its order; `source`, `part` and errors as in `read_split` and `indices_of`."""
-    rows, labels = read_split(source, split, AUDIO_COLUMNS)
-    files, classes = encoded_bytes(rows, source), class_ids(labels, source, label2id)
-    chosen = indices_of(part, files, source)
-    return AudioExamples(
-        [files[i] for i in chosen], extractor, None if classes is None else [classes[i] for i in chosen]
-    )
+    """The recordings of a split, in its order; arguments and errors as in `read_files`."""
+    files, labels = read_files(source, split, AUDIO_COLUMNS, part, label2id)
+    return AudioExamples(files, extractor, labels)
 
 
 def decode_wav(content: bytes) -> Recording:

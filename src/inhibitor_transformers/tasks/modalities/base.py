@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...common.progress import track
@@ -23,6 +24,27 @@ class Examples(ABC):
     @abstractmethod
     def batch(self, indices: Sequence[int]) -> Batch:
         """Keyword arguments of the model's forward, first dimension len(indices); `labels` where there are some."""
+
+
+class FileExamples(Examples):
+    """Encoded files, each with its bytes, with or without class ids; what they hold is the subclass's.
+
+    A batch: what `inputs` gives, and `labels` (B,) int64 where there are class ids.
+    """
+
+    def __init__(self, files: Sequence[bytes], labels: Sequence[int] | None = None) -> None:
+        self.files, self.labels = files, labels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @abstractmethod
+    def inputs(self, files: Sequence[bytes]) -> Batch:
+        """What the model reads of these files, first dimension len(files)."""
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        batch = self.inputs([self.files[i] for i in indices])
+        return batch if self.labels is None else batch | {"labels": torch.tensor([self.labels[i] for i in indices])}
 
 
 class Selection(Examples):

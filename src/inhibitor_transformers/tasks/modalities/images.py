@@ -7,31 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .base import Batch, Examples
+from .base import Batch, FileExamples
 from .preprocessor import Preprocessor
-from .source import Part, class_ids, encoded_bytes, indices_of, read_split
+from .source import Part, read_files
 
 IMAGE_COLUMNS = ("image", "img", "pixel_values")
 
 
-class ImageExamples(Examples):
-    """Encoded images (JPEG, PNG …) with or without class ids.
-
-    A batch: `pixel_values` (B, 3, height, width) float32, and `labels` (B,) int64 where there are labels.
-    """
+class ImageExamples(FileExamples):
+    """Encoded images (JPEG, PNG …). inputs: `pixel_values` (B, 3, height, width) float32."""
 
     def __init__(self, files: Sequence[bytes], processor: Preprocessor, labels: Sequence[int] | None = None) -> None:
-        self.files, self.processor, self.labels = files, processor, labels
+        super().__init__(files, labels)
+        self.processor = processor
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        images = [decode_image(self.files[i]) for i in indices]
-        batch = {"pixel_values": self.processor(images=images, return_tensors="pt")["pixel_values"]}
-        return batch if self.labels is None else batch | {"labels": torch.tensor([self.labels[i] for i in indices])}
+    def inputs(self, files: Sequence[bytes]) -> Batch:
+        images = [decode_image(file) for file in files]
+        return {"pixel_values": self.processor(images=images, return_tensors="pt")["pixel_values"]}
 
 
 def load_images(
@@ -42,13 +34,9 @@ def load_images(
     part: Part = "all",
     label2id: dict[str, int] | None = None,
 ) -> ImageExamples:
-    """The images of a split, in its order; `source`, `part` and errors as in `read_split` and `indices_of`."""
-    rows, labels = read_split(source, split, IMAGE_COLUMNS)
-    files, classes = encoded_bytes(rows, source), class_ids(labels, source, label2id)
-    chosen = indices_of(part, files, source)
-    return ImageExamples(
-        [files[i] for i in chosen], processor, None if classes is None else [classes[i] for i in chosen]
-    )
+    """The images of a split, in its order; arguments and errors as in `read_files`."""
+    files, labels = read_files(source, split, IMAGE_COLUMNS, part, label2id)
+    return ImageExamples(files, processor, labels)
 
 
 def decode_image(content: bytes) -> Any:

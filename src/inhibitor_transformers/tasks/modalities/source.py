@@ -32,6 +32,20 @@ def read_split(source: str | Path, split: str, names: Sequence[str]) -> tuple[li
     return columns[name], next((columns[label] for label in LABEL_COLUMNS if label in columns), None)
 
 
+def read_files(
+    source: str | Path, split: str, names: Sequence[str], part: Part, label2id: dict[str, int] | None
+) -> tuple[list[bytes], list[int] | None]:
+    """The encoded files of a part of a split, in its order, and their class ids (None where it has no labels).
+
+    source, names: as in `read_split`. label2id: the model's, for labels that are names. Raises what the functions of
+    this module raise.
+    """
+    rows, given = read_split(source, split, names)
+    files, labels = encoded_bytes(rows, source), class_ids(given, source, label2id)
+    chosen = indices_of(part, files, source)
+    return [files[i] for i in chosen], None if labels is None else [labels[i] for i in chosen]
+
+
 def encoded_bytes(rows: Sequence[Any], source: str | Path) -> list[bytes]:
     """The encoded files of a column of images or recordings. Raises ValueError, with the row, where there is none."""
     found = []
