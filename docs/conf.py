@@ -19,7 +19,7 @@ nitpicky = True  # a type in a signature that this site does not describe is an 
 nitpick_ignore_regex = [
     ("py:class", r"(accelerate|collections|datasets|numpy|os|pathlib|torch|transformers)\..*"),
     # aliases and names that are imported for type checkers only stay as they are written
-    ("py:class", r"Array|Dataset|Path|PreTrainedTokenizerBase|.*\.TextT|.*\.report\..*|.*\.ConvertedConfig"),
+    ("py:class", r"Array|Dataset|Path|PreTrainedTokenizerBase|Tensor|.*\.TextT|.*\.report\..*|.*\.ConvertedConfig"),
     ("py:class", r"dict\[str"),  # how autodoc cuts the type of a settings field in two
 ]
 
