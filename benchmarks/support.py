@@ -136,7 +136,7 @@ def _attention(student: Any) -> str:
         "bias": any(site.has_bias for site in record.sites),
         "applied several times": any(site.applications > 1 for site in record.sites),
     }
-    total = len(record.sites) + len(record.left)
+    total = len(record.sites) + len(record.unconverted)
     return ", ".join([f"{len(record.sites)} of {total}", *(kind for kind, holds in kinds.items() if holds)])
 
 

@@ -83,7 +83,7 @@ class TestEveryArchitecture:
         kind, folder = finished
         student = load_as_saved(folder, encoder=False)
         assert isinstance(student, type(make(kind)))
-        assert len(student.inhibitor_report().record.left) == 0
+        assert len(student.inhibitor_report().record.unconverted) == 0
 
     def test_the_student_is_nearer_to_its_teacher_after_training(self, finished):
         kind, folder = finished

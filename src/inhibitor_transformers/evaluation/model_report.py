@@ -63,7 +63,7 @@ def report_on_texts(
 def conversion_table(report: ConversionReport) -> Table:
     """A row per kind of converted module, and per module that stays softmax, with the reason."""
     rows = [[names, "inhibitor", described] for names, described in report.converted()]
-    rows += [[left.name, "softmax", left.reason] for left in report.record.left]
+    rows += [[left.name, "softmax", left.reason] for left in report.record.unconverted]
     return Table("What was converted", ["attention modules", "computes", "what it is, or why it was left"], rows)
 
 
@@ -95,7 +95,7 @@ def _report(
         student=names[0],
         teacher=names[1],
         model=conversion.model,
-        converted=(len(record.sites), len(record.sites) + len(record.left)),
+        converted=(len(record.sites), len(record.sites) + len(record.unconverted)),
         conversion=conversion_table(conversion),
         pictures=list(pictures),
         continuations=list(continuations),

@@ -74,7 +74,7 @@ def test_every_architecture_has_its_row() -> None:
 def test_attention_modules_are_found(name: str) -> None:
     record = student(name).config.record
     sites = record.sites
-    assert record.left == ()
+    assert record.unconverted == ()
     assert FOUND[name] == (
         len(sites),
         sum(site.is_causal for site in sites),
@@ -127,8 +127,8 @@ def test_a_part_can_be_converted(name: str) -> None:
     last = student(name).config.record.sites[-1].name
     part = convert(teacher(name), example(name), modules=[last])
     assert list(inhibitors(part)) == [last]
-    assert [left.reason for left in part.config.record.left] == ["not asked for"]
-    assert f"{part.config.record.left[0].name}  softmax: not asked for" in str(part.inhibitor_report())
+    assert [left.reason for left in part.config.record.unconverted] == ["not asked for"]
+    assert f"{part.config.record.unconverted[0].name}  softmax: not asked for" in str(part.inhibitor_report())
     with torch.no_grad():
         softmax = copy.deepcopy(teacher(name))(**example(name), output_hidden_states=True).hidden_states
         mixed = part(**example(name), output_hidden_states=True).hidden_states

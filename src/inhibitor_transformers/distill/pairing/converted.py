@@ -37,7 +37,7 @@ class ConvertedPairing(Pairing):
         self.example = example
         self.record: Record = student.config.record
         modules = dict(student.named_modules())
-        names = [part.name for part in (*self.record.sites, *self.record.left)]
+        names = [part.name for part in (*self.record.sites, *self.record.unconverted)]
         self.blocks = find_blocks(student, [name for name in modules if name in names])
         sees_all = not any(site.is_causal for site in self.record.sites)
         self.is_encoder = sees_all and not getattr(student.config, "is_encoder_decoder", False)

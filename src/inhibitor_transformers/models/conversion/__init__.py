@@ -3,6 +3,6 @@
 from .convert import convert
 from .pretrained import ConvertedModel
 from .report import ConversionReport
-from .sites import Left, Options, Record, Site
+from .sites import Options, Record, Site, Unconverted
 
-__all__ = ["ConversionReport", "ConvertedModel", "Left", "Options", "Record", "Site", "convert"]
+__all__ = ["ConversionReport", "ConvertedModel", "Options", "Record", "Site", "Unconverted", "convert"]

@@ -19,7 +19,7 @@ from .discover import Discovery, discover
 from .guards import register_guards
 from .install import install
 from .observe import run_example
-from .sites import Left, Options, Record, Site
+from .sites import Options, Record, Site, Unconverted
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def convert(
     record = _record(model, discover(model, example), modules, chosen)
     trial = _apply(copy.deepcopy(model, _shared_tensors(model)), record)
     _check_every_call(trial, example, record)
-    for left in record.left:
+    for left in record.unconverted:
         logger.warning(f"{left.name} stays softmax: {left.reason}")
     return (_apply(model, record) if in_place else copy.deepcopy(trial)).eval()
 
@@ -89,13 +89,13 @@ def _record(model: PreTrainedModel, found: Discovery, modules: Sequence[str] | N
     """What is to be converted. Raises ValueError if that is nothing, or not all that was asked for."""
     wanted = _wanted(model, found, modules)
     if not wanted:
-        reasons = "; ".join(f"{left.name}: {left.reason}" for left in found.left[:3])
+        reasons = "; ".join(f"{left.name}: {left.reason}" for left in found.unconverted[:3])
         raise ValueError(f"no attention module of {type(model).__name__} can be converted: {reasons}")
-    rest = [Left(site.name, "not asked for") for site in found.sites if site not in wanted]
+    rest = [Unconverted(site.name, "not asked for") for site in found.sites if site not in wanted]
     softmax = "eager" if model.config._attn_implementation == "eager" else "sdpa"
     # Softmax modules beside ours need a mask for every pair: ours is the only function that takes others.
-    masks = "explicit" if rest or found.left else found.masks
-    return Record(tuple(wanted), (*rest, *found.left), options, softmax, masks)
+    masks = "explicit" if rest or found.unconverted else found.masks
+    return Record(tuple(wanted), (*rest, *found.unconverted), options, softmax, masks)
 
 
 def _wanted(model: PreTrainedModel, found: Discovery, modules: Sequence[str] | None) -> list[Site]:
@@ -106,7 +106,7 @@ def _wanted(model: PreTrainedModel, found: Discovery, modules: Sequence[str] | N
     wanted: dict[str, Site] = {}
     for name in modules:
         below = [site for site in found.sites if f"{site.name}.".startswith(f"{name}.")]
-        refused = [left for left in found.left if f"{left.name}.".startswith(f"{name}.")]
+        refused = [left for left in found.unconverted if f"{left.name}.".startswith(f"{name}.")]
         if refused:
             raise ValueError(f"{refused[0].name} cannot be converted: {refused[0].reason}")
         if not below:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .observe import Call, Observed, observe
-from .sites import Left, Site
+from .sites import Site, Unconverted
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Discovery:
     """What can be converted and what cannot. masks: as in `Record`."""
 
     sites: tuple[Site, ...]
-    left: tuple[Left, ...]
+    unconverted: tuple[Unconverted, ...]
     masks: str
 
 
@@ -38,7 +38,8 @@ def discover(model: PreTrainedModel, example: Mapping[str, Any]) -> Discovery:
         )
     sites, left = _sites(model, explicit)
     left += [
-        Left(name, f"computes {what} outside the attention interface") for name, what in explicit.elsewhere.items()
+        Unconverted(name, f"computes {what} outside the attention interface")
+        for name, what in explicit.elsewhere.items()
     ]
     return Discovery(tuple(sites), tuple(left), _choose_masks(model, example, explicit))
 
@@ -60,7 +61,7 @@ def _same_pairs(a: Tensor | None, b: Tensor | None) -> bool:
     return bool((a == b).all()) if torch.broadcast_shapes(a.shape, b.shape)[2:] == a.shape[2:] else False
 
 
-def _sites(model: PreTrainedModel, observed: Observed) -> tuple[list[Site], list[Left]]:
+def _sites(model: PreTrainedModel, observed: Observed) -> tuple[list[Site], list[Unconverted]]:
     names = {id(module): name for name, module in model.named_modules()}
     by_module: dict[int, list[Call]] = {}
     for call in observed.calls:
@@ -77,7 +78,7 @@ def _sites(model: PreTrainedModel, observed: Observed) -> tuple[list[Site], list
         elif guarded is None:
             reason = reason or "has no weight of two dimensions by which files could be guarded"
         if reason:
-            left.append(Left(name, reason))
+            left.append(Unconverted(name, reason))
             continue
         shape = (first.heads, first.kv_heads, first.dim, first.value_dim, first.is_causal, first.has_bias)
         sites.append(Site(name, type(first.module).__name__, len(calls), *shape, str(guarded)))

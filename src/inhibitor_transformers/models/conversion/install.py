@@ -12,7 +12,7 @@ from .attention import IMPLEMENTATIONS, ConvertedAttention, start_forward
 from .classes import converted_config_class, converted_model_class
 from .guards import unguard_state
 from .observe import configurations
-from .sites import Left, Record, Site
+from .sites import Record
 
 
 def install(model: PreTrainedModel, record: Record) -> None:
@@ -28,7 +28,7 @@ def install(model: PreTrainedModel, record: Record) -> None:
             raise ValueError(f"{type(model).__name__} has no module {site.name}, which is converted")
         module.inhibitor = ConvertedAttention(site, record.options).to(next(module.parameters()).device)
         module.register_load_state_dict_pre_hook(unguard_state)
-    for left in record.left:
+    for left in record.unconverted:
         module = modules.get(find_name(left.name, modules, prefix))
         if module is not None:
             module.softmax_attention = record.softmax
@@ -58,8 +58,8 @@ def _below(record: Record, path: str) -> Record:
         return record
     prefix = f"{path}."
     sites = [replace(s, name=s.name.removeprefix(prefix)) for s in record.sites if s.name.startswith(prefix)]
-    left = [Left(x.name.removeprefix(prefix), x.reason) for x in record.left if x.name.startswith(prefix)]
-    return replace(record, sites=tuple[Site, ...](sites), left=tuple(left))
+    rest = [replace(x, name=x.name.removeprefix(prefix)) for x in record.unconverted if x.name.startswith(prefix)]
+    return replace(record, sites=tuple(sites), unconverted=tuple(rest))
 
 
 def converted_parts(model: nn.Module) -> Iterator[tuple[str, PreTrainedModel]]:

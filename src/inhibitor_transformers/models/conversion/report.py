@@ -17,10 +17,10 @@ class ConversionReport:
 
     def __str__(self) -> str:
         record = self.record
-        total = len(record.sites) + len(record.left)
+        total = len(record.sites) + len(record.unconverted)
         lines = [f"{self.model}: {len(record.sites)} of {total} attention modules compute inhibitor attention"]
         lines += [f"  {names}  {described}" for names, described in self.converted()]
-        lines += [f"  {left.name}  softmax: {left.reason}" for left in record.left]
+        lines += [f"  {left.name}  softmax: {left.reason}" for left in record.unconverted]
         return "\n".join(lines)
 
     def converted(self) -> list[tuple[str, str]]:

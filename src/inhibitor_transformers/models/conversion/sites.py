@@ -36,7 +36,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Left:
+class Unconverted:
     """An attention module that stays softmax, and why."""
 
     name: str
@@ -93,17 +93,15 @@ class Record:
     """
 
     sites: tuple[Site, ...]
-    left: tuple[Left, ...]
+    unconverted: tuple[Unconverted, ...]
     options: Options
     softmax: str
     masks: str
 
     def as_dict(self) -> dict[str, Any]:
-        """As `config.json` holds it."""
-        return dataclasses.asdict(self) | {
-            "sites": [dataclasses.asdict(site) for site in self.sites],
-            "left": [dataclasses.asdict(left) for left in self.left],
-        }
+        """As `config.json` holds it, and as it is read again: with lists."""
+        fields = dataclasses.asdict(self)
+        return fields | {name: list(fields[name]) for name in ("sites", "unconverted")}
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Record:
@@ -111,7 +109,7 @@ class Record:
         try:
             return cls(
                 tuple(Site(**site) for site in found["sites"]),
-                tuple(Left(**left) for left in found["left"]),
+                tuple(Unconverted(**module) for module in found["unconverted"]),
                 Options(**found["options"]),
                 found["softmax"],
                 found["masks"],
