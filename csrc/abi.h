@@ -10,7 +10,7 @@
 #endif
 
 // Bumped whenever a struct or a function of the interface changes; Python refuses a library of another version.
-constexpr int64_t kAbiVersion = 6;
+constexpr int64_t kAbiVersion = 7;
 
 // Of `InhibitorCall::center`.
 constexpr int64_t kNone = 0, kMean = 1, kLeast = 2;
@@ -31,6 +31,7 @@ struct InhibitorCall {
   int64_t batch, heads, kv_heads, queries, keys, dim, value_dim;
   Tensor4 query, key, value;  // (B, H, Nq, D), (B, Hkv, Nk, D), (B, Hkv, Nk, Dv)
   PerHead gamma, eta, delta, length_exponent;
+  PerHead key_norm, unit;  // null: none
   double length_reference;
   const float* score_bias;  // (H, Nq, Nk), the last dimension contiguous, null: none
   int64_t score_bias_stride[2];
@@ -45,7 +46,7 @@ struct InhibitorCall {
   // Backward only.
   Tensor4 grad_out;                        // (B, H, Nq, Dv)
   Tensor4 grad_query, grad_key, grad_value;  // shapes of the inputs
-  float* grad_scalars;  // (4, B, H) contiguous: gamma, eta, delta, length exponent, per batch row
+  float* grad_scalars;  // (6, B, H) contiguous: gamma, eta, delta, length exponent, key norm, unit, per batch row
   float* grad_bias;     // (H, Nq, Nk) contiguous: gets added to, null: not wanted
 };
 

@@ -67,15 +67,21 @@ struct Decode {
   template <bool Signed, int R>
   static void heads(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t h, const int32_t* index, int64_t n) {
     const int64_t kv_head = h / (c.heads / c.kv_heads), stride = Sizes<V>(c).row;
-    distances<R>(P::head(c.query, b, h), c.query.stride[1], P::head(c.key, b, kv_head), c.key.stride[2], index, n, c.dim,
-                 s.z, stride);
-    float factor[R];
+    float factor[R], key_norm[R];
     bool is_nan[R];
+    for (int r = 0; r < R; ++r) key_norm[r] = HeadScalars(c, h + r).key_norm;
+    const auto measure = c.key_norm.data ? distances<R, true> : distances<R, false>;
+    measure(P::head(c.query, b, h), c.query.stride[1], P::head(c.key, b, kv_head), c.key.stride[2], index, n, c.dim,
+            key_norm, s.z, stride);
     for (int r = 0; r < R; ++r) {
       const HeadScalars scalars(c, h + r);
       float* z = s.z + r * stride;
       is_nan[r] = inhibition(c, s, scalars, h + r, index, n, z).is_nan;
       factor[r] = scalars.eta * scalars.length(n);
+      if (scalars.is_normalized) {
+        const float passed = S::passed(z, n, scalars.unit);
+        factor[r] /= passed < kLeastPassed ? kLeastPassed : passed;
+      }
     }
     const typename Inhibit<V, Signed>::Gathered keys{index, n};
     Inhibit<V, Signed>::template rows<R>(s.z, stride, P::head(c.value, b, kv_head), c.value.stride[2], c.value_dim, keys,
@@ -98,25 +104,30 @@ struct Decode {
   }
 
   // s[r][j] for R queries and the n keys in `index`, a vector of keys at a time: sums across lanes are taken together.
-  template <int R>
+  // Normed: less key_norm[r] sum |k|.
+  template <int R, bool Normed>
   INHIBITOR_APART static void distances(const float* q, int64_t q_stride, const float* k, int64_t k_stride,
-                                        const int32_t* index, int64_t n, int64_t dim, float* s, int64_t s_stride) {
+                                        const int32_t* index, int64_t n, int64_t dim, const float* key_norm, float* s,
+                                        int64_t s_stride) {
     for (int64_t j = 0; j < n; j += W) {
-      Vec sums[R][W];
+      Vec sums[R][W], norms[W];
       for (int m = 0; m < W; ++m) {
         const float* key = k + index[j + m < n ? j + m : n - 1] * k_stride;
-        Vec acc[R];
+        Vec acc[R], norm = V::zero();
         INHIBITOR_UNROLL for (int r = 0; r < R; ++r) acc[r] = V::zero();
         for (int64_t d = 0; d < dim; d += W) {
           const Vec x = V::load(key + d);
+          if (Normed) norm = V::add_by_fma(norm, V::abs(x));
           INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
             acc[r] = V::add_by_fma(acc[r], V::abs(V::sub(V::load(q + r * q_stride + d), x)));
         }
         INHIBITOR_UNROLL for (int r = 0; r < R; ++r) sums[r][m] = acc[r];
+        if (Normed) norms[m] = norm;
       }
+      if (Normed) V::sum_each(norms);
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         V::sum_each(sums[r]);
-        V::store(s + r * s_stride + j, sums[r][0]);
+        V::store(s + r * s_stride + j, Normed ? V::fnma(V::set(key_norm[r]), norms[0], sums[r][0]) : sums[r][0]);
       }
     }
   }

@@ -1,6 +1,7 @@
 // The forward pass of one unit of work: a head, or a run of row blocks of one.
 #pragma once
 #include "inhibit.h"
+#include "key_norms.h"
 #include "row_scores.h"
 
 namespace inhibitor {
@@ -16,7 +17,7 @@ struct Forward {
 
   // Everything one unit of work writes to.
   struct Scratch {
-    Scratch(const InhibitorCall& c, Arena arena) : rows(c, arena) {
+    Scratch(const InhibitorCall& c, Arena arena) : rows(c, arena), norms(c, arena) {
       const Sizes<V> size(c);
       index = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
       active = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
@@ -34,6 +35,7 @@ struct Forward {
       used = arena.used();
     }
     typename RowScores<V>::Scratch rows;
+    KeyNorms<V> norms;
     int32_t *index, *active;
     float *shift, *panels, *k_sums, *values, *v_sums, *max_abs_value, *q, *q_sums, *factor, *z, *out;
     int64_t used;
@@ -42,9 +44,9 @@ struct Forward {
 
   static void run(const InhibitorCall& c, int64_t item, float* base) {
     const ForwardUnit unit(c, item);
-    const Scratch s(c, Arena(base));
+    Scratch s(c, Arena(base));
     const int64_t n = P::valid_keys(c, unit.batch, s.index);
-    pack_head(c, s, unit.batch, unit.kv_head, n);
+    pack_head(c, s, unit, n);
     ValueSums<V> v_sums(s.values, Sizes<V>(c).value_dim, s.v_sums);
     for (int64_t block = unit.first_block; block < unit.last_block; ++block)
       if (c.is_signed)
@@ -54,15 +56,17 @@ struct Forward {
   }
 
  private:
-  static void pack_head(const InhibitorCall& c, const Scratch& s, int64_t b, int64_t kv_head, int64_t n) {
+  static void pack_head(const InhibitorCall& c, Scratch& s, const ForwardUnit& unit, int64_t n) {
     const Sizes<V> size(c);
-    const float* k = P::head(c.key, b, kv_head);
-    const float* v = P::head(c.value, b, kv_head);
+    const float* k = P::head(c.key, unit.batch, unit.kv_head);
+    const float* v = P::head(c.value, unit.batch, unit.kv_head);
     const Sight sight = sight_of(c);
     P::common_shift(sight, k, c.key.stride[2], s.index, n, c.dim, s.shift);
     const float* shift = sight == Sight::kPairs ? nullptr : s.shift;
     P::transposed_panels(k, c.key.stride[2], s.index, n, c.dim, shift, s.panels);
     if (shift) P::panel_sums(s.panels, n, c.dim, s.k_sums);
+    s.norms.pack(k, c.key.stride[2], s.index, n, c.dim);
+    s.norms.set_head(HeadScalars(c, unit.head).key_norm, shift ? s.k_sums : nullptr);
     P::rows(v, c.value.stride[2], s.index, n, c.value_dim, size.value_dim, nullptr, 1.0f, s.values);
     if (sight == Sight::kAll) P::column_sum(s.values, n, size.value_dim, s.v_sums);
     P::max_abs_values(s.values, n, size.value_dim, c.is_signed, s.max_abs_value);
@@ -81,7 +85,7 @@ struct Forward {
     for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
     const RowMask::Range range = RowMask(c, b, h, s.index, all).visible(first, rows, S::kPanel);
     const int64_t begin = range.begin, n = range.end - begin;
-    const typename S::Keys keys{s.panels + begin * c.dim, by_pair ? nullptr : s.k_sums + begin, n, c.dim};
+    const typename S::Keys keys = s.norms.keys(s.panels, by_pair ? nullptr : s.k_sums, begin, n, c.dim);
     S::distances(s.q, s.q_sums, size.dim, rows, keys, s.z, size.row);
 
     const RowScores<V> row_scores(c, b, h, s.index + begin, n, scalars, s.rows);
@@ -93,6 +97,10 @@ struct Forward {
       float* z = s.z + i * size.row;
       const typename S::Row row = row_scores.inhibition(first + i, z, z);
       s.factor[i] = scalars.eta * (row.count == all ? length : scalars.length(row.count));
+      if (scalars.is_normalized) {
+        const float passed = S::passed(z, sight == Sight::kPrefix ? row.count : n, scalars.unit);
+        s.factor[i] /= passed < kLeastPassed ? kLeastPassed : passed;
+      }
       is_nan[i] = row.is_nan;
       seen[i] = row.count;
       if (by_pair) {

@@ -102,6 +102,15 @@ struct Pack {
     }
   }
 
+  // out[j] = sum over d of |rows[j][d]|.
+  static void abs_sums(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float* out) {
+    for (int64_t j = 0; j < n; ++j) {
+      Vec sum = V::zero();
+      for (int64_t d = 0; d < dim; d += W) sum = V::add(sum, V::abs(load_upto(row(rows, stride, index, j) + d, dim - d)));
+      out[j] = V::sum(sum);
+    }
+  }
+
   // out[j][0..padded) = scale * (rows[j] - shift), zeros past `dim`; never -0.
   static void rows(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, int64_t padded,
                    const float* shift, float scale, float* out) {

@@ -17,7 +17,8 @@ struct Scores {
   // The keys of one head as phase one reads them.
   struct Keys {
     const float* panels;  // transposed, shifted
-    const float* sums;    // per key, over the features; null: distances are taken directly
+    const float* sums;    // per key, over the features, less what is taken off (KeyNorms); null: distances are taken directly
+    const float* norms;   // per key, what is taken off direct distances; null: nothing
     int64_t count;
     int64_t dim;
   };
@@ -98,7 +99,14 @@ struct Scores {
       const Tile one = tile<1>(vecs, direct);
       for (; i < rows; ++i)
         one(q + i * q_stride, q_sums + i, q_stride, panel, k_sums, keys.dim, s + i * s_stride + j, s_stride);
+      if (direct && keys.norms) subtract(keys.norms + j, vecs * W, rows, s + j, s_stride);
     }
+  }
+
+  // s[i][j] -= norms[j] for n keys, whole vectors.
+  static void subtract(const float* norms, int64_t n, int64_t rows, float* s, int64_t s_stride) {
+    for (int64_t i = 0; i < rows; ++i, s += s_stride)
+      for (int64_t j = 0; j < n; j += W) V::store(s + j, V::sub(V::load(s + j), V::load(norms + j)));
   }
 
   // What becomes of one row of scores.
@@ -189,6 +197,14 @@ struct Scores {
     row.is_nan = nan != 0;
     hide(z, n, round_up(n, kPanel));
     return row;
+  }
+
+  // How many of the first n keys pass: the sum of relu(1 - z / unit). z past n is +inf, to whole vectors.
+  static float passed(const float* z, int64_t n, float unit) {
+    const Vec factor = V::set(1.0f / unit), one = V::set(1.0f);
+    Vec sum = V::zero();
+    for (int64_t j = 0; j < n; j += W) sum = V::add(sum, V::max(V::zero(), V::fnma(V::load(z + j), factor, one)));
+    return V::sum(sum);
   }
 
   static void hide(float* z, int64_t begin, int64_t end) {

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .call import Masks, Options, Tensors
+from .call import Masks, Options, Tensors, spread
 from .custom_op import CallArgs, second_gradients
 from .engine import KERNELS
 from .saved_tensors import save_for_backward, saved_tensors
@@ -63,7 +63,8 @@ class _Attention(torch.autograd.Function):
             gq, gk, gv, scalars, bias = KERNELS[ctx.engine].backward(
                 grad, out, saved, Tensors(*tensors), masks, ctx.options, with_bias
             )
-        per_head = scalars.sum(1).unbind(0) if any(needed.scalars) else (None,) * 4
+        of_scalars = scalars.sum(1).unbind(0) if any(needed.scalars) else (None,) * len(scalars)
+        per_head = spread(of_scalars, Tensors(*given[3:-2]).scalars)
         return (gq, gk, gv, *per_head, bias if with_bias else None, None, None, None, None)
 
 
@@ -87,7 +88,8 @@ class _TransformedAttention(torch.autograd.Function):
         given = (grad, *saved_tensors(ctx))
         with_bias = bool(CallArgs(*ctx.needs_input_grad).score_bias)
         gq, gk, gv, scalars, bias = _TransformedGradients.apply(*given, *ctx.options, ctx.engine, with_bias)
-        return (gq, gk, gv, *scalars.sum(1).unbind(0), bias if with_bias else None, *(None,) * 7)
+        per_head = spread(scalars.sum(1).unbind(0), Tensors(*given[3:-2]).scalars)
+        return (gq, gk, gv, *per_head, bias if with_bias else None, *(None,) * 7)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -132,7 +134,7 @@ class _TransformedGradients(torch.autograd.Function):
 
 
 # The batch dimension of each argument of the operator: q, k, v; scalars and bias; masks; options and engine.
-_BATCH_DIMS: tuple[int | None, ...] = (*(0, 0, 0), *(None,) * 5, *(0, 0), *(None,) * 5)
+_BATCH_DIMS: tuple[int | None, ...] = (*(0, 0, 0), *(None,) * 7, *(0, 0), *(None,) * 5)
 
 
 def _vmap_into_batch(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ ModelCenter = Literal["mean", "none"]  # of InhibiDistilBERT, its integers and i
 CENTERS: tuple[Center, ...] = ("mean", "none", "min")
 
 
+LEAST_PASSED = 0.1  # keys: what a normalized sum is divided by at the least
+
+
 class Tensors(NamedTuple):
     """Every tensor through which gradients flow: q, k, v as in `MaskedTensors`, scalars (H,), bias (H or 1, Nq, Nk)."""
 
@@ -26,6 +30,8 @@ class Tensors(NamedTuple):
     eta: Tensor
     delta: Tensor
     length_exponent: Tensor
+    key_norm: Tensor | None = None
+    unit: Tensor | None = None
     score_bias: Tensor | None = None
 
     @property
@@ -34,9 +40,15 @@ class Tensors(NamedTuple):
         return self.query, self.key, self.value
 
     @property
-    def scalars(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """gamma, eta, delta and length exponent."""
-        return self.gamma, self.eta, self.delta, self.length_exponent
+    def scalars(self) -> tuple[Tensor | None, ...]:
+        """What each head has one of: gamma, eta, delta, length exponent, key norm and unit."""
+        return self[3:9]
+
+
+def spread(values: Sequence[Any], like: Sequence[Any]) -> tuple[Any, ...]:
+    """The next of `values` for each of `like` that is not None, and None for each that is."""
+    given = iter(values)
+    return tuple(None if one is None else next(given) for one in like)
 
 
 class Masks(NamedTuple):
@@ -103,7 +115,8 @@ class MaskedTensors:
 class AttentionCall(MaskedTensors):
     """The same with scalars and bias, all in `compute_dtype`.
 
-    `gamma`, `eta`, `delta`, `length_exponent`: (H,). `score_bias`: (H or 1, Nq, Nk), or None.
+    `gamma`, `eta`, `delta`, `length_exponent`: (H,); `key_norm`, `unit`: (H,) or None. `score_bias`: (H or 1, Nq, Nk), or
+    None.
     """
 
     gamma: Tensor
@@ -111,6 +124,8 @@ class AttentionCall(MaskedTensors):
     delta: Tensor
     length_exponent: Tensor
     length_reference: float
+    key_norm: Tensor | None = None
+    unit: Tensor | None = None
     score_bias: Tensor | None = None
 
     @property
@@ -120,7 +135,7 @@ class AttentionCall(MaskedTensors):
 
     def tensors(self) -> Tensors:
         """Every tensor through which a gradient can flow."""
-        scalars = (self.gamma, self.eta, self.delta, self.length_exponent)
+        scalars = (self.gamma, self.eta, self.delta, self.length_exponent, self.key_norm, self.unit)
         return Tensors(self.query, self.key, self.value, *scalars, self.score_bias)
 
     def options(self) -> Options:

@@ -29,6 +29,8 @@ def make_call(
     signed: bool,
     center: Center,
     score_bias: Tensor | None = None,
+    key_norm: Scalar | None = None,
+    unit: Scalar | None = None,
 ) -> AttentionCall:
     """Check every argument, then return them in the form that engines receive. Raises ValueError."""
     masked = check_masked(
@@ -47,6 +49,8 @@ def make_call(
         name: _per_head(name, given, *wanted)
         for name, given in zip(_SCALARS, (gamma, eta, delta, length_exponent), strict=True)
     }
+    for name, given in (("key_norm", key_norm), ("unit", unit)):
+        scalars[name] = None if given is None else _per_head(name, given, *wanted)
     bias = None if score_bias is None else _check_score_bias(score_bias, query, key)
     return AttentionCall(**masked, **scalars, length_reference=float(length_reference), score_bias=bias)
 

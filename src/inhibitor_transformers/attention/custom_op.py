@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, library
 
 from . import reference
-from .call import AttentionCall, Masks, Options, Tensors
+from .call import AttentionCall, Masks, Options, Tensors, spread
 from .engine import KERNELS, heads_last
 from .saved_tensors import save_for_backward, saved_tensors
 
@@ -27,6 +27,8 @@ class CallArgs(NamedTuple):
     eta: Tensor
     delta: Tensor
     length_exponent: Tensor
+    key_norm: Tensor | None
+    unit: Tensor | None
     score_bias: Tensor | None
     key_padding_mask: Tensor | None
     attn_mask: Tensor | None
@@ -38,7 +40,7 @@ class CallArgs(NamedTuple):
 
     @property
     def tensors(self) -> Tensors:
-        scalars = (self.gamma, self.eta, self.delta, self.length_exponent)
+        scalars = (self.gamma, self.eta, self.delta, self.length_exponent, self.key_norm, self.unit)
         return Tensors(self.query, self.key, self.value, *scalars, self.score_bias)
 
     @property
@@ -59,6 +61,8 @@ def attention(
     eta: Tensor,
     delta: Tensor,
     length_exponent: Tensor,
+    key_norm: Tensor | None,
+    unit: Tensor | None,
     score_bias: Tensor | None,
     key_padding_mask: Tensor | None,
     attn_mask: Tensor | None,
@@ -69,7 +73,7 @@ def attention(
     engine: str,
 ) -> tuple[Tensor, Tensor]:
     """H (B, H, Nq, Dv), and what the backward pass of `engine` reads (`Kernels`); arguments as in `AttentionCall`."""
-    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent, score_bias)
+    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent, key_norm, unit, score_bias)
     options = Options(length_reference, is_causal, is_signed, center)
     out, saved = KERNELS[engine].forward(tensors, Masks(key_padding_mask, attn_mask), options, True)
     assert saved is not None
@@ -95,6 +99,8 @@ def attention_backward(
     eta: Tensor,
     delta: Tensor,
     length_exponent: Tensor,
+    key_norm: Tensor | None,
+    unit: Tensor | None,
     score_bias: Tensor | None,
     key_padding_mask: Tensor | None,
     attn_mask: Tensor | None,
@@ -105,12 +111,12 @@ def attention_backward(
     engine: str,
     with_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value; of the scalars for each sequence of the batch, (4, B, H), in the order given; and
+    """Gradients of query, key, value; of the scalars for each sequence of the batch, (scalars, B, H), in the order given; and
     of the bias, in its shape (with_bias; else an empty tensor).
 
     Raises RuntimeError for tensors that a hook has changed between the passes.
     """
-    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent, score_bias)
+    tensors = Tensors(query, key, value, gamma, eta, delta, length_exponent, key_norm, unit, score_bias)
     options = Options(length_reference, is_causal, is_signed, center)
     masks = Masks(key_padding_mask, attn_mask)
     _check_saved(grad, out, saved, tensors, masks, KERNELS[engine].saved)
@@ -154,7 +160,8 @@ def _(grad: Tensor, out: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, Ten
     args = CallArgs(*inputs)
     gq, gk, gv = (heads_last(t, t.shape[-1]) for t in args.tensors.qkv)
     bias = args.gamma.new_empty(args.score_bias.shape if args.score_bias is not None and with_bias else 0)
-    return gq, gk, gv, args.gamma.new_empty((4, *args.query.shape[:2])), bias
+    scalars = sum(s is not None for s in args.tensors.scalars)
+    return gq, gk, gv, args.gamma.new_empty((scalars, *args.query.shape[:2])), bias
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -167,9 +174,11 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 def _backward(ctx: Any, grad: Tensor, _grad_of_saved: Tensor | None) -> tuple[Any, ...]:
     with_bias = bool(CallArgs(*ctx.needs_input_grad).score_bias)
-    given = (grad, *saved_tensors(ctx), *ctx.options, ctx.engine, with_bias)
+    out, saved, *tensors, key_padding_mask, attn_mask = saved_tensors(ctx)
+    given = (grad, out, saved, *tensors, key_padding_mask, attn_mask, *ctx.options, ctx.engine, with_bias)
     gq, gk, gv, scalars, bias = torch.ops.inhibitor.attention_backward(*given)
-    return (gq, gk, gv, *scalars.sum(1).unbind(0), bias if with_bias else None, *(None,) * 7)
+    per_head = spread(scalars.sum(1).unbind(0), Tensors(*tensors).scalars)
+    return (gq, gk, gv, *per_head, bias if with_bias else None, *(None,) * 7)
 
 
 attention.register_autograd(_backward, setup_context=_save_for_backward)
@@ -198,9 +207,9 @@ def second_gradients(
     Differentiates the reference's gradient: rare, so that it need not be fast. Can itself be differentiated.
     """
 
-    def out(*tensors: Tensor) -> Tensor:
+    def out(*present: Tensor) -> Tensor:
         call = AttentionCall(
-            **Tensors(*tensors)._asdict(),
+            **Tensors(*spread(present, tensors))._asdict(),
             **masks._asdict(),
             length_reference=options.length_reference,
             is_causal=options.is_causal,
@@ -209,17 +218,19 @@ def second_gradients(
         )
         return reference.run(call)
 
-    def first(grad: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        given = Tensors(*tensors)
-        expanded = [s.expand(grad.shape[0], -1) for s in given.scalars]  # a gradient for each sequence of the batch
+    def first(grad: Tensor, *present: Tensor) -> tuple[Tensor, ...]:
+        given = Tensors(*spread(present, tensors))
+        # A gradient for each sequence of the batch.
+        expanded = [s.expand(grad.shape[0], -1) for s in given.scalars if s is not None]
         bias = () if given.score_bias is None else (given.score_bias,)
-        gradients = Tensors(*torch.func.vjp(out, *given.qkv, *expanded, *bias)[1](grad))
+        gradients = Tensors(*spread(torch.func.vjp(out, *given.qkv, *expanded, *bias)[1](grad), tensors))
+        of_scalars = torch.stack([s for s in gradients.scalars if s is not None])
         of_bias = gradients.score_bias if with_bias else None
-        return (*gradients.qkv, torch.stack(gradients.scalars), grad.new_empty(0) if of_bias is None else of_bias)
+        return (*gradients.qkv, of_scalars, grad.new_empty(0) if of_bias is None else of_bias)
 
     present = [t for t in tensors if t is not None]
-    second: tuple[Tensor | None, ...] = torch.func.vjp(first, grad, *present)[1](grads)
-    return second if tensors.score_bias is not None else (*second, None)
+    of_grad, *of_tensors = torch.func.vjp(first, grad, *present)[1](grads)
+    return of_grad, *spread(of_tensors, tensors)
 
 
 attention_backward.register_autograd(_double_backward, setup_context=_save_for_double_backward)

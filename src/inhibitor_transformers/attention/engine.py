@@ -24,7 +24,7 @@ class Kernels:
     backward pass reads: `saved` numbers per query, (saved, B, H, Nq) float32; None where `saving` is False.
 
     `backward(grad, out, saved, tensors, masks, options, with_bias)` returns the gradients of query, key and value, in
-    the same layout; those of gamma, eta, delta and length exponent for each sequence of the batch, (4, B, H) float32;
+    the same layout; those of the scalars that are given for each sequence of the batch, (scalars, B, H) float32;
     and with_bias that of the bias, summed over the batch, in its shape in float32, else None.
     """
 

@@ -21,6 +21,8 @@ def inhibitor_attention(
     delta: Scalar = 0.0,
     length_exponent: Scalar = 0.0,
     length_reference: float = 64,
+    key_norm: Scalar | None = None,
+    unit: Scalar | None = None,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
     score_bias: Tensor | None = None,
@@ -40,6 +42,13 @@ def inhibitor_attention(
     where J_i are the n_i keys valid for query i. A key outside J_i contributes nothing, whatever it and its
     β hold (NaN included); a query without valid keys gives 0 with zero gradients.
 
+    Two more scalars, which the paper has not, let it replace a softmax: λ takes a part of each key's size off its scores
+    (a distance grows with the size of a key, a product does not), and u divides by how many keys pass:
+
+    .. math::
+        S_{ij} = \tfrac{γ}{\sqrt D} (\sum_d |q_{id} - k_{jd}| - λ \sum_d |k_{jd}|) + β_{ij},\quad
+        H_{ik} \mathrel{/}= \max(\sum_{j \in J_i} \mathrm{relu}(1 - Z_{ij} / |u|), 0.1)
+
     Args:
         query: (B, H, Nq, D), any floating dtype; float64 is computed in float64, the rest in float32.
         key: (B, Hkv, Nk, D), H a multiple of Hkv (grouped-query attention).
@@ -48,6 +57,9 @@ def inhibitor_attention(
         length_reference: n₀, the number of keys at which (n₀/n)^ρ is one.
         key_padding_mask: (B, Nk) bool, True = valid.
         attn_mask: bool, broadcastable to (B, H, Nq, Nk), True = valid.
+        key_norm: λ, a number or (H,). None: 0.
+        unit: u, a number or (H,), not 0: a key counts for less the larger its score, from |u| on for nothing. None: sums
+            are not divided.
         score_bias: β, (H or 1, Nq, Nk), the same for the whole batch, in the dtype of the query or of the computation:
             what relative positions add to the scores. Larger inhibits more. None: zero.
         is_causal: the queries are the last Nq of Nk positions; each sees the keys up to its own.
@@ -72,6 +84,8 @@ def inhibitor_attention(
         delta=delta,
         length_exponent=length_exponent,
         length_reference=length_reference,
+        key_norm=key_norm,
+        unit=unit,
         key_padding_mask=key_padding_mask,
         attn_mask=attn_mask,
         score_bias=score_bias,
@@ -89,6 +103,7 @@ def inhibition_scores(
     *,
     gamma: Scalar = 1.0,
     delta: Scalar = 0.0,
+    key_norm: Scalar | None = None,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
     score_bias: Tensor | None = None,
@@ -109,6 +124,7 @@ def inhibition_scores(
         delta=delta,
         length_exponent=0.0,
         length_reference=64,
+        key_norm=key_norm,
         key_padding_mask=key_padding_mask,
         attn_mask=attn_mask,
         score_bias=score_bias,

@@ -1,12 +1,13 @@
 """The reference of inhibitor attention in plain torch: read it beside the formula.
 
-    S_ij = γ/√D Σ_d |q_id − k_jd| + β_ij
+    S_ij = γ/√D (Σ_d |q_id − k_jd| − λ Σ_d |k_jd|) + β_ij
     Z_ij = relu(S_ij − mean_{j∈J_i} S_ij + δ)
-    H_ik = η (n₀/n_i)^ρ Σ_{j∈J_i} shrink(v_jk, Z_ij)
+    H_ik = η (n₀/n_i)^ρ Σ_{j∈J_i} shrink(v_jk, Z_ij) / P_i
 
 with shrink(v, z) = sign(v)·max(|v| − z, 0) (signed) or max(v − z, 0) (unsigned), and J_i the n_i keys
-that are valid for query i (arXiv 2503.15983, eqs. 3–6; ρ, the length exponent, and β, a bias that does not
-depend on the content, are this project's own).
+that are valid for query i (arXiv 2503.15983, eqs. 3–6). This project's own: ρ, the length exponent; β, a bias that does
+not depend on the content; λ, the key norm; and P_i = max(Σ_{j∈J_i} relu(1 − Z_ij/|u|), 0.1), how many keys pass, which is
+1 where there is no unit u.
 Exact in float64, differentiable twice, any float dtype; half precision is computed in float32.
 """
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .call import AttentionCall
+from .call import LEAST_PASSED, AttentionCall
 from .transforms import is_recorded, is_transformed, size
 
 # Elements of the largest temporary, (chunk of query rows) × Nk × D: nothing of size N×N×D is ever
@@ -30,12 +31,22 @@ CHUNK_ELEMENTS = 1 << 20
 
 
 def scores(
-    q: Tensor, k: Tensor, valid: Tensor | None, bias: Tensor | None, gamma: Tensor, delta: Tensor, center: str
+    q: Tensor,
+    k: Tensor,
+    valid: Tensor | None,
+    bias: Tensor | None,
+    gamma: Tensor,
+    delta: Tensor,
+    key_norm: Tensor | None,
+    center: str,
 ) -> Tensor:
     """Z of (..., Nq, D) queries and (..., Nk, D) keys: (..., Nq, Nk), +inf outside J_i."""
     distance = (q.unsqueeze(-1) - k.transpose(-1, -2).unsqueeze(-3)).abs().sum(-2)
     if valid is not None:  # an invalid key may hold NaN; filled before γ, whose gradient would meet 0·NaN
         distance = distance.masked_fill(~valid, 0.0)
+    if key_norm is not None:
+        norm = k.abs().sum(-1).unsqueeze(-2)
+        distance = distance - key_norm * (norm if valid is None else norm.masked_fill(~valid, 0.0))
     features = size(q, -1)
     s = distance * (gamma / (features.sqrt() if isinstance(features, Tensor) else math.sqrt(features)))
     if bias is not None:
@@ -58,6 +69,15 @@ def inhibit(z: Tensor, v: Tensor, valid: Tensor | None, signed: bool) -> Tensor:
     return kept.sum(-2)
 
 
+def passed(z: Tensor, unit: Tensor, valid: Tensor | None) -> Tensor:
+    """P_i, (..., Nq, 1), of scores (..., Nq, Nk)."""
+    if valid is not None:  # before u, whose gradient would meet 0·inf
+        z = z.masked_fill(~valid, 0.0)
+    share = torch.relu(1.0 - z / unit.abs())
+    share = share if valid is None else share.masked_fill(~valid, 0.0)
+    return share.sum(-1, keepdim=True).clamp(min=LEAST_PASSED)
+
+
 def key_count(valid: Tensor | None, k: Tensor) -> Tensor:
     """n_i, (..., Nq, 1) or a scalar; 1 for a query without keys, whose sums are zero anyway."""
     if valid is None:
@@ -76,15 +96,18 @@ def attend(
     eta: Tensor,
     delta: Tensor,
     length_exponent: Tensor,
+    key_norm: Tensor | None,
+    unit: Tensor | None,
     *,
     length_reference: float,
     signed: bool,
     center: str,
 ) -> Tensor:
     """H, (..., Nq, Dv); bias and scalars broadcast against (..., Nq, Nk)."""
-    z = scores(q, k, valid, bias, gamma, delta, center)
+    z = scores(q, k, valid, bias, gamma, delta, key_norm, center)
     length = (length_reference / key_count(valid, k)) ** length_exponent
-    return eta * length * inhibit(z, v, valid, signed)
+    kept = eta * length * inhibit(z, v, valid, signed)
+    return kept if unit is None else kept / passed(z, unit, valid)
 
 
 def run(call: AttentionCall) -> Tensor:
@@ -96,9 +119,9 @@ def run(call: AttentionCall) -> Tensor:
 def run_scores(call: AttentionCall) -> Tensor:
     """The scores Z, (B, H, Nq, Nk), in the dtype of the query; +inf where a key is not valid."""
 
-    def score(q: Tensor, k: Tensor, _v: Tensor, valid: Tensor | None, bias: Tensor | None, *scalars: Tensor) -> Tensor:
-        gamma, _eta, delta, _length_exponent = scalars
-        return scores(q, k, valid, bias, gamma, delta, call.center)
+    def score(q: Tensor, k: Tensor, _v: Tensor, valid: Tensor | None, bias: Tensor | None, *scalars: Any) -> Tensor:
+        gamma, _eta, delta, _length_exponent, key_norm, _unit = scalars
+        return scores(q, k, valid, bias, gamma, delta, key_norm, call.center)
 
     return _in_chunks(call, score)
 
@@ -110,13 +133,8 @@ def _in_chunks(call: AttentionCall, function: Callable[..., Tensor]) -> Tensor:
     k, v = (t.to(dtype).repeat_interleave(call.groups, dim=1) for t in (call.key, call.value))
     valid = call.valid_pairs()
     bias = None if call.score_bias is None else call.score_bias[None]
-    given = (
-        call.gamma,
-        call.eta,
-        call.delta,
-        call.length_exponent,
-    )  # (B, H) for a gradient of each sequence (custom_op.py)
-    scalars = [(s if s.dim() == 2 else s[None])[..., None, None] for s in given]
+    # (B, H) for a gradient of each sequence (custom_op.py)
+    scalars = [None if s is None else (s if s.dim() == 2 else s[None])[..., None, None] for s in call.tensors().scalars]
     if is_recorded():  # chunk sizes would fix lengths; and a compiler fuses the broadcast with its sum
         return function(q, k, v, valid, bias, *scalars).to(call.query.dtype)
     batch_size, head_size, row_size = _chunk_sizes(q, k, v)

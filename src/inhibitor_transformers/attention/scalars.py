@@ -11,7 +11,7 @@ from .functional import inhibition_scores, inhibitor_attention
 
 # The paper's initial values (arXiv 2503.15983, §3); ρ = 0 is its formula.
 INITIAL = {"gamma": 1.0, "eta": 1.0, "delta": 0.5, "length_exponent": 0.0}
-_SCORE_OPTIONS = ("key_padding_mask", "attn_mask", "score_bias", "is_causal", "center")
+_SCORE_OPTIONS = ("gamma", "delta", "key_norm", "key_padding_mask", "attn_mask", "score_bias", "is_causal", "center")
 
 
 class InhibitorScalars(nn.Module):
@@ -72,8 +72,8 @@ class InhibitorScalars(nn.Module):
         output = inhibitor_attention(query, key, value, **scalars, **options)
         if not need_scores:
             return output, None
-        shared = {name: options[name] for name in _SCORE_OPTIONS if name in options}
-        return output, inhibition_scores(query, key, gamma=scalars["gamma"], delta=scalars["delta"], **shared)
+        given = scalars | options
+        return output, inhibition_scores(query, key, **{name: given[name] for name in _SCORE_OPTIONS if name in given})
 
     def as_arguments(self) -> dict[str, Any]:
         """The scalars as keyword arguments of `inhibitor_attention`."""

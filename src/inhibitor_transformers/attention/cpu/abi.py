@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..call import Masks, Options
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 
 CENTER_CODES = {"none": 0, "mean": 1, "min": 2}
 
@@ -45,6 +45,8 @@ CALL = CStruct(
     eta=PER_HEAD,
     delta=PER_HEAD,
     length_exponent=PER_HEAD,
+    key_norm=PER_HEAD,
+    unit=PER_HEAD,
     length_reference=DOUBLE,
     score_bias=POINTER,
     score_bias_stride="2q",
@@ -81,7 +83,7 @@ INTEGER_CALL = CStruct(
     sums=POINTER,
 )
 
-_NO_SCALARS = (0,) * 8
+_NO_SCALARS = (0,) * 12
 _NO_GRADIENTS = (0,) * 18
 
 
@@ -95,6 +97,11 @@ def tensor4(t: Tensor) -> tuple[int, ...]:
     return (t.data_ptr(), *t.stride()[:3])
 
 
+def _per_head(t: Tensor | None) -> tuple[int, int]:
+    """Address and stride of (H,)."""
+    return (0, 0) if t is None else (t.data_ptr(), t.stride(0))
+
+
 def _bias(t: Tensor) -> tuple[int, int, int]:
     """Address and strides of (H or 1, Nq, Nk)."""
     return t.data_ptr(), t.stride(0) if t.shape[0] > 1 else 0, t.stride(1)
@@ -102,7 +109,7 @@ def _bias(t: Tensor) -> tuple[int, int, int]:
 
 def pack_call(
     qkv: Sequence[Tensor],
-    scalars: Sequence[Tensor] | None,
+    scalars: Sequence[Tensor | None] | None,
     masks: Masks,
     options: Options,
     out: Tensor,
@@ -113,7 +120,7 @@ def pack_call(
 ) -> bytes:
     """`InhibitorCall` of float32 tensors; the caller keeps all of them alive.
 
-    qkv: with contiguous last dimensions. scalars: gamma, eta, delta, length exponent, (H,); None for integers.
+    qkv: with contiguous last dimensions. scalars: as `Tensors.scalars`; None for integers.
     score_bias: (H or 1, Nq, Nk), with a contiguous last dimension.
     gradients: the members from `grad_out` on, for the backward pass.
     """
@@ -126,7 +133,7 @@ def pack_call(
         *tensor4(query),
         *tensor4(key),
         *tensor4(value),
-        *(_NO_SCALARS if scalars is None else [x for t in scalars for x in (t.data_ptr(), t.stride(0))]),
+        *(_NO_SCALARS if scalars is None else [x for t in scalars for x in _per_head(t)]),
         options.length_reference,
         *((0,) * 3 if score_bias is None else _bias(score_bias)),
         *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),

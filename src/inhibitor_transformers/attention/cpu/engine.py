@@ -62,7 +62,7 @@ def _backward(
     if masks.key_padding_mask is not None:  # the kernels never touch an invalid key, nor its gradient
         gk.zero_()
         gv.zero_()
-    scalars = q.new_empty((4, *q.shape[:2]))
+    scalars = q.new_empty((len(tensors.scalars), *q.shape[:2]))
     # Of each head, also where the heads share their bias: a head then belongs to one thread.
     of_heads = q.new_zeros((q.shape[1], *bias.shape[1:])) if bias is not None and with_bias else None
     addresses = (scalars.data_ptr(), 0 if of_heads is None else of_heads.data_ptr())
@@ -73,6 +73,8 @@ def _backward(
             (q, k, v), tensors.scalars, masks, options, out, threads=threads, score_bias=bias, gradients=gradients
         )
     )
+    if given := [i for i, scalar in enumerate(tensors.scalars) if scalar is not None]:
+        scalars = scalars if len(given) == len(scalars) else scalars[given]
     if of_heads is None or bias is None:
         return gq, gk, gv, scalars, None
     return gq, gk, gv, scalars, of_heads.sum(0, keepdim=True) if bias.shape[0] == 1 else of_heads
