@@ -55,6 +55,7 @@ class KeyNorms {
     double along = 0.0;
     for (int64_t j = 0; j < n_; ++j) {
       const float column = V::kSign * columns_[j];
+      if (column == 0.0f) continue;  // a key that no row sees may hold NaN
       along += static_cast<double>(column) * static_cast<double>(norms_[j]);
       const Vec factor = V::set(key_norm * column);
       for (int64_t d = j * dim; d < (j + 1) * dim; d += W) {

@@ -22,6 +22,8 @@ def brute_force(
     delta: Scalar = 0.0,
     length_exponent: Scalar = 0.0,
     length_reference: float = 64,
+    key_norm: Scalar | None = None,
+    unit: Scalar | None = None,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
     score_bias: Tensor | None = None,
@@ -35,14 +37,17 @@ def brute_force(
     valid = valid_keys(query, key, key_padding_mask, attn_mask, is_causal)
     q, k, v = query.tolist(), key.tolist(), value.tolist()
     g, e, d, rho = (per_head(s, heads) for s in (gamma, eta, delta, length_exponent))
+    norm, units = (per_head(0.0 if s is None else s, heads) for s in (key_norm, unit))
     bias = bias_of(score_bias, key.shape[2])
     out = torch.zeros(batch, heads, queries, value.shape[3], dtype=torch.float64)
     for b, h, i in product(range(batch), range(heads), range(queries)):
         kv, keys = h // heads_per_kv, valid(b, h, i)
         if not keys:
             continue
-        z = row_scores(q[b][h][i], k[b][kv], keys, g[h], d[h], center, bias(h, i))
+        z = row_scores(q[b][h][i], k[b][kv], keys, g[h], d[h], norm[h], center, bias(h, i))
         factor = e[h] * (length_reference / len(keys)) ** rho[h]
+        if unit is not None:
+            factor /= max(math.fsum(max(1 - z[j] / abs(units[h]), 0.0) for j in keys), 0.1)
         for c in range(value.shape[3]):
             out[b, h, i, c] = factor * math.fsum(shrink(v[b][kv][j][c], z[j], signed) for j in keys)
     return out
@@ -54,6 +59,7 @@ def brute_force_scores(
     *,
     gamma: Scalar = 1.0,
     delta: Scalar = 0.0,
+    key_norm: Scalar | None = None,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
     score_bias: Tensor | None = None,
@@ -65,12 +71,14 @@ def brute_force_scores(
     heads_per_kv = heads // key.shape[1]
     valid = valid_keys(query, key, key_padding_mask, attn_mask, is_causal)
     q, k = query.tolist(), key.tolist()
-    g, d, bias = per_head(gamma, heads), per_head(delta, heads), bias_of(score_bias, key.shape[2])
+    g, d, norm = (per_head(s, heads) for s in (gamma, delta, 0.0 if key_norm is None else key_norm))
+    bias = bias_of(score_bias, key.shape[2])
     out = torch.full((batch, heads, queries, key.shape[2]), math.inf, dtype=torch.float64)
     for b, h, i in product(range(batch), range(heads), range(queries)):
         keys = valid(b, h, i)
-        for j, z in row_scores(q[b][h][i], k[b][h // heads_per_kv], keys, g[h], d[h], center, bias(h, i)).items():
-            out[b, h, i, j] = z
+        z = row_scores(q[b][h][i], k[b][h // heads_per_kv], keys, g[h], d[h], norm[h], center, bias(h, i))
+        for j in keys:
+            out[b, h, i, j] = z[j]
     return out
 
 
@@ -101,12 +109,14 @@ def row_scores(
     keys: list[int],
     gamma: float,
     delta: float,
+    key_norm: float,
     center: str,
     bias: list[float],
 ) -> dict[int, float]:
     """Z of one query, by key."""
     scale = gamma / math.sqrt(len(q))
-    s = {j: scale * math.fsum(abs(a - b) for a, b in zip(q, k[j], strict=True)) + bias[j] for j in keys}
+    terms = {j: [abs(a - b) - key_norm * abs(b) for a, b in zip(q, k[j], strict=True)] for j in keys}
+    s = {j: scale * math.fsum(terms[j]) + bias[j] for j in keys}
     centers = {"mean": lambda: math.fsum(s.values()) / len(keys), "min": lambda: min(s.values()), "none": lambda: 0.0}
     subtracted = centers[center]() if keys else 0.0
     return {j: max(s[j] - subtracted + delta, 0.0) for j in keys}

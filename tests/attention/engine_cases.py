@@ -97,7 +97,7 @@ def has_one_least(tensors: dict[str, Tensor], **options) -> Tensor:
 
     Where scores are not exact, rounding decides which of equal ones is the least, and so where its gradient goes.
     """
-    names = ("query", "key", "gamma", "score_bias")
+    names = ("query", "key", "gamma", "key_norm", "score_bias")
     given = {name: tensors[name].double() for name in names if name in tensors}
     shared = {n: options[n] for n in ("key_padding_mask", "attn_mask", "is_causal") if n in options}
     z = inhibition_scores(**given, delta=1e3, center="none", **shared)

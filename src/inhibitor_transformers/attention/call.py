@@ -115,8 +115,8 @@ class MaskedTensors:
 class AttentionCall(MaskedTensors):
     """The same with scalars and bias, all in `compute_dtype`.
 
-    `gamma`, `eta`, `delta`, `length_exponent`: (H,); `key_norm`, `unit`: (H,) or None. `score_bias`: (H or 1, Nq, Nk), or
-    None.
+    `gamma`, `eta`, `delta`, `length_exponent`: (H,); `key_norm`, `unit`: (H,) or None. `score_bias`: (H or 1, Nq, Nk)
+    or None.
     """
 
     gamma: Tensor

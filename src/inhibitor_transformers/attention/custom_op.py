@@ -111,8 +111,8 @@ def attention_backward(
     engine: str,
     with_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value; of the scalars for each sequence of the batch, (scalars, B, H), in the order given; and
-    of the bias, in its shape (with_bias; else an empty tensor).
+    """Gradients of query, key, value; of the scalars for each sequence of the batch, (scalars, B, H), in the order
+    given; and of the bias, in its shape (with_bias; else an empty tensor).
 
     Raises RuntimeError for tensors that a hook has changed between the passes.
     """

@@ -42,8 +42,8 @@ def inhibitor_attention(
     where J_i are the n_i keys valid for query i. A key outside J_i contributes nothing, whatever it and its
     β hold (NaN included); a query without valid keys gives 0 with zero gradients.
 
-    Two more scalars, which the paper has not, let it replace a softmax: λ takes a part of each key's size off its scores
-    (a distance grows with the size of a key, a product does not), and u divides by how many keys pass:
+    Two more scalars, which the paper has not, let it replace a softmax: λ takes a part of each key's size off its
+    scores (a distance grows with the size of a key, a product does not), and u divides by how many keys pass:
 
     .. math::
         S_{ij} = \tfrac{γ}{\sqrt D} (\sum_d |q_{id} - k_{jd}| - λ \sum_d |k_{jd}|) + β_{ij},\quad
@@ -58,8 +58,8 @@ def inhibitor_attention(
         key_padding_mask: (B, Nk) bool, True = valid.
         attn_mask: bool, broadcastable to (B, H, Nq, Nk), True = valid.
         key_norm: λ, a number or (H,). None: 0.
-        unit: u, a number or (H,), not 0: a key counts for less the larger its score, from |u| on for nothing. None: sums
-            are not divided.
+        unit: u, a number or (H,), not 0: a key counts for less the larger its score, from |u| on for nothing. None:
+            sums are not divided.
         score_bias: β, (H or 1, Nq, Nk), the same for the whole batch, in the dtype of the query or of the computation:
             what relative positions add to the scores. Larger inhibits more. None: zero.
         is_causal: the queries are the last Nq of Nk positions; each sees the keys up to its own.

@@ -5,9 +5,9 @@
     H_ik = η (n₀/n_i)^ρ Σ_{j∈J_i} shrink(v_jk, Z_ij) / P_i
 
 with shrink(v, z) = sign(v)·max(|v| − z, 0) (signed) or max(v − z, 0) (unsigned), and J_i the n_i keys
-that are valid for query i (arXiv 2503.15983, eqs. 3–6). This project's own: ρ, the length exponent; β, a bias that does
-not depend on the content; λ, the key norm; and P_i = max(Σ_{j∈J_i} relu(1 − Z_ij/|u|), 0.1), how many keys pass, which is
-1 where there is no unit u.
+that are valid for query i (arXiv 2503.15983, eqs. 3–6). This project's own: ρ, the length exponent; β, a bias that
+does not depend on the content; λ, the key norm; and P_i = max(Σ_{j∈J_i} relu(1 − Z_ij/|u|), 0.1), how many keys pass, 1
+where there is no unit u.
 Exact in float64, differentiable twice, any float dtype; half precision is computed in float32.
 """
 

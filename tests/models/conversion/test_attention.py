@@ -75,19 +75,16 @@ def by_formula(seen: Seen, valid: Tensor) -> Tensor:
     bias = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
     if seen.bias is not None:
         bias = bias - (scalars.bias_scale[:, None, None] * seen.bias).double()
-    if options.key_norm:  # γ/√D (Σ|q − k| − λ Σ|k|), up to a constant that centering takes away
-        limit, share = (
-            x.double().repeat_interleave(groups)[:, None] for x in (scalars.key_norm_limit, scalars.key_norm)
-        )
-        size = share * torch.minimum(k.abs().sum(-1), limit)
+    if options.key_norm:  # γ/√D (Σ|q − k| − λ Σ|k|)
+        size = scalars.key_norm.double()[:, None] * k.abs().sum(-1)
         bias = bias - (parameters[0][..., 0] / q.shape[-1] ** 0.5 * size)[:, :, None]
     fixed = {"length_reference": options.length_reference, "signed": options.signed, "center": options.center}
     valid = valid.expand(len(q), 1, q.shape[2], k.shape[2])
     if not options.normalize:
-        return attend(q, k, v, valid, bias, *parameters, **fixed).transpose(1, 2)
+        return attend(q, k, v, valid, bias, *parameters, None, None, **fixed).transpose(1, 2)
     gamma, eta, delta, _ = parameters
-    z = scores(q, k, valid, bias, gamma, delta, options.center)
-    unit = scalars.unit.double().repeat_interleave(groups)[:, None, None]
+    z = scores(q, k, valid, bias, gamma, delta, None, options.center)
+    unit = scalars.unit.double()[:, None, None]
     passed = (1 - z / unit).clamp(min=0).sum(-1, keepdim=True).clamp(min=0.1)
     return (eta * inhibit(z, v, valid, options.signed) / passed).transpose(1, 2)
 
@@ -160,7 +157,7 @@ def test_odd_sizes(name: str, length: int) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"signed": False}, {"center": "none", "key_norm": False}, {"length_reference": 3.0}, {"value_center": "mean"}],
+    [{"signed": False}, {"center": "none"}, {"length_reference": 3.0}, {"value_center": "mean"}],
 )
 @pytest.mark.parametrize("name", ["Bert", "Llama"])
 def test_options(name: str, options: dict[str, Any]) -> None:

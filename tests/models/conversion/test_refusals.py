@@ -90,7 +90,6 @@ def test_models_that_cannot_be_converted(prepare: Callable[[Any], Any], error: t
         ({"modules": []}, "no attention module"),
         ({"gamma": 1.0}, "has no option gamma; it has signed, center"),
         ({"center": "median"}, "center must be one of"),
-        ({"center": "none"}, "set key_norm=False"),
         ({"signed": 1}, "signed must be true or false"),
         ({"length_reference": 0}, "length_reference must be a positive number"),
     ],

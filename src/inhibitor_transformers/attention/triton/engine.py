@@ -67,6 +67,8 @@ def refuses(call: AttentionCall) -> str | None:
         return f"heads may have {LARGEST_DIM} features, query and value have {query.shape[-1]} and {value.shape[-1]}"
     if call.center == "min":
         return "its kernels subtract the mean of a row of scores or nothing, not the least; leave it to engine='auto'"
+    if call.key_norm is not None or call.unit is not None:
+        return "its kernels know no key norm and no unit; leave it to engine='auto'"
     return refuses_transform(*call.tensors())
 
 

@@ -118,46 +118,42 @@ def _fit(
     initial: Tensor,
     grid: Grid,
 ) -> Tensor:
-    """Set the scalars of one application to the best of the grid, per head; returns the errors (H,).
-
-    Where parameters are shared by the heads of a group, the least error of the whole group decides on all of its own.
-    """
+    """Set the scalars of one application to the best of the grid, per head; returns the errors (H,)."""
     best = initial
     found = {name: p.clone() for name, p in scalars.named_parameters()}
-    group = scalars.eta.numel() // min(map(len, found.values()))
     for features, changed in _features(scalars, samples):
-        error, tried = _best_of_grid(attention, scalars, changed, grid)
-        better = (error.view(-1, group).sum(1) < best.view(-1, group).sum(1)).repeat_interleave(group)
+        error, tried = _best_of_grid(attention, scalars, changed, features, grid)
+        better = error < best
         best = torch.where(better, error, best)
         for name, value in (tried | features).items():
-            found[name] = torch.where(_as_rows(better, value), value, found[name])
+            found[name] = torch.where(better.view(-1, *[1] * (value.dim() - 1)), value, found[name])
     for name, value in found.items():
         getattr(scalars, name).copy_(value)
     return best
 
 
 def _best_of_grid(
-    attention: ConvertedAttention, scalars: ConvertedScalars, samples: list[_Sample], grid: Grid
+    attention: ConvertedAttention,
+    scalars: ConvertedScalars,
+    samples: list[_Sample],
+    features: dict[str, Tensor],
+    grid: Grid,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The least error of each head, (H,), and the scalars that have it, (H,) each, for features as they are."""
+    """The least error of each head, (H,), and the scalars that have it, (H,) each, for given other ones."""
+    given = {name: features[name] for name in ("key_norm", "unit") if name in features}
     best = torch.full_like(scalars.eta, torch.inf)
     found: dict[str, Tensor] = {}
     slope = _mean([_slope(s) for s in samples]) if "bias_scale" in scalars.extra else None
     for gamma, delta in _scales_and_shifts(attention, samples, grid):
         for bias_scale in [None] if slope is None else [factor * gamma * slope for factor in BIAS_GRID]:
-            eta, exponent, error = _least_squares(attention, scalars, samples, gamma, delta, bias_scale, grid)
-            tried = {"gamma": gamma, "delta": delta, "eta": eta}
-            tried |= {} if "unit" in scalars.extra else {"length_exponent": exponent}
+            tried = given | {"gamma": gamma, "delta": delta}
             tried |= {} if bias_scale is None else {"bias_scale": bias_scale}
+            eta, exponent, error = _least_squares(attention, samples, tried, grid)
+            tried |= {"eta": eta} if "unit" in given else {"eta": eta, "length_exponent": exponent}
             better = error < best
             best = torch.where(better, error, best)
             found = {name: torch.where(better, value, found.get(name, value)) for name, value in tried.items()}
     return best, found
-
-
-def _as_rows(better: Tensor, value: Tensor) -> Tensor:
-    """(H,) as a mask of what each head has, (H, …), or each key head, (Hkv,)."""
-    return better.view(len(value), -1)[:, 0].view(-1, *[1] * (value.dim() - 1))
 
 
 def _scales_and_shifts(
@@ -168,8 +164,8 @@ def _scales_and_shifts(
         unit = samples[0].scaling / _mean([_slope(s) for s in samples]).clamp_min(1e-6)
         yield from ((g * unit, torch.zeros_like(unit)) for g in grid.gamma)
         return
-    unit_s = _mean([_score_deviation(s, attention.site.dim) for s in samples])
-    unit_v = _mean([_per_query_head(s.value.abs().float().mean(dim=(0, 2, 3)), len(unit_s)) for s in samples])
+    unit_s = _mean([_score_deviation(s) for s in samples])
+    unit_v = _value_size(samples, len(unit_s))
     for g, d in itertools.product(grid.gamma, grid.delta):
         yield g * unit_v / unit_s, d * max(g / 2, 1.0) * unit_v
 
@@ -178,25 +174,15 @@ Features = tuple[dict[str, Tensor], list[_Sample]]
 
 
 def _features(scalars: ConvertedScalars, samples: list[_Sample]) -> Iterator[Features]:
-    """What to try of the parameters that change queries and keys, and the samples so changed.
+    """What to try of the parameters that are no scale and no shift, and the samples with queries so scaled.
 
-    Sets the unit of normalized outputs, the mean |v|, which is tried with all.
+    The unit of normalized outputs is the mean |v|.
     """
-    fixed = {}
-    if "unit" in scalars.extra:
-        fixed["unit"] = _mean([s.value.abs().float().mean(dim=(0, 2, 3)) for s in samples])
-        scalars.unit.copy_(fixed["unit"])
-    queries = list(_with_query_scales(scalars, samples))
-    if "key_norm" not in scalars.extra:
-        yield from ((parameters | fixed, changed) for parameters, changed in queries)
-        return
-    largest = torch.stack([s.key.float().abs().sum(-1).amax((0, 2)) for s in samples]).amax(0)
-    scalars.key_norm_limit.copy_(2 * largest)
-    for (parameters, changed), key_norm in itertools.product(queries, KEY_NORM_GRID):
-        chosen = torch.full_like(scalars.key_norm, key_norm)
-        pairs = [scalars.with_key_norm(s.query, s.key, chosen) for s in changed]
-        with_norm = [replace(s, query=q, key=k) for s, (q, k) in zip(changed, pairs, strict=True)]
-        yield parameters | fixed | {"key_norm": chosen}, with_norm
+    fixed = {"unit": _value_size(samples, len(scalars.eta))} if "unit" in scalars.initial else {}
+    norms = KEY_NORM_GRID if "key_norm" in scalars.initial else (None,)
+    for (parameters, changed), norm in itertools.product(_with_query_scales(scalars, samples), norms):
+        of_norm = {} if norm is None else {"key_norm": torch.full_like(scalars.key_norm, norm)}
+        yield parameters | fixed | of_norm, changed
 
 
 def _with_query_scales(scalars: ConvertedScalars, samples: list[_Sample]) -> Iterator[Features]:
@@ -230,19 +216,14 @@ def _slope(sample: _Sample) -> Tensor:
 
 
 def _least_squares(
-    attention: ConvertedAttention,
-    scalars: ConvertedScalars,
-    samples: list[_Sample],
-    gamma: Tensor,
-    delta: Tensor,
-    bias_scale: Tensor | None,
-    grid: Grid,
+    attention: ConvertedAttention, samples: list[_Sample], given: dict[str, Tensor], grid: Grid
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Best η and ρ per head for given γ and δ, and the relative error they leave; each (H,)."""
+    """Best η and ρ per head for all others that are given, and the relative error they leave; each (H,)."""
+    gamma = given["gamma"]
     n0 = attention.options.length_reference
     uu, ut, nothing = [], [], []
     for s in samples:
-        u = _attend(attention, scalars, s, gamma, delta, bias_scale)
+        u = _attend(attention, s, **given)
         uu.append((u * u).sum(-1) * s.rows / s.energy[:, None])
         ut.append((u * s.target).sum(-1) * s.rows / s.energy[:, None])
         nothing.append(_inner(s.target, s.target, s.rows) / s.energy)
@@ -251,7 +232,7 @@ def _least_squares(
     eta, exponent = torch.ones_like(gamma), torch.zeros_like(gamma)
     if attention.options.form == "l1_softmax":  # whose rows sum to one
         return eta, exponent, without + _mean([(x - 2 * y).sum(dim=(0, 2)) for x, y in zip(uu, ut, strict=True)])
-    for rho in (0.0,) if "unit" in scalars.extra else grid.length_exponent:
+    for rho in (0.0,) if "unit" in given else grid.length_exponent:
         factors = [(n0 / s.counts) ** rho for s in samples]
         a = _mean([(f * x).sum(dim=(0, 2)) for f, x in zip(factors, ut, strict=True)])
         b = _mean([(f * f * x).sum(dim=(0, 2)) for f, x in zip(factors, uu, strict=True)])
@@ -264,34 +245,19 @@ def _least_squares(
 
 
 def _attend(
-    attention: ConvertedAttention,
-    scalars: ConvertedScalars,
-    s: _Sample,
-    gamma: Tensor,
-    delta: Tensor,
-    bias_scale: Tensor | None,
+    attention: ConvertedAttention, s: _Sample, *, bias_scale: Tensor | None = None, **scalars: Tensor
 ) -> Tensor:
     """The output at η = 1, ρ = 0: (B, H, Nq, Dv) float32."""
     options: dict[str, Any] = {}
     if s.masks.bias is not None and bias_scale is not None:
         options["score_bias"] = -bias_scale[:, None, None] * s.masks.bias
-    gamma = gamma * (s.query.shape[-1] / attention.site.dim) ** 0.5  # as scalars with a feature more do
     options |= {"key_padding_mask": s.masks.key_padding_mask, "attn_mask": s.masks.attn_mask}
     options["is_causal"] = s.masks.is_causal
     if attention.options.form == "l1_softmax":
-        return l1_softmax_attention(s.query, s.key, s.value, gamma=gamma, **options)[0].float()
-    normalize = "unit" in scalars.extra
-    output = inhibitor_attention(
-        s.query,
-        s.key,
-        scalars.with_unit(s.value) if normalize else s.value,
-        gamma=gamma,
-        delta=delta,
-        signed=attention.options.signed,
-        center=attention.options.center,  # type: ignore[arg-type]
-        **options,
-    ).float()
-    return scalars.normalized(output, torch.ones_like(gamma)) if normalize else output
+        del scalars["delta"]
+        return l1_softmax_attention(s.query, s.key, s.value, **scalars, **options)[0].float()
+    options |= {"signed": attention.options.signed, "center": attention.options.center}
+    return inhibitor_attention(s.query, s.key, s.value, **scalars, **options).float()
 
 
 def _error(attention: ConvertedAttention, scalars: ConvertedScalars, samples: list[_Sample]) -> Tensor:
@@ -314,7 +280,7 @@ def _error(attention: ConvertedAttention, scalars: ConvertedScalars, samples: li
     return _mean(errors)
 
 
-def _score_deviation(s: _Sample, dim: int) -> Tensor:
+def _score_deviation(s: _Sample) -> Tensor:
     """mean |S − row mean of S| per head at γ = 1, over pairs that count: twice the mean of its positive half."""
     z = inhibition_scores(
         s.query,
@@ -326,8 +292,12 @@ def _score_deviation(s: _Sample, dim: int) -> Tensor:
         is_causal=s.masks.is_causal,
     )
     counted = z.isfinite()
-    z = z * (s.query.shape[-1] / dim) ** 0.5
     return 2 * z.masked_fill(~counted, 0.0).float().sum(dim=(0, 2, 3)) / counted.sum(dim=(0, 2, 3)).clamp(min=1)
+
+
+def _value_size(samples: list[_Sample], heads: int) -> Tensor:
+    """mean |v| of the values of each query head, (H,)."""
+    return _mean([_per_query_head(s.value.abs().float().mean(dim=(0, 2, 3)), heads) for s in samples])
 
 
 def _per_query_head(x: Tensor, heads: int, dim: int = 0) -> Tensor:

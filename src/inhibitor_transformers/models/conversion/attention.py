@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from transformers.utils.output_capturing import _active_collector
 from ...attention import InhibitorScalars
 from ..attention_interface import WITHOUT_EFFECT
 from ..value_center import center_values
-from .l1_softmax import l1_softmax_attention
+from .l1_softmax import OPTIONS, l1_softmax_attention
 from .masks import compact_mask, explicit_mask, read_masks
 from .sites import Options, Site
 from .softmax import softmax_forward
@@ -22,52 +21,44 @@ from .softmax import softmax_forward
 IMPLEMENTATIONS = {"compact": "inhibitor_converted", "explicit": "inhibitor_converted_explicit"}
 # What besides changes no result: masks say the window, and flash kernels alone can be deterministic or not.
 _SAID_BY_MASKS = frozenset(("deterministic", "sliding_window", "output_attentions", "position_embeddings"))
-_MASKS = ("score_bias", "key_padding_mask", "attn_mask", "is_causal")
-_LEAST_PASSED = 0.1  # keys: what outputs are divided by at the least
 
 
 class ConvertedScalars(InhibitorScalars):
     """γ, η, δ, ρ of one application of a module, and what its scores need besides, all float32 parameters.
 
+    key_norm, unit: (heads,), λ and u of `inhibitor_attention`. Normalized outputs have no length exponent: they are a
+    sum over keys divided by another.
     bias_scale: (heads,), where scores have an additive term b: S − bias_scale · b, since a large b attracts.
     query_scale: (heads, dim), which multiplies the features of queries before the distance.
-    unit: u, (key heads,), where outputs are normalized: divided by Σ_j max(1 − Z_ij/u, 0), how many keys pass. That sum
-    is what becomes of one more feature of the values, u in every key.
-    key_norm: λ, (key heads,): S − γ/√D · λ · Σ|k|. A distance grows with the size of the key, which products do not; it
-    enters as one more feature, 0 of queries and λ · relu(limit − Σ|k|) of keys, limit being above all sizes.
     """
 
     bias_scale: nn.Parameter
     query_scale: nn.Parameter
     key_norm: nn.Parameter
     unit: nn.Parameter
-    key_norm_limit: Tensor
 
     def __init__(self, site: Site, options: Options) -> None:
-        shapes: dict[str, tuple[int, ...]] = {"bias_scale": (site.heads,)} if site.has_bias else {}
-        if options.query_scale:
-            shapes["query_scale"] = (site.heads, site.dim)
-        if options.key_norm:
-            shapes["key_norm"] = (site.kv_heads,)
-        if options.normalize and options.form == "inhibitor":
-            shapes["unit"] = (site.kv_heads,)
-        self.extra: dict[str, tuple[int, ...]] = {}  # the base class sets its own scalars first
         super().__init__(site.heads, length_reference=options.length_reference)
-        self.extra, self.dim, self.form = shapes, site.dim, options.form
-        for name, shape in shapes.items():
-            setattr(self, name, nn.Parameter(torch.empty(shape, dtype=torch.float32)))
-        if "unit" in shapes:  # a sum over keys by another: no length exponent
-            del self.length_exponent, self.initial["length_exponent"]
+        self.form = options.form
         if options.key_norm:
-            self.register_buffer("key_norm_limit", torch.full((site.kv_heads,), 2.0 * site.dim))
+            self.initial["key_norm"] = 0.0
+        if options.normalize and options.form == "inhibitor":
+            self.initial["unit"] = 1.0
+            del self.length_exponent, self.initial["length_exponent"]
+        self.extra: dict[str, tuple[int, ...]] = {"bias_scale": (site.heads,)} if site.has_bias else {}
+        if options.query_scale:
+            self.extra["query_scale"] = (site.heads, site.dim)
+        for name, shape in (dict.fromkeys(self.initial, (site.heads,)) | self.extra).items():
+            if name not in self._parameters:
+                setattr(self, name, nn.Parameter(torch.empty(shape, dtype=torch.float32)))
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Set every head to the initial values."""
         super().reset_parameters()
-        for name in self.extra:
-            nn.init.constant_(getattr(self, name), 0.0 if name == "key_norm" else 1.0)
+        for name in getattr(self, "extra", ()):  # the base class sets its own scalars first
+            nn.init.ones_(getattr(self, name))
 
     def forward(
         self,
@@ -82,48 +73,12 @@ class ConvertedScalars(InhibitorScalars):
         """As `InhibitorScalars`, with the additive term of the scores, (heads or 1, Nq, Nk), if they have one."""
         if "query_scale" in self.extra:
             query = query * self.query_scale[:, None].to(query.dtype)
-        if "key_norm" in self.extra:
-            query, key = self.with_key_norm(query, key, self.key_norm)
         if bias is not None:
             options["score_bias"] = -self.bias_scale[:, None, None] * bias
-        if self.form == "l1_softmax":
-            masks = {name: options[name] for name in _MASKS if name in options}
-            return l1_softmax_attention(query, key, value, gamma=self.as_arguments()["gamma"], **masks)
-        if "unit" not in self.extra:
+        if self.form == "inhibitor":
             return super().forward(query, key, value, need_scores=need_scores, **options)
-        output, z = super().forward(query, key, self.with_unit(value), need_scores=need_scores, **options)
-        return self.normalized(output, self.eta), z
-
-    def with_unit(self, value: Tensor) -> Tensor:
-        """Values (B, Hkv, Nk, Dv) with the feature that counts the keys that pass."""
-        unit = self.unit[:, None, None].to(value.dtype).expand(len(value), -1, value.shape[2], 1)
-        return torch.cat([value, unit], -1)
-
-    def normalized(self, sums: Tensor, eta: Tensor) -> Tensor:
-        """η times the sums (B, H, Nq, Dv + 1) over how many keys pass, which the last feature counts in units."""
-        unit = self.unit.repeat_interleave(sums.shape[1] // len(self.unit))[:, None, None]
-        passed = (sums[..., -1:].float() / unit).clamp(min=_LEAST_PASSED)
-        return sums[..., :-1] * (eta[:, None, None] / passed).to(sums.dtype)
-
-    def as_arguments(self) -> dict[str, Any]:
-        """As `InhibitorScalars`; γ makes up for the feature more that the operation divides by.
-
-        Normalized outputs have η after the division.
-        """
-        arguments = super().as_arguments()
-        arguments |= {"eta": 1.0} if "unit" in self.extra else {}
-        return arguments | {"gamma": arguments["gamma"] * self.gamma_factor}
-
-    @property
-    def gamma_factor(self) -> float:
-        """√((D + 1)/D) where scores have a feature more, else 1."""
-        return math.sqrt((self.dim + 1) / self.dim) if "key_norm" in self.extra else 1.0
-
-    def with_key_norm(self, query: Tensor, key: Tensor, key_norm: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys with the feature that subtracts the size of keys from scores."""
-        size = key.float().abs().sum(-1, keepdim=True)
-        feature = key_norm[:, None, None] * torch.relu(self.key_norm_limit[:, None, None] - size)
-        return nn.functional.pad(query, (0, 1)), torch.cat([key, feature.to(key.dtype)], -1)
+        given = options | self.as_arguments()
+        return l1_softmax_attention(query, key, value, **{name: given[name] for name in OPTIONS if name in given})
 
 
 class ConvertedAttention(nn.Module):

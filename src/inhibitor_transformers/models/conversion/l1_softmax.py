@@ -1,9 +1,10 @@
 """Softmax of Manhattan distances: a baseline between softmax and inhibitor attention.
 
-    H_i = Σ_j softmax_j(−γ/√D Σ_d |q_id − k_jd| − b_ij) v_j
+    H_i = Σ_j softmax_j(−γ/√D (Σ_d |q_id − k_jd| − λ Σ_d |k_jd|) − b_ij) v_j
 
-EcoTransformer's form (arXiv 2507.20096): distances in place of products, the softmax and the product with values kept.
-A model converted and aligned so shows what the softmax itself is worth. It is plain torch, and holds all scores.
+EcoTransformer's form (arXiv 2507.20096; λ as of `inhibitor_attention`): distances in place of products, the softmax
+and the product with values kept. A model converted and aligned so shows what the softmax itself is worth. It is plain
+torch, and holds all scores.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from ...attention.call import causal_mask
 
+# Those of `inhibitor_attention` that this form has too.
+OPTIONS = ("gamma", "key_norm", "score_bias", "key_padding_mask", "attn_mask", "is_causal")
+
 
 def l1_softmax_attention(
     query: Tensor,
@@ -20,6 +24,7 @@ def l1_softmax_attention(
     value: Tensor,
     *,
     gamma: Tensor,
+    key_norm: Tensor | None = None,
     score_bias: Tensor | None = None,
     key_padding_mask: Tensor | None = None,
     attn_mask: Tensor | None = None,
@@ -31,7 +36,10 @@ def l1_softmax_attention(
     """
     groups = query.shape[1] // key.shape[1]
     q, k, v = query.float(), key.float().repeat_interleave(groups, 1), value.float().repeat_interleave(groups, 1)
-    scores = torch.cdist(q, k, p=1.0) * (gamma[:, None, None] / query.shape[-1] ** 0.5)
+    distances = torch.cdist(q, k, p=1.0)
+    if key_norm is not None:
+        distances = distances - key_norm[:, None, None] * k.abs().sum(-1)[..., None, :]
+    scores = distances * (gamma[:, None, None] / query.shape[-1] ** 0.5)
     if score_bias is not None:
         scores = scores + score_bias
     valid = torch.ones((), dtype=torch.bool, device=query.device)

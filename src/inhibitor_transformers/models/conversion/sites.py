@@ -54,7 +54,7 @@ class Options:
     before the distance, which rotary embeddings keep from being folded into projections. key_norm:
     whether a part of each key's size Σ|k| is subtracted from its scores. normalize: whether outputs are divided by how
     many keys pass, as the rows of a softmax sum to one. form: "inhibitor", or the baseline "l1_softmax"
-    (`l1_softmax_attention`), which has γ alone.
+    (`l1_softmax_attention`), which has γ and λ alone.
     """
 
     signed: bool = True
@@ -76,10 +76,6 @@ class Options:
         for name in ("signed", "per_application", "query_scale", "key_norm", "normalize"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        if self.key_norm and self.center == "none":
-            raise ValueError(
-                'key_norm adds a constant that centering takes away: with center="none" set key_norm=False'
-            )
         if not (isinstance(self.length_reference, int | float) and 0 < self.length_reference < float("inf")):
             raise ValueError(f"length_reference must be a positive number of keys, got {self.length_reference!r}")
 
