@@ -47,9 +47,13 @@ def _pairs(shape: Shape) -> tuple[int, int]:
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("center", CENTERS)
-@pytest.mark.parametrize("given", [("key_norm",), ("unit",), ("key_norm", "unit")], ids="+".join)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-def test_agrees_with_reference_on_a_grid(shape, given, center, mask):
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [(name, ("key_norm", "unit")) for name in SHAPES]
+    + [(name, (one,)) for name in ("grouped", "decoding") for one in ("key_norm", "unit")],
+)
+def test_agrees_with_reference_on_a_grid(name, given, center, mask):
+    shape = SHAPES[name]
     signed = center != "none"
     compare(normalized(shape, *given, center=center), TOLERANCE, signed=signed, center=center, **masks(mask, shape))
 
