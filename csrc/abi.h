@@ -30,8 +30,8 @@ struct PerHead {
 struct InhibitorCall {
   int64_t batch, heads, kv_heads, queries, keys, dim, value_dim;
   Tensor4 query, key, value;  // (B, H, Nq, D), (B, Hkv, Nk, D), (B, Hkv, Nk, Dv)
-  PerHead gamma, eta, delta, length_exponent;
-  PerHead key_norm, unit;  // null: none
+  PerHead gamma, eta, delta;
+  PerHead length_exponent, key_norm, unit;  // null: none
   double length_reference;
   const float* score_bias;  // (H, Nq, Nk), the last dimension contiguous, null: none
   int64_t score_bias_stride[2];

@@ -14,7 +14,7 @@ struct HeadScalars {
       : gamma(c.gamma.data[h * c.gamma.stride]),
         eta(c.eta.data[h * c.eta.stride]),
         delta(c.delta.data[h * c.delta.stride]),
-        length_exponent(c.length_exponent.data[h * c.length_exponent.stride]),
+        length_exponent(c.length_exponent.data ? c.length_exponent.data[h * c.length_exponent.stride] : 0.0f),
         key_norm(c.key_norm.data ? c.key_norm.data[h * c.key_norm.stride] : 0.0f),
         is_normalized(c.unit.data != nullptr),
         signed_unit(is_normalized ? c.unit.data[h * c.unit.stride] : 1.0f),

@@ -58,7 +58,7 @@ def unpacked(struct: CStruct, packed: bytes) -> dict[str, list[float]]:
 
 def test_a_call() -> None:
     query, key, value = torch.zeros(2, 4, 3, 8), torch.zeros(2, 2, 5, 8), torch.zeros(2, 2, 5, 6)
-    scalars = [torch.full((4,), float(i)) for i in range(3)] + [torch.zeros(()).expand(4)]
+    scalars = [*(torch.full((4,), float(i)) for i in range(3)), torch.zeros(()).expand(4), None, torch.ones(4)]
     padding, pairs = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 4, 3, 5, dtype=torch.bool)
     out = torch.zeros(2, 4, 3, 6)
     options = Options(64.0, is_causal=True, is_signed=False, center="mean")
@@ -74,8 +74,8 @@ def test_a_call() -> None:
     assert {name: found[name] for name in sizes} == {name: [size] for name, size in sizes.items()}
     for name, t in {"query": query, "key": key, "value": value, "out": out}.items():
         assert found[name] == [t.data_ptr(), *t.stride()[:3]]
-    for name, scalar in zip(("gamma", "eta", "delta", "length_exponent"), scalars, strict=True):
-        assert found[name] == [scalar.data_ptr(), scalar.stride(0)]
+    for name, scalar in zip(Tensors._fields[3:9], scalars, strict=True):
+        assert found[name] == ([0, 0] if scalar is None else [scalar.data_ptr(), scalar.stride(0)])
     for name, mask in {"key_mask": padding, "attn_mask": pairs}.items():
         assert (found[name], found[f"{name}_stride"]) == ([mask.data_ptr()], list(mask.stride()))
     assert (found["score_bias"], found["score_bias_stride"]) == ([bias.data_ptr()], [24, 8])

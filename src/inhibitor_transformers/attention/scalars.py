@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .direct import attend_directly
 from .functional import inhibition_scores, inhibitor_attention
 
 # The paper's initial values (arXiv 2503.15983, §3); ρ = 0 is its formula.
@@ -69,7 +70,9 @@ class InhibitorScalars(nn.Module):
             options: further arguments of `inhibitor_attention`.
         """
         scalars = self.as_arguments()
-        output = inhibitor_attention(query, key, value, **scalars, **options)
+        output = attend_directly(query, key, value, scalars, options)
+        if output is None:
+            output = inhibitor_attention(query, key, value, **scalars, **options)
         if not need_scores:
             return output, None
         given = scalars | options
@@ -77,8 +80,11 @@ class InhibitorScalars(nn.Module):
 
     def as_arguments(self) -> dict[str, Any]:
         """The scalars as keyword arguments of `inhibitor_attention`."""
-        scalars = {name: getattr(self, name) for name in self.initial}
-        return scalars | {"length_reference": self.length_reference}
+        scalars: dict[str, Any] = {"length_reference": self.length_reference}
+        own = self._parameters
+        for name in self.initial:  # an attribute where a parametrization, or a replica of the module, keeps it
+            scalars[name] = own[name] if own.get(name) is not None else getattr(self, name)
+        return scalars
 
     def extra_repr(self) -> str:
         return f"heads={self.gamma.shape[0]}, length_reference={self.length_reference:g}"

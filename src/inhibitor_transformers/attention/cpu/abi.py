@@ -97,11 +97,6 @@ def tensor4(t: Tensor) -> tuple[int, ...]:
     return (t.data_ptr(), *t.stride()[:3])
 
 
-def _per_head(t: Tensor | None) -> tuple[int, int]:
-    """Address and stride of (H,)."""
-    return (0, 0) if t is None else (t.data_ptr(), t.stride(0))
-
-
 def _bias(t: Tensor) -> tuple[int, int, int]:
     """Address and strides of (H or 1, Nq, Nk)."""
     return t.data_ptr(), t.stride(0) if t.shape[0] > 1 else 0, t.stride(1)
@@ -128,12 +123,17 @@ def pack_call(
     batch, heads, queries, dim = query.shape
     _, kv_heads, keys, value_dim = value.shape
     key_mask, attn_mask = masks
+    of_heads: list[int] | tuple[int, ...] = _NO_SCALARS
+    if scalars is not None:
+        of_heads = []
+        for t in scalars:
+            of_heads += (0, 0) if t is None else (t.data_ptr(), t.stride(0))
     return CALL.pack(  # before every call: positions take half the time of names
         *(batch, heads, kv_heads, queries, keys, dim, value_dim),
-        *tensor4(query),
-        *tensor4(key),
-        *tensor4(value),
-        *(_NO_SCALARS if scalars is None else [x for t in scalars for x in _per_head(t)]),
+        *(query.data_ptr(), *query.stride()[:3]),  # `tensor4`
+        *(key.data_ptr(), *key.stride()[:3]),
+        *(value.data_ptr(), *value.stride()[:3]),
+        *of_heads,
         options.length_reference,
         *((0,) * 3 if score_bias is None else _bias(score_bias)),
         *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),

@@ -156,7 +156,8 @@ class Call:
 
     def __init__(self, tensors: Tensors, masks: Masks, options: Options) -> None:
         self.query, self.key, self.value = tensors.qkv
-        self.gamma, self.eta, self.delta, self.length_exponent = (s.contiguous() for s in tensors.scalars[:4] if s is not None)
+        scalars = [s.contiguous() for s in tensors.scalars if s is not None]
+        self.gamma, self.eta, self.delta, self.length_exponent = scalars
         self.batch, self.heads, self.queries, self.dim = self.query.shape
         self.kv_heads, self.keys, self.value_dim = self.value.shape[1:]
         self.is_causal, self.is_signed, self.is_centered = (

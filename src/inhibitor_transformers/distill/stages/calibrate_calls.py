@@ -244,9 +244,7 @@ def _least_squares(
     return eta, exponent, best
 
 
-def _attend(
-    attention: ConvertedAttention, s: _Sample, *, bias_scale: Tensor | None = None, **scalars: Tensor
-) -> Tensor:
+def _attend(attention: ConvertedAttention, s: _Sample, *, bias_scale: Tensor | None = None, **scalars: Any) -> Tensor:
     """The output at η = 1, ρ = 0: (B, H, Nq, Dv) float32."""
     options: dict[str, Any] = {}
     if s.masks.bias is not None and bias_scale is not None:

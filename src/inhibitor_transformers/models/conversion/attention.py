@@ -22,6 +22,8 @@ IMPLEMENTATIONS = {"compact": "inhibitor_converted", "explicit": "inhibitor_conv
 # What besides changes no result: masks say the window, and flash kernels alone can be deterministic or not.
 _SAID_BY_MASKS = frozenset(("deterministic", "sliding_window", "output_attentions", "position_embeddings"))
 
+_KNOWN = WITHOUT_EFFECT | _SAID_BY_MASKS
+
 
 class ConvertedScalars(InhibitorScalars):
     """γ, η, δ, ρ of one application of a module, and what its scores need besides, all float32 parameters.
@@ -113,8 +115,8 @@ class ConvertedAttention(nn.Module):
         masks = read_masks(module, query, attention_mask, is_causal, position_bias)
         if not self.site.has_bias:
             masks = masks.without_bias(self.site.name)
-        center = self.options.value_center if masks.attn_mask is None and not masks.is_causal else "none"
-        shrunk = center_values(value, masks.key_padding_mask, center)  # type: ignore[arg-type]
+        centered = self.options.value_center == "mean" and masks.attn_mask is None and not masks.is_causal
+        shrunk = center_values(value, masks.key_padding_mask, "mean" if centered else "none")
         output, z = self._scalars()(
             query,
             key,
@@ -132,8 +134,9 @@ class ConvertedAttention(nn.Module):
 
     def _scalars(self) -> nn.Module:
         """Those of this call. Raises RuntimeError where gradient checkpointing repeats calls in another order."""
-        if len(self.applications) == 1:
-            return self.applications[0]
+        of_all = self.applications._modules  # before every call: a ModuleList takes its time to count
+        if len(of_all) == 1:
+            return of_all["0"]  # type: ignore[return-value]
         if torch._C._current_graph_task_id() != -1:  # inside a backward pass
             raise RuntimeError(
                 f"{self.site.name} is applied {len(self.applications)} times with scalars for each: gradient "
@@ -200,13 +203,12 @@ def converted_attention_forward(
 def _scores_are_kept() -> bool:
     """Whether the forward pass was asked for attentions, of which some models do not tell their modules."""
     kept = None if torch.compiler.is_compiling() else _active_collector.get()
-    return any("attentions" in name for name in kept or ())
+    return kept is not None and any("attentions" in name for name in kept)
 
 
 def not_computed(kwargs: dict[str, Any]) -> list[str]:
     """Names of arguments of an attention function that change its result in a way that is not computed here."""
-    known = WITHOUT_EFFECT | _SAID_BY_MASKS
-    return sorted(name for name, given in kwargs.items() if given is not None and name not in known)
+    return sorted(name for name, given in kwargs.items() if given is not None and name not in _KNOWN)
 
 
 for _masks, _name in IMPLEMENTATIONS.items():
