@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from inhibitor_transformers.attention.call import MaskedTensors, Masks, Options
+from inhibitor_transformers.attention.call import MaskedTensors, Masks, Options, Tensors
 from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.attention.cpu.abi import ABI_VERSION, CALL, INTEGER_CALL, CStruct, pack_call
 from inhibitor_transformers.attention.integer import cpu as integer_cpu

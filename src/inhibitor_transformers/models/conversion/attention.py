@@ -136,7 +136,7 @@ class ConvertedAttention(nn.Module):
         """Those of this call. Raises RuntimeError where gradient checkpointing repeats calls in another order."""
         of_all = self.applications._modules  # before every call: a ModuleList takes its time to count
         if len(of_all) == 1:
-            return of_all["0"]  # type: ignore[return-value]
+            return of_all["0"]
         if torch._C._current_graph_task_id() != -1:  # inside a backward pass
             raise RuntimeError(
                 f"{self.site.name} is applied {len(self.applications)} times with scalars for each: gradient "
