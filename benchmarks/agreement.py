@@ -68,8 +68,9 @@ def gradients_of(attention: Callable[..., Tensor], inputs: Inputs, grad: Tensor,
 def plainly(model: Any) -> Iterator[None]:
     """While inside, a model computes its attention in the plainest way: eager softmax, or the reference's engines."""
     before, integers = scalars_module.inhibitor_attention, integer_module.integer_attention
-    implementation = model.config._attn_implementation
+    directly, implementation = scalars_module.attend_directly, model.config._attn_implementation
     scalars_module.inhibitor_attention = partial(before, engine="reference")
+    scalars_module.attend_directly = lambda *_: None
     integer_module.integer_attention = partial(integers, engine="reference")
     if implementation == "sdpa":
         model.set_attn_implementation("eager")
@@ -77,6 +78,7 @@ def plainly(model: Any) -> Iterator[None]:
         yield
     finally:
         scalars_module.inhibitor_attention, integer_module.integer_attention = before, integers
+        scalars_module.attend_directly = directly
         if implementation == "sdpa":
             model.set_attn_implementation(implementation)
 

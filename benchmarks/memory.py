@@ -23,7 +23,7 @@ def extra_memory(side: str, shape: tuple[int, ...], threads: int) -> tuple[float
 
     Scratch memory that the engine keeps between calls is counted; what the first tiny call needs once is not.
     """
-    counter = shared_library("allocations.cpp") if sys.platform == "linux" else None
+    counter = allocation_counter()
     if counter is None:
         return None
     run = subprocess.run(
@@ -35,6 +35,22 @@ def extra_memory(side: str, shape: tuple[int, ...], threads: int) -> tuple[float
     )
     forward, both = (int(number) / 2**20 for number in run.stdout.split())
     return forward, both
+
+
+def allocation_counter() -> Path | None:
+    """What LD_PRELOAD has to name for `peak_of` to work; None if not Linux with glibc."""
+    return shared_library("allocations.cpp") if sys.platform == "linux" else None
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """Bytes that a call holds at its peak beyond what was held before, its results included."""
+    counter = ctypes.CDLL(None)
+    counter.allocations_peak.restype = ctypes.c_int64
+    counter.allocations_forget()
+    counter.allocations_restart_peak()
+    kept = call()
+    del kept
+    return int(counter.allocations_peak())
 
 
 def _main() -> None:

@@ -117,19 +117,15 @@ class ConvertedAttention(nn.Module):
             masks = masks.without_bias(self.site.name)
         centered = self.options.value_center == "mean" and masks.attn_mask is None and not masks.is_causal
         shrunk = center_values(value, masks.key_padding_mask, "mean" if centered else "none")
-        output, z = self._scalars()(
-            query,
-            key,
-            shrunk.values,
-            bias=masks.bias,
-            need_scores=need_scores,
-            key_padding_mask=masks.key_padding_mask,
-            attn_mask=masks.attn_mask,
-            is_causal=masks.is_causal,
-            signed=self.options.signed,
-            center=self.options.center,
-            dropout_p=dropout,
-        )
+        options: dict[str, Any] = {"signed": self.options.signed, "center": self.options.center}
+        if masks.key_padding_mask is not None:
+            options["key_padding_mask"] = masks.key_padding_mask
+        if masks.attn_mask is not None:
+            options["attn_mask"] = masks.attn_mask
+        if dropout:
+            options["dropout_p"] = dropout
+        given = {"bias": masks.bias, "need_scores": need_scores, "is_causal": masks.is_causal}
+        output, z = self._scalars()(query, key, shrunk.values, **given, **options)
         return shrunk.restore(output).transpose(1, 2), z
 
     def _scalars(self) -> nn.Module:
