@@ -47,8 +47,8 @@ Models = dict[str, PreTrainedModel]  # "softmax" and "inhibitor"
 
 def gpt2(layers: int = 6, width: int = 256, heads: int = 4) -> PreTrainedModel:
     """As the teacher of experiments/teachers/causal_lm.py."""
-    config = GPT2Config(vocab_size=VOCABULARY, n_positions=LONG, n_embd=width, n_layer=layers, n_head=heads)
-    return GPT2LMHeadModel(config)
+    ids = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
+    return GPT2LMHeadModel(GPT2Config(**ids, n_positions=LONG, n_embd=width, n_layer=layers, n_head=heads))
 
 
 def llama() -> PreTrainedModel:
@@ -133,13 +133,13 @@ def load(name: str, pairs: dict[str, tuple[str, str]]) -> Models:
     return {"softmax": original, "inhibitor": student}
 
 
-def inputs_of(model: PreTrainedModel, kind: str, batch: int, *, length: int = LONG) -> dict[str, Tensor]:
+def inputs_of(model: PreTrainedModel, kind: str, batch: int, *, length: int | None = None) -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(0)
     if kind == "images":
         size = model.config.image_size
         return {"pixel_values": torch.randn(batch, 3, size, size, generator=draw)}
-    length = PROMPT if kind == "generate" else length
-    return {"input_ids": torch.randint(5, model.config.vocab_size, (batch, length), generator=draw)}
+    tokens = (batch, length or (PROMPT if kind == "generate" else LONG))
+    return {"input_ids": torch.randint(5, model.config.vocab_size, tokens, generator=draw)}
 
 
 @torch.inference_mode()
