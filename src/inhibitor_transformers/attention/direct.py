@@ -29,7 +29,7 @@ def attend_directly(
     Plain are float32 tensors on a CPU whose sizes fit, without masks, bias, dropout and gradients, where "auto" would
     take the CPU engine and nobody watches, records or transforms operators.
     """
-    if torch.is_grad_enabled() or not _is_first():
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or not _is_first():
         return None
     for name, given in options.items():
         if given is not None and name not in _SERVED and (name != "dropout_p" or given != 0.0):
