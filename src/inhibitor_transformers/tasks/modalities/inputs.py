@@ -94,5 +94,5 @@ def _write(model: PreTrainedModel, example: dict[str, Tensor]) -> Tensor:
 def _digest(example: Mapping[str, Tensor]) -> bytes:
     content = hashlib.blake2b(digest_size=16)
     for tensor in example.values():
-        content.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        content.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return content.digest()
