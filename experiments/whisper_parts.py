@@ -64,17 +64,20 @@ def measure(
     score: Callable[[PreTrainedModel], float],
     output: Path,
 ) -> list[float]:
-    """Error after calibration, and the score after each stage."""
-    scores: list[float] = []
+    """Error after calibration, and the score after each stage; what is in `output` already is not run again."""
+    file = output.with_suffix(".json")
+    scores: list[float] = json.loads(file.read_text()) if file.exists() else []
 
     def on_stage(name: str, student: PreTrainedModel) -> None:
         if name != "start":
             scores.append(score(student))
+            file.write_text(json.dumps(scores))
             print(f"  {name}: {scores[-1]:.3f}, {time.process_time():.0f} s so far", flush=True)
 
     convert = {"modules": modules}
     config = DistillConfig(teacher, stages, audio=str(data), student_class="converted", convert=convert)
-    Distillation(config, output, runtime=choose_device("auto"), log=lambda _: None).run(on_stage)
+    runtime = choose_device("auto")
+    Distillation(config, output, resume=output.exists(), runtime=runtime, log=lambda _: None).run(on_stage)
     (found,) = output.glob("stages/*/calibration.json")
     return [fmean(map(fmean, json.loads(found.read_text())["relative_error"])), *scores]
 
