@@ -6,7 +6,8 @@ python experiments/whisper_attention.py runs/teachers/whisper runs/whisper_parts
 Of the teacher: how many keys a query attends to (e to the entropy), how much of its attention the most attended key
 of a recording gets, and the frames behind the end of the recording, which are silent and alike. Of the student that
 was calibrated alone: the relative error of the attention outputs, of the best and the worst head; how many keys' worth
-of values pass; and how much of that is silence. Means over queries, modules and heads, of recordings held out.
+of values pass; and how much of that is silence. Means over modules, heads and queries (of the encoder's, those of
+speech), on recordings of the test.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def attentions(student: PreTrainedModel, teacher: PreTrainedModel, recordings: A
         inputs = forward_inputs(teacher, recordings.batch([i]))
         inputs.pop("use_cache")
         for pair in record_pairs(student, teacher, inputs):
-            queries = slice(None, None, -(-pair.z.shape[2] // QUERIES))
+            queries = slice(0, spoken, -(-min(spoken, pair.z.shape[2]) // QUERIES))
             yield describe(pair.probabilities[0, :, queries], pair.passing(queries)[0], spoken)
 
 
