@@ -1,13 +1,14 @@
-"""What Whisper's attention is like, part by part, and what calibration makes of it: why a part is hard to convert.
+"""What Whisper's attention is like, part by part, and which heads calibration leaves far from it.
 
 python experiments/whisper_parts.py runs/teachers/whisper --data runs/synthetic_speech --output runs/whisper_parts
 python experiments/whisper_attention.py runs/teachers/whisper runs/whisper_parts --data runs/synthetic_speech
 
 Of the teacher: how many keys a query attends to (e to the entropy), how much of its attention the most attended key
 of a recording gets, and the frames behind the end of the recording, which are silent and alike. Of the student that
-was calibrated alone: the relative error of the attention outputs, of the best and the worst head; how many keys' worth
-of values pass; and how much of that is silence. Means over modules, heads and queries (of the encoder's, those of
-speech), on recordings of the test.
+was calibrated alone: how many keys' worth of values pass, how much of that is silence, and the relative error of the
+attention outputs, of the best and the worst head. Means over modules, heads and queries (of the encoder's, those of
+speech) on recordings of the test. The second table has, over the heads of a part, the correlation of the error with
+what the teacher's attention is like.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 import common
@@ -37,17 +37,17 @@ QUERIES = 64  # of a call at most: the encoder has 1,500
 
 
 class Attention(NamedTuple):
-    """Means of one module's call. keys: attended to. most: by the most attended key. silence: fractions."""
+    """Of each head, (H,). keys: attended to. most: by the most attended key. silence: fractions; NaN among tokens."""
 
-    keys: float
-    most: float
-    silence: float
-    passing: float
-    passing_silence: float
+    keys: Tensor
+    most: Tensor
+    silence: Tensor
+    passing: Tensor
+    passing_silence: Tensor
 
 
 def attentions(student: PreTrainedModel, teacher: PreTrainedModel, recordings: AudioExamples) -> Iterator[Attention]:
-    """Of every converted module, for each recording."""
+    """Of every converted module in turn, for each recording."""
     for i, file in enumerate(recordings.files):
         recording = decode_wav(file)
         spoken = int(len(recording.samples) / recording.rate * FRAMES) + 1
@@ -60,15 +60,20 @@ def attentions(student: PreTrainedModel, teacher: PreTrainedModel, recordings: A
 
 def describe(probabilities: Tensor, passing: Tensor, spoken: int) -> Attention:
     """Of (H, Nq, Nk) probabilities of the teacher, and fractions that pass in the student."""
-    entropy = torch.special.entr(probabilities).sum(-1)
-    passed = passing.sum(-1)
-    return Attention(
-        float(entropy.exp().mean()),
-        float(probabilities.mean(1).amax(-1).mean()),
-        float(probabilities[..., spoken:].sum(-1).mean()),
-        float(passed.mean()),
-        float((passing[..., spoken:].sum(-1) / passed.clamp_min(1e-9)).mean()),
-    )
+    keys, passed = torch.special.entr(probabilities).sum(-1).exp(), passing.sum(-1)
+    silence, passing_silence = (x[..., spoken:].sum(-1) for x in (probabilities, passing))
+    if probabilities.shape[-1] <= spoken:
+        silence, passing_silence = (torch.full_like(x, torch.nan) for x in (silence, passing_silence))
+    fraction = passing_silence / passed.clamp_min(1e-9)
+    return Attention(keys.mean(1), probabilities.mean(1).amax(-1), silence.mean(1), passed.mean(1), fraction.mean(1))
+
+
+def correlation(a: Tensor, b: Tensor) -> str:
+    return shown(float(torch.corrcoef(torch.stack([a, b]))[0, 1]))
+
+
+def shown(number: float, form: str = ".2f") -> str:
+    return "" if number != number else f"{number:{form}}"  # NaN
 
 
 @torch.no_grad()
@@ -81,22 +86,25 @@ def main() -> None:
     quiet(options.threads)
     teacher = load_as_saved(options.teacher, encoder=False)
     recordings = load_audio(options.data, load_preprocessor(options.teacher), split="test")
-    recordings.files = recordings.files[: options.test]
-    rows = []
+    recordings = AudioExamples(recordings.files[: options.test], recordings.extractor)
+    rows, correlations = [], []
     for part in list(PARTS)[:-1]:
         stage = options.runs / part.replace(" ", "-") / "stages" / "1-calibrate"
-        student = load_as_saved(stage / "student", encoder=False)
-        errors = json.loads((stage / "calibration.json").read_text())["relative_error"]
-        heads = [error for module in errors for error in module]
-        found = [fmean(values) for values in zip(*attentions(student, teacher, recordings), strict=True)]
-        keys, most, silence, passing, passing_silence = found
-        of_teacher = [f"{keys:.0f}", f"{most:.2f}", f"{silence:.2f}"]
-        of_student = [f"{fmean(heads):.2f}", f"{min(heads):.2f} … {max(heads):.2f}"]
-        rows.append([part, *of_teacher, *of_student, f"{passing:.0f}", f"{passing_silence:.2f}"])
-        print(rows[-1], flush=True)
-    header = ["part", "keys attended to", "by the most attended", "of silence"]
-    header += ["error", "of heads", "keys that pass", "of these silence"]
+        errors = torch.tensor(json.loads((stage / "calibration.json").read_text())["relative_error"])
+        calls = list(attentions(load_as_saved(stage / "student", encoder=False), teacher, recordings))
+        heads = Attention(
+            *(torch.stack(x).unflatten(0, (-1, len(errors))).mean(0).flatten() for x in zip(*calls, strict=True))
+        )
+        means = [
+            shown(float(x.mean()), form) for x, form in zip(heads, (".0f", ".2f", ".2f", ".0f", ".2f"), strict=True)
+        ]
+        rows.append([part, *means, shown(float(errors.mean())), f"{errors.min():.2f} … {errors.max():.2f}"])
+        of_teacher = (heads.keys.log(), heads.most, heads.silence)
+        correlations.append([part, *(correlation(errors.flatten(), x) for x in of_teacher)])
+    header = ["part", "keys attended to", "the most attended", "silence", "keys that pass", "silence", "error", "heads"]
     print(markdown_table(Table("Whisper's attention", header, rows)))
+    header = ["error of heads with", "logarithm of the keys", "the most attended", "silence"]
+    print(markdown_table(Table("Correlations", header, correlations)))
 
 
 if __name__ == "__main__":
