@@ -34,6 +34,9 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
 )
 
 from tests.distill.tiny import VOCABULARY, bert_tokenizer
@@ -59,6 +62,11 @@ _BART = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_atten
 }
 _VIT = {"image_size": 16, "patch_size": 4, "num_labels": 3} | {n: v for n, v in _SIZES.items() if n != "vocab_size"}
 _SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
+_WHISPER = {"num_mel_bins": 16, "max_source_positions": 50, "d_model": 32, "init_std": 0.25} | {
+    f"{side}_{name}": value
+    for side in ("encoder", "decoder")
+    for name, value in {"layers": 2, "attention_heads": 4, "ffn_dim": 48}.items()
+}
 _AST = {"max_length": 32, "num_mel_bins": 16, "patch_size": 8, "frequency_stride": 8, "time_stride": 8}
 
 _MAKERS: dict[str, Callable[[], PreTrainedModel]] = {
@@ -83,6 +91,16 @@ _MAKERS: dict[str, Callable[[], PreTrainedModel]] = {
     "swin": lambda: SwinForImageClassification(SwinConfig(**_SWIN, num_labels=3)),
     "ast": lambda: ASTForAudioClassification(
         ASTConfig(**_AST, **{n: v for n, v in _SIZES.items() if n != "vocab_size"}, num_labels=3)
+    ),
+    "whisper": lambda: WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=30,
+            decoder_start_token_id=2,
+            begin_suppress_tokens=None,
+            suppress_tokens=None,
+            **_SPECIAL,
+            **_WHISPER,
+        )
     ),
 }
 OF_TEXT = ("llama", "gpt2", "albert", "t5", "bart")
@@ -112,6 +130,8 @@ def preprocessor_for(kind: str) -> Any:
         return ViTImageProcessor(size={"height": side, "width": side})
     if kind == "ast":
         return ASTFeatureExtractor(num_mel_bins=16, max_length=32, mean=0.0, std=1.0)
+    if kind == "whisper":
+        return WhisperFeatureExtractor(feature_size=16, chunk_length=1)
     return decoder_tokenizer() if kind in ("llama", "gpt2") else bert_tokenizer()
 
 

@@ -20,7 +20,7 @@ from tests.distill.chains import RUNTIME, distill
 from tests.distill.test_resume import StoppedError, interrupt
 from tests.distill.tiny import assert_same_weights, sentences, text_file
 
-KINDS = ("llama", "gpt2", "albert", "t5", "bart", "vit", "swin", "ast")
+KINDS = ("llama", "gpt2", "albert", "t5", "bart", "vit", "swin", "ast", "whisper")
 STEPS = {"max_steps": 6, "learning_rate": 1e-3, "save_steps": 2, "logging_steps": 2}
 OF_TEXTS = {"tokens_per_step": 128, "lengths": [16, 32]}
 
@@ -40,7 +40,7 @@ def teachers(tmp_path_factory) -> dict[str, str]:
 
 def run_of(kind: str, teachers: dict[str, str], data: dict[str, Any], **hidden: Any) -> dict[str, Any]:
     """Settings of a short run of all alignment stages."""
-    name = "text" if kind in OF_TEXT else "audio" if kind == "ast" else "images"
+    name = "text" if kind in OF_TEXT else "audio" if kind in ("ast", "whisper") else "images"
     batches = OF_TEXTS if name == "text" else {"examples_per_step": 8}
     calibrate = {"lengths": [16, 32], "tokens_per_length": 128} if name == "text" else {"examples": 8}
     stages = [
@@ -74,9 +74,10 @@ class TestEveryArchitecture:
         names = {name for name in losses(folder, "2-align_attention")[0] if name.startswith("loss/")}
         modules = dict(make(kind).named_modules())
         assert all(name.removeprefix("loss/attention/").partition("#")[0] in modules for name in names)
-        assert len(names) == {"t5": 6, "bart": 6, "swin": 4}.get(kind, 2)
+        assert len(names) == {"t5": 6, "bart": 6, "whisper": 6, "swin": 4}.get(kind, 2)
         hidden = losses(folder, "3-align_hidden")[0]
-        assert sum(name.startswith("loss/hidden/") for name in hidden) == {"t5": 4, "bart": 4, "swin": 4}.get(kind, 2)
+        blocks = {"t5": 4, "bart": 4, "whisper": 4, "swin": 4}.get(kind, 2)
+        assert sum(name.startswith("loss/hidden/") for name in hidden) == blocks
         assert hidden["loss/logits"] > -1e-6
 
     def test_the_folder_reloads_as_what_was_trained(self, finished):

@@ -142,6 +142,13 @@ def test_a_trained_stage_works_alone(name, teacher_path, text_path, tmp_path):
     assert AutoModel.from_pretrained(tmp_path / "run").num_parameters() > 0
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_each_stage_has_a_precision_of_its_own(first, teacher_path, text_path, tmp_path):
+    stages = [trained("align_attention", bf16=first), trained("align_hidden", bf16=not first)]
+    distill(settings(teacher_path, text_path, stages), tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").exists()
+
+
 def test_two_runs_with_the_same_seed_are_bit_equal(chain, tmp_path):
     for name in ("a", "b"):
         distill(chain, tmp_path / name)

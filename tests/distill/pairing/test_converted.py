@@ -57,6 +57,17 @@ def test_an_image_counts_once_whatever_its_patches():
     assert float(pairing.count(logits.valid, batch, 8.0)) == 8
 
 
+def test_what_the_teacher_calls_while_it_writes_is_not_compared():
+    pairing = pairing_of("whisper")
+    batch = {"input_features": torch.randn(2, 16, 100), "labels": torch.zeros(2, dtype=torch.long)}
+    calls = pairing.teacher_calls(batch)
+    assert [call.site.name for call in calls] == [site.name for site in pairing.record.sites]
+    (text,) = {call.query.shape[2] for call in calls if "decoder" in call.site.name}
+    with torch.no_grad():
+        outputs = pairing.attention_outputs(batch)
+    assert [x.ours.shape[1] for x in outputs] == [50, 50, *[text] * 4]
+
+
 def test_every_application_of_a_shared_layer_is_compared():
     pairing = pairing_of("albert")
     labels = [x.label for x in pairing.teacher_attention_outputs(padded())]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
-from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from inhibitor_transformers.tasks.modalities.example import example_batch
 from inhibitor_transformers.tasks.modalities.inputs import forward_inputs
@@ -28,35 +28,28 @@ def test_a_decoder_repeats_the_text_behind_its_start_token():
 
 
 def test_a_decoder_reads_what_it_writes_about_a_recording():
-    torch.manual_seed(0)
-    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
-    config = WhisperConfig(
-        vocab_size=30,
-        num_mel_bins=8,
-        max_source_positions=20,
-        max_target_positions=80,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-        begin_suppress_tokens=None,
-        suppress_tokens=None,
-        init_std=0.5,
-        **sizes,
-    )
-    model = WhisperForConditionalGeneration(config).eval()
-    inputs = forward_inputs(model, {"input_features": torch.randn(2, 8, 40)})
+    model = make("whisper")
+    inputs = forward_inputs(model, {"input_features": torch.randn(2, 16, 100)})
     ids, mask = inputs["decoder_input_ids"], inputs["decoder_attention_mask"]
-    assert ids[:, 0].tolist() == [1, 1]
+    assert ids[:, 0].tolist() == [2, 2]
     assert ids.shape == mask.shape
     with torch.no_grad():
         predicted = model(**inputs).logits.argmax(-1)
     followed = (predicted[:, :-1] == ids[:, 1:]) | (mask[:, 1:] == 0)
     assert followed.all(), "each token is the one that the model ranks first after those before it"
     assert not model.model.decoder._forward_pre_hooks
+
+
+def test_a_recording_is_written_down_once_whatever_its_batches(monkeypatch: pytest.MonkeyPatch):
+    model, recordings, written = make("whisper"), torch.randn(3, 16, 100), {}
+    first = forward_inputs(model, {"input_features": recordings}, written)
+    assert len({tuple(text.tolist()) for text in written.values()}) == 3
+    monkeypatch.setattr(model, "generate", None)
+    again = forward_inputs(model, {"input_features": recordings[[2, 0]]}, written)
+    for name in ("decoder_input_ids", "decoder_attention_mask"):
+        longest = again[name].shape[1]
+        assert torch.equal(again[name], first[name][[2, 0], :longest])
+        assert not (first["decoder_attention_mask"][[2, 0], longest:]).any()
 
 
 def test_examples_are_made_by_a_model_s_own_preprocessor():

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ...models.conversion import Record
 from ...models.conversion.recording import AttentionCall, record_attention, replay
-from ...tasks.modalities.inputs import forward_inputs
+from ...tasks.modalities.inputs import Written, forward_inputs
 from ..losses import IGNORED
 from ..teacher.teacher import Teacher
 from .base import Batch, Matched, Outputs, Pairing, TeacherStates
@@ -35,6 +35,7 @@ class ConvertedPairing(Pairing):
     def __init__(self, student: PreTrainedModel, teacher: Teacher, example: Batch, has_cls: bool = False) -> None:
         super().__init__(student, teacher)
         self.example = example
+        self.written: Written = {}  # of recordings and images
         self.record: Record = student.config.record
         modules = dict(student.named_modules())
         names = [part.name for part in (*self.record.sites, *self.record.unconverted)]
@@ -45,22 +46,27 @@ class ConvertedPairing(Pairing):
         self.reads_first_token = self.is_encoder and (has_cls if "input_ids" in example else has_first)
 
     def attention_outputs(self, batch: Batch) -> list[Matched]:
-        calls = self.teacher_calls(batch)
+        inputs = self._inputs(batch)
+        calls = self._calls(inputs)
         ours = replay(self.student, calls)
         return [
             Matched(label, output.flatten(2), theirs, valid)
-            for output, (label, theirs, valid) in zip(ours, self._of_calls(calls, batch), strict=True)
+            for output, (label, theirs, valid) in zip(ours, self._of_calls(calls, inputs), strict=True)
         ]
 
     def teacher_attention_outputs(self, batch: Batch) -> list[TeacherStates]:
-        return self._of_calls(self.teacher_calls(batch), batch)
+        inputs = self._inputs(batch)
+        return self._of_calls(self._calls(inputs), inputs)
 
-    @torch.no_grad()
     def teacher_calls(self, batch: Batch) -> list[AttentionCall]:
         """The calls of the teacher's attention modules in one forward pass."""
+        return self._calls(self._inputs(batch))
+
+    @torch.no_grad()
+    def _calls(self, inputs: dict[str, Any]) -> list[AttentionCall]:
         model = self.teacher.model
         with record_attention(model, self.record) as calls:
-            model.eval()(**self._inputs(batch))
+            model.eval()(**inputs)
         return calls
 
     def outputs(self, batch: Batch) -> Outputs:
@@ -113,10 +119,9 @@ class ConvertedPairing(Pairing):
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         moved = {name: tensor.to(self.student.device) for name, tensor in batch.items()}
-        return forward_inputs(self.teacher.model, moved)
+        return forward_inputs(self.teacher.model, moved, self.written)
 
-    def _of_calls(self, calls: Sequence[AttentionCall], batch: Batch) -> list[TeacherStates]:
-        inputs = self._inputs(batch)
+    def _of_calls(self, calls: Sequence[AttentionCall], inputs: dict[str, Any]) -> list[TeacherStates]:
         outputs = [call.output.flatten(2) for call in calls]
         return [
             TeacherStates(self._label(call.site.name, call.application), x, self._valid(call.site.name, x, inputs))

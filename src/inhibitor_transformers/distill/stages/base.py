@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from transformers import (
     AutoModel,
@@ -217,6 +218,7 @@ class TrainedStage(TrainerArguments, Stage):
     def run(self, context: RunContext) -> None:
         """Train the student; goes on from the last whole checkpoint in the folder, if there is one."""
         set_seed(self.seed)  # whatever ran before, so that a resumed run draws the same
+        AcceleratorState._reset_state()  # a process keeps the precision that it trained in first, and refuses others
         steps = self.max_steps * self.gradient_accumulation_steps * self.world_size
         dataset = context.data.training_batches(self, steps, context.log)
         context = self._with_cached_teacher(context, dataset)
