@@ -19,7 +19,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .scores import LEAST_PASSED, head_scalars, inhibition, is_marked, less_mean, mark
+from .scores import LEAST_PASSED, head_scalars, inhibition, less_mean, mark
 from .tiles import (
     add_signed,
     add_value_gradients,
@@ -46,14 +46,11 @@ from .tiles import (
 
 
 @triton.jit
-def less_passed(passed, z, of_query, of_head, valid):
-    """Minus the gradient of Z over eta, less what it loses because the sum is divided by how many keys pass; and the Z
-    that count in that number, else 0."""
-    counted = tl.zeros_like(z)
+def less_passed(passed, z, of_query, of_head):
+    """Minus the gradient of Z over eta, less what it loses because the sum is divided by how many keys pass."""
     if of_head[3] is not None:
-        counts = valid & (z < of_head[3])
-        passed, counted = passed - tl.where(counts, of_query[2], 0.0), tl.where(counts, z, 0.0)
-    return passed, counted
+        passed -= tl.where(z < of_head[3], of_query[2], 0.0)
+    return passed
 
 
 @triton.jit
@@ -72,14 +69,17 @@ def tile_gradients(
     store_transposed(values_t, values_at, value_strides, start, keys, ones, VALUE_DIM, KEYS, VALUE_BLOCK)
     tl.debug_barrier()
     key = start + columns(KEYS, LANES)[:, None, :]
-    x, z, averaged = inhibition(distance, row[None, :, None], key, head, of_query, of_head, bias, valid, CENTER)
+    z, averaged = inhibition(distance, row[None, :, None], key, head, of_query, of_head, bias, valid, CENTER)
+    counted = tl.zeros((ROWS,), tl.float32)
+    if WITH_DOT and of_head[3] is not None:
+        counted = sum_of_rows(tl.where(valid & (z < of_head[3]), z, 0.0))
     passed, dot = passed_gradients(
         tl.where(valid, z, float("inf")), grads_t, values_t, VALUE_DIM, ROWS, KEYS, LANES, IS_SIGNED,
         VALUES_IN_ROWS=False, WITH_DOT=WITH_DOT,
     )  # fmt: skip
     dot = dot - tl.where(valid, z, 0.0) * passed
-    passed, counted = less_passed(passed, z, of_query, of_head, valid)
-    b = mark(tl.where(valid & (x > 0), passed, 0.0), averaged, CENTER)
+    passed = less_passed(passed, z, of_query, of_head)
+    b = mark(tl.where(valid & (z > 0), passed, 0.0), averaged, CENTER)
     return distance - of_query[0], b, dot, counted
 
 
@@ -131,7 +131,7 @@ def bwd_dq_kernel(
 
         along, change = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
         if unit is not None:
-            passed = tl.load(saved_at + 4 * rows_of_all, mask=inside, other=1.0)
+            passed = tl.load(saved_at + 5 * rows_of_all, mask=inside, other=1.0)
             out_at = head_start(out, out_strides, batch, head)
             products = load_tile(grad_at, grad_strides, first, queries, VALUE_DIM, ROWS, VALUE_BLOCK, LANES)
             products *= load_tile(out_at, out_strides, first, queries, VALUE_DIM, ROWS, VALUE_BLOCK, LANES)
@@ -141,7 +141,6 @@ def bwd_dq_kernel(
 
         passed_sum, distance_sum = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
         dot_sum, counted_sum = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
-        ties = tl.zeros((ROWS,), tl.float32)
         for start in range(0, visited, KEYS):
             valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
             centered, b, dot, counted = tile_gradients(
@@ -153,15 +152,15 @@ def bwd_dq_kernel(
             passed_sum += sum_of_rows(b)
             distance_sum += sum_of_rows(tl.where(valid, b * centered, 0.0))
             if unit is not None:
-                counted_sum += sum_of_rows(counted)
-            if CENTER == "min":
-                ties += sum_of_rows(tl.where(is_marked(b), 1.0, 0.0))
+                counted_sum += counted
             if CACHED:
                 store_steps(b, steps + start * ROWS, ROWS, KEYS, LANES)
 
         b_mean = tl.zeros((ROWS,), tl.float32)
-        if CENTER != "none":
-            b_mean = passed_sum / (tl.maximum(ties, 1.0) if CENTER == "min" else counts)
+        if CENTER == "mean":
+            b_mean = passed_sum / counts
+        elif CENTER == "min":
+            b_mean = passed_sum / tl.load(saved_at + 4 * rows_of_all, mask=inside, other=1.0)
         own = load_tile(query_at, query_strides, first, queries, DIM, ROWS, DIM_BLOCK, LANES)
         total = tl.zeros((DIM_BLOCK // LANES, ROWS, LANES), tl.float32)
         tl.debug_barrier()
@@ -268,11 +267,11 @@ def bwd_dkdv_kernel(
                 b_mean = tl.load(grad_means + of_queries + start + column, mask=exists, other=0.0)
                 valid = valid_pairs(start + column, row[None, :, None], batch, head, masks, queries, keys, IS_CAUSAL)
                 offsets_at = saved + 3 * rows_of_all + of_queries + start + column
-                offset, change = tl.load(offsets_at, mask=exists, other=0.0), None
+                offset, change = tl.load(offsets_at, mask=exists, other=0.0), 0.0
                 if unit is not None:
                     change = tl.load(grad_means + rows_of_all + of_queries + start + column, mask=exists, other=0.0)
                 of_query = mean, offset, change
-                x, z, averaged = inhibition(
+                z, averaged = inhibition(
                     distance, start + column, row[None, :, None], head, of_query, of_head, bias, valid, CENTER
                 )
                 z = tl.where(valid, z, float("inf"))
@@ -280,8 +279,8 @@ def bwd_dkdv_kernel(
                     z, values_t, grads_t, VALUE_DIM, ROWS, QUERIES, LANES, IS_SIGNED, VALUES_IN_ROWS=True,
                     WITH_DOT=False,
                 )  # fmt: skip
-                b, _ = less_passed(b, z, of_query, of_head, valid)
-                b = mark(tl.where(x > 0, b, 0.0), averaged, CENTER)
+                b = less_passed(b, z, of_query, of_head)
+                b = mark(tl.where(z > 0, b, 0.0), averaged, CENTER)
                 ds = tl.where(valid, less_mean(b, b_mean, CENTER) * (-factor * of_head[0]), 0.0)
                 if key_norm is not None:
                     ds_sum += sum_of_rows(ds)

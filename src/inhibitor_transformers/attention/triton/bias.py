@@ -45,7 +45,7 @@ def bwd_dbias_kernel(
                 of_rows = (batch * heads + head) * queries + row
                 mean = tl.load(saved + of_rows, mask=inside, other=0.0)[None, :, None]
                 length = tl.load(saved + 2 * rows_of_all + of_rows, mask=inside, other=0.0)
-                offset, change = tl.load(saved + 3 * rows_of_all + of_rows, mask=inside, other=0.0)[None, :, None], None
+                offset, change = tl.load(saved + 3 * rows_of_all + of_rows, mask=inside, other=0.0)[None, :, None], 0.0
                 if unit is not None:
                     change = tl.load(grad_means + rows_of_all + of_rows, mask=inside, other=0.0)[None, :, None]
                 b_mean = tl.load(grad_means + of_rows, mask=inside, other=0.0)[None, :, None]

@@ -94,5 +94,5 @@ TRITON = Engine(
     unavailable=unavailable,
     refuses=refuses,
     device="cuda",  # torch's name for ROCm devices too
-    kernels=Kernels(_forward, _backward, saved=5),  # launch.SAVED
+    kernels=Kernels(_forward, _backward, saved=6),  # launch.SAVED
 )

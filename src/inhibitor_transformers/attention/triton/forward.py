@@ -33,10 +33,12 @@ def forward_kernel(
     CENTER: tl.constexpr, CACHED: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, LANES: tl.constexpr,
     DIM_BLOCK: tl.constexpr, VALUE_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Each program takes blocks of ROWS queries in turn. `saved`, (5, B, H, Nq) float32 or None: for the backward pass
-    of a query the mean distance (CENTER "min": over the keys whose score is the least), the number of its keys,
-    (n0/n)^rho over how many keys pass, the mean bias ("min": the least score), and how many keys pass. CACHED: scratch
-    memory holds the distances of a block to all keys; otherwise those are computed twice where scores are centered.
+    """Each program takes blocks of ROWS queries in turn. CACHED: scratch memory holds the distances of a block to all
+    keys; otherwise those are computed twice where scores are centered.
+
+    `saved`, (6, B, H, Nq) float32 or None: of each query, for the backward pass, the mean distance (with CENTER "min"
+    over the keys whose score is the least), the number of its keys, (n0/n)^rho over how many keys pass, the mean bias
+    ("min": the least score); and only where they are needed how many keys share the least score, and how many pass.
     """
     # An invalid pair of a valid key needs a mark of its own; an invalid key only has to be read as zero.
     BY_PAIR: tl.constexpr = IS_CAUSAL or attn_mask is not None
@@ -62,7 +64,8 @@ def forward_kernel(
         store_transposed(queries_t, query_at, query_strides, first, queries, ones, DIM, ROWS, DIM_BLOCK)
 
         sums, counts = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
-        bias_sums, least = tl.zeros((ROWS,), tl.float32), tl.full((ROWS,), float("inf"), tl.float32)
+        bias_sums, ties = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
+        least = tl.full((ROWS,), float("inf"), tl.float32)
         if CENTER != "none":
             for start in range(0, visited, KEYS):
                 distance = key_distances(
@@ -74,7 +77,12 @@ def forward_kernel(
                 counts += sum_of_rows(tl.where(valid, 1.0, 0.0))
                 if CENTER == "min":
                     score = scores(distance, row[None, :, None], start + column, head, of_head, bias, valid)
-                    least = tl.minimum(least, min_of_rows(tl.where(valid, score, float("inf"))))
+                    lower = tl.minimum(least, min_of_rows(tl.where(valid, score, float("inf"))))
+                    if saved is not None:
+                        here = valid & (score == lower[None, :, None])
+                        sums = tl.where(lower < least, 0.0, sums) + sum_of_rows(tl.where(here, distance, 0.0))
+                        ties = tl.where(lower < least, 0.0, ties) + sum_of_rows(tl.where(here, 1.0, 0.0))
+                    least = lower
                 else:
                     sums += sum_of_rows(tl.where(valid, distance, 0.0))
                     if score_bias is not None:
@@ -82,13 +90,14 @@ def forward_kernel(
                             score_shift(0.0, row[None, :, None], start + column, head, bias, 0.0, valid)
                         )
             tl.debug_barrier()
-        mean = sums / tl.maximum(counts, 1.0)
+        ties = tl.maximum(ties, 1.0)
+        mean = sums / (ties if CENTER == "min" else tl.maximum(counts, 1.0))
         offset = least if CENTER == "min" else bias_sums / tl.maximum(counts, 1.0)
         of_query = mean[None, :, None], offset[None, :, None]
 
         total = tl.zeros((VALUE_BLOCK // LANES, ROWS, LANES), tl.float32)
         value_sum = tl.zeros((VALUE_BLOCK // LANES, LANES), tl.float32)
-        passed, ties = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
+        passed = tl.zeros((ROWS,), tl.float32)
         for start in range(0, visited, KEYS):
             if CACHED and CENTER != "none":
                 z_t = steps + start * ROWS
@@ -102,12 +111,9 @@ def forward_kernel(
             valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
             if CENTER == "none":
                 counts += sum_of_rows(tl.where(valid, 1.0, 0.0))
-            _, z, averaged = inhibition(
+            z, _ = inhibition(
                 distance, row[None, :, None], start + column, head, of_query, of_head, bias, valid, CENTER
             )
-            if CENTER == "min" and saved is not None:
-                sums += sum_of_rows(tl.where(averaged, distance, 0.0))
-                ties += sum_of_rows(tl.where(averaged, 1.0, 0.0))
             if unit is not None:
                 passed += sum_of_rows(tl.where(valid, passed_shares(z, of_head), 0.0))
             store_steps(tl.where(valid, z, float("inf") if BY_PAIR else 0.0), z_t, ROWS, KEYS, LANES)
@@ -133,9 +139,11 @@ def forward_kernel(
         if saved is not None:
             rows_of_all = int64(blocks // per_head) * queries
             at, inside = saved + (batch * heads + head) * queries + row, row < queries
-            tl.store(at, sums / tl.maximum(ties, 1.0) if CENTER == "min" else mean, mask=inside)
+            tl.store(at, mean, mask=inside)
             tl.store(at + rows_of_all, counts, mask=inside)
             tl.store(at + 2 * rows_of_all, length, mask=inside)
             tl.store(at + 3 * rows_of_all, offset, mask=inside)
+            if CENTER == "min":
+                tl.store(at + 4 * rows_of_all, ties, mask=inside)
             if unit is not None:
-                tl.store(at + 4 * rows_of_all, passed, mask=inside)
+                tl.store(at + 5 * rows_of_all, passed, mask=inside)

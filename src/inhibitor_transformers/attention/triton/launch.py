@@ -24,7 +24,7 @@ from .tile_config import TileConfig, choose, dim_block
 CACHE_BYTES = 64 << 20
 
 
-SAVED = 5  # numbers of each query: see `forward_kernel`
+SAVED = 6  # numbers of each query: see `forward_kernel`
 
 
 def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> tuple[Tensor, Tensor | None]:

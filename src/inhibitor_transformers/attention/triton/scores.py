@@ -19,9 +19,11 @@ _ALL = tl.constexpr(tl.PropagateNan.ALL)
 @triton.jit
 def head_scalars(gamma, delta, key_norm, unit, head, DIM: tl.constexpr):
     """(γ/√D, δ, λ, |u|) of one head; None where the call has no λ or u."""
-    norm = None if key_norm is None else tl.load(key_norm + head)
-    size = None if unit is None else tl.abs(tl.load(unit + head))
-    return tl.load(gamma + head) / tl.sqrt(DIM * 1.0), tl.load(delta + head), norm, size
+    if key_norm is not None:
+        key_norm = tl.load(key_norm + head)
+    if unit is not None:
+        unit = tl.abs(tl.load(unit + head))
+    return tl.load(gamma + head) / tl.sqrt(DIM * 1.0), tl.load(delta + head), key_norm, unit
 
 
 @triton.jit
@@ -44,7 +46,7 @@ def scores(distance, query, key, head, of_head, bias, valid):
 
 @triton.jit
 def inhibition(distance, query, key, head, of_query, of_head, bias, valid, CENTER: tl.constexpr):
-    """(before relu, Z, and the pairs whose mean score was subtracted: with CENTER "min" the least); NaN stays NaN."""
+    """(Z, and the pairs whose mean score was subtracted: with CENTER "min" the least); NaN stays NaN."""
     if CENTER == "min":
         score = scores(distance, query, key, head, of_head, bias, valid)
         averaged = valid & (score == of_query[1])
@@ -53,7 +55,7 @@ def inhibition(distance, query, key, head, of_query, of_head, bias, valid, CENTE
         averaged = valid
         shifts = score_shift(of_head[1], query, key, head, bias, of_query[1], valid)
         x = (distance - of_query[0]) * of_head[0] + shifts
-    return x, tl.maximum(x, 0.0, propagate_nan=_ALL), averaged
+    return tl.maximum(x, 0.0, propagate_nan=_ALL), averaged
 
 
 @triton.jit
