@@ -16,7 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from inhibitor_transformers.attention.call import Masks, Options, Tensors
+from inhibitor_transformers.attention.call import CENTERS, Masks, Options, Tensors
 from inhibitor_transformers.attention.triton import launch
 from tests.attention.engine_cases import Shape, inputs
 
@@ -50,31 +50,54 @@ def compile_instead_of_running() -> list[str]:
 
 
 def call(
-    shape: Shape, mask: str, dtype: torch.dtype, *, signed: bool, centered: bool, training: bool, bias_heads: int = 0
+    shape: Shape,
+    mask: str,
+    dtype: torch.dtype,
+    *,
+    signed: bool,
+    center: str,
+    training: bool,
+    bias_heads: int = 0,
+    normalized: bool = False,
 ) -> None:
     tensors = [t.to(dtype) if name in ("query", "key", "value") else t for name, t in inputs(shape).items()]
     padding = torch.ones(shape.batch, shape.keys, dtype=torch.bool) if mask == "padding" else None
     pairs = torch.ones(shape.queries, shape.keys, dtype=torch.bool) if mask == "pairs" else None
     whole = (shape.batch, shape.heads, shape.queries, shape.keys)
     masks = Masks(padding, None if pairs is None else pairs.expand(whole))
-    options = Options(64.0, mask == "causal", signed, "mean" if centered else "none")
+    options = Options(64.0, mask == "causal", signed, center)
     bias = torch.zeros(bias_heads, shape.queries, shape.keys) if bias_heads else None
-    given = Tensors(*tensors, bias)
+    scalars = [torch.ones(shape.heads) if normalized else None for _ in ("key_norm", "unit")]
+    given = Tensors(*tensors, *scalars, bias)
     out, saved = launch.forward(given, masks, options, training)
     if training:
         assert saved is not None
-        launch.backward(torch.ones_like(out), saved, given, masks, options, bias is not None)
+        launch.backward(torch.ones_like(out), out, saved, given, masks, options, bias is not None)
 
 
 def main() -> None:
     names = compile_instead_of_running()
     for shape, mask in itertools.product(SHAPES.values(), MASKS):
         for bias_heads in sorted({0, 1, shape.heads}):
-            call(shape, mask, torch.bfloat16, signed=True, centered=True, training=True, bias_heads=bias_heads)
-    for signed, centered, dtype in itertools.product((True, False), (True, False), (torch.float32, torch.float16)):
-        call(SHAPES["usual"], "padding", dtype, signed=signed, centered=centered, training=False)
+            call(shape, mask, torch.bfloat16, signed=True, center="mean", training=True, bias_heads=bias_heads)
+            if bias_heads != shape.heads:
+                call(
+                    shape,
+                    mask,
+                    torch.bfloat16,
+                    signed=True,
+                    center="min",
+                    training=True,
+                    bias_heads=bias_heads,
+                    normalized=True,
+                )
+    for signed, center, dtype in itertools.product((True, False), CENTERS, (torch.float32, torch.float16)):
+        call(SHAPES["usual"], "padding", dtype, signed=signed, center=center, training=False)
+        call(SHAPES["usual"], "padding", dtype, signed=signed, center=center, training=False, normalized=True)
     launch.CACHE_BYTES = 0
-    call(SHAPES["usual"], "none", torch.bfloat16, signed=True, centered=True, training=True)
+    for center in CENTERS:
+        call(SHAPES["usual"], "none", torch.bfloat16, signed=True, center=center, training=True)
+        call(SHAPES["usual"], "none", torch.bfloat16, signed=True, center=center, training=True, normalized=True)
     print(triton.__version__, {name: names.count(name) for name in sorted(set(names))})
 
 

@@ -136,7 +136,7 @@ def bwd_dq_kernel(
             products = load_tile(grad_at, grad_strides, first, queries, VALUE_DIM, ROWS, VALUE_BLOCK, LANES)
             products *= load_tile(out_at, out_strides, first, queries, VALUE_DIM, ROWS, VALUE_BLOCK, LANES)
             along = tl.where(passed > LEAST_PASSED, sum_of_rows(products) / (passed * of_head[3]), 0.0)
-            change = tl.where(factor != 0.0, along / factor, 0.0)
+            change = along / tl.where(factor != 0.0, factor, 1.0)  # without eta nothing goes along
         of_query = mean[None, :, None], offset[None, :, None], change[None, :, None]
 
         passed_sum, distance_sum = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)

@@ -114,9 +114,10 @@ def forward_kernel(
             z, _ = inhibition(
                 distance, row[None, :, None], start + column, head, of_query, of_head, bias, valid, CENTER
             )
+            z = tl.where(valid, z, float("inf"))
             if unit is not None:
-                passed += sum_of_rows(tl.where(valid, passed_shares(z, of_head), 0.0))
-            store_steps(tl.where(valid, z, float("inf") if BY_PAIR else 0.0), z_t, ROWS, KEYS, LANES)
+                passed += sum_of_rows(passed_shares(z, of_head))
+            store_steps(z if BY_PAIR else tl.where(valid, z, 0.0), z_t, ROWS, KEYS, LANES)
             tl.debug_barrier()  # the keys have been read: their place is free for their values
             store_rows(
                 keys_t, values_at, value_strides, start, keys, tl.full((KEYS,), 1.0, tl.float32), batch, key_mask,
