@@ -38,7 +38,7 @@ def forward_kernel(
 
     `saved`, (6, B, H, Nq) float32 or None: of each query, for the backward pass, the mean distance (with CENTER "min"
     over the keys whose score is the least), the number of its keys, (n0/n)^rho over how many keys pass, the mean bias
-    ("min": the least score); and only where they are needed how many keys share the least score, and how many pass.
+    ("min": the least score), how many keys share the least score ("min"), and how many pass (where there is a unit).
     """
     # An invalid pair of a valid key needs a mark of its own; an invalid key only has to be read as zero.
     BY_PAIR: tl.constexpr = IS_CAUSAL or attn_mask is not None
@@ -144,7 +144,5 @@ def forward_kernel(
             tl.store(at + rows_of_all, counts, mask=inside)
             tl.store(at + 2 * rows_of_all, length, mask=inside)
             tl.store(at + 3 * rows_of_all, offset, mask=inside)
-            if CENTER == "min":
-                tl.store(at + 4 * rows_of_all, ties, mask=inside)
-            if unit is not None:
-                tl.store(at + 5 * rows_of_all, passed, mask=inside)
+            tl.store(at + 4 * rows_of_all, ties, mask=inside)
+            tl.store(at + 5 * rows_of_all, passed, mask=inside)
