@@ -80,24 +80,33 @@ def main() -> None:
     for shape, mask in itertools.product(SHAPES.values(), MASKS):
         for bias_heads in sorted({0, 1, shape.heads}):
             call(shape, mask, torch.bfloat16, signed=True, center="mean", training=True, bias_heads=bias_heads)
-            if bias_heads != shape.heads:
-                call(
-                    shape,
-                    mask,
-                    torch.bfloat16,
-                    signed=True,
-                    center="min",
-                    training=True,
-                    bias_heads=bias_heads,
-                    normalized=True,
-                )
+    for shape, mask in itertools.product(("usual", "one of each", "one feature"), MASKS):
+        call(SHAPES[shape], mask, torch.bfloat16, signed=True, center="min", training=True, normalized=True)
+    call(
+        SHAPES["usual"],
+        "pairs",
+        torch.bfloat16,
+        signed=True,
+        center="min",
+        training=True,
+        bias_heads=1,
+        normalized=True,
+    )
     for signed, center, dtype in itertools.product((True, False), CENTERS, (torch.float32, torch.float16)):
-        call(SHAPES["usual"], "padding", dtype, signed=signed, center=center, training=False)
-        call(SHAPES["usual"], "padding", dtype, signed=signed, center=center, training=False, normalized=True)
+        call(
+            SHAPES["usual"], "padding", dtype, signed=signed, center=center, training=False, normalized=center == "min"
+        )
     launch.CACHE_BYTES = 0
     for center in CENTERS:
-        call(SHAPES["usual"], "none", torch.bfloat16, signed=True, center=center, training=True)
-        call(SHAPES["usual"], "none", torch.bfloat16, signed=True, center=center, training=True, normalized=True)
+        call(
+            SHAPES["usual"],
+            "none",
+            torch.bfloat16,
+            signed=True,
+            center=center,
+            training=True,
+            normalized=center == "min",
+        )
     print(triton.__version__, {name: names.count(name) for name in sorted(set(names))})
 
 

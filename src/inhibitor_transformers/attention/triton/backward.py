@@ -46,41 +46,41 @@ from .tiles import (
 
 
 @triton.jit
-def less_passed(passed, z, of_query, of_head):
+def less_passed(passed, z, change, unit):
     """Minus the gradient of Z over eta, less what it loses because the sum is divided by how many keys pass."""
-    if of_head[3] is not None:
-        passed -= tl.where(z < of_head[3], of_query[2], 0.0)
-    return passed
+    return passed if unit is None else passed - tl.where(z < unit, change, 0.0)
 
 
 @triton.jit
 def tile_gradients(
     queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys, row, head,
-    valid, of_query, of_head, bias, DIM: tl.constexpr, VALUE_DIM: tl.constexpr, ROWS: tl.constexpr,
+    valid, of_query, change, of_head, bias, DIM: tl.constexpr, VALUE_DIM: tl.constexpr, ROWS: tl.constexpr,
     KEYS: tl.constexpr, LANES: tl.constexpr, DIM_BLOCK: tl.constexpr, VALUE_BLOCK: tl.constexpr,
     IS_SIGNED: tl.constexpr, CENTER: tl.constexpr, WITH_DOT: tl.constexpr,
 ):  # fmt: skip
     """For a tile of keys: the distance less its mean, marked b_ij, this row's gradient of eta before it is summed, and
-    what `less_passed` counts. of_query: its mean, its offset and c_i (scores.py)."""
+    (WITH_DOT) the sum of the Z below the unit. `change`: c_i; `of_query`, `of_head`: see scores.py."""
+    mean, _ = of_query
+    _, _, norm, unit = of_head
     distance = key_distances(
-        queries_t, keys_t, keys_at, key_strides, start, keys, of_head[2], DIM, ROWS, KEYS, LANES, DIM_BLOCK
+        queries_t, keys_t, keys_at, key_strides, start, keys, norm, DIM, ROWS, KEYS, LANES, DIM_BLOCK
     )
     ones = tl.full((KEYS,), 1.0, tl.float32)
     store_transposed(values_t, values_at, value_strides, start, keys, ones, VALUE_DIM, KEYS, VALUE_BLOCK)
     tl.debug_barrier()
     key = start + columns(KEYS, LANES)[:, None, :]
     z, averaged = inhibition(distance, row[None, :, None], key, head, of_query, of_head, bias, valid, CENTER)
-    counted = tl.zeros((ROWS,), tl.float32)
-    if WITH_DOT and of_head[3] is not None:
-        counted = sum_of_rows(tl.where(valid & (z < of_head[3]), z, 0.0))
+    z_sum = tl.zeros((ROWS,), tl.float32)
+    if WITH_DOT and unit is not None:
+        z_sum = sum_of_rows(tl.where(valid & (z < unit), z, 0.0))
     passed, dot = passed_gradients(
         tl.where(valid, z, float("inf")), grads_t, values_t, VALUE_DIM, ROWS, KEYS, LANES, IS_SIGNED,
         VALUES_IN_ROWS=False, WITH_DOT=WITH_DOT,
     )  # fmt: skip
     dot = dot - tl.where(valid, z, 0.0) * passed
-    passed = less_passed(passed, z, of_query, of_head)
+    passed = less_passed(passed, z, change, unit)
     b = mark(tl.where(valid & (z > 0), passed, 0.0), averaged, CENTER)
-    return distance - of_query[0], b, dot, counted
+    return distance - mean, b, dot, z_sum
 
 
 @triton.jit
@@ -116,6 +116,7 @@ def bwd_dq_kernel(
         keys_at = head_start(key, key_strides, batch, head // groups)
         values_at = head_start(value, value_strides, batch, head // groups)
         of_head, factor = head_scalars(gamma, delta, key_norm, unit, head, DIM), tl.load(eta + head)
+        scale, unit_size = of_head[0], of_head[3]
         visited = keys_to_visit(first, queries, keys, batch, key_mask, key_mask_strides, ROWS, IS_CAUSAL)
         saved_at, inside = saved + (batch * heads + head) * queries + row, row < queries
         mean = tl.load(saved_at, mask=inside, other=0.0)
@@ -135,24 +136,24 @@ def bwd_dq_kernel(
             out_at = head_start(out, out_strides, batch, head)
             products = load_tile(grad_at, grad_strides, first, queries, VALUE_DIM, ROWS, VALUE_BLOCK, LANES)
             products *= load_tile(out_at, out_strides, first, queries, VALUE_DIM, ROWS, VALUE_BLOCK, LANES)
-            along = tl.where(passed > LEAST_PASSED, sum_of_rows(products) / (passed * of_head[3]), 0.0)
+            along = tl.where(passed > LEAST_PASSED, sum_of_rows(products) / (passed * unit_size), 0.0)
             change = along / tl.where(factor != 0.0, factor, 1.0)  # without eta nothing goes along
-        of_query = mean[None, :, None], offset[None, :, None], change[None, :, None]
+        of_query, change_of_pairs = (mean[None, :, None], offset[None, :, None]), change[None, :, None]
 
         passed_sum, distance_sum = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
-        dot_sum, counted_sum = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
+        dot_sum, z_sum = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
         for start in range(0, visited, KEYS):
             valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
-            centered, b, dot, counted = tile_gradients(
+            centered, b, dot, z_sum_of_tile = tile_gradients(
                 queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys, row,
-                head, valid, of_query, of_head, bias, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK, VALUE_BLOCK,
-                IS_SIGNED, CENTER, WITH_DOT=True,
+                head, valid, of_query, change_of_pairs, of_head, bias, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK,
+                VALUE_BLOCK, IS_SIGNED, CENTER, WITH_DOT=True,
             )  # fmt: skip
             dot_sum += sum_of_rows(dot)
             passed_sum += sum_of_rows(b)
             distance_sum += sum_of_rows(tl.where(valid, b * centered, 0.0))
             if unit is not None:
-                counted_sum += counted
+                z_sum += z_sum_of_tile
             if CACHED:
                 store_steps(b, steps + start * ROWS, ROWS, KEYS, LANES)
 
@@ -174,10 +175,10 @@ def bwd_dq_kernel(
                 steps_t = steps
                 _, b, _, _ = tile_gradients(
                     queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys,
-                    row, head, valid, of_query, of_head, bias, DIM, VALUE_DIM, ROWS, KEYS, LANES, DIM_BLOCK,
-                    VALUE_BLOCK, IS_SIGNED, CENTER, WITH_DOT=False,
+                    row, head, valid, of_query, change_of_pairs, of_head, bias, DIM, VALUE_DIM, ROWS, KEYS, LANES,
+                    DIM_BLOCK, VALUE_BLOCK, IS_SIGNED, CENTER, WITH_DOT=False,
                 )  # fmt: skip
-            ds = tl.where(valid, less_mean(b, b_mean[None, :, None], CENTER) * (-factor * of_head[0]), 0.0)
+            ds = tl.where(valid, less_mean(b, b_mean[None, :, None], CENTER) * (-factor * scale), 0.0)
             store_steps(ds, steps_t, ROWS, KEYS, LANES)
             tl.debug_barrier()
             total = add_signed(
@@ -194,7 +195,7 @@ def bwd_dq_kernel(
         tl.store(grad_scalars + 3 * blocks + block, factor * tl.sum(dot_sum * logs))
         if unit is not None:
             tl.store(means_at + rows_of_all, change, mask=inside)
-            tl.store(grad_scalars + 4 * blocks + block, -tl.sum(along * counted_sum) / tl.load(unit + head))
+            tl.store(grad_scalars + 4 * blocks + block, -tl.sum(along * z_sum) / tl.load(unit + head))
 
 
 @triton.jit
@@ -244,6 +245,7 @@ def bwd_dkdv_kernel(
         for member in range(groups):
             head = kv_head * groups + member
             of_head, factor = head_scalars(gamma, delta, key_norm, unit, head, DIM), tl.load(eta + head)
+            scale, norm, unit_size = of_head[0], of_head[2], of_head[3]
             ds_sum = tl.zeros((ROWS,), tl.float32)
             query_at = head_start(query, query_strides, batch, head)
             grad_at = head_start(grad, grad_strides, batch, head)
@@ -261,7 +263,7 @@ def bwd_dkdv_kernel(
                 )
                 tl.debug_barrier()
                 distance, _ = distances(keys_t, queries_t, DIM, ROWS, QUERIES, LANES, WITH_SIZES=False)
-                distance = less_key_norm(distance, key_sizes[None, :, None], of_head[2])
+                distance = less_key_norm(distance, key_sizes[None, :, None], norm)
                 exists = start + column < queries
                 mean = tl.load(saved + of_queries + start + column, mask=exists, other=0.0)
                 b_mean = tl.load(grad_means + of_queries + start + column, mask=exists, other=0.0)
@@ -270,18 +272,17 @@ def bwd_dkdv_kernel(
                 offset, change = tl.load(offsets_at, mask=exists, other=0.0), 0.0
                 if unit is not None:
                     change = tl.load(grad_means + rows_of_all + of_queries + start + column, mask=exists, other=0.0)
-                of_query = mean, offset, change
                 z, averaged = inhibition(
-                    distance, start + column, row[None, :, None], head, of_query, of_head, bias, valid, CENTER
+                    distance, start + column, row[None, :, None], head, (mean, offset), of_head, bias, valid, CENTER
                 )
                 z = tl.where(valid, z, float("inf"))
                 b, _ = passed_gradients(
                     z, values_t, grads_t, VALUE_DIM, ROWS, QUERIES, LANES, IS_SIGNED, VALUES_IN_ROWS=True,
                     WITH_DOT=False,
                 )  # fmt: skip
-                b = less_passed(b, z, of_query, of_head)
+                b = less_passed(b, z, change, unit_size)
                 b = mark(tl.where(z > 0, b, 0.0), averaged, CENTER)
-                ds = tl.where(valid, less_mean(b, b_mean, CENTER) * (-factor * of_head[0]), 0.0)
+                ds = tl.where(valid, less_mean(b, b_mean, CENTER) * (-factor * scale), 0.0)
                 if key_norm is not None:
                     ds_sum += sum_of_rows(ds)
                 store_steps(z, z_t, ROWS, QUERIES, LANES)
@@ -301,7 +302,7 @@ def bwd_dkdv_kernel(
                     key_total, own, ds_t, query_at, query_strides, start, queries, DIM, ROWS, QUERIES, LANES, DIM_BLOCK
                 )
             if key_norm is not None:
-                size_total += of_head[2] * ds_sum
+                size_total += norm * ds_sum
                 # A key that no query sees may hold NaN.
                 of_block = tl.sum(tl.where(ds_sum != 0.0, ds_sum * key_sizes, 0.0))
                 tl.store(grad_key_norm + (batch * heads + head) * per_head + block % per_head, -of_block)

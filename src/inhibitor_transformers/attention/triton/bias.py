@@ -59,7 +59,7 @@ def bwd_dbias_kernel(
                 values_at = head_start(value, value_strides, batch, head // groups)
                 _, b, _, _ = tile_gradients(
                     queries_t, keys_t, grads_t, values_t, keys_at, key_strides, values_at, value_strides, start, keys,
-                    row, head, valid, (mean, offset, change), of_head, bias, DIM, VALUE_DIM, ROWS, KEYS, LANES,
+                    row, head, valid, (mean, offset), change, of_head, bias, DIM, VALUE_DIM, ROWS, KEYS, LANES,
                     DIM_BLOCK, VALUE_BLOCK, IS_SIGNED, CENTER, WITH_DOT=False,
                 )  # fmt: skip
                 total += tl.where(valid, less_mean(b, b_mean, CENTER) * -factor, 0.0)

@@ -57,6 +57,7 @@ def forward_kernel(
         keys_at = head_start(key, key_strides, batch, head // groups)
         values_at = head_start(value, value_strides, batch, head // groups)
         of_head = head_scalars(gamma, delta, key_norm, unit, head, DIM)
+        norm, unit_size = of_head[2], of_head[3]
         visited = keys_to_visit(first, queries, keys, batch, key_mask, key_mask_strides, ROWS, IS_CAUSAL)
 
         tl.debug_barrier()  # the last block has been read
@@ -69,7 +70,7 @@ def forward_kernel(
         if CENTER != "none":
             for start in range(0, visited, KEYS):
                 distance = key_distances(
-                    queries_t, keys_t, keys_at, key_strides, start, keys, of_head[2], DIM, ROWS, KEYS, LANES, DIM_BLOCK
+                    queries_t, keys_t, keys_at, key_strides, start, keys, norm, DIM, ROWS, KEYS, LANES, DIM_BLOCK
                 )
                 valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
                 if CACHED:
@@ -106,7 +107,7 @@ def forward_kernel(
             else:
                 z_t = steps
                 distance = key_distances(
-                    queries_t, keys_t, keys_at, key_strides, start, keys, of_head[2], DIM, ROWS, KEYS, LANES, DIM_BLOCK
+                    queries_t, keys_t, keys_at, key_strides, start, keys, norm, DIM, ROWS, KEYS, LANES, DIM_BLOCK
                 )
             valid = valid_pairs(row[None, :, None], start + column, batch, head, masks, queries, keys, IS_CAUSAL)
             if CENTER == "none":
@@ -116,7 +117,7 @@ def forward_kernel(
             )
             z = tl.where(valid, z, float("inf"))
             if unit is not None:
-                passed += sum_of_rows(passed_shares(z, of_head))
+                passed += sum_of_rows(passed_shares(z, unit_size))
             store_steps(z if BY_PAIR else tl.where(valid, z, 0.0), z_t, ROWS, KEYS, LANES)
             tl.debug_barrier()  # the keys have been read: their place is free for their values
             store_rows(

@@ -41,20 +41,23 @@ def score_shift(delta, query, key, head, bias, bias_mean, valid):
 @triton.jit
 def scores(distance, query, key, head, of_head, bias, valid):
     """S, rounded once wherever it is computed: the least of a row is the least in every kernel."""
-    return tl.fma(distance, of_head[0], score_shift(0.0, query, key, head, bias, 0.0, valid))
+    scale, _, _, _ = of_head
+    return tl.fma(distance, scale, score_shift(0.0, query, key, head, bias, 0.0, valid))
 
 
 @triton.jit
 def inhibition(distance, query, key, head, of_query, of_head, bias, valid, CENTER: tl.constexpr):
     """(Z, and the pairs whose mean score was subtracted: with CENTER "min" the least); NaN stays NaN."""
+    mean, offset = of_query
+    scale, delta, _, _ = of_head
     if CENTER == "min":
         score = scores(distance, query, key, head, of_head, bias, valid)
-        averaged = valid & (score == of_query[1])
-        x = score - of_query[1] + of_head[1]
+        averaged = valid & (score == offset)
+        x = score - offset + delta
     else:
         averaged = valid
-        shifts = score_shift(of_head[1], query, key, head, bias, of_query[1], valid)
-        x = (distance - of_query[0]) * of_head[0] + shifts
+        shifts = score_shift(delta, query, key, head, bias, offset, valid)
+        x = (distance - mean) * scale + shifts
     return tl.maximum(x, 0.0, propagate_nan=_ALL), averaged
 
 
@@ -65,9 +68,9 @@ def min_of_rows(tile):
 
 
 @triton.jit
-def passed_shares(z, of_head):
+def passed_shares(z, unit):
     """relu(1 − Z/|u|): what each key counts for in how many pass."""
-    return tl.maximum(1.0 - z * (1.0 / of_head[3]), 0.0)
+    return tl.maximum(1.0 - z * (1.0 / unit), 0.0)
 
 
 @triton.jit
