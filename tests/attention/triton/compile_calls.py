@@ -16,7 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from inhibitor_transformers.attention.call import CENTERS, Masks, Options, Tensors
+from inhibitor_transformers.attention.call import Masks, Options, Tensors
 from inhibitor_transformers.attention.triton import launch
 from tests.attention.engine_cases import Shape, inputs
 
@@ -28,6 +28,7 @@ SHAPES = {
     "one feature": Shape(1, 2, 1, 5, 7, 1, 1),
 }
 MASKS = ("none", "padding", "pairs", "causal")
+CONVERTED: dict[str, Any] = {"center": "min", "normalized": True}  # calls of a converted model
 
 
 def compile_instead_of_running() -> list[str]:
@@ -80,33 +81,15 @@ def main() -> None:
     for shape, mask in itertools.product(SHAPES.values(), MASKS):
         for bias_heads in sorted({0, 1, shape.heads}):
             call(shape, mask, torch.bfloat16, signed=True, center="mean", training=True, bias_heads=bias_heads)
-    for shape, mask in itertools.product(("usual", "one of each", "one feature"), MASKS):
-        call(SHAPES[shape], mask, torch.bfloat16, signed=True, center="min", training=True, normalized=True)
-    call(
-        SHAPES["usual"],
-        "pairs",
-        torch.bfloat16,
-        signed=True,
-        center="min",
-        training=True,
-        bias_heads=1,
-        normalized=True,
-    )
-    for signed, center, dtype in itertools.product((True, False), CENTERS, (torch.float32, torch.float16)):
-        call(
-            SHAPES["usual"], "padding", dtype, signed=signed, center=center, training=False, normalized=center == "min"
-        )
+    for shape, mask in itertools.product(("usual", "one feature"), MASKS):
+        call(SHAPES[shape], mask, torch.bfloat16, signed=True, training=True, **CONVERTED)
+    call(SHAPES["usual"], "pairs", torch.bfloat16, signed=True, training=True, bias_heads=1, **CONVERTED)
+    for signed, dtype in itertools.product((True, False), (torch.float32, torch.float16)):
+        for options in ({"center": "mean"}, {"center": "none"}, CONVERTED):
+            call(SHAPES["usual"], "padding", dtype, signed=signed, training=False, **options)
     launch.CACHE_BYTES = 0
-    for center in CENTERS:
-        call(
-            SHAPES["usual"],
-            "none",
-            torch.bfloat16,
-            signed=True,
-            center=center,
-            training=True,
-            normalized=center == "min",
-        )
+    for options in ({"center": "mean"}, CONVERTED):
+        call(SHAPES["usual"], "none", torch.bfloat16, signed=True, training=True, **options)
     print(triton.__version__, {name: names.count(name) for name in sorted(set(names))})
 
 

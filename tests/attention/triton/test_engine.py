@@ -266,6 +266,7 @@ def test_offsets_beyond_31_bits(device):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_calls_of_every_kind_compile(tmp_path):
     """Through the launcher and Triton's own binding of arguments, for a GPU that is not there."""
     environment = {k: v for k, v in os.environ.items() if k != engine.INTERPRETER_VARIABLE}
