@@ -53,7 +53,9 @@ POINTERS = {
     **dict.fromkeys(("gamma", "eta", "delta", "length_exponent", "saved", "scratch"), "*fp32"),
     **dict.fromkeys(("grad_means", "grad_scalars", "grad_bias"), "*fp32"),
 }
-OPTIONAL = {"key_mask": "*u8", "attn_mask": "*u8", "score_bias": "*fp32"}
+OPTIONAL = {"key_mask": "*u8", "attn_mask": "*u8"}
+OPTIONAL |= dict.fromkeys(("score_bias", "key_norm", "unit", "grad_key_norm"), "*fp32")
+NORMALIZED = ("key_norm", "unit", "grad_key_norm")  # those of a converted model
 RANKS = {"key_mask_strides": 2, "score_bias_strides": 3}
 HEADER = ["kernel", "head", "tile", "warps", "registers", "spilled bytes"]
 HEADER += ["loop", "instructions", "arithmetic", "loads", "slots at least", "of all instructions"]
@@ -88,7 +90,7 @@ def compiled(
     config: TileConfig,
     target: GPUTarget,
     present: tuple[str, ...] = ("key_mask",),
-    **flags: bool,
+    **flags: Any,
 ) -> Any:
     """The kernel for contiguous inputs, signed, centered, with cached distances; `flags` override.
 
@@ -97,7 +99,7 @@ def compiled(
     kernel = KERNELS[name]
     constants = {"DIM": dim, "VALUE_DIM": dim, "DIM_BLOCK": dim_block(dim), "VALUE_BLOCK": dim_block(dim)}
     constants |= {"ROWS": config.rows, "KEYS": config.columns, "QUERIES": config.columns, "LANES": config.lanes}
-    constants |= {"IS_CAUSAL": False, "IS_SIGNED": True, "IS_CENTERED": True, "CACHED": True} | flags
+    constants |= {"IS_CAUSAL": False, "IS_SIGNED": True, "CENTER": "mean", "CACHED": True} | flags
     signature: dict[str, Any] = {}
     given: dict[tuple[int, ...], Any] = {}
     aligned: dict[tuple[int, ...], Any] = {}
@@ -181,8 +183,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "causal, not cached": {"present": (), "IS_CAUSAL": True, "CACHED": False},
     "bias": {"present": ("score_bias",)},
     "bias, causal, not cached": {"present": ("key_mask", "score_bias"), "IS_CAUSAL": True, "CACHED": False},
-    "unsigned, not centered": {"IS_SIGNED": False, "IS_CENTERED": False},
+    "unsigned, not centered": {"IS_SIGNED": False, "CENTER": "none"},
     "not cached": {"CACHED": False},
+    "least, key norm, unit": {"CENTER": "min", "present": ("key_mask", *NORMALIZED)},
+    "least, bias, key norm, unit, causal, not cached": {
+        "CENTER": "min",
+        "present": ("score_bias", *NORMALIZED),
+        "IS_CAUSAL": True,
+        "CACHED": False,
+    },
 }
 
 

@@ -77,6 +77,21 @@ def inputs(shape: Shape, draw=on_grid, *, off_lattice: float = 4e-6) -> dict[str
     }
 
 
+def normalized(shape: Shape, *given: str, draw=None, center: str = "mean", bias: bool = False) -> dict[str, Tensor]:
+    """`inputs` with the scalars `given`, and where `bias` is true a bias on the grid, the same for all heads.
+
+    On the grid λ is whole and u on it: comparisons keep off equality.
+    """
+    drawn = {} if draw is None else {"draw": draw}
+    tensors = inputs(shape, **drawn, off_lattice=4e-6 if center == "mean" else 3e-4)
+    whole = torch.randint(-1, 3, (shape.heads,)).float()
+    unit = torch.randint(16, 257, (shape.heads,)).float() / 128 * (1 - 2 * (torch.arange(shape.heads) % 2))
+    tensors |= {name: t for name, t in (("key_norm", whole), ("unit", unit)) if name in given}
+    return tensors | (
+        {"score_bias": torch.randint(-64, 65, (1, shape.queries, shape.keys)).float() / 64} if bias else {}
+    )
+
+
 def outputs(tensors: dict[str, Tensor], grad: Tensor, engine: str, dtype: torch.dtype, **options) -> dict[str, Tensor]:
     """The output ("out") and the gradient of every input, computed in `dtype`."""
     leaves = {name: t.detach().to(dtype).requires_grad_() for name, t in tensors.items()}
@@ -102,7 +117,7 @@ def has_one_least(tensors: dict[str, Tensor], **options) -> Tensor:
     shared = {n: options[n] for n in ("key_padding_mask", "attn_mask", "is_causal") if n in options}
     z = inhibition_scores(**given, delta=1e3, center="none", **shared)
     if z.shape[-1] < 2:
-        return torch.ones(*z.shape[:3], 1)
+        return torch.ones(*z.shape[:3], 1, device=z.device)
     least, next_least = z.topk(2, largest=False).values.unbind(-1)
     apart = (next_least - least > 1e-5) | next_least.isinf()
     assert apart.float().mean() > 0.2
@@ -116,7 +131,7 @@ def compare(
 
     exact_ties: whether scores are exact, so that equal ones are so in any engine; matters for center="min".
     """
-    grad = torch.randn(*tensors["query"].shape[:3], tensors["value"].shape[3])
+    grad = torch.randn(*tensors["query"].shape[:3], tensors["value"].shape[3], device=tensors["query"].device)
     if options.get("center") == "min" and not exact_ties:
         grad = grad * has_one_least(tensors, **options)
     got = outputs(tensors, grad, engine, torch.float32, **options)

@@ -6,11 +6,10 @@ from itertools import product
 
 import pytest
 import torch
-from torch import Tensor
 
 from inhibitor_transformers.attention import inhibitor_attention
 from inhibitor_transformers.attention.cpu import library
-from tests.attention.engine_cases import Shape, compare, error, inputs, masks, outputs
+from tests.attention.engine_cases import Shape, compare, error, masks, normalized, outputs
 
 if library.unavailable():
     pytest.skip(f"engine cpu: {library.unavailable()}", allow_module_level=True)
@@ -29,20 +28,6 @@ CENTERS = ("mean", "none", "min")
 TOLERANCE = 3e-4  # dividing by a tenth of a key makes rounding ten times as large
 
 pytestmark = pytest.mark.usefixtures("isa")
-
-
-def normalized(shape: Shape, *given: str, draw=None, center: str = "mean", bias: bool = False) -> dict[str, Tensor]:
-    """With the scalars `given`. On a grid, λ is whole and u on the grid: comparisons keep off equality (`inputs`)."""
-    drawn = {} if draw is None else {"draw": draw}
-    tensors = inputs(shape, **drawn, off_lattice=4e-6 if center == "mean" else 3e-4)
-    whole = torch.randint(-1, 3, (shape.heads,)).float()
-    unit = torch.randint(16, 257, (shape.heads,)).float() / 128 * (1 - 2 * (torch.arange(shape.heads) % 2))
-    tensors |= {name: t for name, t in (("key_norm", whole), ("unit", unit)) if name in given}
-    return tensors | ({"score_bias": torch.randint(-64, 65, (1, *_pairs(shape))).float() / 64} if bias else {})
-
-
-def _pairs(shape: Shape) -> tuple[int, int]:
-    return shape.queries, shape.keys
 
 
 @pytest.mark.parametrize("mask", MASKS)

@@ -28,6 +28,7 @@ SHAPES = {
     "one feature": Shape(1, 2, 1, 5, 7, 1, 1),
 }
 MASKS = ("none", "padding", "pairs", "causal")
+CONVERTED: dict[str, Any] = {"center": "min", "normalized": True}  # calls of a converted model
 
 
 def compile_instead_of_running() -> list[str]:
@@ -50,31 +51,45 @@ def compile_instead_of_running() -> list[str]:
 
 
 def call(
-    shape: Shape, mask: str, dtype: torch.dtype, *, signed: bool, centered: bool, training: bool, bias_heads: int = 0
+    shape: Shape,
+    mask: str,
+    dtype: torch.dtype,
+    *,
+    signed: bool,
+    center: str,
+    training: bool,
+    bias_heads: int = 0,
+    normalized: bool = False,
 ) -> None:
     tensors = [t.to(dtype) if name in ("query", "key", "value") else t for name, t in inputs(shape).items()]
     padding = torch.ones(shape.batch, shape.keys, dtype=torch.bool) if mask == "padding" else None
     pairs = torch.ones(shape.queries, shape.keys, dtype=torch.bool) if mask == "pairs" else None
     whole = (shape.batch, shape.heads, shape.queries, shape.keys)
     masks = Masks(padding, None if pairs is None else pairs.expand(whole))
-    options = Options(64.0, mask == "causal", signed, "mean" if centered else "none")
+    options = Options(64.0, mask == "causal", signed, center)
     bias = torch.zeros(bias_heads, shape.queries, shape.keys) if bias_heads else None
-    given = Tensors(*tensors, bias)
+    scalars = [torch.ones(shape.heads) if normalized else None for _ in ("key_norm", "unit")]
+    given = Tensors(*tensors, *scalars, bias)
     out, saved = launch.forward(given, masks, options, training)
     if training:
         assert saved is not None
-        launch.backward(torch.ones_like(out), saved, given, masks, options, bias is not None)
+        launch.backward(torch.ones_like(out), out, saved, given, masks, options, bias is not None)
 
 
 def main() -> None:
     names = compile_instead_of_running()
     for shape, mask in itertools.product(SHAPES.values(), MASKS):
         for bias_heads in sorted({0, 1, shape.heads}):
-            call(shape, mask, torch.bfloat16, signed=True, centered=True, training=True, bias_heads=bias_heads)
-    for signed, centered, dtype in itertools.product((True, False), (True, False), (torch.float32, torch.float16)):
-        call(SHAPES["usual"], "padding", dtype, signed=signed, centered=centered, training=False)
+            call(shape, mask, torch.bfloat16, signed=True, center="mean", training=True, bias_heads=bias_heads)
+    for shape, mask in itertools.product(("usual", "one feature"), MASKS):
+        call(SHAPES[shape], mask, torch.bfloat16, signed=True, training=True, **CONVERTED)
+    call(SHAPES["usual"], "pairs", torch.bfloat16, signed=True, training=True, bias_heads=1, **CONVERTED)
+    for signed, dtype in itertools.product((True, False), (torch.float32, torch.float16)):
+        for options in ({"center": "mean"}, {"center": "none"}, CONVERTED):
+            call(SHAPES["usual"], "padding", dtype, signed=signed, training=False, **options)
     launch.CACHE_BYTES = 0
-    call(SHAPES["usual"], "none", torch.bfloat16, signed=True, centered=True, training=True)
+    for options in ({"center": "mean"}, CONVERTED):
+        call(SHAPES["usual"], "none", torch.bfloat16, signed=True, training=True, **options)
     print(triton.__version__, {name: names.count(name) for name in sorted(set(names))})
 
 

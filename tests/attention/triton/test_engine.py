@@ -123,12 +123,14 @@ def test_calls_on_the_cpu_do_not_speak_of_it(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("heads", [0, 1, 2], ids=["no bias", "one bias", "biases"])
-@pytest.mark.parametrize("masked", [True, False])
-def test_opcheck(masked, heads, device):
+@pytest.mark.parametrize(("masked", "center", "norms"), [(True, "mean", 0), (False, "mean", 1), (True, "min", 2)])
+def test_opcheck(masked, center, norms, heads, device):
     tensors = {n: t.to(device).requires_grad_() for n, t in inputs(Shape(1, 2, 1, 5, 9, 4, 4)).items()}
+    scalars = [torch.rand(2, device=device).requires_grad_() if i < norms else None for i in range(2)]
     valid = [torch.rand(1, 9, device=device) < 0.7, torch.rand(1, 2, 5, 9, device=device) < 0.7]
     bias = torch.randn(heads, 5, 9, device=device, requires_grad=True) if heads else None
-    args = (*tensors.values(), bias, *(valid if masked else (None, None)), 64.0, False, True, "mean", "triton")
+    options = (64.0, False, True, center, "triton")
+    args = (*tensors.values(), *scalars, bias, *(valid if masked else (None, None)), *options)
     library.opcheck(torch.ops.inhibitor.attention.default, args)
     out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
@@ -221,7 +223,7 @@ def test_what_it_cannot_serve_it_refuses(device):
 def test_nothing_is_saved_for_a_backward_pass_that_will_not_come(device, monkeypatch):
     seen = []
     forward = engine._forward
-    watched = Kernels(lambda *args: seen.append(args[3]) or forward(*args), engine._backward, saved=3)
+    watched = Kernels(lambda *args: seen.append(args[3]) or forward(*args), engine._backward, saved=6)
     monkeypatch.setitem(KERNELS, "triton", watched)
     q, k, v = qkv(device)
     inhibitor_attention(q, k, v, engine="triton")
@@ -264,6 +266,7 @@ def test_offsets_beyond_31_bits(device):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_calls_of_every_kind_compile(tmp_path):
     """Through the launcher and Triton's own binding of arguments, for a GPU that is not there."""
     environment = {k: v for k, v in os.environ.items() if k != engine.INTERPRETER_VARIABLE}

@@ -65,10 +65,6 @@ def refuses(call: AttentionCall) -> str | None:
         return f"it computes in float32, the query is {str(query.dtype).removeprefix('torch.')}"
     if max(query.shape[-1], value.shape[-1]) > LARGEST_DIM:
         return f"heads may have {LARGEST_DIM} features, query and value have {query.shape[-1]} and {value.shape[-1]}"
-    if call.center == "min":
-        return "its kernels subtract the mean of a row of scores or nothing, not the least; leave it to engine='auto'"
-    if call.key_norm is not None or call.unit is not None:
-        return "its kernels know no key norm and no unit; leave it to engine='auto'"
     return refuses_transform(*call.tensors())
 
 
@@ -88,7 +84,7 @@ def _backward(
 ) -> Gradients:
     from . import launch
 
-    return launch.backward(grad, saved.contiguous(), tensors, masks, options, with_bias)
+    return launch.backward(grad, out, saved.contiguous(), tensors, masks, options, with_bias)
 
 
 TRITON = Engine(
@@ -98,5 +94,5 @@ TRITON = Engine(
     unavailable=unavailable,
     refuses=refuses,
     device="cuda",  # torch's name for ROCm devices too
-    kernels=Kernels(_forward, _backward, saved=4),  # launch.SAVED
+    kernels=Kernels(_forward, _backward, saved=6),  # launch.SAVED
 )

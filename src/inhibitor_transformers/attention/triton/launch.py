@@ -24,7 +24,7 @@ from .tile_config import TileConfig, choose, dim_block
 CACHE_BYTES = 64 << 20
 
 
-SAVED = 4  # numbers of each query: mean distance, number of keys, (n0/n)^rho, mean bias
+SAVED = 6  # numbers of each query: see `forward_kernel`
 
 
 def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> tuple[Tensor, Tensor | None]:
@@ -49,7 +49,6 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
                 "saved": saved,
                 "out_strides": out.stride(),
                 "log_length_reference": call.log_length_reference,
-                "IS_CENTERED": call.is_centered,
                 "CACHED": cached,
                 "KEYS": config.columns,
             },
@@ -60,22 +59,25 @@ def forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> t
 
 
 def backward(
-    grad: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options, with_bias: bool
+    grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options, with_bias: bool
 ) -> Gradients:
-    """Gradients of query, key and value in their dtype, of the scalars per sequence, (4, B, H), and of the bias."""
+    """Gradients of query, key and value in their dtype, of the scalars that are given per sequence, (4 to 6, B, H), and
+    of the bias."""
     call = Call(tensors, masks, options)
     gq, gk, gv = (heads_last(t, t.shape[-1]) for t in tensors.qkv)
     if call.is_empty:
-        scalars = call.gamma.new_zeros((4, call.batch, call.heads))
+        scalars = call.gamma.new_zeros((sum(s is not None for s in tensors.scalars), call.batch, call.heads))
         of_bias = torch.zeros_like(tensors.score_bias) if tensors.score_bias is not None and with_bias else None
         return gq.zero_(), gk.zero_(), gv.zero_(), scalars, of_bias
-    means = torch.empty_like(saved[0])
+    has_unit, has_key_norm = call.unit is not None, call.key_norm is not None
+    means = saved.new_empty((1 + has_unit, *saved.shape[1:]))
     partial_sums: list[Tensor] = []  # of the gradients of the scalars, one for each block
+    partial_sums_of_key_norm: list[Tensor] = []
 
     def run_dq(config: TileConfig) -> None:
         cached = call.caches_gradients(config)
         count = call.count(config, call.queries)
-        partial_sums[:] = [saved.new_empty((4, count))]
+        partial_sums[:] = [saved.new_empty((4 + has_unit, count))]
         call.launch(
             bwd_dq_kernel,
             config,
@@ -83,20 +85,23 @@ def backward(
             scratch=call.scratch(config, cached, call.both_blocks),
             arguments={
                 "grad": grad,
+                "out": out,
                 "saved": saved,
                 "grad_query": gq,
                 "grad_means": means,
                 "grad_scalars": partial_sums[0],
                 "grad_strides": grad.stride(),
+                "out_strides": out.stride(),
                 "grad_query_strides": gq.stride(),
                 "log_length_reference": call.log_length_reference,
-                "IS_CENTERED": call.is_centered,
                 "CACHED": cached,
                 "KEYS": config.columns,
             },
         )
 
     def run_dkdv(config: TileConfig) -> None:
+        if has_key_norm:
+            partial_sums_of_key_norm[:] = [saved.new_empty(call.count(config, call.keys))]
         call.launch(
             bwd_dkdv_kernel,
             config,
@@ -110,6 +115,7 @@ def backward(
                 "grad_means": means,
                 "grad_key": gk,
                 "grad_value": gv,
+                "grad_key_norm": partial_sums_of_key_norm[0] if has_key_norm else None,
                 "grad_strides": grad.stride(),
                 "grad_key_strides": gk.stride(),
                 "grad_value_strides": gv.stride(),
@@ -120,7 +126,10 @@ def backward(
 
     call.run("bwd_dq", run_dq)
     call.run("bwd_dkdv", run_dkdv)
-    scalars = partial_sums[0].view(4, call.batch, call.heads, -1).sum(3)
+    scalars = partial_sums[0].unflatten(1, (call.batch, call.heads, -1)).sum(3)
+    if has_key_norm:
+        of_key_norm = partial_sums_of_key_norm[0].view(1, call.batch, call.heads, -1).sum(3)
+        scalars = torch.cat([scalars[:4], of_key_norm, scalars[4:]])
     return gq, gk, gv, scalars, _bias_gradient(call, grad, saved, means) if with_bias else None
 
 
@@ -156,15 +165,12 @@ class Call:
 
     def __init__(self, tensors: Tensors, masks: Masks, options: Options) -> None:
         self.query, self.key, self.value = tensors.qkv
-        scalars = [s.contiguous() for s in tensors.scalars if s is not None]
-        self.gamma, self.eta, self.delta, self.length_exponent = scalars
+        self.gamma, self.eta, self.delta = (s.contiguous() for s in (tensors.gamma, tensors.eta, tensors.delta))
+        self.length_exponent = tensors.length_exponent.contiguous()
+        self.key_norm, self.unit = (None if s is None else s.contiguous() for s in (tensors.key_norm, tensors.unit))
         self.batch, self.heads, self.queries, self.dim = self.query.shape
         self.kv_heads, self.keys, self.value_dim = self.value.shape[1:]
-        self.is_causal, self.is_signed, self.is_centered = (
-            options.is_causal,
-            options.is_signed,
-            options.center == "mean",
-        )
+        self.is_causal, self.is_signed, self.center = options.is_causal, options.is_signed, options.center
         self.log_length_reference = math.log2(options.length_reference)
         self.dim_block, self.value_block = dim_block(self.dim), dim_block(self.value_dim)
         self.key_block = max(self.dim_block, self.value_block)  # keys and their values take the same place in turn
@@ -189,7 +195,7 @@ class Call:
 
     def caches_distances(self, config: TileConfig) -> bool:
         """Whether the forward pass keeps the distances of a block to all keys between its two passes over them."""
-        return self.is_centered and self._may_cache(config, self.key_block)
+        return self.center != "none" and self._may_cache(config, self.key_block)
 
     def caches_gradients(self, config: TileConfig) -> bool:
         """Whether the backward pass keeps the gradients of a block's scores between its two passes over all keys."""
@@ -234,6 +240,8 @@ class Call:
             gamma=self.gamma,
             eta=self.eta,
             delta=self.delta,
+            key_norm=self.key_norm,
+            unit=self.unit,
             score_bias=self.score_bias,
             key_mask=self.key_mask,
             attn_mask=self.attn_mask,
@@ -254,6 +262,7 @@ class Call:
             VALUE_DIM=self.value_dim,
             IS_CAUSAL=self.is_causal,
             IS_SIGNED=self.is_signed,
+            CENTER=self.center,
             ROWS=config.rows,
             LANES=config.lanes,
             DIM_BLOCK=self.dim_block,

@@ -129,18 +129,6 @@ def valid_pairs(query, key, batch, head, masks, queries, keys, IS_CAUSAL: tl.con
 
 
 @triton.jit
-def score_shift(delta, query, key, head, bias, bias_mean, valid):
-    """What is added to centered scores: δ, with a bias δ + β − mean β, for numbers as in `valid_pairs`; `bias`: the
-    tensor (or None) and its strides. The bias of an invalid pair is not read."""
-    score_bias, strides = bias
-    shift = delta
-    if score_bias is not None:
-        at = score_bias + head * strides[0] + int64(query) * strides[1] + int64(key) * strides[2]
-        shift = delta + (tl.load(at, mask=valid, other=0.0) - bias_mean)
-    return shift
-
-
-@triton.jit
 def keys_in_use(keys, batch, key_mask, key_mask_strides, BLOCK: tl.constexpr = 256):
     """Keys from this number on are padding."""
     last = keys
@@ -165,34 +153,51 @@ def keys_to_visit(
 
 
 @triton.jit
-def distances(rows_t, columns_t, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr):
-    """Σ_d |row_d − column_d| from transposed rows and columns: two additions for an element."""
+def distances(
+    rows_t, columns_t, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr,
+    WITH_SIZES: tl.constexpr,
+):  # fmt: skip
+    """Σ_d |row_d − column_d| from transposed rows and columns, two additions for an element, and (WITH_SIZES)
+    Σ_d |column_d|."""
     row, column = tl.arange(0, ROWS), columns(COLUMNS, LANES)
     total = tl.zeros((COLUMNS // LANES, ROWS, LANES), tl.float32)
+    column_sizes = tl.zeros((COLUMNS // LANES, 1, LANES), tl.float32)
     for d in tl.range(0, DIM, loop_unroll_factor=UNROLL):
         a = tl.load(rows_t + d * ROWS + row)[None, :, None]
         b = tl.load(columns_t + d * COLUMNS + column)[:, None, :]
         total += tl.abs(a - b)
+        if WITH_SIZES:
+            column_sizes += tl.abs(b)
+    return total, column_sizes
+
+
+@triton.jit
+def sizes(rows_t, DIM: tl.constexpr, ROWS: tl.constexpr):
+    """Σ_d |row_d| from transposed rows, (ROWS,), added up in the order of `distances`."""
+    total = tl.zeros((ROWS,), tl.float32)
+    for d in tl.range(0, DIM, loop_unroll_factor=UNROLL):
+        total += tl.abs(tl.load(rows_t + d * ROWS + tl.arange(0, ROWS)))
     return total
 
 
 @triton.jit
 def key_distances(
-    queries_t, keys_t, keys_at, strides, first, keys, DIM: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
-    LANES: tl.constexpr, BLOCK: tl.constexpr,
+    queries_t, keys_t, keys_at, strides, first, keys, key_norm, DIM: tl.constexpr, ROWS: tl.constexpr,
+    KEYS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Distances of the queries that lie in `queries_t` to a tile of keys, which goes to `keys_t` first."""
+    """Distances, less what `key_norm` takes off, of the queries that lie in `queries_t` to a tile of keys, which goes
+    to `keys_t` first."""
     tl.debug_barrier()  # the last tile has been read
     store_transposed(keys_t, keys_at, strides, first, keys, tl.full((KEYS,), 1.0, tl.float32), DIM, KEYS, BLOCK)
     tl.debug_barrier()
-    return distances(queries_t, keys_t, DIM, ROWS, KEYS, LANES)
+    distance, key_sizes = distances(queries_t, keys_t, DIM, ROWS, KEYS, LANES, WITH_SIZES=key_norm is not None)
+    return less_key_norm(distance, key_sizes, key_norm)
 
 
 @triton.jit
-def inhibition(distance, mean, scale, delta):
-    """(before relu, Z); NaN stays NaN."""
-    x = (distance - mean) * scale + delta
-    return x, tl.maximum(x, 0.0, propagate_nan=_ALL)
+def less_key_norm(distance, key_sizes, key_norm):
+    """distance − λ Σ_d |k_d|, rounded once wherever it is computed; λ may be None."""
+    return distance if key_norm is None else tl.fma(-key_norm, key_sizes, distance)
 
 
 @triton.jit
