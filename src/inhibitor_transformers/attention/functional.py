@@ -46,8 +46,9 @@ def inhibitor_attention(
     scores (a distance grows with the size of a key, a product does not), and u divides by how many keys pass:
 
     .. math::
-        S_{ij} = \tfrac{γ}{\sqrt D} (\sum_d |q_{id} - k_{jd}| - λ \sum_d |k_{jd}|) + β_{ij},\quad
-        H_{ik} \mathrel{/}= \max(\sum_{j \in J_i} \mathrm{relu}(1 - Z_{ij} / |u|), 0.1)
+        S_{ij} &= \tfrac{γ}{\sqrt D} (\sum_d |q_{id} - k_{jd}| - λ \sum_d |k_{jd}|) + β_{ij} \\
+        H_{ik} &= η (n_0 / n_i)^ρ \frac{\sum_{j \in J_i} \mathrm{softshrink}(v_{jk}, Z_{ij})}
+            {\max(\sum_{j \in J_i} \mathrm{relu}(1 - Z_{ij} / |u|), 0.1)}
 
     Args:
         query: (B, H, Nq, D), any floating dtype; float64 is computed in float64, the rest in float32.
