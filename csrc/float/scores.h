@@ -199,11 +199,16 @@ struct Scores {
     return row;
   }
 
-  // How many of the first n keys pass: the sum of relu(1 - z / unit). z past n is +inf, to whole vectors.
+  // How many of the first n keys pass: the sum of 1 - z / unit where z < unit. z past n is +inf, to whole vectors.
   static float passed(const float* z, int64_t n, float unit) {
-    const Vec factor = V::set(1.0f / unit), one = V::set(1.0f);
+    if (!(unit > 0.0f)) return std::numeric_limits<float>::quiet_NaN();
+    constexpr float most = std::numeric_limits<float>::max();  // of a denormal unit, beside which z = 0 must stay 0
+    const Vec factor = V::set(1.0f / unit > most ? most : 1.0f / unit), one = V::set(1.0f), limit = V::set(unit);
     Vec sum = V::zero();
-    for (int64_t j = 0; j < n; j += W) sum = V::add(sum, V::max(V::zero(), V::fnma(V::load(z + j), factor, one)));
+    for (int64_t j = 0; j < n; j += W) {
+      const Vec x = V::load(z + j);
+      sum = V::add(sum, V::select(V::gt(limit, x), V::fnma(x, factor, one), V::zero()));
+    }
     return V::sum(sum);
   }
 

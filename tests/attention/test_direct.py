@@ -73,6 +73,57 @@ def test_what_does_not_fit_takes_the_long_way(wrong: str) -> None:
     assert direct.attend_directly(*changes.get(wrong, lambda: (q, k, v))(), scalars, {}) is None
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "options",
+    [{"center": "median"}, {"center": None}, {"attn_msk": None}, {"engine": None}, {"dropout_p": None}],
+    ids=str,
+)
+def test_wrong_options_raise_what_the_long_way_raises(options: dict[str, Any]) -> None:
+    tensors, scalars = qkv(), InhibitorScalars(4)
+    with pytest.raises((ValueError, TypeError)) as short:
+        scalars(*tensors, **options)
+    with torch.enable_grad(), pytest.raises(type(short.value)) as long:
+        scalars(*tensors, **options)
+    assert str(short.value) == str(long.value)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf"), "64"])
+def test_a_wrong_length_reference(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="length_reference"):
+        InhibitorScalars(4, length_reference=wrong)
+    scalars = InhibitorScalars(4)
+    scalars.length_reference = wrong
+    with pytest.raises(ValueError, match="length_reference"):
+        scalars(*qkv())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", ["sparse", "nested"])
+def test_other_layouts_raise_what_the_long_way_raises(layout: str) -> None:
+    q, k, v = qkv()
+    query = q.to_sparse() if layout == "sparse" else torch.nested.nested_tensor(list(q))
+    with pytest.raises(ValueError, match="must be a dense tensor"):
+        InhibitorScalars(4)(query, k, v)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("error::torch.jit.TracerWarning")
+def test_a_trace_does_not_warn() -> None:
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scalars = InhibitorScalars(4)
+
+        def forward(self, *tensors: Tensor) -> Tensor:
+            output: Tensor = self.scalars(*tensors)[0]
+            return output
+
+    with torch.no_grad():
+        torch.jit.trace(Layer(), qkv(), check_trace=False)
+
+
 def test_gradients_take_the_long_way() -> None:
     assert direct.attend_directly(*qkv(), scalars_of(), {}) is None
 

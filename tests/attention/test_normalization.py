@@ -172,6 +172,24 @@ def test_dropout(engine: str) -> None:
     assert_agrees(*results)
 
 
+@engines
+@pytest.mark.parametrize("unit", [1e-45, 1e-39, 1e-20, 3e38, math.inf])
+def test_units_at_the_ends_of_float32(engine: str, unit: float) -> None:
+    """An infinite unit counts every key alike, a tiny one those that pass whole."""
+    inputs = random_inputs(SHAPE, dtype=torch.float32) | {"unit": torch.full((4,), unit)}
+    for options in ({"center": "min"}, {"center": "mean"}, masks("all masks", SHAPE)):
+        found = run(inputs, **options, engine=engine)
+        expected = run({name: t.double() for name, t in inputs.items()}, **options, engine="reference")
+        assert_agrees(found.output, expected.output)
+        assert all(gradient.isfinite().all() for gradient in found.gradients.values())
+
+
+@engines
+def test_a_unit_of_nothing_is_not_hidden(engine: str) -> None:
+    inputs = random_inputs(SHAPE, dtype=torch.float32)
+    assert inhibitor_attention(**inputs, unit=math.nan, engine=engine).isnan().all()
+
+
 @pytest.mark.parametrize("name", ["key_norm", "unit"])
 def test_wrong_arguments(name: str) -> None:
     inputs = random_inputs(SHAPE)

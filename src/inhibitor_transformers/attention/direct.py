@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .call import Masks, Options, Tensors
+from .call import CENTERS, Masks, Options, Tensors
+from .checks import check_length_reference
 from .cpu.engine import CPU
 from .transforms import is_plain
 
 _SCALARS = ("gamma", "eta", "delta", "length_exponent", "key_norm", "unit")
-_SERVED = ("signed", "center", "is_causal")
+_SERVED = frozenset(("signed", "center", "is_causal"))
+_MASKS = frozenset(("key_padding_mask", "attn_mask", "score_bias"))
 _NO_MASKS = Masks(None, None)
 
 
@@ -31,15 +33,18 @@ def attend_directly(
     """
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or not _is_first():
         return None
-    for name, given in options.items():
-        if given is not None and name not in _SERVED and (name != "dropout_p" or given != 0.0):
+    for name, value_of in options.items():
+        none = (value_of is None and name in _MASKS) or (name == "dropout_p" and value_of == 0.0)
+        if name not in _SERVED and not none:
             return None
     per_head: list[Any] = [scalars.get(name) for name in _SCALARS]
     tensors = Tensors(query, key, value, *per_head)
-    if not (_fit(tensors) and is_plain(*tensors)):
+    center, length_reference = options.get("center", "mean"), scalars["length_reference"]
+    if not (is_plain(*tensors) and _fit(tensors) and center in CENTERS):
         return None
+    check_length_reference(length_reference)
     is_causal, is_signed = bool(options.get("is_causal", False)), bool(options.get("signed", True))
-    given = Options(scalars["length_reference"], is_causal, is_signed, options.get("center", "mean"))
+    given = Options(length_reference, is_causal, is_signed, center)
     assert CPU.kernels is not None
     return CPU.kernels.forward(tensors, _NO_MASKS, given, False)[0]
 
@@ -50,8 +55,9 @@ def _fit(tensors: Tensors) -> bool:
         if t is not None and not (t.dtype is torch.float32 and t.is_cpu):
             return False
     q, k, v = tensors.qkv
-    if not q.dim() == v.dim() == 4:
-        return False
+    for t in (q, k, v):
+        if t.layout is not torch.strided or t.is_nested or t.dim() != 4:
+            return False
     (batch, heads, _, dim), (batch_of_value, kv_heads, keys, _) = q.shape, v.shape
     if batch_of_value != batch or k.shape != (batch, kv_heads, keys, dim):
         return False

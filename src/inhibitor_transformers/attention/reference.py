@@ -71,11 +71,11 @@ def inhibit(z: Tensor, v: Tensor, valid: Tensor | None, signed: bool) -> Tensor:
 
 def passed(z: Tensor, unit: Tensor, valid: Tensor | None) -> Tensor:
     """P_i, (..., Nq, 1), of scores (..., Nq, Nk)."""
-    if valid is not None:  # before u, whose gradient would meet 0·inf
-        z = z.masked_fill(~valid, 0.0)
-    share = torch.relu(1.0 - z / unit.abs())
-    share = share if valid is None else share.masked_fill(~valid, 0.0)
-    return share.sum(-1, keepdim=True).clamp(min=LEAST_PASSED)
+    size = unit.abs()
+    beyond = (z >= size) & (size != 0.0)  # and a NaN is not beyond
+    beyond = beyond if valid is None else beyond | ~valid
+    share = 1.0 - z.masked_fill(beyond, 0.0) / size  # filled before u, whose gradient would meet 0·inf
+    return share.masked_fill(beyond, 0.0).sum(-1, keepdim=True).clamp(min=LEAST_PASSED)
 
 
 def key_count(valid: Tensor | None, k: Tensor) -> Tensor:

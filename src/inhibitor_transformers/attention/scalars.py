@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .checks import check_length_reference
 from .direct import attend_directly
 from .functional import inhibition_scores, inhibitor_attention
 
@@ -45,6 +46,7 @@ class InhibitorScalars(nn.Module):
         super().__init__()
         if heads < 1:
             raise ValueError(f"heads must be at least 1, got {heads}")
+        check_length_reference(length_reference)
         self.initial = {"gamma": gamma, "eta": eta, "delta": delta, "length_exponent": length_exponent}
         self.length_reference = length_reference
         for name in self.initial:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from inhibitor_transformers import convert
 from inhibitor_transformers.attention.reference import attend, inhibit, scores
 from inhibitor_transformers.models.conversion.attention import ConvertedAttention, ConvertedScalars
-from tests.models.conversion.zoo import CONVERTED, DECODERS, ENCODERS, copied, example, padded, run, student
+from tests.models.conversion.zoo import CONVERTED, DECODERS, ENCODERS, copied, example, padded, run, student, teacher
 
 # How far a query of these sees: (keys back, keys ahead), by the layer; None: all.
 WINDOWS: dict[str, list[tuple[int, int] | None]] = {
@@ -251,3 +252,24 @@ def test_attentions_are_scores(name: str) -> None:
     for field, value in plain.items():
         if field in outputs:
             torch.testing.assert_close(outputs[field], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["Llama", "GPT2", "T5"])
+def test_autocast(name: str, dtype: torch.dtype) -> None:
+    """Rotary embeddings leave queries and keys in float32, values are autocast."""
+    with torch.no_grad():
+        plain = student(name)(**example(name))[0]
+        with torch.autocast("cpu", dtype):
+            found = student(name)(**example(name))[0]
+    assert found.isfinite().all()
+    assert (found.float() - plain).norm() < 0.1 * plain.norm()
+
+
+@pytest.mark.parametrize("form", ["inhibitor", "l1_softmax"])
+def test_float64(form: str) -> None:
+    model = convert(teacher("GPT2"), example("GPT2"), form=form)
+    single = model(**example("GPT2"))[0]
+    double = model.double()(**example("GPT2"))[0]
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), single, rtol=1e-3, atol=1e-4)

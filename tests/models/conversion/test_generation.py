@@ -182,3 +182,15 @@ def test_packed_sequences_do_not_see_each_other(name: str) -> None:
         torch.testing.assert_close(packed, torch.cat(alone, 1), rtol=1e-4, atol=1e-4)
     else:
         assert not torch.allclose(packed, torch.cat(alone, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("value_center", ["mean", "none"])
+def test_a_single_query_is_centered_as_the_others(value_center: str) -> None:
+    """A decoder's values have no common mean, with a cache neither."""
+    model = convert(teacher("Llama"), example("Llama"), value_center=value_center)
+    ids = torch.randint(5, 90, (2, 7))
+    with torch.no_grad():
+        whole = model(input_ids=ids).logits[:, -1]
+        cache = model(input_ids=ids[:, :-1], use_cache=True).past_key_values
+        step = model(input_ids=ids[:, -1:], past_key_values=cache).logits[:, -1]
+    torch.testing.assert_close(step, whole, rtol=1e-4, atol=1e-5)

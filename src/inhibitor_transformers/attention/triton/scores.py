@@ -70,7 +70,9 @@ def min_of_rows(tile):
 @triton.jit
 def passed_shares(z, unit):
     """relu(1 − Z/|u|): what each key counts for in how many pass."""
-    return tl.maximum(1.0 - z * (1.0 / unit), 0.0)
+    inverse = tl.minimum(1.0 / unit, 3.4028235e38)  # of a denormal unit, beside which z = 0 must stay 0
+    shares = tl.where(z < unit, tl.maximum(1.0 - z * inverse, 0.0), 0.0)
+    return tl.where(unit > 0.0, shares, float("nan"))
 
 
 @triton.jit

@@ -104,7 +104,8 @@ def _sample(attention: ConvertedAttention, call: AttentionCall, query: Tensor, k
     if masks.key_padding_mask is not None and query.shape[2] == key.shape[2]:  # padding asks nothing either
         rows = rows * masks.key_padding_mask[:, None].float()
     energy = _inner(target, target, rows).clamp_min(torch.finfo(torch.float32).tiny)
-    center = attention.options.value_center if masks.attn_mask is None and not masks.is_causal else "none"
+    centered = masks.attn_mask is None and not attention.site.is_causal
+    center = attention.options.value_center if centered else "none"
     shrunk = center_values(value, masks.key_padding_mask, center)  # type: ignore[arg-type]
     if shrunk.mean is not None:
         target = target - _per_query_head(shrunk.mean.float(), target.shape[1], dim=1)

@@ -112,10 +112,13 @@ class ConvertedAttention(nn.Module):
         need_scores: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Arguments of the attention interface; (B, Nq, H, Dv), and Z (B, H, Nq, Nk) if it is needed."""
+        if not query.dtype == key.dtype == value.dtype:  # rotary embeddings leave autocast's precision
+            query, key = query.to(value.dtype), key.to(value.dtype)
         masks = read_masks(module, query, attention_mask, is_causal, position_bias)
         if not self.site.has_bias:
             masks = masks.without_bias(self.site.name)
-        centered = self.options.value_center == "mean" and masks.attn_mask is None and not masks.is_causal
+        # Not where queries see different keys: nor then for a single one, which has a cache behind it.
+        centered = self.options.value_center == "mean" and masks.attn_mask is None and not self.site.is_causal
         shrunk = center_values(value, masks.key_padding_mask, "mean" if centered else "none")
         options: dict[str, Any] = {"signed": self.options.signed, "center": self.options.center}
         if masks.key_padding_mask is not None:

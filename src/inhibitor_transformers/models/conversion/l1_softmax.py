@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...attention.call import causal_mask
+from ...attention.call import causal_mask, compute_dtype
 
 # Those of `inhibitor_attention` that this form has too.
 OPTIONS = ("gamma", "key_norm", "score_bias", "key_padding_mask", "attn_mask", "is_causal")
@@ -35,7 +35,8 @@ def l1_softmax_attention(
     Arguments as of `inhibitor_attention`. A query without keys gives 0.
     """
     groups = query.shape[1] // key.shape[1]
-    q, k, v = query.float(), key.float().repeat_interleave(groups, 1), value.float().repeat_interleave(groups, 1)
+    dtype = compute_dtype(query.dtype)
+    q, k, v = query.to(dtype), *(t.to(dtype).repeat_interleave(groups, 1) for t in (key, value))
     distances = torch.cdist(q, k, p=1.0)
     if key_norm is not None:
         distances = distances - key_norm[:, None, None] * k.abs().sum(-1)[..., None, :]
