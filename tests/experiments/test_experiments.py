@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pyarrow
@@ -124,6 +125,8 @@ def test_forms_are_measured(script: Script, tmp_path: Path) -> None:
         {"calibrate": {"lengths": [8], "tokens_per_length": 64}},
         {"align_attention": {"max_steps": 4, "lengths": [8], "tokens_per_step": 64, "use_cpu": True}},
     ]
-    error, calibrated, aligned = forms.measure(teacher, tmp_path / "texts", forms.PAPER, stages)
+    data = {"text": [str(tmp_path / "texts")]}
+    score = partial(forms.score_head, preprocessor=forms.load_preprocessor(teacher), source=tmp_path / "texts")
+    error, calibrated, aligned = forms.measure(teacher, data, forms.PAPER, stages, score)
     assert 0 < error < 1.5
     assert calibrated != aligned
