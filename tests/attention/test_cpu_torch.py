@@ -36,6 +36,7 @@ def arguments(requires_grad: bool = True, heads: int = 0) -> tuple:
     tensors = inputs(Shape(1, 2, 1, 5, 9, 8, 8))
     leaves = [t.requires_grad_(requires_grad) for t in tensors.values()]
     bias = torch.randn(heads, 5, 9, requires_grad=requires_grad) if heads else None
+    leaves += [None, None]  # key norm and unit: test_normalization.py
     return (*leaves, bias, torch.rand(1, 9) < 0.7, torch.rand(1, 2, 5, 9) < 0.7, 64.0, False, True, "mean", "cpu")
 
 
@@ -67,7 +68,7 @@ def test_an_explicit_request_that_cannot_be_served_says_why():
 def test_opcheck(masked, heads):
     args = arguments(heads=heads)
     if not masked:
-        args = (*args[:8], None, None, *args[10:])
+        args = (*args[:10], None, None, *args[12:])
     torch_library.opcheck(torch.ops.inhibitor.attention.default, args)
     out, saved = (t.detach() for t in torch.ops.inhibitor.attention(*args))
     grad = torch.randn_like(out)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inhibitor_transformers.attention import available_engines, dispatch, engine_report, inhibitor_attention, reference
 from inhibitor_transformers.attention.autograd import run_kernels
-from inhibitor_transformers.attention.call import AttentionCall, Masks, Options, Tensors
+from inhibitor_transformers.attention.call import AttentionCall, Masks, Options, Tensors, spread
 from inhibitor_transformers.attention.engine import KERNELS, Engine, Gradients, Kernels, heads_last
 from tests.attention.engine_cases import Shape, inputs, outputs
 from tests.conftest import REPOSITORY
@@ -79,13 +79,13 @@ def _forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> 
 def _backward(
     grad: Tensor, out: Tensor, saved: Tensor, tensors: Tensors, masks: Masks, options: Options, with_bias: bool
 ) -> Gradients:
-    rows = Tensors(*tensors.qkv, *(s.expand(grad.shape[0], -1) for s in tensors.scalars))
-    leaves = Tensors(*(t.detach().requires_grad_() for t in rows if t is not None))
+    rows = [*tensors.qkv, *(s.expand(grad.shape[0], -1) for s in tensors.scalars if s is not None)]
+    leaves = [t.detach().requires_grad_() for t in rows]
     with torch.enable_grad():
-        recomputed = reference.run(_call(leaves, masks, options))
-    gradients = Tensors(*torch.autograd.grad(recomputed, [t for t in leaves if t is not None], grad))
-    gq, gk, gv = (heads_last(g, g.shape[-1]).copy_(g) for g in gradients.qkv)
-    return gq, gk, gv, torch.stack(gradients.scalars), None
+        recomputed = reference.run(_call(Tensors(*spread(leaves, tensors)), masks, options))
+    gq, gk, gv, *of_scalars = torch.autograd.grad(recomputed, leaves, grad)
+    gq, gk, gv = (heads_last(g, g.shape[-1]).copy_(g) for g in (gq, gk, gv))
+    return gq, gk, gv, torch.stack(of_scalars), None
 
 
 OUTSIDE = Engine(
