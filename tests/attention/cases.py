@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
 
 from inhibitor_transformers.attention import inhibitor_attention, reference
 
@@ -49,6 +50,22 @@ def random_bools(seed: int, *size: int, valid: float = 0.7) -> Tensor:
     return torch.rand(size, generator=torch.Generator().manual_seed(seed)) < valid
 
 
+MASKS = ("no mask", "padding", "pairs", "causal", "all masks")
+
+
+def masks(kind: str, shape: Shape, *, heads: int = 1) -> dict[str, Any]:
+    """Mask arguments of a call, one of `MASKS`; `heads`: of the mask of pairs."""
+    padding = random_bools(1, shape.batch, shape.keys)
+    pairs = random_bools(2, shape.batch, heads, shape.queries, shape.keys)
+    return {
+        "no mask": {},
+        "padding": {"key_padding_mask": padding},
+        "pairs": {"attn_mask": pairs},
+        "causal": {"is_causal": True},
+        "all masks": {"key_padding_mask": padding, "attn_mask": pairs, "is_causal": True},
+    }[kind]
+
+
 @contextmanager
 def chunks_of(elements: int) -> Iterator[None]:
     """Temporaries of at most `elements`: 1 makes every query row a chunk of its own."""
@@ -74,6 +91,25 @@ def run(
         weight = weights_for(output)
     gradients = torch.autograd.grad((output * weight).sum(), list(leaves.values()))
     return Result(output.detach(), dict(zip(leaves, gradients, strict=True)))
+
+
+def assert_derivatives(inputs: Inputs, **options: Any) -> None:
+    """First and second derivatives of the reference, for every input, are what differences of the output say."""
+    leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
+
+    def of(*tensors: Tensor) -> Tensor:
+        return inhibitor_attention(**dict(zip(leaves, tensors, strict=True)), **options, engine="reference")
+
+    assert gradcheck(of, tuple(leaves.values()))
+    assert gradgradcheck(of, tuple(leaves.values()))
+
+
+def assert_same_in_chunks(inputs: Inputs, elements: int, **options: Any) -> None:
+    """Temporaries of at most `elements` change neither the output nor a gradient."""
+    whole = run(inputs, **options)
+    with chunks_of(elements):
+        cut = run(inputs, **options)
+    assert_same_result(cut, whole)
 
 
 def weights_for(output: Tensor) -> Tensor:

@@ -13,21 +13,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from inhibitor_transformers.attention import InhibitorScalars, inhibition_scores, inhibitor_attention
-from tests.attention.cases import Inputs, Shape, assert_close, chunks_of, random_bools, random_inputs, weights_for
-
-MASKS = ["no mask", "padding", "pairs", "causal", "all masks"]
-
-
-def masks(kind: str, shape: Shape) -> dict[str, Any]:
-    padding = random_bools(1, shape.batch, shape.keys)
-    pairs = random_bools(2, shape.batch, 1, shape.queries, shape.keys)
-    return {
-        "no mask": {},
-        "padding": {"key_padding_mask": padding},
-        "pairs": {"attn_mask": pairs},
-        "causal": {"is_causal": True},
-        "all masks": {"key_padding_mask": padding, "attn_mask": pairs, "is_causal": True},
-    }[kind]
+from tests.attention.cases import (
+    MASKS,
+    Inputs,
+    Shape,
+    assert_close,
+    chunks_of,
+    masks,
+    random_bools,
+    random_inputs,
+    weights_for,
+)
 
 
 def shape_of_length(length: int) -> Shape:

@@ -9,33 +9,31 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, jacrev, vmap
+from torch.library import opcheck
 
 from inhibitor_transformers.attention import InhibitorScalars, inhibition_scores, inhibitor_attention
 from tests.attention.brute_force import brute_force, brute_force_scores
-from tests.attention.cases import Inputs, Shape, assert_close, chunks_of, random_bools, random_inputs, run
+from tests.attention.cases import (
+    MASKS,
+    Inputs,
+    Shape,
+    assert_close,
+    assert_derivatives,
+    assert_same_in_chunks,
+    chunks_of,
+    masks,
+    random_inputs,
+    run,
+)
 from tests.attention.transform_cases import assert_agrees, engines, forward_engines
 
 SHAPE = Shape(batch=2, heads=4, kv_heads=2, queries=5, keys=6)
 TINY = Shape(batch=2, heads=2, kv_heads=1, queries=3, keys=4, features=2, value_features=2)
 GIVEN = [("key_norm",), ("unit",), ("key_norm", "unit")]
-MASKS = ("no mask", "padding", "pairs", "causal", "all masks")
 CENTERS = ("mean", "none", "min")
 
 some_given = pytest.mark.parametrize("given", GIVEN, ids="+".join)
-
-
-def masks(kind: str, shape: Shape) -> dict[str, Any]:
-    padding = random_bools(1, shape.batch, shape.keys)
-    pairs = random_bools(2, shape.batch, 1, shape.queries, shape.keys)
-    return {
-        "no mask": {},
-        "padding": {"key_padding_mask": padding},
-        "pairs": {"attn_mask": pairs},
-        "causal": {"is_causal": True},
-        "all masks": {"key_padding_mask": padding, "attn_mask": pairs, "is_causal": True},
-    }[kind]
 
 
 def normalized(shape: Shape, given: tuple[str, ...], seed: int = 0, dtype: torch.dtype = torch.float64) -> Inputs:
@@ -65,26 +63,13 @@ def test_matches_brute_force(given: tuple[str, ...], kind: str, signed: bool, ce
 @pytest.mark.parametrize("kind", ["no mask", "all masks"])
 @some_given
 def test_gradcheck(given: tuple[str, ...], kind: str, signed: bool, center: str) -> None:
-    options = masks(kind, TINY) | {"signed": signed, "center": center, "engine": "reference"}
-    inputs = {name: t.requires_grad_() for name, t in normalized(TINY, given, seed=3).items()}
-
-    def of(*tensors: Tensor) -> Tensor:
-        return inhibitor_attention(**dict(zip(inputs, tensors, strict=True)), **options)
-
-    assert gradcheck(of, tuple(inputs.values()))
-    assert gradgradcheck(of, tuple(inputs.values()))
+    assert_derivatives(normalized(TINY, given, seed=3), **masks(kind, TINY), signed=signed, center=center)
 
 
 @pytest.mark.parametrize("chunk", [1, 40, 200])
 @some_given
 def test_chunks_do_not_change_gradients(given: tuple[str, ...], chunk: int) -> None:
-    inputs, options = normalized(SHAPE, given), masks("all masks", SHAPE)
-    whole = run(inputs, **options)
-    with chunks_of(chunk):
-        cut = run(inputs, **options)
-    assert_close(cut.output, whole.output)
-    for name, gradient in whole.gradients.items():
-        assert_close(cut.gradients[name], gradient)
+    assert_same_in_chunks(normalized(SHAPE, given), chunk, **masks("all masks", SHAPE))
 
 
 @engines
@@ -319,4 +304,4 @@ def test_opcheck(given: tuple[str, ...]) -> None:
     fixed = dict.fromkeys(("key_padding_mask", "attn_mask"))
     call = make_call(**inputs, length_reference=64.0, **fixed, is_causal=True, signed=True, center="min")
     tensors = [None if t is None else t.requires_grad_() for t in call.tensors()]
-    torch.library.opcheck(torch.ops.inhibitor.attention, (*tensors, *call.masks(), *call.options(), "cpu"))
+    opcheck(torch.ops.inhibitor.attention, (*tensors, *call.masks(), *call.options(), "cpu"))

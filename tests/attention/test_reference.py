@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from inhibitor_transformers.attention import available_engines, inhibition_scores, inhibitor_attention
 from inhibitor_transformers.attention.reference import CHUNK_ELEMENTS, _chunk_sizes
 from tests.attention.brute_force import brute_force, brute_force_scores
-from tests.attention.cases import Inputs, Shape, assert_close, chunks_of, random_bools, random_inputs
+from tests.attention.cases import MASKS, Inputs, Shape, assert_close, chunks_of, masks, random_bools, random_inputs
 
 SHAPES = [
     Shape(batch=1, heads=1, kv_heads=1, queries=1, keys=1, features=1, value_features=1),
@@ -24,25 +23,12 @@ SHAPES = [
     Shape(batch=1, heads=1, kv_heads=1, queries=111, keys=111, features=2, value_features=2),
     Shape(batch=2, heads=2, kv_heads=1, queries=3, keys=5, features=111, value_features=63),
 ]
-MASKS = ["no mask", "padding", "pairs", "causal", "all masks"]
-
-
-def masks(kind: str, shape: Shape) -> dict[str, Any]:
-    padding = random_bools(1, shape.batch, shape.keys)
-    pairs = random_bools(2, shape.batch, shape.heads, shape.queries, shape.keys)
-    return {
-        "no mask": {},
-        "padding": {"key_padding_mask": padding},
-        "pairs": {"attn_mask": pairs},
-        "causal": {"is_causal": True},
-        "all masks": {"key_padding_mask": padding, "attn_mask": pairs, "is_causal": True},
-    }[kind]
 
 
 @cache
 def expected(shape: Shape, kind: str, signed: bool, center: str) -> tuple[Inputs, Tensor]:
     inputs = random_inputs(shape)
-    options = masks(kind, shape) | {"signed": signed, "center": center}
+    options = masks(kind, shape, heads=shape.heads) | {"signed": signed, "center": center}
     return inputs, brute_force(**inputs, length_reference=7, **options)
 
 
@@ -53,7 +39,7 @@ def expected(shape: Shape, kind: str, signed: bool, center: str) -> tuple[Inputs
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
 def test_matches_brute_force(shape: Shape, kind: str, signed: bool, center: str, chunk: int) -> None:
     inputs, output = expected(shape, kind, signed, center)
-    options = masks(kind, shape) | {"signed": signed, "center": center}
+    options = masks(kind, shape, heads=shape.heads) | {"signed": signed, "center": center}
     with chunks_of(chunk):
         actual = inhibitor_attention(**inputs, length_reference=7, engine="reference", **options)
     assert actual.dtype == torch.float64
@@ -67,7 +53,7 @@ def test_scores_match_brute_force(kind: str, center: str, chunk: int) -> None:
     shape = Shape()
     inputs = random_inputs(shape)
     arguments = {name: inputs[name] for name in ("query", "key", "gamma", "delta")}
-    options = masks(kind, shape) | {"center": center}
+    options = masks(kind, shape, heads=shape.heads) | {"center": center}
     with chunks_of(chunk):
         actual = inhibition_scores(**arguments, **options)
     assert_close(actual, brute_force_scores(**arguments, **options))
@@ -175,7 +161,7 @@ def test_chunks_stay_below_the_limit(shape: Shape, limit: int) -> None:
 @pytest.mark.parametrize("kind", MASKS)
 def test_on_the_gpu(kind: str) -> None:
     shape = Shape(queries=65, keys=63)
-    inputs, options = random_inputs(shape), masks(kind, shape)
+    inputs, options = random_inputs(shape), masks(kind, shape, heads=shape.heads)
     on_gpu = {n: t.cuda() for n, t in inputs.items()}
     options_on_gpu = {n: m.cuda() if isinstance(m, Tensor) else m for n, m in options.items()}
     with chunks_of(5000):
