@@ -150,17 +150,29 @@ def call(model: PreTrainedModel, kind: str, inputs: dict[str, Tensor]) -> Any:
         return model.generate(**inputs, attention_mask=torch.ones_like(inputs["input_ids"]), **fixed)
     if kind == "prefill":
         return model(**inputs, use_cache=True, logits_to_keep=1).logits
-    return model(**inputs).logits
+    return logits(model, inputs)
+
+
+@torch.inference_mode()
+def logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    """(B, N, vocabulary) of texts, (B, classes) of images."""
+    found: Tensor = model(**inputs).logits
+    return found
+
+
+def few_of(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The first text, cut to 64 tokens, or the first image."""
+    return {name: t[:1, :64] if name == "input_ids" else t[:1] for name, t in inputs.items()}
 
 
 def measure(models: Models, case: Case, budget: Budget) -> Times:
     """Sides `softmax` and `inhibitor`. Raises SystemExit where a model computes something else than plainly."""
     inputs = inputs_of(models["softmax"], case.kind, case.batch)
+    few = few_of(inputs)
     for name, model in models.items():
-        few = {key: tensor[:1, :64] if case.kind != "images" else tensor[:1] for key, tensor in inputs.items()}
-        found = call(model, "images", few)
+        found = logits(model, few)
         with plainly(model):
-            require_close(f"{name}, {case.title}", found, call(model, "images", few), FLOAT32)
+            require_close(f"{name}, {case.title}", found, logits(model, few), FLOAT32)
     sides = {name: partial(call, model, case.kind, inputs) for name, model in models.items()}
     return interleave(sides, budget)
 
@@ -189,8 +201,7 @@ def print_peak(name: str, kind: str, batch: str, side: str, pairs: dict[str, tup
     torch.set_num_threads(1)
     model = load(name, pairs)[side]
     inputs = inputs_of(model, kind, int(batch))
-    few = {key: tensor[:1, :2] if kind != "images" else tensor[:1] for key, tensor in inputs.items()}
-    call(model, "images", few)
+    logits(model, few_of(inputs))  # what a first call needs once
     print(peak_of(lambda: call(model, kind, inputs)))
 
 

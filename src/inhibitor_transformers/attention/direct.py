@@ -33,9 +33,9 @@ def attend_directly(
     """
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or not _is_first():
         return None
-    for name, value_of in options.items():
-        none = (value_of is None and name in _MASKS) or (name == "dropout_p" and value_of == 0.0)
-        if name not in _SERVED and not none:
+    for name, option in options.items():
+        unused = (option is None and name in _MASKS) or (name == "dropout_p" and option == 0.0)
+        if name not in _SERVED and not unused:
             return None
     per_head: list[Any] = [scalars.get(name) for name in _SCALARS]
     tensors = Tensors(query, key, value, *per_head)

@@ -11,6 +11,7 @@ from torch import Tensor
 from inhibitor_transformers.attention import inhibitor_attention
 from inhibitor_transformers.attention.triton import launch, tile_config
 from tests.attention.engine_cases import Shape, compare, error, inputs, on_grid, outputs
+from tests.attention.triton.conftest import assert_fresh_memory_does_not_matter, assert_programs_do_not_matter
 
 ODD = {
     "one": Shape(1, 1, 1, 1, 1, 1, 1),
@@ -225,27 +226,13 @@ def test_equal_calls_give_equal_bits(device):
 
 def test_result_is_the_same_for_any_number_of_programs(device, monkeypatch):
     tensors = on(device, inputs(Shape(1, 2, 1, 37, 40, 4, 4), torch.randn))
-    grad = torch.randn(1, 2, 37, 4, device=device)
-    results = []
-    for programs in (1, 2, 1000):
-        monkeypatch.setattr(launch, "resident", lambda device, per_multiprocessor, n=programs: n)
-        results.append(outputs(tensors, grad, "triton", torch.float32))
-    for other in results[1:]:
-        assert all(torch.equal(other[name], results[0][name]) for name in other)
+    assert_programs_do_not_matter(monkeypatch, tensors, torch.randn(1, 2, 37, 4, device=device))
 
 
 def test_whatever_lies_in_fresh_memory_changes_nothing(device):
-    """Scratch memory and results begin as NaN."""
-    tensors = on(device, inputs(Shape(1, 2, 1, 17, 40, 4, 4), torch.randn))
-    grad, options = torch.randn(1, 2, 17, 4, device=device), masks("all", Shape(1, 2, 1, 17, 40, 4, 4), device)
-    clean = outputs(tensors, grad, "triton", torch.float32, **options)
-    torch.use_deterministic_algorithms(True)  # fills what is allocated
-    try:
-        assert torch.empty(1, device=device).isnan()
-        poisoned = outputs(tensors, grad, "triton", torch.float32, **options)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert all(torch.equal(clean[name], poisoned[name]) for name in clean)
+    shape = Shape(1, 2, 1, 17, 40, 4, 4)
+    tensors, grad = on(device, inputs(shape, torch.randn)), torch.randn(1, 2, 17, 4, device=device)
+    assert_fresh_memory_does_not_matter(tensors, grad, **masks("all", shape, device))
 
 
 def test_dropout_takes_the_engine_too(device):

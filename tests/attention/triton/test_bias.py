@@ -9,6 +9,7 @@ import torch
 
 from inhibitor_transformers.attention.triton import launch, tile_config
 from tests.attention.engine_cases import Shape, compare, inputs, outputs
+from tests.attention.triton.conftest import assert_fresh_memory_does_not_matter, assert_programs_do_not_matter
 from tests.attention.triton.test_agreement import MASKS, masks, on
 
 SHAPES = {
@@ -65,25 +66,13 @@ def test_the_bias_of_invalid_pairs_has_no_effect_and_no_gradient(junk, device):
 def test_whatever_lies_in_fresh_memory_changes_nothing(device):
     shape = Shape(2, 2, 1, 17, 40, 4, 4)
     tensors, options = biased(shape, 1, device), masks("all", shape, device)
-    grad = torch.randn(2, 2, 17, 4, device=device)
-    clean = outputs(tensors, grad, "triton", torch.float32, **options)
-    torch.use_deterministic_algorithms(True)  # fills what is allocated
-    try:
-        poisoned = outputs(tensors, grad, "triton", torch.float32, **options)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert all(torch.equal(clean[name], poisoned[name]) for name in clean)
+    assert_fresh_memory_does_not_matter(tensors, torch.randn(2, 2, 17, 4, device=device), **options)
 
 
 def test_result_is_the_same_for_any_number_of_programs(device, monkeypatch):
     shape = Shape(2, 2, 1, 37, 40, 4, 4)
-    tensors, grad = biased(shape, 2, device), torch.randn(2, 2, 37, 4, device=device)
-    results = []
-    for programs in (1, 2, 1000):
-        monkeypatch.setattr(launch, "resident", lambda device, per_multiprocessor, n=programs: n)
-        results.append(outputs(tensors, grad, "triton", torch.float32))
-    for other in results[1:]:
-        assert all(torch.equal(other[name], results[0][name]) for name in other)
+    grad = torch.randn(2, 2, 37, 4, device=device)
+    assert_programs_do_not_matter(monkeypatch, biased(shape, 2, device), grad)
 
 
 @pytest.mark.parametrize("empty", [Shape(0, 2, 2, 5, 5, 4, 4), Shape(1, 2, 2, 5, 0, 4, 4), Shape(1, 2, 2, 5, 5, 4, 0)])

@@ -12,6 +12,7 @@ from inhibitor_transformers.attention import inhibitor_attention
 from inhibitor_transformers.attention.call import CENTERS
 from inhibitor_transformers.attention.triton import launch, tile_config
 from tests.attention.engine_cases import Shape, compare, error, normalized, outputs
+from tests.attention.triton.conftest import assert_fresh_memory_does_not_matter, assert_programs_do_not_matter
 from tests.attention.triton.test_agreement import MASKS, SHIPPED, masks, on
 
 SHAPES = {
@@ -179,29 +180,17 @@ def test_empty_sizes(empty, device):
 
 
 def test_whatever_lies_in_fresh_memory_changes_nothing(device):
-    """Scratch memory, what is saved and results begin as NaN."""
     shape = Shape(2, 2, 1, 17, 40, 4, 4)
     grad, options = torch.randn(2, 2, 17, 4, device=device), masks("all", shape, device) | {"center": "min"}
     for given in GIVEN:
         tensors = on(device, normalized(shape, *given, draw=torch.randn, bias=True))
-        clean = outputs(tensors, grad, "triton", torch.float32, **options)
-        torch.use_deterministic_algorithms(True)  # fills what is allocated
-        try:
-            poisoned = outputs(tensors, grad, "triton", torch.float32, **options)
-        finally:
-            torch.use_deterministic_algorithms(False)
-        assert all(torch.equal(clean[name], poisoned[name]) for name in clean)
+        assert_fresh_memory_does_not_matter(tensors, grad, **options)
 
 
 def test_result_is_the_same_for_any_number_of_programs(device, monkeypatch):
     shape = Shape(1, 2, 1, 37, 40, 4, 4)
     tensors = on(device, normalized(shape, "key_norm", "unit", draw=torch.randn))
-    grad, results = torch.randn(1, 2, 37, 4, device=device), []
-    for programs in (1, 2, 1000):
-        monkeypatch.setattr(launch, "resident", lambda device, per_multiprocessor, n=programs: n)
-        results.append(outputs(tensors, grad, "triton", torch.float32, center="min"))
-    for other in results[1:]:
-        assert all(torch.equal(other[name], results[0][name]) for name in other)
+    assert_programs_do_not_matter(monkeypatch, tensors, torch.randn(1, 2, 37, 4, device=device), center="min")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
