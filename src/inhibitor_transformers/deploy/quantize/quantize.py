@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -53,7 +54,7 @@ def quantize(
         texts: some dozens to hundreds of texts, or of pairs of texts, like those that will be read; blank ones are
             left out.
         tokenizer: the model's.
-        bits: of the attention, 8 or 16.
+        bits: of the attention, 3 to 6, 8 or 16.
         linears: whether the linear layers of all blocks get 8-bit weights and inputs.
         embeddings: whether word embeddings get 8 bits.
         max_length: tokens of a text that are read.
@@ -78,11 +79,11 @@ def quantize(
     made = copy.deepcopy(model).cpu().float().eval()
     if linears:
         quantize_linears(made, batches)
-    quantize_attention(made, batches, bits)
+    features = quantize_attention(made, batches, bits)
     if embeddings:
         name, table = word_embeddings(made)
         replace(made, name, Int8Embedding.from_embedding(table))
-    mark_quantized(made, config)
+    mark_quantized(made, dataclasses.replace(config, features=features))
     return made.requires_grad_(False)
 
 
@@ -126,8 +127,8 @@ def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str,
 
 
 @torch.no_grad()
-def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> None:
-    """Replace the scalars of all attention layers by `QuantizedScalars`, in place."""
+def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> list[int]:
+    """Replace the scalars of all attention layers by `QuantizedScalars`, in place; their features after splitting."""
     config = model.config
     layers = attention_layers(model)
     seen = {layer.name: AttentionInputs() for layer in layers}
@@ -149,15 +150,25 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
     with _watching(watched, before=False) as read:
         _read(model, batches, read)
     options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
+    counts = []
     for layer in track(layers, "quantizing attention"):
         try:
             qparams = seen[layer.name].best_qparams(layer.scalars, bits, options)
         except ValueError as error:
             raise ValueError(f"{layer.name} cannot be quantized: {error}") from error
-        heads, dim = qparams.offset.shape
-        made = QuantizedScalars(heads, heads, dim, bits=bits, length_reference=layer.scalars.length_reference)
+        heads, features = qparams.offset.shape
+        made = QuantizedScalars(
+            heads,
+            heads,
+            qparams.dim,
+            features=features,
+            bits=bits,
+            length_reference=layer.scalars.length_reference,
+        )
         made.assign(qparams)
         layer.module.inhibitor = made
+        counts.append(features)
+    return counts
 
 
 Read = Callable[[Tensor], None]

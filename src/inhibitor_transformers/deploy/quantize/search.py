@@ -1,0 +1,102 @@
+"""Chooses the integer ranges of one attention layer, per head, by the error of its output on calibration texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...attention import inhibitor_attention
+from ...attention.integer import QuantParams, integer_attention
+from ...attention.integer.choose import positive, split_features
+from ...attention.integer.qparams import Bits
+
+# Of the observed range of q and k; more than all of it moves the step of scores against that of v.
+_WIDE = (1.4, 1.2, 1.1, 1.0)
+_CLIPPED = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
+_FRACTIONS: dict[int, tuple[float, ...]] = dict.fromkeys((3, 4, 5, 6), (*_WIDE, *_CLIPPED, 0.4, 0.3)) | {
+    8: (*_WIDE, *_CLIPPED),
+    16: _WIDE,
+}
+# How often the range of v may be halved.
+_HALVINGS: dict[int, tuple[int, ...]] = dict.fromkeys((3, 4, 5, 6, 8), (0, 1, 2)) | {16: (0,)}
+# Features added to those of a head, as fractions of these, and how much of the error at most they must leave.
+_EXTRA_FEATURES = (1 / 8, 1 / 4, 1 / 2, 1.0)
+_WORTH_SPLITTING = 0.9
+
+
+class Search:
+    """The search over one layer's ranges.
+
+    low, high: (H, D) and value_range: (H,) float64, as observed. batches: q, k, v (B, H, N, D) and valid (B, N) bool.
+    scalars: γ, η, δ, ρ and n₀ as arguments of `inhibitor_attention`; options: its `signed` and `center`.
+    """
+
+    def __init__(
+        self,
+        low: Tensor,
+        high: Tensor,
+        value_range: Tensor,
+        batches: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]],
+        scalars: dict[str, Any],
+        bits: Bits,
+        options: dict[str, Any],
+    ) -> None:
+        self.middle, self.half, self.value_range = (high + low) / 2, (high - low) / 2, value_range
+        self.batches, self.scalars, self.bits, self.options = batches, scalars, bits, options
+
+    @torch.no_grad()
+    def run(self) -> QuantParams:
+        """The best parameters, of as many features as pay."""
+        dim = self.middle.shape[1]
+        best, error = self.best(dim)
+        for extra in _EXTRA_FEATURES if self.bits < 16 else ():  # 16 bits are fine enough as they are
+            split, less = self.best(dim + math.ceil(dim * extra))
+            if float(less.sum()) > _WORTH_SPLITTING * float(error.sum()):
+                break
+            best, error = split, less
+        return best
+
+    def best(self, features: int) -> tuple[QuantParams, Tensor]:
+        """The best parameters with so many features, and the squared error of each head's output, (H,)."""
+        heads = self.middle.shape[0]
+        least, best = torch.full((heads,), torch.inf), torch.ones(2, heads, dtype=torch.float64)
+        for fraction in _FRACTIONS[self.bits]:
+            for halvings in _HALVINGS[self.bits]:
+                tried = torch.tensor([[fraction], [0.5**halvings]], dtype=torch.float64).expand(2, heads)
+                error = self._error(self._make(features, *tried))
+                best = torch.where(error < least, tried, best)
+                least = torch.minimum(error, least)
+        return self._make(features, *best), least
+
+    def _make(self, features: int, fraction: Tensor, clipped: Tensor) -> QuantParams:
+        """Parameters for `fraction` (H,) of the range of q and k, and values clipped to `clipped` (H,) or less.
+
+        The step of v is the power of two of the scores' step that covers so much of v: neither has to be stretched.
+        """
+        low, high = self.middle - self.half * fraction[:, None], self.middle + self.half * fraction[:, None]
+        value_qmax = 2 ** (self.bits - 1) - 1
+        slope = self.scalars["gamma"].detach().abs().double() / low.shape[1] ** 0.5
+        unit = slope * split_features(low, high, features).width / (2**self.bits - 1)
+        least = positive(self.value_range) * clipped / value_qmax
+        step = torch.where(slope == 0, least * fraction, unit * 2.0 ** (least / unit.clamp_min(1e-300)).log2().ceil())
+        return QuantParams.from_ranges(low, high, step * value_qmax, **self.scalars, bits=self.bits, features=features)
+
+    @cached_property
+    def _exact(self) -> list[Tensor]:
+        return [
+            inhibitor_attention(q, k, v, **self.scalars, key_padding_mask=valid, **self.options)
+            for q, k, v, valid in self.batches
+        ]
+
+    def _error(self, qparams: QuantParams) -> Tensor:
+        """Squared error of the attention outputs of valid queries, (H,)."""
+        total = torch.zeros(qparams.sign.shape[0])
+        for (q, k, v, valid), target in zip(self.batches, self._exact, strict=True):
+            ours = integer_attention(q, k, v, qparams, key_padding_mask=valid, **self.options)
+            total += ((ours - target).square() * valid[:, None, :, None]).sum((0, 2, 3))
+        return total
