@@ -24,7 +24,7 @@ struct IntegerForward {
       index = take<int32_t>(arena, c.call.keys + kWidest);
       hidden = arena.take(round_up(c.call.keys, kWidest));
       extended = arena.take(size.features);
-      packed = take<uint8_t>(arena, size.packed_row);
+      packed = take<uint8_t>(arena, 2 * size.packed_row + 16);
       panels = take<uint8_t>(arena, size.keys * size.granules * 8);
       magnitudes = take<uint32_t>(arena, size.groups * size.value_dim);
       signs = take<uint32_t>(arena, size.groups * size.value_dim);
@@ -51,7 +51,7 @@ struct IntegerForward {
   static void run(const IntegerCall& c, int64_t item, float* base) {
     const Sizes size(c);
     // What fits 16 bits takes half of the time from distances to scores.
-    if (V::kNarrow && size.features * Levels(c).qmax <= 0xFFFF)
+    if (V::kNarrow && size.features * Levels(c).qmax <= Rescale::kMostWord)
       run_unit<typename V::Distance>(c, size, item, base);
     else
       run_unit<int32_t>(c, size, item, base);

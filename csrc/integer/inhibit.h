@@ -14,7 +14,7 @@ struct IntegerInhibit {
   static constexpr int G = V::kGroup;
 
   // Values that are read for all rows of a block before the next: they stay in the first-level cache.
-  static constexpr int64_t kChunkWords = 2048;
+  static constexpr int64_t kChunkWords = 4096;
 
   // out = from + the sum over groups of sign * min(magnitude, z), for R rows and P vectors of features.
   template <int R, int P>
@@ -27,11 +27,13 @@ struct IntegerInhibit {
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
         magnitude[p] = V::load(magnitudes + g * value_dim + p * L);
         sign[p] = V::load(signs + g * value_dim + p * L);
+        V::keep(sign[p]);
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const Vec x = V::broadcast(z + r * z_stride + g * G);
         INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
           acc[r][p] = V::dot(acc[r][p], V::min(magnitude[p], x), sign[p]);
+        INHIBITOR_UNROLL for (int p = 0; p < P; ++p) V::keep(acc[r][p]);
       }
     }
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)

@@ -46,9 +46,17 @@ struct IntegerPack {
     const FVec inverse = F::set(f.inverse), qmax = F::set(f.qmax);
     Element* to = reinterpret_cast<Element*>(out + Sizes::kHeadBytes);
     int64_t d = 0;
-    for (; d < f.count; d += G * L) {
+    for (; d + G * L <= f.count; d += G * L) {
       Vec levels[G];
       INHIBITOR_UNROLL for (int g = 0; g < G; ++g) {
+        const int64_t at = d + g * L;
+        levels[g] = V::levels(F::mul(F::sub(F::load(x + at), F::load(f.offset + at)), inverse), qmax);
+      }
+      V::store(to + d, V::narrow(levels));
+    }
+    for (; d < f.count; d += G * L) {
+      Vec levels[G];
+      for (int g = 0; g < G; ++g) {
         const int64_t at = d + g * L, left = f.count - at;
         const FVec from = left > 0 ? P::load_upto(x + at, left) : F::zero();
         const FVec offset = left > 0 ? P::load_upto(f.offset + at, left) : F::zero();
@@ -64,14 +72,15 @@ struct IntegerPack {
     for (int64_t i = 0; i < rows; ++i) row(q + i * stride, f, extended, out + i * size.packed_row);
   }
 
-  // The n keys of `index` as panels; `packed`: room for a packed row.
+  // The n keys of `index` as panels; `packed`: room for two packed rows.
   static void keys(const float* k, int64_t stride, const int32_t* index, int64_t n, const Features& f,
                    const Sizes& size, float* extended, uint8_t* packed, uint8_t* out) {
-    for (int64_t j = 0; j < n; ++j) {
+    uint8_t* second = packed + size.packed_row;
+    for (int64_t j = 0; j < n; j += 2) {
       row(P::row(k, stride, index, j), f, extended, packed);
-      const int64_t lane = j % Sizes::kPanel / 8 * 2 + j % 2, vector = j % 8 / 2;
-      uint8_t* to = out + (j / Sizes::kPanel * Sizes::kPanel * size.granules + vector * (L / 2) + lane) * 8;
-      for (int64_t g = 0; g < size.granules; ++g) std::memcpy(to + g * Sizes::kPanel * 8, packed + g * 8, 8);
+      row(P::row(k, stride, index, j + 1 < n ? j + 1 : j), f, extended, second);
+      const int64_t lane = j % Sizes::kPanel / 8 * 2, vector = j % 8 / 2;
+      zip(packed, second, size.granules, out + (j / Sizes::kPanel * Sizes::kPanel * size.granules + vector * (L / 2) + lane) * 8);
     }
   }
 
@@ -104,6 +113,19 @@ struct IntegerPack {
   }
 
  private:
+  // Granule g of both rows to granule g of a panel.
+  static void zip(const uint8_t* a, const uint8_t* b, int64_t granules, uint8_t* out) {
+    typedef int64_t Pair __attribute__((vector_size(16)));
+    for (int64_t g = 0; g < granules; g += 2) {
+      Pair x, y;
+      std::memcpy(&x, a + g * 8, sizeof x);
+      std::memcpy(&y, b + g * 8, sizeof y);
+      const Pair first{x[0], y[0]}, second{x[1], y[1]};
+      std::memcpy(out + g * Sizes::kPanel * 8, &first, sizeof first);
+      if (g + 1 < granules) std::memcpy(out + (g + 1) * Sizes::kPanel * 8, &second, sizeof second);
+    }
+  }
+
   static const float* extend(const float* x, const Features& f, float* out) {
     std::memcpy(out, x, static_cast<size_t>(f.dim) * sizeof(float));
     for (int64_t e = f.dim; e < f.count; ++e) out[e] = x[f.source[e - f.dim]];

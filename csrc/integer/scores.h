@@ -16,15 +16,17 @@ struct Rescale {
     const int64_t top = value_qmax;
     const int64_t limit = ((top << right) - half + (int64_t{1} << left) - 1) >> left;
     this->limit = static_cast<int32_t>(limit < INT32_MAX ? limit : INT32_MAX);
-    fits_words = shift >= 0 && (0xFFFF >> right) >= value_qmax;
+    fits_words = shift >= 0 && (kMostWord >> right) >= value_qmax;
     const int64_t most = (c.call.dim + c.extra) * Levels(c).qmax;
     flush = most > 0 ? static_cast<uint32_t>(UINT32_MAX / most) : UINT32_MAX;
   }
 
+  static constexpr int32_t kMostWord = INT16_MAX;
+
   int32_t sign, delta, value_qmax;
   int32_t left, right, half;  // the shift in both directions, and what rounds it
   int32_t limit;     // the least score (before the shift) with z = value_qmax: a larger one would only overflow
-  bool fits_words;   // saturation at 2^16 - 1 before the shift changes no z
+  bool fits_words;   // saturation at 2^15 - 1 before the shift changes no z
   uint32_t flush;    // distances whose sum fits 32 bits; at least 4, as a distance stays below 2^30
 };
 
@@ -113,8 +115,8 @@ struct IntegerScores {
     return sum;
   }
 
-  static uint64_t sum(const uint16_t* s, int64_t n, uint32_t) {
-    constexpr int64_t kFlush = 1 << 15;  // vectors: each adds at most 2 (2^16 - 1) to a lane of 32 bits
+  static uint64_t sum(const int16_t* s, int64_t n, uint32_t) {
+    constexpr int64_t kFlush = 1 << 16;  // vectors: each adds at most 2 (2^15 - 1) to a lane of 32 bits
     uint64_t sum = 0;
     int64_t j = 0;
     while (j + kPanel <= n) {
@@ -122,18 +124,21 @@ struct IntegerScores {
       for (int64_t i = 0; i < kFlush && j + kPanel <= n; ++i, j += kPanel) part = V::add_words(part, V::load(s + j));
       sum += V::sum_unsigned(part);
     }
-    for (; j < n; ++j) sum += s[j];
+    for (; j < n; ++j) sum += static_cast<uint16_t>(s[j]);
     return sum;
   }
 
   static void map(const int32_t* s, int64_t n, int32_t middle, const Rescale& r, Element* z) {
     map_wide(s, n, middle, r, z);
   }
-  static void map(const uint16_t* s, int64_t n, int32_t middle, const Rescale& r, Element* z) {
-    if (r.fits_words)
-      map_words(s, n, middle, r, z);
-    else
+  static void map(const int16_t* s, int64_t n, int32_t middle, const Rescale& r, Element* z) {
+    const int64_t c = int64_t{r.delta} - int64_t{r.sign} * middle + r.half;
+    if (!r.fits_words || r.sign == 0 || (r.sign < 0 && c > Rescale::kMostWord))
       map_wide(s, n, middle, r, z);
+    else if (r.sign > 0)
+      map_words<false>(s, n, c, r, z);
+    else
+      map_words<true>(s, n, c, r, z);
   }
 
   // sign (D - M) + delta lies between -2^31 and 2^31 - 1 whatever wraps on the way: D, M < 2^30 and |delta| <= 2^30.
@@ -150,21 +155,19 @@ struct IntegerScores {
     }
   }
 
-  // The same in 16 bits that saturate. With c = sign M + delta + half, z = min(max(sign D + c, 0) >> right, value_qmax):
-  // adding `half` before the maximum moves no score below 0 up to the first level. One of `up` and `down` is 0, so no
-  // sum saturates but where all is lost: at 0, where z is 0, and at 2^16 - 1, from which on z is `value_qmax`. A
-  // negative sign takes 2^16 - 1 - D for -D; without one, `up` saturates whatever D is.
-  static void map_words(const uint16_t* s, int64_t n, int32_t middle, const Rescale& r, Element* z) {
-    constexpr int64_t kMost = 0xFFFF;
-    const auto clip = [](int64_t x) { return x < 0 ? 0 : x > kMost ? kMost : x; };
-    const int64_t c = int64_t{r.delta} - int64_t{r.sign} * middle + r.half - (r.sign < 0 ? kMost : 0);
-    const Vec flip = V::set16(r.sign < 0 ? kMost : 0), up = V::set16(r.sign == 0 ? kMost : clip(c));
-    const Vec down = V::set16(r.sign == 0 ? kMost - clip(c) : clip(-c)), qmax = V::set16(r.value_qmax);
-    const auto score = [&](const uint16_t* p) {
-      const Vec u = V::subs16(V::adds16(V::bit_xor(V::load(p), flip), up), down);
-      return V::min16(V::shift_right16(u, r.right), qmax);
+  // The same in 16 bits that saturate, as z = max(min((sign D + c) >> right, value_qmax), 0) with c = delta - sign M +
+  // half: adding `half` before the maximum lifts no score from below 0 to the first level. What exceeds 2^15 - 1 has z =
+  // value_qmax, and what falls below -2^15 has z = 0; so may c, but for c - D, where D takes back what c exceeds.
+  template <bool Negative>
+  static void map_words(const int16_t* s, int64_t n, int64_t c, const Rescale& r, Element* z) {
+    constexpr int64_t kLeast = INT16_MIN, kMost = Rescale::kMostWord;
+    const Vec constant = V::set16(c < kLeast ? kLeast : c > kMost ? kMost : c), qmax = V::set8(r.value_qmax);
+    const auto score = [&](const int16_t* p) {
+      const Vec d = V::load(p);
+      return V::shift_right16(Negative ? V::subs16(constant, d) : V::adds16(d, constant), r.right);
     };
-    for (int64_t j = 0; j < n; j += 2 * kPanel) V::store_bytes(z + j, score(s + j), score(s + j + kPanel));
+    for (int64_t j = 0; j < n; j += 2 * kPanel)
+      V::store(z + j, V::min(V::narrow_words(score(s + j), score(s + j + kPanel)), qmax));
   }
 };
 

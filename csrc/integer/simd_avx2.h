@@ -27,6 +27,8 @@ struct Avx2Lanes {
     __builtin_memcpy(&granule, p, sizeof granule);
     return _mm256_set1_epi64x(granule);
   }
+  // In a register, and in the order of the source: left alone, GCC starts more sums at once than there are registers.
+  static void keep(Vec& x) { asm volatile("" : "+x"(x)); }
   static Vec add(Vec a, Vec b) { return _mm256_add_epi32(a, b); }
   static Vec sub(Vec a, Vec b) { return _mm256_sub_epi32(a, b); }
   static Vec min32(Vec a, Vec b) { return _mm256_min_epi32(a, b); }
@@ -67,7 +69,7 @@ struct Avx2Lanes {
 
 struct BytesAvx2 : Avx2Lanes {
   using Element = uint8_t;
-  using Distance = uint16_t;
+  using Distance = int16_t;
   static constexpr int kGroup = 4, kHeadGranules = 0;
   static constexpr bool kNarrow = true;
   static constexpr int64_t kMostGroups = 128;  // 2 x 127 x 128 < 2^15
@@ -82,25 +84,21 @@ struct BytesAvx2 : Avx2Lanes {
   static void write_head(uint8_t*, const Element*, int64_t, int64_t) {}
   static Vec distance(Vec acc, Vec k, Vec q) { return add(acc, _mm256_sad_epu8(k, q)); }
   using Avx2Lanes::merge;
-  static void merge(const Vec (&acc)[4], uint16_t* out) {
+  static void merge(const Vec (&acc)[4], int16_t* out) {
     store(out, _mm256_packus_epi32(_mm256_packus_epi32(acc[0], acc[1]), _mm256_packus_epi32(acc[2], acc[3])));
   }
 
+  static Vec set8(int32_t x) { return _mm256_set1_epi8(static_cast<int8_t>(x)); }
   static Vec set16(int64_t x) { return _mm256_set1_epi16(static_cast<int16_t>(x)); }
-  static Vec bit_xor(Vec a, Vec b) { return _mm256_xor_si256(a, b); }
-  static Vec adds16(Vec a, Vec b) { return _mm256_adds_epu16(a, b); }
-  static Vec subs16(Vec a, Vec b) { return _mm256_subs_epu16(a, b); }
-  static Vec min16(Vec a, Vec b) { return _mm256_min_epu16(a, b); }
-  static Vec shift_right16(Vec a, int n) { return _mm256_srl_epi16(a, _mm_cvtsi32_si128(n)); }
-  static Vec add_words(Vec acc, Vec x) {
-    return add(acc, add(_mm256_srli_epi32(x, 16), _mm256_and_si256(x, set(0xFFFF))));
-  }
+  static Vec adds16(Vec a, Vec b) { return _mm256_adds_epi16(a, b); }
+  static Vec subs16(Vec a, Vec b) { return _mm256_subs_epi16(a, b); }
+  static Vec shift_right16(Vec a, int n) { return _mm256_sra_epi16(a, _mm_cvtsi32_si128(n)); }
+  static Vec add_words(Vec acc, Vec x) { return add(acc, _mm256_madd_epi16(x, set16(1))); }
+  // Clipped to bytes, in order.
+  static Vec narrow_words(Vec a, Vec b) { return _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xD8); }
   using Avx2Lanes::load_distances;
-  static Vec load_distances(const uint16_t* p) {
+  static Vec load_distances(const int16_t* p) {
     return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  }
-  static void store_bytes(Element* p, Vec a, Vec b) {
-    store(p, _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xD8));
   }
   static void store_narrow(Element* p, Vec x) {
     const __m128i narrow = words(x);

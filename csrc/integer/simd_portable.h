@@ -38,6 +38,7 @@ struct PortableLanes {
     std::memcpy(&high, static_cast<const uint8_t*>(p) + sizeof low, sizeof high);
     return Vec{low, high, low, high};
   }
+  static void keep(Vec&) {}
   // Unsigned inside: distances are meant to wrap around on their way.
   static Vec add(Vec a, Vec b) { return to<Vec>(to<UnsignedVec>(a) + to<UnsignedVec>(b)); }
   static Vec sub(Vec a, Vec b) { return to<Vec>(to<UnsignedVec>(a) - to<UnsignedVec>(b)); }

@@ -27,6 +27,8 @@ struct VnniLanes {
     __builtin_memcpy(&granule, p, sizeof granule);
     return _mm512_set1_epi64(granule);
   }
+  // In a register, and in the order of the source: left alone, GCC starts more sums at once than there are registers.
+  static void keep(Vec& x) { asm volatile("" : "+v"(x)); }
   static Vec add(Vec a, Vec b) { return _mm512_add_epi32(a, b); }
   static Vec sub(Vec a, Vec b) { return _mm512_sub_epi32(a, b); }
   static Vec min32(Vec a, Vec b) { return _mm512_min_epi32(a, b); }
@@ -59,7 +61,7 @@ struct VnniLanes {
 
 struct BytesVnni : VnniLanes {
   using Element = uint8_t;
-  using Distance = uint16_t;
+  using Distance = int16_t;
   static constexpr int kGroup = 4, kHeadGranules = 0;
   static constexpr bool kNarrow = true;
   static constexpr int64_t kMostGroups = INT64_MAX;
@@ -74,22 +76,20 @@ struct BytesVnni : VnniLanes {
   static void write_head(uint8_t*, const Element*, int64_t, int64_t) {}
   static Vec distance(Vec acc, Vec k, Vec q) { return add(acc, _mm512_sad_epu8(k, q)); }
   using VnniLanes::merge;
-  static void merge(const Vec (&acc)[4], uint16_t* out) {
+  static void merge(const Vec (&acc)[4], int16_t* out) {
     store(out, _mm512_packus_epi32(_mm512_packus_epi32(acc[0], acc[1]), _mm512_packus_epi32(acc[2], acc[3])));
   }
 
+  static Vec set8(int32_t x) { return _mm512_set1_epi8(static_cast<int8_t>(x)); }
   static Vec set16(int64_t x) { return _mm512_set1_epi16(static_cast<int16_t>(x)); }
-  static Vec bit_xor(Vec a, Vec b) { return _mm512_xor_si512(a, b); }
-  static Vec adds16(Vec a, Vec b) { return _mm512_adds_epu16(a, b); }
-  static Vec subs16(Vec a, Vec b) { return _mm512_subs_epu16(a, b); }
-  static Vec min16(Vec a, Vec b) { return _mm512_min_epu16(a, b); }
-  static Vec shift_right16(Vec a, int n) { return _mm512_srl_epi16(a, _mm_cvtsi32_si128(n)); }
-  static Vec add_words(Vec acc, Vec x) {
-    return add(acc, add(_mm512_srli_epi32(x, 16), _mm512_and_si512(x, set(0xFFFF))));
-  }
+  static Vec adds16(Vec a, Vec b) { return _mm512_adds_epi16(a, b); }
+  static Vec subs16(Vec a, Vec b) { return _mm512_subs_epi16(a, b); }
+  static Vec shift_right16(Vec a, int n) { return _mm512_sra_epi16(a, _mm_cvtsi32_si128(n)); }
+  static Vec add_words(Vec acc, Vec x) { return _mm512_dpwssd_epi32(acc, x, set16(1)); }
+  // Clipped to bytes, in order.
+  static Vec narrow_words(Vec a, Vec b) { return in_order(_mm512_packus_epi16(a, b)); }
   using VnniLanes::load_distances;
-  static Vec load_distances(const uint16_t* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-  static void store_bytes(Element* p, Vec a, Vec b) { store(p, in_order(_mm512_packus_epi16(a, b))); }
+  static Vec load_distances(const int16_t* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   static void store_narrow(Element* p, Vec x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
   }
