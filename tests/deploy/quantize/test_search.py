@@ -52,7 +52,7 @@ def test_better_than_the_whole_ranges(bits, center):
 
 def test_a_wide_feature_does_not_set_the_step():
     """Four times as wide as the others: at most a tenth more error than a step for each feature would leave."""
-    q, k, v = layer = random_layer(dim=32)
+    q, k, _ = layer = random_layer(dim=32)
     scalars = InhibitorScalars(2, gamma=0.5)
     for t in (q, k):
         t[..., 7] *= 4
