@@ -50,7 +50,7 @@ class IntegerArgs(NamedTuple):
 
 
 class OutputArgs(NamedTuple):
-    """What `inhibitor::cpu_integer_requantized` takes besides: the fields of `Requantize`, its multipliers as a table."""
+    """What `inhibitor::cpu_integer_requantized` takes besides: `Requantize`, its multipliers as a table."""
 
     multiplier: Tensor
     shift: Tensor
