@@ -66,7 +66,7 @@ def test_a_wide_feature_does_not_set_the_step():
 
 @torch.no_grad()
 def with_a_step_per_feature(layer: tuple[Tensor, Tensor, Tensor], scalars: InhibitorScalars) -> float:
-    """The squared error of rounding each feature to 255 steps of its own, v to 127 on either side, and scores to these."""
+    """The squared error of rounding each feature to 255 steps of its own, v to 127 on either side, scores to these."""
     q, k, v = layer
     both = torch.cat([q, k], 2)
     low, high = both.amin((0, 2), keepdim=True), both.amax((0, 2), keepdim=True)
