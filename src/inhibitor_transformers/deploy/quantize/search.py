@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,18 +13,11 @@ from torch import Tensor
 
 from ...attention import inhibitor_attention
 from ...attention.integer import QuantParams, integer_attention
-from ...attention.integer.choose import positive, split_features
 from ...attention.integer.qparams import Bits
 
-# Of the observed range of q and k; more than all of it moves the step of scores against that of v.
-_WIDE = (1.4, 1.2, 1.1, 1.0)
-_CLIPPED = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
-_FRACTIONS: dict[int, tuple[float, ...]] = dict.fromkeys((3, 4, 5, 6), (*_WIDE, *_CLIPPED, 0.4, 0.3)) | {
-    8: (*_WIDE, *_CLIPPED),
-    16: _WIDE,
-}
-# How often the range of v may be halved.
-_HALVINGS: dict[int, tuple[int, ...]] = dict.fromkeys((3, 4, 5, 6, 8), (0, 1, 2)) | {16: (0,)}
+# Of the observed range to try, of q and k and of v; 16 bits are fine enough for all of it.
+_FRACTIONS: dict[int, tuple[float, ...]] = dict.fromkeys((3, 4, 5, 6, 8), (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5))
+_FRACTIONS |= {16: (1.0,)} | {bits: (*_FRACTIONS[bits], 0.4, 0.3) for bits in (3, 4, 5)}
 # Features added to those of a head, as fractions of these, and how much of the error at most they must leave.
 _EXTRA_FEATURES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 _WORTH_SPLITTING = 0.9
@@ -65,26 +59,18 @@ class Search:
         """The best parameters with so many features, and the squared error of each head's output, (H,)."""
         heads = self.middle.shape[0]
         least, best = torch.full((heads,), torch.inf), torch.ones(2, heads, dtype=torch.float64)
-        for fraction in _FRACTIONS[self.bits]:
-            for halvings in _HALVINGS[self.bits]:
-                tried = torch.tensor([[fraction], [0.5**halvings]], dtype=torch.float64).expand(2, heads)
-                error = self._error(self._make(features, *tried))
-                best = torch.where(error < least, tried, best)
-                least = torch.minimum(error, least)
+        for fractions in itertools.product(_FRACTIONS[self.bits], repeat=2):
+            tried = torch.tensor(fractions, dtype=torch.float64)[:, None].expand(2, heads)
+            error = self._error(self._make(features, *tried))
+            best = torch.where(error < least, tried, best)
+            least = torch.minimum(error, least)
         return self._make(features, *best), least
 
-    def _make(self, features: int, fraction: Tensor, clipped: Tensor) -> QuantParams:
-        """Parameters for `fraction` (H,) of the range of q and k, and values clipped to `clipped` (H,) or less.
-
-        The step of v is the power of two of the scores' step that covers so much of v: neither has to be stretched.
-        """
-        low, high = self.middle - self.half * fraction[:, None], self.middle + self.half * fraction[:, None]
-        value_qmax = 2 ** (self.bits - 1) - 1
-        slope = self.scalars["gamma"].detach().abs().double() / low.shape[1] ** 0.5
-        unit = slope * split_features(low, high, features).width / (2**self.bits - 1)
-        least = positive(self.value_range) * clipped / value_qmax
-        step = torch.where(slope == 0, least * fraction, unit * 2.0 ** (least / unit.clamp_min(1e-300)).log2().ceil())
-        return QuantParams.from_ranges(low, high, step * value_qmax, **self.scalars, bits=self.bits, features=features)
+    def _make(self, features: int, fraction: Tensor, value_fraction: Tensor) -> QuantParams:
+        """Parameters for fractions (H,) of the ranges of q and k, and of v."""
+        half = self.half * fraction[:, None]
+        ranges = (self.middle - half, self.middle + half, self.value_range * value_fraction)
+        return QuantParams.from_ranges(*ranges, **self.scalars, bits=self.bits, features=features)
 
     @cached_property
     def _exact(self) -> list[Tensor]:
