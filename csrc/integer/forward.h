@@ -105,8 +105,10 @@ struct IntegerForward {
 
     const RowMask mask(call, unit.batch, unit.head, s.index, n);
     int64_t seen[kBlock];
-    for (int64_t i = 0; i < rows; ++i)
+    for (int64_t i = 0; i < rows; ++i) {
+      IntegerOutput<V>::prefetch(head.c, unit.batch, unit.head, first + i);
       seen[i] = scores(head, mask, first + i, distances + i * size.row, s.z + i * size.narrow_row);
+    }
     IntegerInhibit<V>::block(s.z, size.narrow_row, rows, s.magnitudes, s.signs, s.value_sums, size.value_dim,
                              (n + G - 1) / G, s.sums);
     for (int64_t i = 0; i < rows; ++i)

@@ -10,6 +10,12 @@ struct IntegerOutput {
   using F = typename V::Float;
   static constexpr int L = V::kLanes;
 
+  // Asks for the memory of a row that will be written: rows of one head lie apart.
+  static void prefetch(const IntegerCall& c, int64_t b, int64_t h, int64_t i) {
+    if (c.sums || c.levels) return;
+    for (int64_t d = 0; d < c.call.value_dim; d += 16) __builtin_prefetch(float_row(c.call, b, h, i) + d, 1);
+  }
+
   // Row i of head h in batch row b, from what is left of the values where the row sees n keys.
   static void row(const IntegerCall& c, const int32_t* sums, int64_t b, int64_t h, int64_t i, int64_t n) {
     const InhibitorCall& call = c.call;
@@ -21,12 +27,15 @@ struct IntegerOutput {
       requantized(sums, call.value_dim, c.output_multiplier[h * c.output_multiplier_stride + n], c.output_shift[h], c,
                   out);
     } else {
-      float* out = call.out.data + b * call.out.stride[0] + h * call.out.stride[1] + i * call.out.stride[2];
-      scaled(sums, call.value_dim, c.factors[h * c.factor_stride + n], out);
+      scaled(sums, call.value_dim, c.factors[h * c.factor_stride + n], float_row(call, b, h, i));
     }
   }
 
  private:
+  static float* float_row(const InhibitorCall& call, int64_t b, int64_t h, int64_t i) {
+    return call.out.data + b * call.out.stride[0] + h * call.out.stride[1] + i * call.out.stride[2];
+  }
+
   static void scaled(const int32_t* sums, int64_t dim, float factor, float* out) {
     const typename F::Vec f = F::set(factor);
     for (int64_t d = 0; d < dim; d += L) {

@@ -9,8 +9,8 @@ struct Avx2Lanes {
   using Float = Avx2;
   using Vec = __m256i;
   static constexpr int kLanes = 8;
-  static constexpr int kTileVecs = 2;      // vectors of features of a tile of phase two
-  static constexpr int kRows = 4;          // its rows
+  static constexpr int kTileVecs = 1;      // vectors of features of a tile of phase two
+  static constexpr int kRows = 8;          // its rows
   static constexpr int kDistanceRows = 2;  // rows of a tile of phase one
 
   static Vec zero() { return _mm256_setzero_si256(); }
@@ -27,7 +27,8 @@ struct Avx2Lanes {
     __builtin_memcpy(&granule, p, sizeof granule);
     return _mm256_set1_epi64x(granule);
   }
-  // In a register, and in the order of the source: left alone, GCC starts more sums at once than there are registers.
+  // In a register, and after what stands before: GCC likes to start all products of a tile first, and to load operands
+  // for every use.
   static void keep(Vec& x) { asm volatile("" : "+x"(x)); }
   static Vec add(Vec a, Vec b) { return _mm256_add_epi32(a, b); }
   static Vec sub(Vec a, Vec b) { return _mm256_sub_epi32(a, b); }

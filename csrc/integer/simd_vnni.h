@@ -27,7 +27,8 @@ struct VnniLanes {
     __builtin_memcpy(&granule, p, sizeof granule);
     return _mm512_set1_epi64(granule);
   }
-  // In a register, and in the order of the source: left alone, GCC starts more sums at once than there are registers.
+  // In a register, and after what stands before: GCC likes to start all products of a tile first, and to load operands
+  // for every use.
   static void keep(Vec& x) { asm volatile("" : "+v"(x)); }
   static Vec add(Vec a, Vec b) { return _mm512_add_epi32(a, b); }
   static Vec sub(Vec a, Vec b) { return _mm512_sub_epi32(a, b); }
