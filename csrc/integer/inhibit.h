@@ -1,6 +1,8 @@
 // Phase two in integers: from the sums of all values, what the scores take away from them:
 // sign max(|v| - z, 0) = v - sign min(|v|, z). A minimum is faster than a saturating subtraction on Zen 4 and 5.
 #pragma once
+#include <type_traits>
+
 #include "scores.h"
 
 namespace inhibitor {
@@ -69,12 +71,14 @@ struct IntegerInhibit {
       const int64_t from_stride = g > 0 ? value_dim : 0;
       const int32_t* from = g > 0 ? out : all;
       int64_t i = 0;
-      for (; i + V::kRows <= rows; i += V::kRows)
-        features<V::kRows>(x + i * z_stride, z_stride, m, s, value_dim, count, from + i * from_stride, from_stride,
-                           out + i * value_dim);
-      for (; i < rows; ++i)
-        features<1>(x + i * z_stride, z_stride, m, s, value_dim, count, from + i * from_stride, from_stride,
-                    out + i * value_dim);
+      const auto tiles = [&](auto R) {
+        for (; i + R <= rows; i += R)
+          features<R>(x + i * z_stride, z_stride, m, s, value_dim, count, from + i * from_stride, from_stride,
+                      out + i * value_dim);
+      };
+      tiles(std::integral_constant<int, V::kRows>());
+      tiles(std::integral_constant<int, V::kRows / 2>());
+      tiles(std::integral_constant<int, 1>());
     }
   }
 };

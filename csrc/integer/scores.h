@@ -50,7 +50,10 @@ struct IntegerScores {
         acc[r][p] = V::kHeadGranules ? V::add(V::load(panel + p * kVecBytes), V::broadcast64(q + r * q_stride)) : V::zero();
     for (int64_t g = V::kHeadGranules; g < granules; ++g) {
       Vec k[kPanelVecs];
-      INHIBITOR_UNROLL for (int p = 0; p < kPanelVecs; ++p) k[p] = V::load(panel + (g * kPanelVecs + p) * kVecBytes);
+      INHIBITOR_UNROLL for (int p = 0; p < kPanelVecs; ++p) {
+        k[p] = V::load(panel + (g * kPanelVecs + p) * kVecBytes);
+        V::keep(k[p]);
+      }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const Vec x = V::broadcast64(q + r * q_stride + g * 8);
         INHIBITOR_UNROLL for (int p = 0; p < kPanelVecs; ++p) acc[r][p] = V::distance(acc[r][p], k[p], x);
@@ -60,18 +63,23 @@ struct IntegerScores {
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r) V::merge(acc[r], s + r * s_stride);
   }
 
+  // Tiles of R rows from row i on; returns the first row that is left.
+  template <int R, class Distance>
+  static int64_t tiles(const uint8_t* q, int64_t i, int64_t rows, const uint8_t* panel, const Sizes& size, Distance* s) {
+    for (; i + R <= rows; i += R)
+      tile<R>(q + i * size.packed_row, size.packed_row, panel, size.granules, s + i * size.row, size.row);
+    return i;
+  }
+
   // s[i][j] for `rows` packed queries and n packed keys.
   template <class Distance>
   INHIBITOR_APART static void distances(const uint8_t* q, int64_t rows, const uint8_t* panels, int64_t n,
                                         const Sizes& size, Distance* s) {
-    constexpr int R = V::kDistanceRows;
     for (int64_t j = 0; j < n; j += kPanel) {
       const uint8_t* panel = panels + j * size.granules * 8;
-      int64_t i = 0;
-      for (; i + R <= rows; i += R)
-        tile<R>(q + i * size.packed_row, size.packed_row, panel, size.granules, s + i * size.row + j, size.row);
-      for (; i < rows; ++i)
-        tile<1>(q + i * size.packed_row, size.packed_row, panel, size.granules, s + i * size.row + j, size.row);
+      int64_t i = tiles<V::kDistanceRows>(q, 0, rows, panel, size, s + j);
+      i = tiles<2>(q, i, rows, panel, size, s + j);
+      tiles<1>(q, i, rows, panel, size, s + j);
     }
   }
 

@@ -11,7 +11,7 @@ struct Avx2Lanes {
   static constexpr int kLanes = 8;
   static constexpr int kTileVecs = 1;      // vectors of features of a tile of phase two
   static constexpr int kRows = 8;          // its rows
-  static constexpr int kDistanceRows = 2;  // rows of a tile of phase one
+  static constexpr int kDistanceRows = 3;  // rows of a tile of phase one
 
   static Vec zero() { return _mm256_setzero_si256(); }
   static Vec set(int32_t x) { return _mm256_set1_epi32(x); }

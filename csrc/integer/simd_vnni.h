@@ -11,7 +11,7 @@ struct VnniLanes {
   static constexpr int kLanes = 16;
   static constexpr int kTileVecs = 4;      // vectors of features of a tile of phase two
   static constexpr int kRows = 4;          // its rows
-  static constexpr int kDistanceRows = 4;  // rows of a tile of phase one
+  static constexpr int kDistanceRows = 6;  // rows of a tile of phase one
 
   static Vec zero() { return _mm512_setzero_si512(); }
   static Vec set(int32_t x) { return _mm512_set1_epi32(x); }
