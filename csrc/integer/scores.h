@@ -129,9 +129,14 @@ struct IntegerScores {
     uint64_t sum = 0;
     int64_t j = 0;
     while (j + kPanel <= n) {
-      Vec part = V::zero();
-      for (int64_t i = 0; i < kFlush && j + kPanel <= n; ++i, j += kPanel) part = V::add_words(part, V::load(s + j));
-      sum += V::sum_unsigned(part);
+      const int64_t end = n - j < kFlush * kPanel ? n : j + kFlush * kPanel;
+      Vec even = V::zero(), odd = V::zero();  // two sums in turn hide the latency
+      for (; j + 2 * kPanel <= end; j += 2 * kPanel) {
+        even = V::add_words(even, V::load(s + j));
+        odd = V::add_words(odd, V::load(s + j + kPanel));
+      }
+      for (; j + kPanel <= end; j += kPanel) even = V::add_words(even, V::load(s + j));
+      sum += V::sum_unsigned(V::add(even, odd));
     }
     for (; j < n; ++j) sum += static_cast<uint16_t>(s[j]);
     return sum;
