@@ -43,6 +43,7 @@ def quantize(
     bits: Bits = 8,
     linears: bool = True,
     embeddings: bool = False,
+    split: bool = True,
     max_length: int = 128,
     batch_size: int = 16,
 ) -> PreTrainedModel:
@@ -56,6 +57,8 @@ def quantize(
         bits: of the attention, 3 to 6, 8 or 16.
         linears: whether the linear layers of all blocks get 8-bit weights and inputs.
         embeddings: whether word embeddings get 8 bits.
+        split: whether features of q and k that are wider than others may become several, where it pays: a finer step,
+            for more work per distance.
         max_length: tokens of a text that are read.
         batch_size: texts at a time.
 
@@ -78,7 +81,7 @@ def quantize(
     made = copy.deepcopy(model).cpu().float().eval()
     if linears:
         quantize_linears(made, batches)
-    features = quantize_attention(made, batches, bits)
+    features = quantize_attention(made, batches, bits, split=split)
     if embeddings:
         name, table = word_embeddings(made)
         replace(made, name, Int8Embedding.from_embedding(table))
@@ -125,7 +128,9 @@ def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str,
 
 
 @torch.no_grad()
-def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> list[int]:
+def quantize_attention(
+    model: PreTrainedModel, batches: Sequence[Batch], bits: Bits, *, split: bool = True
+) -> list[int]:
     """Replace the scalars of all attention layers by `QuantizedScalars`, in place; their features after splitting."""
     config = model.config
     layers = attention_layers(model)
@@ -139,7 +144,7 @@ def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: B
     counts = []
     for layer in track(layers, "quantizing attention"):
         try:
-            qparams = seen[layer.name].best_qparams(layer.scalars, bits, options)
+            qparams = seen[layer.name].best_qparams(layer.scalars, bits, options, split=split)
         except ValueError as error:
             raise ValueError(f"{layer.name} cannot be quantized: {error}") from error
         heads, features = qparams.offset.shape
