@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="students, or classifiers with --task")
     parser.add_argument("--task", help="a GLUE task")
     parser.add_argument("--bits", nargs="+", type=int, choices=BITS, default=[8, 6, 5, 4, 3])
+    parser.add_argument("--no-split", action="store_true", help="leave wide features as they are")
     given = parser.parse_args()
     quiet(given.threads)
     for source in given.models:
@@ -81,7 +82,7 @@ def main() -> None:
         rows = [["float", "–", "–", *measured.scores(model)]]
         for bits in given.bits:
             for linears in (False, True):
-                made = quantize(model, measured.texts, tokenizer, bits=bits, linears=linears)
+                made = quantize(model, measured.texts, tokenizer, bits=bits, linears=linears, split=not given.no_split)
                 rows.append([str(bits), "int8" if linears else "float", features(made), *measured.scores(made)])
         print(markdown_table(Table(source, ["bits", "linear layers", "features", *measured.columns], rows)))
 

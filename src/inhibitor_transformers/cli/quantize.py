@@ -26,6 +26,9 @@ def quantize(
     embeddings: Annotated[
         bool, typer.Option("--embeddings/--no-embeddings", help="Quantize word embeddings to int8.")
     ] = False,
+    split: Annotated[
+        bool, typer.Option("--split/--no-split", help="Split wide features of queries and keys where it pays.")
+    ] = True,
     max_texts: Annotated[int, typer.Option(min=1, help="Number of texts to calibrate on.")] = 128,
     max_length: Annotated[int, typer.Option(min=8, help="Truncate texts to so many tokens.")] = 128,
     overwrite: Overwrite = False,
@@ -62,9 +65,10 @@ def quantize(
             bits=bits,
             linears=linears,
             embeddings=embeddings,
+            split=split,
             max_length=max_length,
         )
-        folder.create({"model": model, "bits": bits, "linears": linears, "embeddings": embeddings})
+        folder.create({"model": model, "bits": bits, "linears": linears, "embeddings": embeddings, "split": split})
         save_model(folder.path, made, tokenizer)
         folder.finish()
     print_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length), stdout())

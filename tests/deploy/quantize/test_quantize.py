@@ -82,6 +82,19 @@ def test_what_is_replaced():
     assert [type(m) for m in (made.pre_classifier, made.classifier)] == [nn.Linear] * 2
 
 
+def test_wide_features_are_split_unless_told_otherwise(student):
+    with torch.no_grad():
+        for projection in (student.transformer.layer[0].attention.q_lin, student.transformer.layer[0].attention.k_lin):
+            projection.weight[::8] *= 8
+    counts = []
+    for split in (True, False):
+        made = quantize(student, TEXTS[:20], bert_tokenizer(), max_length=60, linears=False, split=split)
+        counts.append([layer.attention.inhibitor.qparams.offset.shape[1] for layer in made.transformer.layer])
+        assert made.config.quantization_config.features == counts[-1]
+    assert counts[0][0] > 8
+    assert counts[1] == [8, 8]
+
+
 def test_padding_is_not_calibrated_on(student):
     texts = [TEXTS[0], " ".join(TEXTS[:8])]
     before = quantize(student, texts, bert_tokenizer(), max_length=100)

@@ -59,6 +59,7 @@ def test_a_wide_feature_does_not_set_the_step():
     for t in (q, k):
         t[..., 7] *= 4
     made = seen(*layer).best_qparams(scalars, 8, OPTIONS)
+    assert seen(*layer).best_qparams(scalars, 8, OPTIONS, split=False).offset.shape[1] == 32
     assert made.offset.shape[1] > 32
     assert ((made.source == 7).sum(1) >= 2).all()
     assert error(made, layer, scalars).sum() < 1.1 * with_a_step_per_feature(layer, scalars)

@@ -40,12 +40,15 @@ class AttentionInputs:
             self.batches.append((q, k, v, valid))
             self.texts += q.shape[0]
 
-    def best_qparams(self, scalars: InhibitorScalars, bits: Bits, options: dict[str, Any]) -> QuantParams:
-        """The ranges with the least squared error of attention outputs, per head; features are split where it pays.
+    def best_qparams(
+        self, scalars: InhibitorScalars, bits: Bits, options: dict[str, Any], *, split: bool = True
+    ) -> QuantParams:
+        """The ranges with the least squared error of attention outputs, per head.
 
-        options: `signed` and `center` of the layer. Raises ValueError if nothing was seen.
+        options: `signed` and `center` of the layer. split: whether wide features are split where it pays. Raises
+        ValueError if nothing was seen.
         """
         if self.low is None or self.high is None or self.value_range is None:
             raise ValueError("no queries were seen")
         ranges = (self.low.double(), self.high.double(), self.value_range.double())
-        return Search(*ranges, self.batches, scalars.as_arguments(), bits, options).run()
+        return Search(*ranges, self.batches, scalars.as_arguments(), bits, options).run(split=split)

@@ -44,11 +44,11 @@ class Search:
         self.batches, self.scalars, self.bits, self.options = batches, scalars, bits, options
 
     @torch.no_grad()
-    def run(self) -> QuantParams:
-        """The best parameters, of as many features as pay."""
+    def run(self, *, split: bool) -> QuantParams:
+        """The best parameters; with `split`, of as many features as pay."""
         dim = self.middle.shape[1]
         best, error = self.best(dim)
-        for extra in _EXTRA_FEATURES if self.bits < 16 else ():  # 16 bits are fine enough as they are
+        for extra in _EXTRA_FEATURES if split and self.bits < 16 else ():  # 16 bits are fine enough as they are
             split, less = self.best(dim + math.ceil(dim * extra))
             if float(less.sum()) > _WORTH_SPLITTING * float(error.sum()):
                 break
