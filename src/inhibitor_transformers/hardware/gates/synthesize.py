@@ -19,7 +19,7 @@ from ...common.atomic import atomic_write
 from ...common.paths import user_cache
 from .cells import CellLibrary
 from .netlist import Netlist, Provenance
-from .templates import GATED_MODULE, RIPPLE, adders, constraints, flip_flops, gates_only
+from .templates import GATED_MODULE, RESET_ENABLES, RIPPLE, adders, constraints, flip_flops, gates_only
 
 # abc's own default hangs for minutes on multipliers; these take seconds. Buffers: no net drives more than 16 pins of
 # the logic, those of registers and ports included; sizes: up until the path is no shorter, then down where it allows.
@@ -131,6 +131,7 @@ def _files(rtlil: str, top: str, library: CellLibrary, recipe: Recipe) -> dict[s
         "gates.lib": gates_only(library, text),
         "gated.v": GATED_MODULE,
         "ripple.v": RIPPLE,
+        "reset_enables.v": RESET_ENABLES,
         "flip_flops.v": flip_flops(library),
         "map.abc": MAPPINGS[recipe.mapping] + "\n",
         "abc.constr": constraints(library),
@@ -153,7 +154,12 @@ def _script(top: str, library: CellLibrary, recipe: Recipe) -> str:
         "opt_clean",
         "techmap -map adders.v",
     ]
-    gated = f"-cell $_DFFE_PP_ x -mince {FEWEST_GATED}" if recipe.gate_clocks else ""
+    keep_enables = [
+        "dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x -cell $_SDFFE_PP0P_ x -cell $_SDFFE_PP1P_ x",
+        "techmap -map reset_enables.v",
+        "opt -fast -full",
+        f"dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x -mince {FEWEST_GATED}",
+    ]
     lines = [
         "read_liberty -lib -ignore_miss_func cells.lib",
         "read_verilog -lib gated.v",
@@ -164,7 +170,7 @@ def _script(top: str, library: CellLibrary, recipe: Recipe) -> str:
         f"synth -flatten -noabc -noshare -top {top} -run begin:fine",
         *(["techmap -map ripple.v"] if recipe.carry == "ripple" else []),
         "synth -noabc -noshare -run fine:check",
-        f"dfflegalize -cell $_DFF_P_ x {gated}",
+        *(keep_enables if recipe.gate_clocks else ["dfflegalize -cell $_DFF_P_ x"]),
         "techmap -map flip_flops.v",
         "opt -fast -full",
         "abc -liberty gates.lib -constr abc.constr -script map.abc",

@@ -40,6 +40,16 @@ module ripple(A, B, CI, BI, X, Y, CO);
 endmodule
 """
 
+RESET_ENABLES = "".join(
+    f"""
+module \\$_SDFFE_PP{value}P_ (input D, C, R, E, output Q);
+    \\$_DFFE_PP_ cell (.D(R ? 1'b{value} : D), .C(C), .E(E | R), .Q(Q));
+endmodule
+"""
+    for value in (0, 1)
+)
+"""Techmap: a reset becomes a part of data and enable, so that the clock can be gated; yosys gives the enable up."""
+
 _LOGIC = """
     generate if ({constant}) begin
         assign sum = {total};
