@@ -157,6 +157,7 @@ def _script(top: str, library: CellLibrary, recipe: Recipe) -> str:
     keep_enables = [
         "dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x -cell $_SDFFE_PP0P_ x -cell $_SDFFE_PP1P_ x",
         "techmap -map reset_enables.v",
+        "simplemap",
         "opt -fast -full",
         f"dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x -mince {FEWEST_GATED}",
     ]
