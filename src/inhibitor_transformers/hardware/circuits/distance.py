@@ -3,8 +3,8 @@
     difference   Σ|q − k|: a subtractor a lane; where it borrows its result is inverted, and 1 is added in the tree
     min          Σ|q − k| = Σq + Σk − 2 Σ min(q, k): a comparator and a multiplexer a lane
 
-Σk is read with the key: `key_sum`. The same circuit makes it, once per key, from a query of ones (min(2^b − 1, k) = k),
-and Σq likewise (`integers.py`). Both forms can add a `bias`, which is held while keys are streamed.
+Σk is read with the key: `key_sum`. The same circuit makes it, once per key, and Σq likewise (`Distance.sum_of`). Both
+forms can add a `bias`, which is held while keys are streamed.
 """
 
 from __future__ import annotations
@@ -72,6 +72,17 @@ class Distance(Elaboratable):
         else:
             total = bias + key_sum - 2 * np.minimum(q, k).sum(-1)
         return wrap(total, len(self.total))
+
+    @property
+    def sum_request(self) -> tuple[int, int]:
+        """A feature of q, and key_sum, with which `total` is about Σk: min(2^b − 1, k) = k."""
+        return (1 << self.bits) - 1, (1 << len(self.key_sum)) - 2
+
+    def sum_of(self, total: Integers) -> Integers:
+        """Σk from the answer to `sum_request` without bias: wires and inverters."""
+        high = 1 << (len(self.key_sum) - 1)
+        key_sum: Integers = (total >> 1) % (2 * high) ^ (high - 1)
+        return key_sum
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -15,7 +15,7 @@ class Mean(Elaboratable):
     The half needs no adder of its own: every second number brings a carry of 1. The register of the sum is then, bit by
     bit from the top, that of a restoring division: a remainder above, the quotient below.
 
-    Ports: clear (forget all numbers); add, x (one number); divide (a cycle of the division: `bits` in all); mean.
+    Ports: clear (forget all numbers); add, x (one number); divide (a cycle of the division, of `cycles`); mean.
 
     Args:
         bits: of x and of the mean, signed.
@@ -29,6 +29,11 @@ class Mean(Elaboratable):
         self.add = Signal()
         self.divide = Signal()
         self.mean = Signal(Shape(bits, signed=True))
+
+    @property
+    def cycles(self) -> int:
+        """Of a division."""
+        return self.bits
 
     def ports(self) -> dict[str, Signal]:
         return {port.name: port for port in (self.x, self.clear, self.add, self.divide, self.mean)}
