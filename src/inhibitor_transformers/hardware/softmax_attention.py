@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from .circuits.softmax_model import SoftmaxFormat, attend, normalize
+from .circuits.softmax_model import MAX_GAIN, SoftmaxFormat, attend, normalize
 
 Call = tuple[Tensor, Tensor, Tensor, Tensor]
 """q (B, H, Nq, D), k, v (B, H, Nk, D), valid (B, 1 or H, Nq, Nk) bool: which keys a query sees."""
@@ -87,7 +87,7 @@ def choose_steps(calls: Sequence[Call], bits: int, *, chunk: int | None = None) 
     clipped = [replace(best, v_step=v_range * 2 ** (-less / 4)) for less in range(6)]
     best = _least(clipped, lambda steps: errors(steps, requantized=False))
     return _least(
-        [replace(best, gain=torch.full_like(best.gain, gain)) for gain in range(4)],
+        [replace(best, gain=torch.full_like(best.gain, gain)) for gain in range(MAX_GAIN + 1)],
         lambda steps: errors(steps, requantized=True),
     )
 
