@@ -75,7 +75,8 @@ class DotProduct(Elaboratable):
         self.accumulates = width is not None
         self.total = Signal(Shape(width or (lanes * a.high * b.high).bit_length() + 1, signed=True))
         self.addend = Signal.like(self.total)
-        self.load, self.enable = Signal(), Signal()
+        self.load = Signal()
+        self.enable = Signal()
 
     def ports(self) -> dict[str, Signal]:
         ports = [*self.a, *self.b, self.total]

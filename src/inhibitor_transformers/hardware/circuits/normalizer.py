@@ -23,7 +23,8 @@ class Reciprocal(Elaboratable):
         self.form = form
         self.cycles = form.bits + 2
         self.total = Signal(total_bits)
-        self.load, self.divide = Signal(), Signal()
+        self.load = Signal()
+        self.divide = Signal()
         self.inverse = Signal(form.bits + 2)
         self.excess = Signal(range(total_bits - form.bits + 1))
 
@@ -37,8 +38,10 @@ class Reciprocal(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         width = len(self.total)
-        divisor, rest = Signal(width, reset_less=True), Signal(width, reset_less=True)
-        inverse, excess = Signal(self.form.bits + 2, reset_less=True), Signal(self.excess.shape(), reset_less=True)
+        divisor = Signal(width, reset_less=True)
+        rest = Signal(width, reset_less=True)
+        inverse = Signal(self.form.bits + 2, reset_less=True)
+        excess = Signal(self.excess.shape(), reset_less=True)
         below_top = Cat(self.total[place + 1 :].any() for place in range(width))  # ones below the highest one of ℓ
         length = Signal(self.excess.shape())
         for more in range(1, width - self.form.bits + 1):
@@ -87,7 +90,7 @@ class Normalizer(Elaboratable):
         doubled = Signal(Shape(bits + 2 + MAX_GAIN, signed=True))
         rounded = Signal(doubled.shape())
         m.d.comb += [
-            doubled.eq(product[2 * bits - MAX_GAIN :].as_signed() >> (MAX_GAIN - self.gain)),
+            doubled.eq(product[2 * bits - MAX_GAIN :].as_signed() >> ~self.gain),  # MAX_GAIN − g
             rounded.eq((doubled + 1) >> 1),
         ]
         with m.If(rounded > self.form.top):
