@@ -72,6 +72,10 @@ class HeadShape:
         """Scores beyond these could be moved to them without a change of z; see `configure`."""
         return ((self.qmax << max(self.shift_range[1], 0)) + self.span).bit_length() + 1
 
+    def blocks(self, keys: int) -> int:
+        """Of a row that sees `keys` keys."""
+        return max(-(-keys // self.lanes), 1)
+
     @property
     def accumulator_bits(self) -> int:
         return (self.keys * self.qmax).bit_length() + 1

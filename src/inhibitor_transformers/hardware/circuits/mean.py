@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Shape, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Shape, Signal, Value
 from numpy.typing import NDArray
+
+from .trees import Adder
 
 Integers = NDArray[np.int64]
 
@@ -47,20 +49,32 @@ class Mean(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         count_bits = self.count.bit_length()
-        count, total = Signal(count_bits), Signal(self.bits + count_bits)
+        count = Signal(count_bits, reset_less=True)
+        low, high = Signal(self.bits, reset_less=True), Signal(count_bits, reset_less=True)
         # Numbers count from the smallest one, −2^(bits−1), so that sum, remainder and quotient are not negative.
         natural = Cat(self.x[:-1], ~self.x[-1])
-        shifted = Signal(len(total) + 1)
-        m.d.comb += shifted.eq(total << 1)
-        rest = Signal(Shape(count_bits + 2, signed=True))
-        m.d.comb += rest.eq(shifted[self.bits :] - count)
-        fits = ~rest[-1]
-        with m.If(self.clear):
-            m.d.sync += [count.eq(0), total.eq(0)]
-        with m.Elif(self.add):
-            m.d.sync += [count.eq(count + 1), total.eq(total + natural + count[0])]
-        with m.Elif(self.divide):
-            top = Mux(fits, rest[:count_bits], shifted[self.bits : self.bits + count_bits])
-            m.d.sync += total.eq(Cat(fits, shifted[1 : self.bits], top))
-        m.d.comb += self.mean.eq(Cat(total[: self.bits - 1], ~total[self.bits - 1]).as_signed())
+        added = _add(m, low, natural, count[0])
+        raised = _add(m, high, Const(0, count_bits), added[-1])
+        shifted = Cat(low[-1], high)
+        rest = _add(m, shifted, Cat(~count, 1), Const(1, 1))
+        fits = rest[-1]
+        with m.If(self.clear | self.add):
+            m.d.sync += count.eq(Mux(self.clear, 0, count + 1))
+        with m.If(self.clear | self.add | self.divide):
+            m.d.sync += [
+                low.eq(Mux(self.divide, Cat(fits, low[:-1]), Mux(self.clear, 0, added[:-1]))),
+                high.eq(Mux(self.divide, Mux(fits, rest, shifted)[:count_bits], Mux(self.clear, 0, raised[:-1]))),
+            ]
+        m.d.comb += self.mean.eq(Cat(low[:-1], ~low[-1]).as_signed())
         return m
+
+def _add(m: Module, a: Value, b: Value, carry: Value) -> Value:
+    """a + b + carry of unsigned numbers as long as each other, and one bit longer: full adders, one after the other."""
+    bits = []
+    for a_bit, b_bit in zip(a, b, strict=True):
+        inputs = [bit for bit in (a_bit, b_bit, carry) if not (isinstance(bit, Const) and bit.value == 0)]
+        adder = Adder(*inputs)
+        m.submodules += adder
+        bits.append(adder.sum)
+        carry = adder.carry
+    return Cat(bits, carry)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .distance import sum_bits
-from .inhibitor import Configuration, HeadShape, Integers, distances, inhibited_sums
 from .head import KEY_DELAY, SCORE_DELAY
+from .inhibitor import Configuration, HeadShape, Integers, distances, inhibited_sums
 
 Flags = NDArray[np.bool_]
 
 
 class Schedule(NamedTuple):
-    """What the sequencer serves, (cycles,) each; numbers hold where their strobe is set."""
+    """What the sequencer serves, (cycles,) each; numbers count where their strobe is set."""
 
     row: Integers
     load: Flags
@@ -27,109 +27,156 @@ class Schedule(NamedTuple):
     feature: Integers
 
 
-class Trace(NamedTuple):
-    """Integers at ports, (cycles,) each. strobes: where an output counts; elsewhere it may be anything."""
+class Output(NamedTuple):
+    """What a port puts out, (cycles,), where `strobe` is set; elsewhere it may be anything."""
 
-    inputs: dict[str, Integers]
-    outputs: dict[str, Integers]
-    strobes: dict[str, Flags]
-    bits: dict[str, int]
-    """Read from memories and written to them, in all."""
+    values: Integers
+    strobe: Flags
 
 
-def schedule(shape: HeadShape, keys: Integers, division: int) -> Schedule:
-    """Rows one after the other, without a pause; keys: (rows,) as `Sequencer` has it. division: its cycles, centered."""
-    columns: list[tuple[str, int, int, int, int]] = []  # state, row, lane, block, feature
+def schedule(shape: HeadShape, keys: Integers) -> Schedule:
+    """Rows one after the other, without a pause; keys: (rows,), how many each sees. Two idle cycles at the end."""
+    columns: list[tuple[str, int, int, int, int]] = []  # strobe, row, lane, block, feature
     for row, count in enumerate(keys.tolist()):
-        blocks = max(-(-count // shape.lanes), 1)
         columns.append(("load", row, 0, 0, 0))
         if shape.centered:
             columns += [("key", row, j % shape.lanes, j // shape.lanes, 0) for j in range(max(count, 1))]
-            columns += [("wait", row, 0, 0, 0)] * (KEY_DELAY[True] + division)
-        for block in range(blocks):
+            columns += [("", row, 0, 0, 0)] * (KEY_DELAY[True] + shape.distance_bits)
+        for block in range(shape.blocks(count)):
             columns += [("score" if shape.centered else "key", row, lane, block, 0) for lane in range(shape.lanes)]
-            columns += [("wait", row, 0, block, 0)] * (SCORE_DELAY if shape.centered else KEY_DELAY[False])
+            columns += [("", row, 0, block, 0)] * (SCORE_DELAY if shape.centered else KEY_DELAY[False])
             columns += [("value", row, 0, block, feature) for feature in range(shape.values)]
-    columns += [("wait", len(keys) - 1, 0, 0, 0)] * 2  # until the last sum is out
-    states, rows, lanes, block_numbers, features = (np.array(column) for column in zip(*columns, strict=True))
-    strobes = (states == state for state in ("load", "key", "score", "value"))
-    return Schedule(rows, *strobes, lanes, block_numbers, features)
+    columns += [("", len(keys) - 1, 0, 0, 0)] * 2
+    strobes, rows, lanes, blocks, features = (np.array(column) for column in zip(*columns, strict=True))
+    return Schedule(rows, *(strobes == name for name in ("load", "key", "score", "value")), lanes, blocks, features)
 
 
-def trace(
-    shape: HeadShape,
-    configuration: Configuration,
-    q: Integers,
-    k: Integers,
-    v: Integers,
-    keys: Integers,
-    mask: Flags | None = None,
-) -> Trace:
-    """Rows q (n_q, F) over k (n_k, F) and v (n_k, d). keys: (n_q,), the row sees those before it, of which mask
-    (n_q, n_k) leaves its True ones. Outputs contain A, at `total` where `complete`."""
-    served = schedule(shape, keys, shape.distance_bits)
-    row, index = served.row, served.block * shape.lanes + served.lane
-    padding = -len(k) % shape.lanes
-    seen = np.arange(len(k) + padding) < keys[:, None]
-    seen[:, : len(k)] &= True if mask is None else mask
-    seen[:, len(k) :] = False
-    k, v = (np.pad(x, ((0, padding), (0, 0))) for x in (k, v))
-    distance = distances(q, k)
-    z = configuration.scores(shape, distance, seen)
-    partial = np.stack(  # (blocks, n_q, d)
-        [
-            inhibited_sums(z[:, first : first + shape.lanes], v[first : first + shape.lanes])
-            for first in range(0, len(k), shape.lanes)
-        ]
-    ).cumsum(0)
-    visible = seen[row, np.minimum(index, len(k) - 1)] & (served.key | served.score)
-    q_sum, k_sum = q.sum(-1), k.sum(-1)
-    loaded = _latest(served.load)
-    key_read = _latest(served.key & visible)
-    value_read = _latest(served.value)
-    summed = _later(served.value)
-    at = np.maximum(np.arange(len(row)) - 1, 0)  # the cycle whose feature is summed
-    added = _latest(summed & (served.block[at] > 0))
-    written = _later(served.key & visible)
-    scored = _latest(served.score & visible)
-    magnitudes = np.abs(v) | (v < 0) << (shape.bits - 1)
-    words = magnitudes.reshape(-1, shape.lanes, shape.values)[served.block[value_read], :, served.feature[value_read]]
-    inputs = {
-        "start": served.load.astype(np.int64),
-        "keys": keys[row],
-        "mask": visible.astype(np.int64),
-        "negative": np.full(len(row), int(configuration.negative)),
-        "shift": np.full(len(row), configuration.shift - shape.shift_range[0]),
-        "bias": configuration.bias + (0 if shape.centered else q_sum[row[loaded]]) * np.ones(len(row), dtype=np.int64),
-        "key_sum": k_sum[index[key_read]],
-        "addend": partial[served.block[at][added] - 1, row[at][added], served.feature[at][added]],
-    }
-    inputs |= {f"q{f}": q[row[loaded], f] for f in range(shape.features)}
-    inputs |= {f"k{f}": k[index[key_read], f] for f in range(shape.features)}
-    inputs |= {f"v{lane}": words[:, lane] for lane in range(shape.lanes)}
-    outputs = {
-        "load": served.load,
-        "key": served.key,
-        "value": served.value,
-        "lane": served.lane,
-        "block": served.block,
-        "feature": served.feature,
-        "sum_valid": summed,
-        "complete": (served.block[at] + 1) * shape.lanes >= keys[row[at]],
-        "sum_feature": served.feature[at],
-        "total": partial[served.block[at], row[at], served.feature[at]],
-    }
-    everywhere = np.ones(len(row), dtype=np.bool_)
-    strobes = {name: everywhere for name in ("load", "key", "value", "sum_valid")}
-    strobes |= {"lane": served.key | served.score, "feature": served.value}
-    strobes |= {"block": served.key | served.score | served.value}
-    strobes |= {name: summed for name in ("complete", "sum_feature", "total")}
-    if shape.centered:
-        inputs["buffer_in"] = distance[row[scored], index[scored]] - q_sum[row[scored]]
-        outputs |= {"score": served.score, "buffer_write": written, "buffer_index": index[at]}
-        outputs["buffer_out"] = distance[row[at], index[at]] - q_sum[row[at]]
-        strobes |= {"score": everywhere, "buffer_write": everywhere, "buffer_index": written, "buffer_out": written}
-    return Trace(inputs, {n: o.astype(np.int64) for n, o in outputs.items()}, strobes, {})
+class Trace:
+    """Rows q (n_q, F) over k (n_k, F) and v (n_k, d), integers.
+
+    keys: (n_q,), how many keys each row sees, from the first one on; causal masks are such numbers. mask: (n_q, n_k)
+    bool, which of them are visible; None: all.
+    """
+
+    def __init__(
+        self,
+        shape: HeadShape,
+        configuration: Configuration,
+        q: Integers,
+        k: Integers,
+        v: Integers,
+        keys: Integers,
+        mask: Flags | None = None,
+    ) -> None:
+        padding = ((0, -len(k) % shape.lanes), (0, 0))
+        self.shape, self.configuration, self.keys = shape, configuration, keys
+        self.q, self.k, self.v = q, np.pad(k, padding), np.pad(v, padding)
+        self.mask = np.ones((len(q), len(self.k)), dtype=np.bool_)
+        self.mask[:, : len(k)] &= True if mask is None else mask
+        self.seen = self.mask & (np.arange(len(self.k)) < np.minimum(keys, len(k))[:, None])
+        self.served = schedule(shape, keys)
+        self.index = self.served.block * shape.lanes + self.served.lane
+        self.asked = self.served.key | self.served.score
+        self.visible = self.asked & self.seen[self.served.row, np.where(self.asked, self.index, 0)]
+
+    @cached_property
+    def distances(self) -> Integers:
+        """(n_q, keys of all blocks), less Σq."""
+        less: Integers = distances(self.q, self.k) - self.q.sum(-1, keepdims=True)
+        return less
+
+    @cached_property
+    def sums(self) -> Integers:
+        """(blocks, n_q, d): after each block; the last one is A."""
+        z = self.configuration.scores(self.shape, distances(self.q, self.k), self.seen)
+        starts = range(0, len(self.k), self.shape.lanes)
+        blocks = (slice(start, start + self.shape.lanes) for start in starts)
+        sums: Integers = np.stack([inhibited_sums(z[:, block], self.v[block]) for block in blocks]).cumsum(0)
+        return sums
+
+    def inputs(self) -> dict[str, Integers]:
+        """Integers (cycles,) by port; what is read from a memory holds until the next reading."""
+        served, shape = self.served, self.shape
+        row = served.row[_latest(served.load)]
+        key = self.index[_latest(served.key & self.visible)]
+        asked = _latest(self.asked)
+        constant = np.ones(len(row), dtype=np.int64)
+        inputs = {
+            "start": served.load.astype(np.int64),
+            "keys": self.keys[row],
+            "mask": self.mask[row[asked], self.index[asked]].astype(np.int64),
+            "negative": int(self.configuration.negative) * constant,
+            "shift": (self.configuration.shift - shape.shift_range[0]) * constant,
+            "bias": self.configuration.bias + (0 if shape.centered else self.q[row].sum(-1)) * constant,
+            "key_sum": self.k[key].sum(-1),
+            "addend": self._addend(),
+        }
+        inputs |= {f"q{f}": self.q[row, f] for f in range(shape.features)}
+        inputs |= {f"k{f}": self.k[key, f] for f in range(shape.features)}
+        words = self._value_words()
+        inputs |= {f"v{lane}": words[:, lane] for lane in range(shape.lanes)}
+        if shape.centered:
+            scored = _latest(served.score & self.visible)
+            inputs["buffer_in"] = self.distances[served.row[scored], self.index[scored]]
+        return inputs
+
+    def outputs(self) -> dict[str, Output]:
+        served = self.served
+        before = np.maximum(np.arange(len(served.row)) - 1, 0)  # the cycle whose results these are
+        row, block, feature = served.row[before], served.block[before], served.feature[before]
+        always, summed = np.ones(len(row), dtype=np.bool_), _later(served.value)
+        outputs = {
+            "load": (served.load, always),
+            "key": (served.key, always),
+            "value": (served.value, always),
+            "lane": (served.lane, self.asked),
+            "block": (served.block, self.asked | served.value),
+            "feature": (served.feature, served.value),
+            "sum_valid": (summed, always),
+            "complete": ((block + 1) * self.shape.lanes >= self.keys[row], summed),
+            "sum_feature": (feature, summed),
+            "total": (self.sums[block, row, feature], summed),
+        }
+        if self.shape.centered:
+            written = _later(served.key & self.visible)
+            outputs |= {
+                "score": (served.score, always),
+                "buffer_write": (written, always),
+                "buffer_index": (self.index[before], written),
+                "buffer_out": (self.distances[row, np.where(written, self.index[before], 0)], written),
+            }
+        return {name: Output(values.astype(np.int64), strobe) for name, (values, strobe) in outputs.items()}
+
+    def memory_bits(self) -> dict[str, int]:
+        """Bits read and written, by memory, in all."""
+        served, shape = self.served, self.shape
+        blocks = np.array([shape.blocks(count) for count in self.keys.tolist()])
+        passed = int(2 * (blocks - 1).sum() * shape.values)  # sums that are written and read again
+        bits = {
+            "q": len(self.q) * (shape.bits * shape.features + (0 if shape.centered else shape.score_bits)),
+            "k": int((served.key & self.visible).sum()) * (shape.bits * shape.features + shape.key_sum_bits),
+            "v": int(served.value.sum()) * shape.bits * shape.lanes,
+            "mask": int(self.asked.sum()),
+            "sums": passed * shape.accumulator_bits,
+            "output": len(self.q) * shape.values * shape.accumulator_bits,
+        }
+        if shape.centered:
+            bits["buffer"] = int(self.visible.sum()) * shape.distance_bits  # once written, once read
+        return bits
+
+    def _value_words(self) -> Integers:
+        """(cycles, lanes), a sign bit above the magnitude."""
+        at = _latest(self.served.value)
+        words = np.abs(self.v) | (self.v < 0).astype(np.int64) << (self.shape.bits - 1)
+        blocks: Integers = words.reshape(-1, self.shape.lanes, self.shape.values)
+        return blocks[self.served.block[at], :, self.served.feature[at]]
+
+    def _addend(self) -> Integers:
+        served = self.served
+        at = _latest(_later(served.value & (served.block > 0))) - 1
+        block = np.maximum(served.block[at] - 1, 0)
+        addend: Integers = self.sums[block, served.row[at], served.feature[at]]
+        return addend
 
 
 def _latest(strobe: Flags) -> Integers:
