@@ -1,10 +1,11 @@
-"""The same netlist and activity in OpenSTA: an independent timer and power calculator, to check ours against.
+"""The same netlist in OpenSTA, an independent timer and power calculator, to check ours against.
 
-Debian's OpenSTA is of November 2019. Its paths and the switching power of its nets are as ours. Its internal power is
-another: for each toggle of an *input* it takes the sum of a rise and a fall, times the chance that the output sees that
-input, where Liberty has one of the two for each toggle of the *output*; later versions take their mean, as we do. So an
-inverter's internal energy is twice ours, an exclusive or's about the same, and what both find in one cell agrees only by
-its tables. The charge of clock pins it counts for their driver, not for the flip-flops.
+Debian's OpenSTA, of November 2019, takes no activity of single nets: it propagates that of the inputs, without glitches,
+or gives all pins the same one. So it is asked what every cell takes with one toggle per cycle at all pins, and
+`Report.logic` weighs that with the toggles that were measured. For one toggle at every pin it adds up all inputs of a
+gate that may have caused the output's, each with half of the sum of a rise and a fall (an inverter's: with all of it),
+where later versions, and we, take the mean over causes and edges; `Report` has been put right. A clock pin counts as the
+sum of a rise and a fall for each of the cycle's two edges, twice what Liberty says, and its charge counts for its driver.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ from .timing import CLOCK_SLEW
 
 
 class Report(NamedTuple):
-    """What OpenSTA says; ns and joules per cycle."""
+    """What OpenSTA says."""
 
-    arrival: float  # the latest arrival at an output port or a register, after the clock's edge
-    switching: float  # of nets that gates drive
-    internal: float  # of gates
-    register_switching: float  # of nets that flip-flops drive
-    register_internal: float  # of flip-flops
+    arrival: float  # ns, the latest at an output port or a register, after the clock's edge
+    switching: np.ndarray  # (gates,) J for one toggle of all outputs
+    internal: np.ndarray  # (gates,) likewise
+    registers: np.ndarray  # (F,) J inside a flip-flop in a cycle in which data and output toggle once
     version: str
 
+    def logic(self, netlist: Netlist, activity: Activity) -> float:
+        """J per cycle of switching and internal energy in gates, with the toggles that were measured."""
+        toggles = np.array([activity.toggles[list(gate.outputs)].mean() for gate in netlist.gates]) / activity.cycles
+        return float(toggles @ (self.switching + self.internal))
 
-def check(netlist: Netlist, activity: Activity, period: float = 100.0) -> Report:
-    """OpenSTA's figures with the activity that was measured. Raises ValueError where `sta` is not installed."""
+
+def check(netlist: Netlist, period: float = 100.0) -> Report:
+    """OpenSTA's figures. Raises ValueError where `sta` is not installed, fails, or where clocks are gated."""
     program = shutil.which("sta")
     if program is None:
         raise ValueError("OpenSTA is not installed; install Debian's package opensta")
@@ -44,7 +49,7 @@ def check(netlist: Netlist, activity: Activity, period: float = 100.0) -> Report
         files = {
             "design.v": to_verilog(netlist),
             "wires.lib": _wire_load(netlist),
-            "script.tcl": _script(netlist, activity, period),
+            "script.tcl": _script(netlist, period),
         }
         for name, text in files.items():
             Path(folder, name).write_text(text, encoding="utf-8")
@@ -53,7 +58,7 @@ def check(netlist: Netlist, activity: Activity, period: float = 100.0) -> Report
         )
     if done.returncode or "Error" in done.stdout + done.stderr:  # it goes on after an error
         raise ValueError(f"sta fails: {(done.stdout + done.stderr).strip()[-2000:]}")
-    return _read(done.stdout, period)
+    return _read(done.stdout, netlist, period)
 
 
 def to_verilog(netlist: Netlist) -> str:
@@ -107,7 +112,7 @@ def _wire_load(netlist: Netlist) -> str:
 """
 
 
-def _script(netlist: Netlist, activity: Activity, period: float) -> str:
+def _script(netlist: Netlist, period: float) -> str:
     register = netlist.library.flip_flop
     assert register.flip_flop is not None
     clock = f"-name clock -period {period}"
@@ -135,25 +140,21 @@ def _script(netlist: Netlist, activity: Activity, period: float) -> str:
         f"set_load -pin_load {load} [all_outputs]",
         "set_wire_load_model -name wires -library wires",
     ]
-    rate = activity.toggles / activity.cycles
-    lines += [f"set_power_activity -input_ports [get_ports n{net}] -activity {rate[net]:.6g} -duty 0.5" for net in inputs]
-    # Below `set_power_activity -pins`, which fails in version 2.0.17.
-    for place, gate in enumerate(netlist.gates):
-        for output, net in zip(gate.cell.outputs, gate.outputs, strict=True):
-            lines.append(f"::sta::set_power_pin_activity [get_pins g{place}/{output.pin}] {rate[net]:.6g} 0.5")
-    for place, net in enumerate(netlist.flip_flops.output):
-        pin = f"r{place}/{register.flip_flop.output}"
-        lines.append(f"::sta::set_power_pin_activity [get_pins {pin}] {rate[net]:.6g} 0.5")
-    return "\n".join([*lines, "report_checks -path_delay max -digits 4", "report_power -digits 6", ""])
+    lines.append("set_power_activity -global -activity 1 -duty 0.5")
+    lines.append("report_checks -path_delay max -digits 4")
+    # All at once takes a time that grows with the square of their number.
+    names = [f"g{place}" for place in range(len(netlist.gates))] + [f"r{i}" for i in range(len(netlist.flip_flops.data))]
+    lines += [f"report_power -instances [get_cells {name}] -digits 6" for name in names]
+    return "\n".join([*lines, ""])
 
 
-def _read(text: str, period: float) -> Report:
+def _read(text: str, netlist: Netlist, period: float) -> Report:
     arrival = re.search(r"^\s*(\S+)\s+data arrival time", text, re.MULTILINE)
     version = re.search(r"OpenSTA (\S+)", text)
-    rows = {kind: re.search(rf"^{kind}\s+(\S+)\s+(\S+)", text, re.MULTILINE) for kind in ("Combinational", "Sequential")}
-    if not arrival or not version or not all(rows.values()):
+    powers = re.findall(r"^\s*(\S+)\s+(\S+)\s+\S+\s+\S+\s+[gr]\d+\s*$", text, re.MULTILINE)
+    gates = len(netlist.gates)
+    if not arrival or not version or len(powers) != gates + len(netlist.flip_flops.data):
         raise ValueError(f"sta reports neither path nor power: {text[-2000:]}")
-    internal, switching, register_internal, register_switching = (
-        float(row[column]) * period * 1e-9 for row in rows.values() if row for column in (1, 2)
-    )
-    return Report(float(arrival[1]), switching, internal, register_switching, register_internal, version[1])
+    internal, switching = np.array(powers, dtype=np.float64).T * period * 1e-9
+    causes = np.array([max(2, len(gate.inputs)) for gate in netlist.gates])
+    return Report(float(arrival[1]), switching[:gates], internal[:gates] / causes, internal[gates:], version[1])
