@@ -107,6 +107,16 @@ def map_dot(lanes: int, bits: int, library: CellLibrary, recipe: Recipe = Recipe
     return synthesize(to_rtlil(Dot(lanes, bits)), "top", library, recipe)
 
 
+def map_accumulator(library: CellLibrary, recipe: Recipe = Recipe()) -> Netlist:
+    return synthesize(to_rtlil(Accumulator()), "top", library, recipe)
+
+
+def accumulator_stimulus(cycles: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    clear = (rng.random(cycles) < 0.1).astype(int)
+    return {"x": rng.integers(0, 256, cycles), "enable": rng.integers(0, 2, cycles), "clear": clear}
+
+
 def random_netlist(library: CellLibrary, gates: int, inputs: int, seed: int) -> Netlist:
     """Gates of all kinds at random, without yosys; every net is an output."""
     rng = np.random.default_rng(seed)

@@ -44,7 +44,8 @@ class Activity:
     @property
     def glitches(self) -> float:
         """The fraction of all toggles that a circuit without delays would not have."""
-        return 1 - float(self.settled.sum()) / max(1, float(self.toggles.sum()))
+        toggles = int(self.toggles.sum())
+        return 1 - int(self.settled.sum()) / toggles if toggles else 0.0
 
 
 def simulate(
