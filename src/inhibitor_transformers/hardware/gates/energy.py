@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from .bits import unpack
 from .cells import Cell, CellLibrary, Power
 from .netlist import ONE, Group, Netlist
 from .simulate import Activity
@@ -91,10 +92,10 @@ def measure_energy(
     )
 
 
-def enabled_fraction(netlist: Netlist, values: np.ndarray) -> np.ndarray:
+def enabled_fraction(netlist: Netlist, values: np.ndarray, cycles: int) -> np.ndarray:
     """(F,) how often each flip-flop is clocked, from the settled values of all nets (`Netlist.settle`)."""
-    ones = np.bitwise_count(values[netlist.flip_flops.enable]).sum(axis=1)
-    return ones / (64 * values.shape[1])
+    fraction: np.ndarray = unpack(values[netlist.flip_flops.enable], cycles).mean(axis=1)
+    return fraction
 
 
 def clock_gate(library: CellLibrary) -> Cell:
