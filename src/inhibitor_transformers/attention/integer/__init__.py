@@ -1,4 +1,4 @@
-"""Inhibitor attention in small integers: bit-exact across all engines.
+"""Inhibitor attention in small integers, without a product: bit-exact across all engines.
 
 `reference.py` says what is computed, `qparams.py` how the numbers for it are chosen; `cpu.py` is the compiled engine.
 """
@@ -6,5 +6,6 @@
 from .functional import integer_attention, integer_scores
 from .module import QuantizedScalars
 from .qparams import QuantParams
+from .requantize import Requantize
 
-__all__ = ["QuantParams", "QuantizedScalars", "integer_attention", "integer_scores"]
+__all__ = ["QuantParams", "QuantizedScalars", "Requantize", "integer_attention", "integer_scores"]

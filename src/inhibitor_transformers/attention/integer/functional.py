@@ -13,6 +13,7 @@ from ..checks import check_masked
 from ..transforms import is_transformed, operation
 from . import cpu, reference
 from .qparams import MAX_SUM, QuantParams
+from .requantize import Requantize
 
 ENGINES: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
 
@@ -29,6 +30,7 @@ def integer_attention(
     is_causal: bool = False,
     signed: bool = True,
     center: Center = "mean",
+    requantize: Requantize | None = None,
     engine: str = "auto",
 ) -> Tensor:
     """`inhibitor_attention` in integers (`reference.py`), bit-exact across all engines.
@@ -37,13 +39,15 @@ def integer_attention(
         query, key, value, key_padding_mask, attn_mask, is_causal, signed, center: as in `inhibitor_attention`;
             tensors of any floating dtype, which are quantized first. A gradient is an error.
         qparams: how to quantize them; holds the scalars too.
+        requantize: writes integers for the next layer instead of floats.
         engine: "auto", "cpu" (compiled) or "reference" (plain torch, any device).
 
     Returns:
-        (B, H, Nq, Dv) float32.
+        (B, H, Nq, Dv) float32, or uint8 with `requantize`.
 
     Raises:
-        ValueError: wrong shapes, dtypes or devices, more keys than the sums can hold, or an engine that cannot serve.
+        ValueError: wrong shapes, dtypes or devices, more keys than the sums can hold, `requantize` made for other
+            `qparams`, or an engine that cannot serve.
     """
     call = MaskedTensors(
         **check_masked(
@@ -58,7 +62,12 @@ def integer_attention(
         )
     )
     check(call, qparams)
-    return without_gradient(select(call, engine).run(call, qparams), query, key, value)
+    chosen = select(call, qparams, engine)
+    if requantize is None:
+        return without_gradient(chosen.run(call, qparams), query, key, value)
+    if requantize.qparams is not qparams:
+        raise ValueError("requantize was made for other QuantParams")
+    return without_gradient(chosen.run_requantized(call, qparams, requantize), query, key, value)
 
 
 @operation
@@ -86,25 +95,33 @@ def check(call: MaskedTensors, qparams: QuantParams) -> None:
     """Raises ValueError where parameters and tensors do not fit, and for what integers do not compute."""
     if call.center == "min":
         raise ValueError('integers subtract the mean of a row of scores or nothing: center="min" is not computed')
-    kv_heads, dim = qparams.offset.shape
-    made_for = (qparams.sign.shape[0], kv_heads, dim)
+    made_for = (qparams.sign.shape[0], qparams.offset.shape[0], qparams.dim)
     given = (call.query.shape[1], call.key.shape[1], call.query.shape[3])
     if made_for != given:
         raise ValueError(f"(query heads, key heads, features) are {given}, but the QuantParams are for {made_for}")
-    most = MAX_SUM // qparams.precision.value_qmax
+    most = MAX_SUM // qparams.value_qmax
     if call.key.shape[2] > most:
         raise ValueError(f"{qparams.bits} bits allow {most} keys, got {call.key.shape[2]}")
 
 
-def select(call: MaskedTensors, engine: str) -> ModuleType:
+def select(call: MaskedTensors, qparams: QuantParams, engine: str) -> ModuleType:
     """The engine for this call. Raises ValueError when the one asked for does not exist or cannot serve it."""
     if engine == "auto":
-        return cpu if cpu.unavailable() is None and cpu.refuses(call) is None else reference
+        return cpu if _reason_against(cpu, call, qparams) is None else reference
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known: {['auto', *ENGINES]}")
-    if engine == "cpu" and (reason := cpu.unavailable() or cpu.refuses(call)):
+    if reason := _reason_against(ENGINES[engine], call, qparams):
         raise ValueError(f"engine {engine!r} cannot serve this call: {reason}")
     return ENGINES[engine]
+
+
+def _reason_against(engine: ModuleType, call: MaskedTensors, qparams: QuantParams) -> str | None:
+    if qparams.bits not in engine.SERVES:
+        return f"it serves {list(engine.SERVES)} bits, not {qparams.bits}"
+    if engine is reference:
+        return None
+    reason: str | None = engine.unavailable() or engine.refuses(call)
+    return reason
 
 
 def without_gradient(result: Tensor, *inputs: Tensor) -> Tensor:

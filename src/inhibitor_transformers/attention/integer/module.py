@@ -13,8 +13,7 @@ from ..transforms import is_plain
 from .functional import integer_attention, integer_scores
 from .qparams import Bits, QuantParams
 
-_INTEGERS = ("weight", "sign", "delta", "multiplier", "shift")
-_PER_FEATURE = ("offset", "inverse_step", "weight")
+_INTEGERS = ("source", "sign", "delta", "shift")
 
 
 class QuantizedScalars(nn.Module):
@@ -22,19 +21,30 @@ class QuantizedScalars(nn.Module):
 
     Args:
         heads, kv_heads, dim: sizes of the layer; the buffers are empty until loaded or `assign`ed.
-        bits: 8 or 16.
+        features: after splitting, at least `dim`; None: none is split.
+        bits: 3 to 6, 8 or 16.
         length_reference: n₀, in keys.
     """
 
-    def __init__(self, heads: int, kv_heads: int, dim: int, *, bits: Bits = 8, length_reference: float = 64.0) -> None:
+    def __init__(
+        self,
+        heads: int,
+        kv_heads: int,
+        dim: int,
+        *,
+        features: int | None = None,
+        bits: Bits = 8,
+        length_reference: float = 64.0,
+    ) -> None:
         super().__init__()
         self.bits, self.length_reference = bits, length_reference
         self._qparams: tuple[TensorVersions, QuantParams] | None = None
+        features = dim if features is None else features
+        shapes = {"offset": (kv_heads, features), "source": (kv_heads, features - dim), "inverse_step": (kv_heads,)}
         for field in fields(QuantParams):
             if field.name in ("bits", "length_reference"):
                 continue
-            per_kv_head = (kv_heads, dim) if field.name in _PER_FEATURE else (kv_heads,)
-            shape = per_kv_head if field.name in (*_PER_FEATURE, "value_inverse_step") else (heads,)
+            shape = shapes.get(field.name, (heads,))
             dtype = torch.int32 if field.name in _INTEGERS else torch.float32
             self.register_buffer(field.name, torch.zeros(shape, dtype=dtype))
 
@@ -88,4 +98,4 @@ class QuantizedScalars(nn.Module):
 
     def extra_repr(self) -> str:
         offset: Tensor = self.offset  # type: ignore[assignment]
-        return f"heads={self.scale.shape[0]}, kv_heads, dim={tuple(offset.shape)}, bits={self.bits}"  # type: ignore[index]
+        return f"heads={self.scale.shape[0]}, kv_heads, features={tuple(offset.shape)}, bits={self.bits}"  # type: ignore[index]

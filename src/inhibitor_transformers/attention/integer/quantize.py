@@ -16,16 +16,25 @@ UINT8_QMAX = 255
 
 
 def quantize_features(x: Tensor, qparams: QuantParams) -> Tensor:
-    """rint(clip((x − o)·r, 0, L)) of queries or keys: (B, Hkv·g, N, D) floats to int64, g heads for each of the Hkv."""
+    """rint(clip((x − o)·r, 0, L)) of queries or keys: (B, Hkv·g, N, D) floats to (B, Hkv·g, N, F) int64.
+
+    g heads belong to each of the Hkv. Features that were split stand once for each of their ranges.
+    """
     groups = x.shape[1] // qparams.offset.shape[0]
-    offset, inverse = (t.repeat_interleave(groups, 0)[:, None, :] for t in (qparams.offset, qparams.inverse_step))
-    return _round((x.float() - offset) * inverse, 0, qparams.precision.qmax).to(torch.int64)
+    offset = qparams.offset.repeat_interleave(groups, 0)[:, None, :]
+    inverse = qparams.inverse_step.repeat_interleave(groups)[:, None, None]
+    x = x.float()
+    if qparams.source.shape[1]:
+        source = qparams.source.long().repeat_interleave(groups, 0)[:, None, :]
+        x = torch.cat([x, x.gather(-1, source.expand(*x.shape[:1], -1, x.shape[2], -1))], -1)
+    return _round((x - offset) * inverse, 0, qparams.qmax).to(torch.int64)
 
 
 def quantize_values(value: Tensor, qparams: QuantParams) -> Tensor:
-    """rint(clip(v·r, −Lᵥ, Lᵥ)) of (B, Hkv, N, Dv) floats as int64."""
-    qmax = qparams.precision.value_qmax
-    return _round(value.float() * qparams.value_inverse_step[:, None, None], -qmax, qmax).to(torch.int64)
+    """rint(clip(v·rᵥ, −Lᵥ, Lᵥ)) of (B, Hkv, N, Dv) floats as (B, H, N, Dv) int64, each query head with its own step."""
+    groups = qparams.value_inverse_step.shape[0] // value.shape[1]
+    scaled = value.float().repeat_interleave(groups, 1) * qparams.value_inverse_step[:, None, None]
+    return _round(scaled, -qparams.value_qmax, qparams.value_qmax).to(torch.int64)
 
 
 def quantize_uint8(x: Tensor, inverse_step: Tensor, zero_point: int) -> Tensor:
