@@ -15,7 +15,7 @@ from inhibitor_transformers.hardware.circuits.rtlil import to_rtlil
 from inhibitor_transformers.hardware.circuits.trees import Columns
 from inhibitor_transformers.hardware.gates.cells import PACKAGED, CellLibrary
 from inhibitor_transformers.hardware.gates.netlist import Netlist, Provenance
-from inhibitor_transformers.hardware.gates.synthesize import Recipe, synthesize
+from inhibitor_transformers.hardware.gates.synthesize import RECIPES, Recipe, synthesize
 
 LIBRARIES = [
     pytest.param(
@@ -103,11 +103,11 @@ def dot_stimulus(lanes: int, bits: int, cycles: int, seed: int = 0) -> tuple[dic
     return {"a": pack_lanes(a, bits), "b": pack_lanes(b, bits)}, (a * b).sum(axis=1)
 
 
-def map_dot(lanes: int, bits: int, library: CellLibrary, recipe: Recipe = Recipe()) -> Netlist:
+def map_dot(lanes: int, bits: int, library: CellLibrary, recipe: Recipe = RECIPES[0]) -> Netlist:
     return synthesize(to_rtlil(Dot(lanes, bits)), "top", library, recipe)
 
 
-def map_accumulator(library: CellLibrary, recipe: Recipe = Recipe()) -> Netlist:
+def map_accumulator(library: CellLibrary, recipe: Recipe = RECIPES[0]) -> Netlist:
     return synthesize(to_rtlil(Accumulator()), "top", library, recipe)
 
 

@@ -63,7 +63,11 @@ def test_an_inverter() -> None:
     assert energy.internal == pytest.approx(1e-12 * sum(inside) / 2)
     assert energy.leakage == pytest.approx(inverter.leakage * 1e-9 * timing.path * 1e-9)
     assert energy.clock == energy.registers == 0
-    assert energy.logic == energy.total == pytest.approx(energy.switching + energy.operands + energy.internal + energy.leakage)
+    assert (
+        energy.logic
+        == energy.total
+        == pytest.approx(energy.switching + energy.operands + energy.internal + energy.leakage)
+    )
     assert measure_area(circuit).logic == measure_area(circuit).total == inverter.area
 
 

@@ -63,7 +63,7 @@ def test_registers(name: str) -> None:
     energy = measure_energy(netlist, activity, timing)
     assert report.logic(netlist, activity) == pytest.approx(energy.switching + energy.internal, rel=0.03)
 
-    # Of one register with a toggle of data and output: half a sum for the data, a sum for the output, two for the clock.
+    # Each with a toggle of data and output: half a sum for the data, a sum for the output, two for the clock.
     register, none = netlist.library.flip_flop, np.zeros(1)
     data = register.input_powers["D"].energy
     clock, output = register.input_powers["CLK"].energy, register.outputs[0].powers[0].energy

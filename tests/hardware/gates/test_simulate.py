@@ -52,7 +52,9 @@ def queue_toggles(netlist: Netlist, values: np.ndarray, cycles: int, timing: Tim
     return total
 
 
-def simulated(netlist: Netlist, stimulus: dict[str, np.ndarray], **options: float) -> tuple[np.ndarray, Timing, Activity]:
+def simulated(
+    netlist: Netlist, stimulus: dict[str, np.ndarray], **options: float
+) -> tuple[np.ndarray, Timing, Activity]:
     values, timing = netlist.settle(stimulus), analyze(netlist)
     return values, timing, simulate(netlist, values, len(next(iter(stimulus.values()))), timing, **options)
 
@@ -159,7 +161,9 @@ def behavioral(netlist: Netlist, delays: list[list[np.ndarray]], moves: np.ndarr
 def test_icarus_verilog_counts_the_same(seed: int, tmp_path: Path) -> None:
     """In steps of 1 ps, in which hardly ever a pulse ends just when it would be let through: then they may differ."""
     netlist = random_netlist(CellLibrary.load("osu018"), 80, 8, seed)
-    values, timing, activity = simulated(netlist, {"x": np.random.default_rng(seed).integers(0, 256, CYCLES)}, step=0.001)
+    values, timing, activity = simulated(
+        netlist, {"x": np.random.default_rng(seed).integers(0, 256, CYCLES)}, step=0.001
+    )
     bench = tmp_path / "bench.v"
     bench.write_text(behavioral(netlist, *in_steps(netlist, timing, 0.001), unpack(values, CYCLES)))
     subprocess.run(["iverilog", "-g2009", "-o", str(tmp_path / "bench"), str(bench)], check=True)

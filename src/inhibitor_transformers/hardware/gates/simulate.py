@@ -1,10 +1,10 @@
 """Counts how often every net toggles, glitches included, when a netlist goes from one cycle's values to the next.
 
 Time runs in steps. An output follows the function of its inputs, each as late as its pin's delay is beyond the fastest
-pin's; it rises (falls) when that function has been 1 (0) for its rise (fall) delay without a break. So a pulse no longer
-than the delay is dropped, which is what Verilog calls inertial. Registers bound the logic, so cycles do not depend on
-each other: a waveform holds 64 of them in a word, gates are visited once in their order, and only the time in which a
-net moves is kept.
+pin's; it rises (falls) when that function has been 1 (0) for its rise (fall) delay without a break. So a pulse no
+longer than the delay is dropped, which is what Verilog calls inertial. Registers bound the logic, so cycles do not
+depend on each other: a waveform holds 64 of them in a word, gates are visited once in their order, and only the time in
+which a net moves is kept.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _window(waveform: Waveform, later: int, first: int, last: int, before: np.nd
 
 
 def _inertial(function: np.ndarray, rise: int, fall: int) -> np.ndarray:
-    """What follows `function` (steps, words) once it has been 1 for more than `rise` steps, or 0 for more than `fall`."""
+    """What follows `function` (steps, words) once it was 1 for more than `rise` steps, or 0 for more than `fall`."""
     state = _stable(function, rise)
     hold = ~_stable(~function, fall)
     shift = 1
