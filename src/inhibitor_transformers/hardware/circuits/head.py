@@ -20,6 +20,11 @@ from .shrinkage import Shrinkage
 from .trees import Columns
 
 
+KEY_DELAY = {False: 3, True: 1}
+"""Cycles between the last key and what follows it, by whether scores are centered."""
+SCORE_DELAY = 1
+
+
 class InhibitorHead(Elaboratable):
     """Ports, besides `negative` and `shift` of `inhibitor.Configuration`, which are held:
 
@@ -39,7 +44,14 @@ class InhibitorHead(Elaboratable):
         self.shape = shape
         bits, score_bits = shape.bits, shape.score_bits
         width = None if shape.centered else score_bits
-        self.sequencer = Sequencer(shape.lanes, shape.values, shape.keys, buffered=shape.centered)
+        self.sequencer = Sequencer(
+            shape.lanes,
+            shape.values,
+            shape.keys,
+            buffered=shape.centered,
+            key_delay=KEY_DELAY[shape.centered],
+            score_delay=SCORE_DELAY,
+        )
         self.distance = Distance(bits, shape.features, width=width, registers="minima" if retimed else "operands")
         self.mean = Mean(shape.distance_bits, shape.keys) if shape.centered else None
         self.rescale = Rescale(bits, score_bits, shape.shift_range)
@@ -89,7 +101,7 @@ class InhibitorHead(Elaboratable):
         return m
 
     def _score_fused(self, m: Module, visible: Value) -> None:
-        """Two cycles after a key is served, its z is kept: its total has a register, rescaling none."""
+        """One cycle after a key is served its total is there, and gets a register; one cycle later it is rescaled."""
         key, seen = [self.sequencer.key], [visible]
         lane: Value = self.sequencer.lane
         for _ in range(2):
@@ -100,7 +112,7 @@ class InhibitorHead(Elaboratable):
         self._keep(m, key[2], lane, seen[2])
 
     def _score_buffered(self, m: Module, mean: Mean, visible: Value) -> None:
-        """One cycle after a key is served, its total is written; later z is kept in the cycle that reads it."""
+        """One cycle after a key is served its total is there, and written; a score is rescaled in the cycle that reads it."""
         control = self.sequencer
         cycle = Signal(range(mean.cycles))
         with m.If(control.row):
@@ -124,12 +136,15 @@ class InhibitorHead(Elaboratable):
         ]
 
     def _keep(self, m: Module, enable: Value, lane: Value, visible: Value) -> None:
-        """The score's z in its lane; where the key is not visible, the largest, which lets nothing through."""
-        not_z = Signal(self.shape.bits - 1)
-        m.d.comb += not_z.eq(Mux(visible, self.rescale.not_z, 0))
+        """The score's z, one cycle later, in its lane: the largest where the key is not visible, so that nothing passes.
+
+        It has a register of its own, since what glitches in front of it would do so in every lane.
+        """
+        not_z = register(m, Mux(visible, self.rescale.not_z, 0), enable)
+        kept, lane = _delayed(m, enable), register(m, lane, enable)
         for place, word in enumerate(self.shrinkage.not_z):
             chosen = Signal(name=f"chosen{place}")
-            m.d.comb += [chosen.eq(enable & (lane == place)), word.eq(register(m, not_z, chosen))]
+            m.d.comb += [chosen.eq(kept & (lane == place)), word.eq(register(m, not_z, chosen))]
 
     def _sum(self, m: Module) -> None:
         """One cycle after a feature is served, its sum is there."""

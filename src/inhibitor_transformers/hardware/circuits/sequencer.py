@@ -2,17 +2,18 @@
 
 One query row after the other; keys come in blocks of as many as there are lanes.
 
-    fused      load → per block: its keys, one a cycle → two cycles, until the last score is there → its features, one a
-               cycle, over all keys of the block
-    buffered   load → all keys → two cycles → what the row needs as a whole (`row`, until `row_done`) → per block: its
-               scores, one a cycle, from the buffer → its features
+    fused      load → per block: its keys, one a cycle → its features, one a cycle, over all keys of the block
+    buffered   load → all keys → what the row needs as a whole (`row`, until `row_done`) → per block: its scores, one a
+               cycle, from the buffer → its features
+
+After the last key and the last score there are idle cycles, as many as the pipeline behind them is long.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from itertools import pairwise
 
-DRAIN = 2  # cycles between the last key and the first use of its score
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
 
 
 class Sequencer(Elaboratable):
@@ -27,14 +28,18 @@ class Sequencer(Elaboratable):
         features: of values.
         keys: the most that a row may see.
         buffered: see above.
+        key_delay, score_delay: idle cycles after the last key, and after the last score.
     """
 
-    def __init__(self, lanes: int, features: int, keys: int, *, buffered: bool) -> None:
+    def __init__(
+        self, lanes: int, features: int, keys: int, *, buffered: bool, key_delay: int, score_delay: int = 0
+    ) -> None:
         if lanes < 2 or lanes & (lanes - 1):
             raise ValueError(f"lanes must be a power of two, got {lanes}")
         if features < 2:
             raise ValueError(f"values must have two features at least, got {features}")
         self.lanes, self.features, self.buffered = lanes, features, buffered
+        self.key_delay, self.score_delay = key_delay, score_delay
         self.start = Signal()
         self.keys = Signal(range(keys + 1))
         self.row_done = Signal()
@@ -54,14 +59,16 @@ class Sequencer(Elaboratable):
     def cycles(self, keys: int, *, row: int = 0) -> int:
         """From `load` to the last value of a row that sees `keys` keys; row: cycles of `row`."""
         blocks = max(-(-keys // self.lanes), 1)
-        per_block = self.lanes + self.features
         if self.buffered:
-            return 1 + max(keys, 1) + DRAIN + row + blocks * per_block
-        return 1 + blocks * (per_block + DRAIN)
+            each = self.lanes + self.score_delay + self.features
+            return 1 + max(keys, 1) + self.key_delay + row + blocks * each
+        return 1 + blocks * (self.lanes + self.key_delay + self.features)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lane, block = self.lane, self.block
+        after_keys = [f"after keys, {i}" for i in range(self.key_delay)] + ["row" if self.buffered else "values"]
+        after_scores = [f"after scores, {i}" for i in range(self.score_delay)] + ["values"]
         with m.FSM() as states:
             with m.State("idle"):
                 m.d.comb += self.load.eq(self.start)
@@ -76,14 +83,10 @@ class Sequencer(Elaboratable):
                         m.d.sync += block.eq(block + 1)
                     with m.If(self.index + 1 >= self.keys):
                         m.d.sync += [lane.eq(0), block.eq(0)]
-                        m.next = "drain"
+                        m.next = after_keys[0]
                 else:
                     with m.If(lane.all()):
-                        m.next = "drain"
-            with m.State("drain"):
-                m.next = "drained"
-            with m.State("drained"):
-                m.next = "row" if self.buffered else "values"
+                        m.next = after_keys[0]
             if self.buffered:
                 with m.State("row"):
                     m.d.comb += self.row.eq(1)
@@ -93,7 +96,10 @@ class Sequencer(Elaboratable):
                     m.d.comb += self.score.eq(1)
                     m.d.sync += lane.eq(lane + 1)
                     with m.If(lane.all()):
-                        m.next = "values"
+                        m.next = after_scores[0]
+            for state, following in (*pairwise(after_keys), *(pairwise(after_scores) if self.buffered else ())):
+                with m.State(state):
+                    m.next = following
             with m.State("values"):
                 m.d.comb += self.value.eq(1)
                 m.d.sync += self.feature.eq(self.feature + 1)

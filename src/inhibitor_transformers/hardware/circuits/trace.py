@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .distance import sum_bits
 from .inhibitor import Configuration, HeadShape, Integers, distances, inhibited_sums
-from .sequencer import DRAIN
+from .head import KEY_DELAY, SCORE_DELAY
 
 Flags = NDArray[np.bool_]
 
@@ -45,13 +45,12 @@ def schedule(shape: HeadShape, keys: Integers, division: int) -> Schedule:
         columns.append(("load", row, 0, 0, 0))
         if shape.centered:
             columns += [("key", row, j % shape.lanes, j // shape.lanes, 0) for j in range(max(count, 1))]
-            columns += [("wait", row, 0, 0, 0)] * (DRAIN + division)
+            columns += [("wait", row, 0, 0, 0)] * (KEY_DELAY[True] + division)
         for block in range(blocks):
-            served = "score" if shape.centered else "key"
-            columns += [(served, row, lane, block, 0) for lane in range(shape.lanes)]
-            columns += [] if shape.centered else [("wait", row, 0, block, 0)] * DRAIN
+            columns += [("score" if shape.centered else "key", row, lane, block, 0) for lane in range(shape.lanes)]
+            columns += [("wait", row, 0, block, 0)] * (SCORE_DELAY if shape.centered else KEY_DELAY[False])
             columns += [("value", row, 0, block, feature) for feature in range(shape.values)]
-    columns += [("wait", len(keys) - 1, 0, 0, 0)] * DRAIN  # until the last sum is out
+    columns += [("wait", len(keys) - 1, 0, 0, 0)] * 2  # until the last sum is out
     states, rows, lanes, block_numbers, features = (np.array(column) for column in zip(*columns, strict=True))
     strobes = (states == state for state in ("load", "key", "score", "value"))
     return Schedule(rows, *strobes, lanes, block_numbers, features)
