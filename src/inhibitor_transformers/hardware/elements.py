@@ -3,8 +3,8 @@
     scores          dot product q·k                      distance Σ|q − k|
     outputs         weighted sum Σ p·v                   inhibited sum Σ sign(v)·max(|v| − z, 0)
 
-One operand is held, (rows, lanes): a query, or the probabilities or scores of a block of keys. The other one is streamed
-past it, (rows, cycles, lanes): keys, or features of values. A row begins with a cycle that loads what is held.
+One operand is held, (rows, lanes): a query, or the probabilities or scores of a block of keys. The other one is
+streamed past it, (rows, cycles, lanes): keys, or features of values. A row begins with a cycle that loads what is held.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .circuits import distance, multipliers, shrinkage
 from .circuits.distance import Distance
 from .circuits.multipliers import DotProduct, Operand
 from .circuits.registered import Registered
@@ -49,8 +50,8 @@ class Element:
         return Registered(self.circuit, self.held, self.streamed, self.gates)
 
     def stream(self, held: Integers, streamed: Integers) -> Stream:
-        """held (rows, lanes), streamed (rows, n, lanes): n + 1 cycles a row."""
-        rows, n, lanes = streamed.shape
+        """held (rows, lanes), streamed (rows, n, lanes): n + 1 cycles each."""
+        n, lanes = streamed.shape[1:]
         # In the cycle that loads, the streamed operand stays what it was.
         last = np.concatenate([streamed[:1, :1], streamed[:-1, -1:]])
         b = np.concatenate([last, streamed], axis=1).reshape(-1, lanes)
@@ -63,21 +64,25 @@ class Element:
         return Stream(inputs, {"total": totals}, {"total": shown})
 
 
-def dot_products(bits: int, lanes: int) -> list[Element]:
+PRODUCT_FORMS: tuple[multipliers.Form, ...] = ("baugh_wooley", "booth", "sign_magnitude")
+"""Without `plain`, which takes several times as much."""
+
+
+def dot_products(bits: int, lanes: int, forms: Sequence[multipliers.Form] = PRODUCT_FORMS) -> list[Element]:
     """q and k, signed and symmetric."""
-    return _products("dot product", lanes, Operand(bits, True), Operand(bits, True))
+    return [_product("dot product", lanes, Operand(bits, True), Operand(bits, True), form) for form in forms]
 
 
-def weighted_sums(bits: int, lanes: int) -> list[Element]:
+def weighted_sums(bits: int, lanes: int, forms: Sequence[multipliers.Form] = PRODUCT_FORMS) -> list[Element]:
     """Probabilities, unsigned and held, and values, signed and symmetric."""
-    return _products("weighted sum", lanes, Operand(bits, False), Operand(bits, True))
+    return [_product("weighted sum", lanes, Operand(bits, False), Operand(bits, True), form) for form in forms]
 
 
-def distances(bits: int, lanes: int) -> list[Element]:
+def distances(bits: int, lanes: int, forms: Sequence[distance.Form] = distance.FORMS) -> list[Element]:
     """Levels of q and k, unsigned. The min form gives the distance less Σq, with Σk streamed beside the key."""
     elements = []
-    for form in ("difference", "min"):
-        circuit = Distance(bits, lanes, form)  # type: ignore[arg-type]
+    for form in forms:
+        circuit = Distance(bits, lanes, form)
         q, k = (_names(name, lanes) for name in "qk")
 
         def encode(a: Integers, b: Integers, form: str = form) -> Ports:
@@ -92,11 +97,11 @@ def distances(bits: int, lanes: int) -> list[Element]:
     return elements
 
 
-def inhibited_sums(bits: int, lanes: int) -> list[Element]:
+def inhibited_sums(bits: int, lanes: int, forms: Sequence[shrinkage.Form] = shrinkage.FORMS) -> list[Element]:
     """Scores z, unsigned with one bit less and held, and values, signed and symmetric."""
     elements = []
-    for form in ("subtract", "min"):
-        circuit = Shrinkage(bits, lanes, form)  # type: ignore[arg-type]
+    for form in forms:
+        circuit = Shrinkage(bits, lanes, form)
         held, streamed = _names("not_z", lanes), _names("v", lanes)
         gates = dict(zip(streamed, held, strict=True)) if form == "subtract" else {}
 
@@ -124,18 +129,15 @@ def measure_best(
     return next((e, winner) for e in elements if measured[e.form] is winner)
 
 
-def _products(name: str, lanes: int, a: Operand, b: Operand) -> list[Element]:
-    elements = []
-    for form in ("baugh_wooley", "booth", "sign_magnitude"):  # `plain` takes twice as much and more
-        circuit = DotProduct(lanes, a, b, form)  # type: ignore[arg-type]
-        held, streamed = _names("a", lanes), _names("b", lanes)
+def _product(name: str, lanes: int, a: Operand, b: Operand, form: multipliers.Form) -> Element:
+    circuit = DotProduct(lanes, a, b, form)
+    held, streamed = _names("a", lanes), _names("b", lanes)
 
-        def encode(x: Integers, y: Integers, circuit: DotProduct = circuit) -> Ports:
-            return _lanes("a", circuit.encode("a", x)) | _lanes("b", circuit.encode("b", y))
+    def encode(x: Integers, y: Integers) -> Ports:
+        return _lanes("a", circuit.encode("a", x)) | _lanes("b", circuit.encode("b", y))
 
-        gates = dict(zip(streamed, held, strict=True))
-        elements.append(Element(name, form, circuit, held, streamed, encode, circuit.model, gates))
-    return elements
+    gates = dict(zip(streamed, held, strict=True))
+    return Element(name, form, circuit, held, streamed, encode, circuit.model, gates)
 
 
 def _names(name: str, lanes: int) -> list[str]:

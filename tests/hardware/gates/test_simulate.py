@@ -91,7 +91,8 @@ def test_registers_start_the_logic_behind_them() -> None:
 
 
 @needs_library
-def test_cycles_beyond_a_word_count_as_much_as_within_it() -> None:
+def test_cycles_beyond_a_word_and_a_span_count_as_much_as_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inhibitor_transformers.hardware.gates.simulate.SPAN", 128)
     netlist = random_netlist(CellLibrary.load("osu018"), 60, 8, 0)
     x = np.random.default_rng(0).integers(0, 256, 200)
     whole = simulated(netlist, {"x": x})[2]

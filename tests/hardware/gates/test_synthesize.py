@@ -12,7 +12,7 @@ from inhibitor_transformers.hardware.circuits.rtlil import to_rtlil
 from inhibitor_transformers.hardware.gates import synthesize as module
 from inhibitor_transformers.hardware.gates.cells import CellLibrary
 from inhibitor_transformers.hardware.gates.netlist import ONE
-from inhibitor_transformers.hardware.gates.synthesize import RECIPES, Recipe, find_yosys, synthesize
+from inhibitor_transformers.hardware.gates.synthesize import RECIPES, Recipe, find_yosys, recipe_name, synthesize
 from tests.hardware.gates.designs import (
     LIBRARIES,
     Accumulator,
@@ -29,7 +29,7 @@ pytestmark = [needs_yosys, needs_library]
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-@pytest.mark.parametrize("recipe", RECIPES, ids=module.recipe_name)
+@pytest.mark.parametrize("recipe", [*RECIPES, Recipe(adders=False)], ids=recipe_name)
 def test_a_dot_product_is_exact(name: str, recipe: Recipe) -> None:
     netlist = map_dot(3, 4, CellLibrary.load(name), recipe)
     stimulus, expected = dot_stimulus(3, 4, 150)

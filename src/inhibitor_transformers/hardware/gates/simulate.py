@@ -20,6 +20,7 @@ from .netlist import Netlist
 from .timing import FALL, RISE, Timing
 
 STEP = 0.01  # ns
+SPAN = 1024  # cycles that are simulated at once: a matter of memory
 
 
 class Waveform(NamedTuple):
@@ -60,20 +61,29 @@ def simulate(
     if cycles < 2:
         raise ValueError("toggles are counted between cycles, so there are at least two")
     bits = unpack(values, cycles)
-    fill = np.repeat(bits[:, -1:], -(cycles - 1) % 64, axis=1)  # where nothing moves
-    before = pack(np.concatenate([bits[:, :-1], fill], axis=1))
-    after = pack(np.concatenate([bits[:, 1:], fill], axis=1))
-    simulation = _Simulation(netlist, before, after, inertia)
+    toggles = np.zeros(netlist.net_count, dtype=np.int64)
+    settled = np.zeros(netlist.net_count, dtype=np.int64)
+    for first in range(0, cycles - 1, SPAN):
+        span = bits[:, first : first + SPAN + 1]
+        fill = np.repeat(span[:, -1:], -(span.shape[1] - 1) % 64, axis=1)  # where nothing moves
+        before = pack(np.concatenate([span[:, :-1], fill], axis=1))
+        after = pack(np.concatenate([span[:, 1:], fill], axis=1))
+        toggles += _toggles(_Simulation(netlist, before, after, inertia), timing, step)
+        settled += np.bitwise_count(before ^ after).sum(axis=1, dtype=np.int64)
+    return Activity(cycles - 1, toggles, settled)
+
+
+def _toggles(simulation: _Simulation, timing: Timing, step: float) -> np.ndarray:
+    """(nets,) of all gates, one after the other."""
     simulation.start(timing, step)
-    for group, delays in zip(netlist.groups, timing.delays, strict=True):
+    for group, delays in zip(simulation.netlist.groups, timing.delays, strict=True):
         in_steps = [np.rint(delay / step).astype(np.int64) for delay in delays]
         for place in range(len(group.gates)):
             inputs = group.inputs[:, place].tolist()
             for output, nets, delay in zip(group.cell.outputs, group.outputs, in_steps, strict=True):
                 simulation.output(output, inputs, int(nets[place]), delay[:, :, place])
             simulation.release(inputs)
-    settled = np.bitwise_count(before ^ after).sum(axis=1, dtype=np.int64)
-    return Activity(cycles - 1, simulation.toggles, settled)
+    return simulation.toggles
 
 
 class _Simulation:

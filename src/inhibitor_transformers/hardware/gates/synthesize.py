@@ -28,7 +28,6 @@ _SIZE = "topo; buffer -p -N 16; topo; upsize; dnsize"
 MAPPINGS = {
     "area": f"strash; dc2; dc2; amap; {_SIZE}",
     "speed": f"strash; dc2; dc2; map; {_SIZE}",
-    "flow": f"strash; dc2; dch; map -B 0.9; {_SIZE}",
 }
 CARRIES = ("lookahead", "ripple")
 FEWEST_GATED = 4  # flip-flops of one enable, for which a clock gate is cheaper than a multiplexer each
@@ -45,7 +44,7 @@ class Recipe:
 
 
 RECIPES = tuple(Recipe(True, carry, mapping) for carry, mapping in product(CARRIES, ("area", "speed")))
-"""Those that are tried for both sides. Without adder cells a dot product takes 2.7 times the energy, and long to map."""
+"""Those that are tried for both sides. Without adder cells dot products take 2.7 times the energy, and long to map."""
 
 
 def synthesize(
