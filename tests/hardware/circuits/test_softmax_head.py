@@ -13,6 +13,7 @@ from amaranth.sim import Simulator
 
 from inhibitor_transformers.hardware.circuits.softmax_head import SoftmaxHead, SoftmaxShape
 from inhibitor_transformers.hardware.circuits.softmax_model import Booleans, Integers, attend
+from inhibitor_transformers.hardware.circuits.softmax_trace import SoftmaxTrace
 
 GENERATOR = np.random.default_rng(0)
 
@@ -131,3 +132,35 @@ def test_any_operands(data: st.DataObject, bits: int, shift: int) -> None:
     q, k, v, valid = draw(2, 4), draw(7, 4), draw(7, 2), draw(2, 7) > -top // 2
     keys = np.array(data.draw(st.lists(st.integers(0, 7), min_size=2, max_size=2)))
     check(SoftmaxHead(shape), q, k, v, valid, keys, shift)
+
+
+@pytest.mark.parametrize("bits", [4, 8, pytest.param(16, marks=pytest.mark.slow)])
+def test_the_head_is_as_its_trace_says(bits: int) -> None:
+    """Cycle by cycle at every port, with waits and hidden keys."""
+    shape = SoftmaxShape(bits, features=6, values=5, lanes=4, keys=12)
+    q, k, v = operands(shape, 4, 11)
+    mask = GENERATOR.random((4, 11)) < 0.8
+    mask[2] = False
+    trace = SoftmaxTrace(shape, 2 * bits - 6, q, k, v, np.array([0, 5, 8, 11]), mask)
+    head = SoftmaxHead(shape)
+    ports, inputs, outputs = head.ports(), trace.inputs(), trace.outputs()
+    assert inputs.keys() | outputs.keys() | {"busy"} == ports.keys()
+    assert trace.served.halve.any()
+    wrong: list[str] = []
+
+    async def bench(context) -> None:
+        for cycle in range(len(trace.served.row)):
+            for name, values in inputs.items():
+                context.set(ports[name], int(values[cycle]))
+            for name, (values, strobe) in outputs.items():
+                found = context.get(ports[name])
+                if strobe[cycle] and found != values[cycle]:
+                    wrong.append(f"cycle {cycle}: {name} is {found}, not {values[cycle]}")
+            await context.tick()
+        assert not context.get(ports["busy"])
+
+    simulator = Simulator(head)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert not wrong, "\n".join(wrong[:10])

@@ -24,6 +24,8 @@ from .sequencer import Sequencer
 from .softmax import Exponent, Probability
 from .softmax_model import EXPONENT_BITS, LOWEST, SoftmaxFormat
 
+KEY_DELAY = 3  # cycles between the last key of a block and its first feature
+
 
 @dataclass(frozen=True)
 class SoftmaxShape:
@@ -42,6 +44,10 @@ class SoftmaxShape:
     @property
     def form(self) -> SoftmaxFormat:
         return SoftmaxFormat(self.bits, self.lanes)
+
+    def blocks(self, keys: int) -> int:
+        """Of a row that sees `keys` keys."""
+        return max(-(-keys // self.lanes), 1)
 
     @property
     def accumulator_bits(self) -> int:
@@ -74,7 +80,7 @@ class SoftmaxHead(Elaboratable):
         self.shape = shape
         form, bits = shape.form, shape.bits
         signed = Operand(bits, signed=True)
-        self.sequencer = Sequencer(shape.lanes, shape.values + 1, shape.keys, buffered=False, key_delay=3)
+        self.sequencer = Sequencer(shape.lanes, shape.values + 1, shape.keys, buffered=False, key_delay=KEY_DELAY)
         self.dot = DotProduct(shape.features, signed, signed, scores, registers="operands")
         self.exponent = Exponent(form, len(self.dot.total))
         self.probability = Probability(form)

@@ -27,7 +27,10 @@ Y: signed, b bits, with the step of v̂ times 2^−g; averages have a smaller ra
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +79,22 @@ def attend(
     q: Integers, k: Integers, v: Integers, valid: Booleans, shift: Integers, form: SoftmaxFormat
 ) -> tuple[Integers, Integers]:
     """A (…, Nq, Dv) and ℓ (…, Nq) of q (…, Nq, D), k (…, Nk, D), v (…, Nk, Dv), valid (…, Nq, Nk) and s (…)."""
+    last = deque(attend_chunks(q, k, v, valid, shift, form), maxlen=1).pop()
+    return last.outputs, last.total
+
+
+class Chunk(NamedTuple):
+    """What is known behind a chunk: M_j (…, Nq, C), and A and ℓ up to it."""
+
+    running: Integers
+    outputs: Integers
+    total: Integers
+
+
+def attend_chunks(
+    q: Integers, k: Integers, v: Integers, valid: Booleans, shift: Integers, form: SoftmaxFormat
+) -> Iterator[Chunk]:
+    """`attend`, chunk by chunk."""
     scores = rescale(exact_matmul(q, k.swapaxes(-1, -2)), shift[..., None, None], form)
     maximum = np.full(scores.shape[:-1], LOWEST, np.int64)
     total = np.zeros_like(maximum)
@@ -88,7 +107,7 @@ def attend(
         maximum = running[..., -1]
         total = renormalize(total, delta) + p.sum(-1)
         outputs = renormalize(outputs, delta[..., None]) + exact_matmul(p, v[..., keys, :])
-    return outputs, total
+        yield Chunk(running, outputs, total)
 
 
 def rescale(dot: Integers, shift: Integers, form: SoftmaxFormat) -> Integers:
