@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "attention": set(),
     "report": {"common"},
     "models": {"common", "attention"},
+    "hardware": {"common", "attention"},
     "tasks": {"common", "attention", "models"},
     "evaluation": {"common", "attention", "report", "models", "tasks"},
     "distill": {"common", "attention", "models", "tasks", "evaluation"},

@@ -28,6 +28,14 @@ def resolve_links(path: str | os.PathLike[str]) -> Path:
         raise ConfigError(_loop(path)) from None
 
 
+def user_cache(name: str) -> Path:
+    """The folder for what can be made again: inhibitor-transformers/<name> in $XDG_CACHE_HOME, or in ~/.cache.
+
+    It need not be there.
+    """
+    return expand_user(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "inhibitor-transformers" / name
+
+
 def require_writable(file: str | os.PathLike[str]) -> None:
     """Raise ConfigError unless `file` can be written, or made with the folders that it lacks; changes nothing."""
     place = resolve_links(file)

@@ -1,0 +1,166 @@
+"""A complete inhibitor head: rows of q held, keys streamed, masks, the mean, inhibited sums, and the control.
+
+A query row is loaded once. Its keys come one a cycle; each score is rescaled to z and kept in the lane of its key. Then
+the block's values come, all lanes of one feature a cycle. Centered, scores wait in a buffer until their mean is known.
+
+Memories are outside and read in the cycle that addresses them: q, k, v, masks, Σk, the buffer, the sums of a row.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Elaboratable, Module, Mux, Shape, Signal, Value
+
+from .distance import Distance
+from .inhibitor import HeadShape
+from .mean import Mean
+from .registers import register
+from .rescale import Rescale
+from .sequencer import Sequencer
+from .shrinkage import Shrinkage
+from .trees import Columns
+
+KEY_DELAY = {False: 3, True: 1}
+"""Cycles between the last key and what follows it, by whether scores are centered."""
+SCORE_DELAY = 1
+
+
+class InhibitorHead(Elaboratable):
+    """Ports, besides `negative` and `shift` of `inhibitor.Configuration`, which are held:
+
+    start, keys     begin a row that sees no key from `keys` on (in: while not busy; `keys` is held for the row)
+    q0 …, bias      the row, taken over with `load`; bias: that of the configuration, plus, not centered, Σq
+    k0 …, key_sum   key `index`, taken over with `key` where it is visible; `mask`, read with `key` and `score`, says so
+    v0 …            feature `feature` of the keys of block `block`, taken over with `value`
+    buffer_out      centered: the distance of key buffer_index, less Σq, to be written with buffer_write
+    buffer_in       centered: that of key `index`, read with `score`
+    total           the sum of feature sum_feature up to this block, with sum_valid; it is A with `complete` as well
+    addend          what `total` was one block earlier, read with sum_valid in all blocks but the first
+
+    retimed: registers stand behind the lanes' own logic, not in front of it.
+    """
+
+    def __init__(self, shape: HeadShape, *, retimed: bool = True) -> None:
+        self.shape = shape
+        bits, score_bits = shape.bits, shape.score_bits
+        width = None if shape.centered else score_bits
+        self.sequencer = Sequencer(
+            shape.lanes,
+            shape.values,
+            shape.keys,
+            buffered=shape.centered,
+            key_delay=KEY_DELAY[shape.centered],
+            score_delay=SCORE_DELAY,
+        )
+        self.distance = Distance(bits, shape.features, width=width, registers="minima" if retimed else "operands")
+        self.mean = Mean(shape.distance_bits, shape.keys) if shape.centered else None
+        self.rescale = Rescale(bits, score_bits, shape.shift_range)
+        self.shrinkage = Shrinkage(
+            bits, shape.lanes, width=shape.accumulator_bits, registers="terms" if retimed else "operands"
+        )
+        self.bias = self.distance.bias if width else Signal(Shape(score_bits, signed=True), name="bias")
+        self.mask = Signal()
+        self.buffer_in = Signal(Shape(shape.distance_bits, signed=True))
+        self.buffer_out = Signal.like(self.buffer_in)
+        self.buffer_index = Signal(len(self.sequencer.index))
+        self.buffer_write = Signal()
+        self.addend = Signal.like(self.shrinkage.addend)
+        self.sum_feature = Signal.like(self.sequencer.feature)
+        self.sum_valid = Signal()
+        self.complete = Signal()
+
+    def ports(self) -> dict[str, Signal]:
+        control, distance = self.sequencer, self.distance
+        ports = [control.start, control.keys, control.busy, control.load, control.key, control.value]
+        ports += [control.lane, control.block, control.feature, self.mask, self.rescale.negative, self.rescale.shift]
+        ports += [*distance.q, *distance.k, distance.key_sum, self.bias, *self.shrinkage.v, self.addend]
+        ports += [self.shrinkage.total, self.sum_feature, self.sum_valid, self.complete]
+        if self.shape.centered:
+            ports += [control.score, self.buffer_in, self.buffer_out, self.buffer_index, self.buffer_write]
+        return {port.name: port for port in ports}
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.sequencer = control = self.sequencer
+        m.submodules.distance = self.distance
+        m.submodules.rescale = self.rescale
+        m.submodules.shrinkage = self.shrinkage
+        visible = Signal()
+        m.d.comb += [
+            visible.eq((control.index < control.keys) & self.mask),
+            self.distance.load.eq(control.load),
+            self.distance.enable.eq(control.key & visible),
+        ]
+        if self.mean is not None:
+            m.submodules.mean = self.mean
+            self._score_buffered(m, self.mean, visible)
+            self._keep(m, control.score, control.lane, visible)
+        else:
+            self._score_fused(m, visible)
+        self._sum(m)
+        return m
+
+    def _score_fused(self, m: Module, visible: Value) -> None:
+        """One cycle after a key is served its total is there, and gets a register; one cycle later it is rescaled."""
+        key, seen = [self.sequencer.key], [visible]
+        lane: Value = self.sequencer.lane
+        for _ in range(2):
+            lane = register(m, lane, key[-1])
+            key.append(_delayed(m, key[-1]))
+            seen.append(_delayed(m, key[-2] & seen[-1]))
+        m.d.comb += self.rescale.score.eq(register(m, self.distance.total, seen[1]))
+        self._keep(m, key[2], lane, seen[2])
+
+    def _score_buffered(self, m: Module, mean: Mean, visible: Value) -> None:
+        """One cycle after a key is served its total is written; a score is rescaled in the cycle that reads it."""
+        control = self.sequencer
+        cycle = Signal(range(mean.cycles))
+        with m.If(control.row):
+            m.d.sync += cycle.eq(cycle + 1)
+        with m.Else():
+            m.d.sync += cycle.eq(0)
+        columns = Columns(self.shape.score_bits)
+        columns.add(self.buffer_in)
+        columns.subtract(mean.mean)
+        columns.add(self.bias)
+        m.d.comb += [
+            self.buffer_out.eq(self.distance.total),
+            self.buffer_write.eq(_delayed(m, control.key & visible)),
+            self.buffer_index.eq(register(m, control.index, control.key & visible)),
+            mean.clear.eq(control.load),
+            mean.x.eq(self.distance.total),
+            mean.add.eq(self.buffer_write),
+            mean.divide.eq(control.row),
+            control.row_done.eq(cycle == mean.cycles - 1),
+            self.rescale.score.eq(columns.reduce(m).as_signed()),
+        ]
+
+    def _keep(self, m: Module, enable: Value, lane: Value, visible: Value) -> None:
+        """The score's z, one cycle later, in its lane; where the key is not visible the largest, which passes nothing.
+
+        It has a register of its own, since what glitches in front of it would do so in every lane.
+        """
+        not_z = register(m, Mux(visible, self.rescale.not_z, 0), enable)
+        kept, lane = _delayed(m, enable), register(m, lane, enable)
+        for place, word in enumerate(self.shrinkage.not_z):
+            chosen = Signal(name=f"chosen{place}")
+            m.d.comb += [chosen.eq(kept & (lane == place)), word.eq(register(m, not_z, chosen))]
+
+    def _sum(self, m: Module) -> None:
+        """One cycle after a feature is served, its sum is there."""
+        control, shrinkage = self.sequencer, self.shrinkage
+        first, last, feature = (
+            register(m, value, control.value) for value in (control.first, control.last, control.feature)
+        )
+        m.d.comb += [
+            shrinkage.enable.eq(control.value),
+            shrinkage.addend.eq(Mux(first, 0, self.addend)),
+            self.sum_valid.eq(_delayed(m, control.value)),
+            self.complete.eq(last),
+            self.sum_feature.eq(feature),
+        ]
+
+
+def _delayed(m: Module, value: Value) -> Signal:
+    delayed = Signal(len(value))
+    m.d.sync += delayed.eq(value)
+    return delayed
