@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -51,10 +51,25 @@ class SoftmaxOperands:
     gain: int
 
 
+Head = TypeVar("Head", InhibitorOperands, SoftmaxOperands)
+
+
+def pair_heads(first: Head, second: Head) -> Head:
+    """Two heads of a layer side by side, as one of twice the size: the sum of their distances, or products.
+
+    With one shift more scores are about the mean of the two heads'.
+    """
+    both = {name: np.concatenate([getattr(first, name), getattr(second, name)], 1) for name in ("q", "k", "v")}
+    changed: dict[str, Any] = both | {"shift": max(first.shift, second.shift) + 1}
+    if isinstance(first, InhibitorOperands) and isinstance(second, InhibitorOperands):
+        changed["delta"] = first.delta + second.delta
+    return replace(first, **changed)
+
+
 def attention_calls(model: PreTrainedModel, batches: Sequence[Batch]) -> list[list[Call]]:
     """q, k, v (B, H, N, D) and valid (B, N) of each attention layer, first layer first, for each batch."""
     calls: dict[str, list[Call]] = {layer.name: [] for layer in attention_layers(model)}
-    value_center = getattr(model.config, "inhibitor_value_center", "none")
+    value_center: Any = getattr(model.config, "inhibitor_value_center", "none")
 
     def add(name: str, q: Tensor, k: Tensor, v: Tensor, valid: Tensor) -> None:
         calls[name].append((q, k, center_values(v, valid, value_center).values, valid))
@@ -79,12 +94,9 @@ def inhibitor_operands(
         qparams = inputs.best_qparams(layer.scalars, bits, options, split=False)
         integers = [_integers(quantize_features(t, qparams)) for t in (q, k)] + [_integers(quantize_values(v, qparams))]
         numbers = [t.tolist() for t in (qparams.sign, qparams.delta, qparams.shift)]
-        found.append(
-            [
-                InhibitorOperands(bits, *head, centered=options["center"] == "mean")
-                for head in zip(*integers, *numbers, strict=True)
-            ]
-        )
+        heads: Any = zip(*integers, *numbers, strict=True)
+        centered = options["center"] == "mean"
+        found.append([InhibitorOperands(bits, q, k, v, *numbers, centered) for q, k, v, *numbers in heads])
     return found
 
 
@@ -94,14 +106,12 @@ def softmax_operands(
 ) -> list[list[SoftmaxOperands]]:
     """Of each layer and head of a softmax encoder that reads `text` (one, without padding)."""
     found = []
-    for seen, ((q, k, v, _),) in zip(
-        attention_calls(model, calibration), attention_calls(model, [text]), strict=True
-    ):
-        steps = choose_steps([(*tensors, valid[:, None, None, :]) for *tensors, valid in seen], bits)
+    for seen, (call,) in zip(attention_calls(model, calibration), attention_calls(model, [text]), strict=True):
+        steps = choose_steps([(q, k, v, valid[:, None, None, :]) for q, k, v, valid in seen], bits)
         top = 2 ** (bits - 1) - 1
         integers = [
             _integers((x / step[:, None, None]).round().clamp(-top, top))
-            for x, step in ((q, steps.q_step), (k, steps.k_step), (v, steps.v_step))
+            for x, step in zip(call, (steps.q_step, steps.k_step, steps.v_step), strict=False)
         ]
         numbers = [t.tolist() for t in (steps.shift, steps.gain)]
         found.append([SoftmaxOperands(bits, *head) for head in zip(*integers, *numbers, strict=True)])

@@ -49,10 +49,10 @@ class Search:
         dim = self.middle.shape[1]
         best, error = self.best(dim)
         for extra in _EXTRA_FEATURES if split and self.bits < 16 else ():  # 16 bits are fine enough as they are
-            split, less = self.best(dim + math.ceil(dim * extra))
+            finer, less = self.best(dim + math.ceil(dim * extra))
             if float(less.sum()) > _WORTH_SPLITTING * float(error.sum()):
                 break
-            best, error = split, less
+            best, error = finer, less
         return best
 
     def best(self, features: int) -> tuple[QuantParams, Tensor]:
