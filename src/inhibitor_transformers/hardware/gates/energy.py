@@ -168,7 +168,7 @@ def _clock_energy(netlist: Netlist, enabled: np.ndarray | None) -> float:
         slew = np.full(1, CLOCK_SLEW)
         load = np.full(1, members.sum() / gates * clock_pin_load(library))
         passing = sum(float(table(load, slew)[0]) for table in gate.outputs[0].powers[0].energy)
-        energy += gates * (always + float(clocked[members].mean()) * passing)
+        energy += float(gates) * (always + float(clocked[members].mean()) * passing)
     return energy
 
 
