@@ -94,9 +94,7 @@ def softmax_operands(
 ) -> list[list[SoftmaxOperands]]:
     """Of each layer and head of a softmax encoder that reads `text` (one, without padding)."""
     found = []
-    for seen, ((q, k, v, _),) in zip(
-        attention_calls(model, calibration), attention_calls(model, [text]), strict=True
-    ):
+    for seen, ((q, k, v, _),) in zip(attention_calls(model, calibration), attention_calls(model, [text]), strict=True):
         steps = choose_steps([(*tensors, valid[:, None, None, :]) for *tensors, valid in seen], bits)
         top = 2 ** (bits - 1) - 1
         integers = [
