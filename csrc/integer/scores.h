@@ -27,7 +27,7 @@ struct Rescale {
   int32_t left, right, half;  // the shift in both directions, and what rounds it
   int32_t limit;     // the least score (before the shift) with z = value_qmax: a larger one would only overflow
   bool fits_words;   // saturation at 2^15 - 1 before the shift changes no z
-  uint32_t flush;    // distances whose sum fits 32 bits; at least 4, as a distance stays below 2^30
+  uint32_t flush;    // distances whose sum fits 32 bits; at least 7, as a distance stays within 2^29
 };
 
 template <class V>
@@ -155,12 +155,11 @@ struct IntegerScores {
       map_words<true>(s, n, c, r, z);
   }
 
-  // sign (D - M) + delta lies between -2^31 and 2^31 - 1 whatever wraps on the way: D, M < 2^30 and |delta| <= 2^30.
+  // No score overflows 32 bits: D and M stay within 2^29, delta within 2^30. `limit` bounds what is shifted to the left.
   template <class Distance>
   static void map_wide(const Distance* s, int64_t n, int32_t middle, const Rescale& r, Element* z) {
     const Vec limit = V::set(r.limit), nothing = V::zero(), half = V::set(r.half), qmax = V::set(r.value_qmax);
-    const uint32_t delta = static_cast<uint32_t>(r.delta), m = static_cast<uint32_t>(middle);
-    const Vec shift = V::set(static_cast<int32_t>(r.sign > 0 ? delta - m : r.sign < 0 ? delta + m : delta));
+    const Vec shift = V::set(r.delta - r.sign * middle);
     for (int64_t j = 0; j < n; j += L) {
       const Vec d = r.sign == 0 ? nothing : V::load_distances(s + j);
       const Vec x = r.sign < 0 ? V::sub(shift, d) : V::add(shift, d);

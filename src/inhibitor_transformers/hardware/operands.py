@@ -94,9 +94,10 @@ def inhibitor_operands(
         qparams = inputs.best_qparams(layer.scalars, bits, options, split=False)
         integers = [_integers(quantize_features(t, qparams)) for t in (q, k)] + [_integers(quantize_values(v, qparams))]
         numbers = [t.tolist() for t in (qparams.sign, qparams.delta, qparams.shift)]
-        heads: Any = zip(*integers, *numbers, strict=True)
-        centered = options["center"] == "mean"
-        found.append([InhibitorOperands(bits, q, k, v, *numbers, centered) for q, k, v, *numbers in heads])
+        heads: list[Any] = [
+            (bits, *head, options["center"] == "mean") for head in zip(*integers, *numbers, strict=True)
+        ]
+        found.append([InhibitorOperands(*head) for head in heads])
     return found
 
 
