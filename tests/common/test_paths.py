@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inhibitor_transformers.common.errors import ConfigError
-from inhibitor_transformers.common.paths import expand_user, require_writable, resolve_links
+from inhibitor_transformers.common.paths import expand_user, require_writable, resolve_links, user_cache
 
 
 @pytest.fixture
@@ -45,3 +45,11 @@ def test_what_can_be_written(here: Path) -> None:
     for name in ("file", "new", "new/deeper/file", here / "new", "~/new"):
         require_writable(name)
     assert os.listdir() == ["file"]
+
+
+def test_the_cache_is_where_the_user_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache("circuits") == tmp_path / "inhibitor-transformers" / "circuits"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert user_cache("circuits") == tmp_path / "home" / ".cache" / "inhibitor-transformers" / "circuits"

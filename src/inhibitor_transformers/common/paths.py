@@ -29,7 +29,7 @@ def resolve_links(path: str | os.PathLike[str]) -> Path:
 
 
 def user_cache(name: str) -> Path:
-    """The folder for what can be made again, one per kind: $XDG_CACHE_HOME/inhibitor-transformers/<name>, or in ~/.cache.
+    """The folder for what can be made again: inhibitor-transformers/<name> in $XDG_CACHE_HOME, or in ~/.cache.
 
     It need not be there.
     """

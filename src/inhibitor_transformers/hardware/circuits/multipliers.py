@@ -16,9 +16,11 @@ import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Shape, Signal, Value
 from numpy.typing import NDArray
 
+from .registers import register
 from .trees import Columns
 
 Form = Literal["plain", "baugh_wooley", "booth", "sign_magnitude"]
+Registers = Literal["none", "streamed", "operands"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 Integers = NDArray[np.int64]
@@ -40,24 +42,48 @@ class Operand(NamedTuple):
 
 
 class DotProduct(Elaboratable):
-    """Σ a_j·b_j over `lanes` lanes. Ports: a0 …, b0 … and `total`, signed, wide enough for all operands.
+    """Σ a_j·b_j over the lanes, or addend + Σ a_j·b_j modulo 2^width, signed.
 
-    a: the held operand. b: the streamed one, signed.
-    form: how it is built. In `sign_magnitude` signed operands come as a sign bit above a magnitude; `encode` does that.
+    Ports: a0 …, b0 …, addend (with a width), total; with registers also `enable`: b is taken over at edges with it,
+    except in lanes whose a is 0, which hold what they have; and, for "operands", `load`: a is taken over at edges with
+    it. Neither addend nor total have registers.
+
+    Args:
+        a: the held operand. b: the streamed one, signed.
+        form: how it is built. In `sign_magnitude` signed operands come as a sign bit above a magnitude: see `encode`.
+        width: of addend and total; None: no addend, and as many bits as the sum needs.
+        registers: of none of the operands, of the streamed one, or of both.
     """
 
-    def __init__(self, lanes: int, a: Operand, b: Operand, form: Form) -> None:
-        self.lanes, self.form = lanes, form
+    def __init__(
+        self,
+        lanes: int,
+        a: Operand,
+        b: Operand,
+        form: Form,
+        *,
+        width: int | None = None,
+        registers: Registers = "none",
+    ) -> None:
+        self.lanes, self.form, self.registers = lanes, form, registers
         self.operands = {"a": a, "b": b}
         encoded = form == "sign_magnitude"
-        self.inputs = {
-            name: [Signal(Shape(o.bits, signed=o.signed and not encoded), name=f"{name}{j}") for j in range(lanes)]
+        self.a, self.b = (
+            [Signal(Shape(o.bits, signed=o.signed and not encoded), name=f"{name}{j}") for j in range(lanes)]
             for name, o in self.operands.items()
-        }
-        self.total = Signal(Shape((lanes * a.high * b.high).bit_length() + 1, signed=True))
+        )
+        self.accumulates = width is not None
+        self.total = Signal(Shape(width or (lanes * a.high * b.high).bit_length() + 1, signed=True))
+        self.addend = Signal.like(self.total)
+        self.load = Signal()
+        self.enable = Signal()
 
     def ports(self) -> dict[str, Signal]:
-        return {port.name: port for ports in self.inputs.values() for port in ports} | {"total": self.total}
+        ports = [*self.a, *self.b, self.total]
+        ports += [self.addend] if self.accumulates else []
+        ports += [] if self.registers == "none" else [self.enable]
+        ports += [self.load] if self.registers == "operands" else []
+        return {port.name: port for port in ports}
 
     def encode(self, name: str, values: Integers) -> Integers:
         """Integers as the bits of port a0 or b0 … take them."""
@@ -66,19 +92,25 @@ class DotProduct(Elaboratable):
         sign: Integers = np.int64(1 << (self.operands[name].bits - 1)) * (values < 0)
         return sign | np.abs(values)
 
-    def model(self, a: Integers, b: Integers) -> Integers:
-        """(…, lanes) integers of a and b → (…)."""
-        total: Integers = (a * b).sum(-1)
+    def model(self, a: Integers, b: Integers, addend: Integers | int = 0) -> Integers:
+        """(…, lanes) integers of a and b, (…) of addend → (…); sums that `total` holds."""
+        total: Integers = addend + (a * b).sum(-1)
         return total
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         columns = Columns(len(self.total))
-        for a, b in zip(self.inputs["a"], self.inputs["b"], strict=True):
+        if self.accumulates:
+            columns.add(self.addend)
+        for a, b in zip(self.a, self.b, strict=True):
+            if self.registers == "operands":
+                a = register(m, a, self.load)
+            if self.registers != "none":
+                b = register(m, b, self.enable & a.any())
             if self.form == "sign_magnitude":
                 _add_sign_magnitude(m, columns, a, b, signed=self.operands["a"].signed)
             else:
-                _PRODUCTS[self.form](m, columns, a, b)
+                PRODUCTS[self.form](m, columns, a, b)
         m.d.comb += self.total.eq(columns.reduce(m).as_signed())
         return m
 
@@ -140,8 +172,9 @@ def _settled(m: Module, value: Value) -> Signal:
     return signal
 
 
-_PRODUCTS: dict[Form, Callable[[Module, Columns, Value, Value], None]] = {
+PRODUCTS: dict[Form, Callable[[Module, Columns, Value, Value], None]] = {
     "plain": _add_plain,
     "baugh_wooley": _add_baugh_wooley,
     "booth": _add_booth,
 }
+"""What adds a·b to columns; operands as numbers, b signed."""

@@ -95,9 +95,9 @@ class Trace:
     def inputs(self) -> dict[str, Integers]:
         """Integers (cycles,) by port; what is read from a memory holds until the next reading."""
         served, shape = self.served, self.shape
-        row = served.row[_latest(served.load)]
-        key = self.index[_latest(served.key & self.visible)]
-        asked = _latest(self.asked)
+        row = served.row[latest(served.load)]
+        key = self.index[latest(served.key & self.visible)]
+        asked = latest(self.asked)
         constant = np.ones(len(row), dtype=np.int64)
         inputs = {
             "start": served.load.astype(np.int64),
@@ -114,7 +114,7 @@ class Trace:
         words = self._value_words()
         inputs |= {f"v{lane}": words[:, lane] for lane in range(shape.lanes)}
         if shape.centered:
-            scored = _latest(served.score & self.visible)
+            scored = latest(served.score & self.visible)
             inputs["buffer_in"] = self.distances[served.row[scored], self.index[scored]]
         return inputs
 
@@ -122,7 +122,7 @@ class Trace:
         served = self.served
         before = np.maximum(np.arange(len(served.row)) - 1, 0)  # the cycle whose results these are
         row, block, feature = served.row[before], served.block[before], served.feature[before]
-        always, summed = np.ones(len(row), dtype=np.bool_), _later(served.value)
+        always, summed = np.ones(len(row), dtype=np.bool_), later(served.value)
         outputs = {
             "load": (served.load, always),
             "key": (served.key, always),
@@ -136,7 +136,7 @@ class Trace:
             "total": (self.sums[block, row, feature], summed),
         }
         if self.shape.centered:
-            written = _later(served.key & self.visible)
+            written = later(served.key & self.visible)
             outputs |= {
                 "score": (served.score, always),
                 "buffer_write": (written, always),
@@ -164,24 +164,24 @@ class Trace:
 
     def _value_words(self) -> Integers:
         """(cycles, lanes), a sign bit above the magnitude."""
-        at = _latest(self.served.value)
+        at = latest(self.served.value)
         words = np.abs(self.v) | (self.v < 0).astype(np.int64) << (self.shape.bits - 1)
         blocks: Integers = words.reshape(-1, self.shape.lanes, self.shape.values)
         return blocks[self.served.block[at], :, self.served.feature[at]]
 
     def _addend(self) -> Integers:
         served = self.served
-        at = _latest(_later(served.value & (served.block > 0))) - 1
+        at = latest(later(served.value & (served.block > 0))) - 1
         block = np.maximum(served.block[at] - 1, 0)
         addend: Integers = self.sums[block, served.row[at], served.feature[at]]
         return addend
 
 
-def _latest(strobe: Flags) -> Integers:
+def latest(strobe: Flags) -> Integers:
     """(cycles,) the cycle in which the strobe was last set; before the first one, that one."""
     when: Integers = np.maximum.accumulate(np.where(strobe, np.arange(len(strobe)), -1))
     return np.where(when < 0, strobe.argmax(), when)
 
 
-def _later(strobe: Flags) -> Flags:
+def later(strobe: Flags) -> Flags:
     return np.concatenate([[False], strobe[:-1]])

@@ -1,1 +1,1 @@
-"""From a circuit's text to standard cells, and from these to joules: mapping, simulation with glitches, timing, energy."""
+"""From a circuit's text to standard cells, and from these to joules: mapping, simulation, timing, energy."""

@@ -21,7 +21,7 @@ def to_bits(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def from_bits(bits: np.ndarray) -> np.ndarray:
-    """uint8 (width, cycles) → integers (cycles,), unsigned: int64, or Python's own where they are wider than 63 bits."""
+    """uint8 (width, cycles) → integers (cycles,), unsigned: int64, or Python's own beyond 63 bits."""
     width, cycles = bits.shape
     if width < 64:
         weights = np.int64(1) << np.arange(width, dtype=np.int64)

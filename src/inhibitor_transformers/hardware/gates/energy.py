@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from .bits import unpack
 from .cells import Cell, CellLibrary, Power
 from .netlist import ONE, Group, Netlist
 from .simulate import Activity
@@ -91,10 +92,10 @@ def measure_energy(
     )
 
 
-def enabled_fraction(netlist: Netlist, values: np.ndarray) -> np.ndarray:
+def enabled_fraction(netlist: Netlist, values: np.ndarray, cycles: int) -> np.ndarray:
     """(F,) how often each flip-flop is clocked, from the settled values of all nets (`Netlist.settle`)."""
-    ones = np.bitwise_count(values[netlist.flip_flops.enable]).sum(axis=1)
-    return ones / (64 * values.shape[1])
+    fraction: np.ndarray = unpack(values[netlist.flip_flops.enable], cycles).mean(axis=1)
+    return fraction
 
 
 def clock_gate(library: CellLibrary) -> Cell:
@@ -127,7 +128,9 @@ def _internal(group: Group, rate: np.ndarray, timing: Timing) -> float:
         sources = group.inputs[pins]
         causes = rate[sources]  # (powers, gates)
         shares = causes / np.maximum(causes.sum(axis=0), 1e-300)
-        energies = [_edge_mean(p, timing.load[nets], timing.slew[s]) for p, s in zip(output.powers, sources, strict=True)]
+        energies = [
+            _edge_mean(p, timing.load[nets], timing.slew[s]) for p, s in zip(output.powers, sources, strict=True)
+        ]
         total += float((rate[nets] * (shares * energies).sum(axis=0)).sum())
     for pin, power in group.cell.input_powers.items():
         nets = group.inputs[group.cell.inputs.index(pin)]
@@ -185,7 +188,7 @@ def _register_energy(netlist: Netlist, rate: np.ndarray, timing: Timing) -> floa
     for power in register.outputs[0].powers:
         slew = np.full((len(flip_flops.output), 2), CLOCK_SLEW)
         energy += float((rate[flip_flops.output] * _edge_mean(power, timing.load[flip_flops.output], slew)).sum())
-    if power := register.input_powers.get(register.flip_flop.data):
+    if of_data := register.input_powers.get(register.flip_flop.data):
         none = np.zeros(len(flip_flops.data))
-        energy += float((rate[flip_flops.data] * _edge_mean(power, none, timing.slew[flip_flops.data])).sum())
+        energy += float((rate[flip_flops.data] * _edge_mean(of_data, none, timing.slew[flip_flops.data])).sum())
     return energy

@@ -38,7 +38,9 @@ class Group:
 
     def numbers(self, name: str) -> np.ndarray:
         """All numbers of a list such as `index_1 ("1, 2")`: float64, one dimension."""
-        return np.array([float(number) for text in self.attributes[name] for number in re.split(r"[\s,]+", text.strip())])
+        return np.array(
+            [float(number) for text in self.attributes[name] for number in re.split(r"[\s,]+", text.strip())]
+        )
 
 
 def parse(text: str) -> Group:

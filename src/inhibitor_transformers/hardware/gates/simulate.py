@@ -1,10 +1,10 @@
 """Counts how often every net toggles, glitches included, when a netlist goes from one cycle's values to the next.
 
 Time runs in steps. An output follows the function of its inputs, each as late as its pin's delay is beyond the fastest
-pin's; it rises (falls) when that function has been 1 (0) for its rise (fall) delay without a break. So a pulse no longer
-than the delay is dropped, which is what Verilog calls inertial. Registers bound the logic, so cycles do not depend on
-each other: a waveform holds 64 of them in a word, gates are visited once in their order, and only the time in which a
-net moves is kept.
+pin's; it rises (falls) when that function has been 1 (0) for its rise (fall) delay without a break. So a pulse no
+longer than the delay is dropped, which is what Verilog calls inertial. Registers bound the logic, so cycles do not
+depend on each other: a waveform holds 64 of them in a word, gates are visited once in their order, and only the time in
+which a net moves is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .netlist import Netlist
 from .timing import FALL, RISE, Timing
 
 STEP = 0.01  # ns
+SPAN = 1024  # cycles that are simulated at once: a matter of memory
 
 
 class Waveform(NamedTuple):
@@ -44,7 +45,8 @@ class Activity:
     @property
     def glitches(self) -> float:
         """The fraction of all toggles that a circuit without delays would not have."""
-        return 1 - float(self.settled.sum()) / max(1, float(self.toggles.sum()))
+        toggles = int(self.toggles.sum())
+        return 1 - int(self.settled.sum()) / toggles if toggles else 0.0
 
 
 def simulate(
@@ -59,20 +61,29 @@ def simulate(
     if cycles < 2:
         raise ValueError("toggles are counted between cycles, so there are at least two")
     bits = unpack(values, cycles)
-    fill = np.repeat(bits[:, -1:], -(cycles - 1) % 64, axis=1)  # where nothing moves
-    before = pack(np.concatenate([bits[:, :-1], fill], axis=1))
-    after = pack(np.concatenate([bits[:, 1:], fill], axis=1))
-    simulation = _Simulation(netlist, before, after, inertia)
+    toggles = np.zeros(netlist.net_count, dtype=np.int64)
+    settled = np.zeros(netlist.net_count, dtype=np.int64)
+    for first in range(0, cycles - 1, SPAN):
+        span = bits[:, first : first + SPAN + 1]
+        fill = np.repeat(span[:, -1:], -(span.shape[1] - 1) % 64, axis=1)  # where nothing moves
+        before = pack(np.concatenate([span[:, :-1], fill], axis=1))
+        after = pack(np.concatenate([span[:, 1:], fill], axis=1))
+        toggles += _toggles(_Simulation(netlist, before, after, inertia), timing, step)
+        settled += np.bitwise_count(before ^ after).sum(axis=1, dtype=np.int64)
+    return Activity(cycles - 1, toggles, settled)
+
+
+def _toggles(simulation: _Simulation, timing: Timing, step: float) -> np.ndarray:
+    """(nets,) of all gates, one after the other."""
     simulation.start(timing, step)
-    for group, delays in zip(netlist.groups, timing.delays, strict=True):
+    for group, delays in zip(simulation.netlist.groups, timing.delays, strict=True):
         in_steps = [np.rint(delay / step).astype(np.int64) for delay in delays]
         for place in range(len(group.gates)):
             inputs = group.inputs[:, place].tolist()
             for output, nets, delay in zip(group.cell.outputs, group.outputs, in_steps, strict=True):
                 simulation.output(output, inputs, int(nets[place]), delay[:, :, place])
             simulation.release(inputs)
-    settled = np.bitwise_count(before ^ after).sum(axis=1, dtype=np.int64)
-    return Activity(cycles - 1, simulation.toggles, settled)
+    return simulation.toggles
 
 
 class _Simulation:
@@ -146,7 +157,7 @@ def _window(waveform: Waveform, later: int, first: int, last: int, before: np.nd
 
 
 def _inertial(function: np.ndarray, rise: int, fall: int) -> np.ndarray:
-    """What follows `function` (steps, words) once it has been 1 for more than `rise` steps, or 0 for more than `fall`."""
+    """What follows `function` (steps, words) once it was 1 for more than `rise` steps, or 0 for more than `fall`."""
     state = _stable(function, rise)
     hold = ~_stable(~function, fall)
     shift = 1

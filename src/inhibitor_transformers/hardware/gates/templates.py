@@ -7,7 +7,7 @@ import re
 from .cells import CellLibrary
 
 GATED = "gated_flip_flop"
-"""A flip-flop whose clock stands still unless it is enabled: pins C, D, E, Q. Its clock gate is shared, so not in it."""
+"""A flip-flop whose clock stands still unless it is enabled: pins C, D, E, Q. Flip-flops share clock gates."""
 
 GATED_MODULE = f"(* blackbox *) module {GATED}(input C, D, E, output Q); endmodule\n"
 

@@ -83,7 +83,9 @@ def _propagate(group: Group, load: np.ndarray, slew: np.ndarray, arrival: np.nda
                     delay = np.maximum(arc.delay[edge](load[nets], slew[source, before]), 0)
                     of_pins[pin, edge] = np.maximum(of_pins[pin, edge], delay)
                     arrival[nets, edge] = np.maximum(arrival[nets, edge], arrival[source, before] + delay)
-                    moving = np.where(arrival[source, before] > -np.inf, arc.slew[edge](load[nets], slew[source, before]), 0)
+                    moving = np.where(
+                        arrival[source, before] > -np.inf, arc.slew[edge](load[nets], slew[source, before]), 0
+                    )
                     slew[nets, edge] = np.maximum(slew[nets, edge], moving)
         delays.append(of_pins)
     return delays
@@ -93,5 +95,7 @@ def _path(netlist: Netlist, register: Cell, slew: np.ndarray, arrival: np.ndarra
     ends = np.concatenate([*(port.nets for port in netlist.outputs.values()), netlist.flip_flops.data])
     if register.setup is None or not len(ends):
         return 0.0
-    setup = np.stack([table(np.full(len(ends), CLOCK_SLEW), slew[ends, edge]) for edge, table in enumerate(register.setup)])
+    setup = np.stack(
+        [table(np.full(len(ends), CLOCK_SLEW), slew[ends, edge]) for edge, table in enumerate(register.setup)]
+    )
     return float(max(0.0, (arrival[ends] + setup.T).max()))
