@@ -13,9 +13,11 @@ from inhibitor_transformers.hardware.circuits.head import InhibitorHead
 from inhibitor_transformers.hardware.circuits.inhibitor import Configuration, HeadShape
 from inhibitor_transformers.hardware.circuits.rtlil import to_rtlil
 from inhibitor_transformers.hardware.circuits.sequencer import Sequencer
-from inhibitor_transformers.hardware.circuits.trace import Trace, after_reset
+from inhibitor_transformers.hardware.circuits.trace import Trace
 from inhibitor_transformers.hardware.gates.cells import CellLibrary
 from inhibitor_transformers.hardware.gates.synthesize import Recipe, synthesize
+from inhibitor_transformers.hardware.heads import stream_of
+from inhibitor_transformers.hardware.measure import require_exact
 from tests.hardware.circuits.simulate import evaluate
 from tests.hardware.circuits.test_inhibitor import Case, make_case
 from tests.hardware.gates.designs import needs_library, needs_yosys
@@ -79,11 +81,8 @@ def test_the_netlist_of_a_head_is_the_specification(centered: bool, recipe: Reci
     shape = HeadShape(4, **SMALL, centered=centered)
     case = make_case(shape, 1, 8 if centered else -30, 1, queries=4, keys=19, causal=True)
     netlist = synthesize(to_rtlil(InhibitorHead(shape)), "top", CellLibrary.load("osu018"), recipe)
-    inputs, outputs = after_reset(trace_of(case))
-    found = netlist.run(inputs)
-    for name, (values, strobe) in outputs.items():
-        expected = values % (1 << len(netlist.outputs[name].nets))
-        np.testing.assert_array_equal(found[name][strobe], expected[strobe], err_msg=name)
+    stream = stream_of(trace_of(case))
+    require_exact(netlist, netlist.settle(stream.inputs), stream)
 
 
 @pytest.mark.slow
