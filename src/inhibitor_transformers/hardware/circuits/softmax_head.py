@@ -91,6 +91,7 @@ class SoftmaxHead(Elaboratable):
             outputs,
             width=shape.accumulator_bits,
             registers="streamed",
+            zero_gating=True,
         )
         self.mask = Signal()
         self.halve = Signal()
