@@ -15,7 +15,7 @@ from inhibitor_transformers.hardware.circuits.shrinkage import FORMS, Form, Inte
 
 
 def operands(bits: int, lanes: int, seed: int, cases: int = 12) -> tuple[Integers, Integers]:
-    """v and z (cases, lanes): random ones, after the extremes with nothing, everything and just everything inhibited."""
+    """v and z (cases, lanes): random ones, after those with nothing, everything and just everything inhibited."""
     generator = np.random.default_rng(seed)
     qmax = (1 << (bits - 1)) - 1
     v = generator.integers(-qmax, qmax + 1, (cases, lanes))
@@ -37,7 +37,8 @@ def expected(total: Integers) -> list[tuple[int]]:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("bits", [3, 4, 5, 6, 8, 16])
 def test_the_circuit_is_its_model(form: Form, bits: int) -> None:
-    circuit, (v, z) = Shrinkage(bits, 8, form), operands(bits, 8, seed=bits)
+    lanes = 8 if bits <= 8 else 2
+    circuit, (v, z) = Shrinkage(bits, lanes, form), operands(bits, lanes, seed=bits)
     assert evaluate(circuit, ports(circuit, v, z), ["total"]) == expected(circuit.model(v, z))
 
 
@@ -49,8 +50,8 @@ def test_the_circuit_is_its_model_in_many_lanes(form: Form, lanes: int) -> None:
     assert evaluate(circuit, ports(circuit, v, z), ["total"]) == expected(circuit.model(v, z))
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(2, 6), st.integers(1, 9), st.sampled_from(FORMS), st.integers(0, 999), st.integers(-500, 500))
+@settings(max_examples=8, deadline=None)
+@given(st.integers(2, 6), st.integers(1, 5), st.sampled_from(FORMS), st.integers(0, 999), st.integers(-500, 500))
 def test_any_size(bits: int, lanes: int, form: Form, seed: int, addend: int) -> None:
     circuit, (v, z) = Shrinkage(bits, lanes, form, width=12), operands(bits, lanes, seed)
     addends = np.full(len(v), abs(addend) if form == "min" else addend)
@@ -82,9 +83,7 @@ def test_registers_hold_what_is_not_enabled(form: Form, registers: Registers) ->
 def test_a_word_that_is_inhibited_whatever_it_is_stays_what_it_was() -> None:
     """With z at its largest the term is zero for any v, so that its register need not be clocked."""
     circuit = Shrinkage(4, 2, registers="operands")
-    found = evaluate(
-        circuit, [{"v0": 3, "v1": 2, "not_z0": 0, "not_z1": 7, "enable": 1}] * 2, ["total"], ticks=1
-    )
+    found = evaluate(circuit, [{"v0": 3, "v1": 2, "not_z0": 0, "not_z1": 7, "enable": 1}] * 2, ["total"], ticks=1)
     assert found == [(2,), (2,)]
 
 

@@ -63,9 +63,7 @@ class Distance(Elaboratable):
         ports += [] if self.registers == "none" else [self.load, self.enable]
         return {port.name: port for port in ports}
 
-    def model(
-        self, q: Integers, k: Integers, *, key_sum: Integers | int = 0, bias: Integers | int = 0
-    ) -> Integers:
+    def model(self, q: Integers, k: Integers, *, key_sum: Integers | int = 0, bias: Integers | int = 0) -> Integers:
         """(…, lanes) integers of q and k, and (…) of bias and key_sum → (…)."""
         if self.form == "difference":
             total = bias + np.abs(q - k).sum(-1)

@@ -8,7 +8,7 @@ Memories are outside and read in the cycle that addresses them: q, k, v, masks, 
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Shape, Signal, Value
+from amaranth.hdl import Elaboratable, Module, Mux, Shape, Signal, Value
 
 from .distance import Distance
 from .inhibitor import HeadShape
@@ -18,7 +18,6 @@ from .rescale import Rescale
 from .sequencer import Sequencer
 from .shrinkage import Shrinkage
 from .trees import Columns
-
 
 KEY_DELAY = {False: 3, True: 1}
 """Cycles between the last key and what follows it, by whether scores are centered."""
@@ -112,7 +111,7 @@ class InhibitorHead(Elaboratable):
         self._keep(m, key[2], lane, seen[2])
 
     def _score_buffered(self, m: Module, mean: Mean, visible: Value) -> None:
-        """One cycle after a key is served its total is there, and written; a score is rescaled in the cycle that reads it."""
+        """One cycle after a key is served its total is written; a score is rescaled in the cycle that reads it."""
         control = self.sequencer
         cycle = Signal(range(mean.cycles))
         with m.If(control.row):
@@ -136,7 +135,7 @@ class InhibitorHead(Elaboratable):
         ]
 
     def _keep(self, m: Module, enable: Value, lane: Value, visible: Value) -> None:
-        """The score's z, one cycle later, in its lane: the largest where the key is not visible, so that nothing passes.
+        """The score's z, one cycle later, in its lane; where the key is not visible the largest, which passes nothing.
 
         It has a register of its own, since what glitches in front of it would do so in every lane.
         """

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from .distance import distance_bits, sum_bits
 
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Configuration:
         addend, shift = _fold(shape, sign, delta, shift)
         return cls(sign < 0, -addend - 1 if sign < 0 else addend, shift)
 
-    def scores(self, shape: HeadShape, distance: Integers, visible: Integers) -> Integers:
+    def scores(self, shape: HeadShape, distance: Integers, visible: Flags) -> Integers:
         """z of distances, (…, n_k) each, by the circuit's numbers; where a key is not visible, the largest."""
         mean: Integers | int = 0
         if shape.centered:

@@ -68,6 +68,7 @@ class Mean(Elaboratable):
         m.d.comb += self.mean.eq(Cat(low[:-1], ~low[-1]).as_signed())
         return m
 
+
 def _add(m: Module, a: Value, b: Value, carry: Value) -> Value:
     """a + b + carry of unsigned numbers as long as each other, and one bit longer: full adders, one after the other."""
     bits = []

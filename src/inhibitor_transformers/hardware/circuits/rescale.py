@@ -43,7 +43,7 @@ class Rescale(Elaboratable):
         y = Signal(len(self.score))
         m.d.comb += y.eq(Cat(bit ^ self.negative for bit in self.score))
         low = self.shifts[0]
-        z, overflow = _saturating_shift(m, y[:-1] << -low if low < 0 else y[low:-1], self.shift, self.bits - 1)
+        z, overflow = _saturating_shift(m, y[:-1] << -low if low < 0 else y[:-1] >> low, self.shift, self.bits - 1)
         m.d.comb += self.not_z.eq(Cat(y[-1] | ~(bit | overflow) for bit in z))
         return m
 

@@ -1,4 +1,4 @@
-"""The inhibited sum of one feature's values, Σ sign(v)·max(|v| − z, 0), in the forms among which the cheapest one serves.
+"""The inhibited sum of a feature's values, Σ sign(v)·max(|v| − z, 0), in the forms among which the cheapest serves.
 
 v comes as a sign bit above a magnitude. z < 2^(b−1) is held while the features of a block of keys are streamed, and
 comes inverted, as ~z: the circuit that makes it gives either for the same price, and a − b is a + ~b + 1.

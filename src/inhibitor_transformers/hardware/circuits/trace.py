@@ -6,12 +6,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .head import KEY_DELAY, SCORE_DELAY
-from .inhibitor import Configuration, HeadShape, Integers, distances, inhibited_sums
-
-Flags = NDArray[np.bool_]
+from .inhibitor import Configuration, Flags, HeadShape, Integers, distances, inhibited_sums
 
 
 class Schedule(NamedTuple):
@@ -47,8 +44,9 @@ def schedule(shape: HeadShape, keys: Integers) -> Schedule:
             columns += [("", row, 0, block, 0)] * (SCORE_DELAY if shape.centered else KEY_DELAY[False])
             columns += [("value", row, 0, block, feature) for feature in range(shape.values)]
     columns += [("", len(keys) - 1, 0, 0, 0)] * 2
-    strobes, rows, lanes, blocks, features = (np.array(column) for column in zip(*columns, strict=True))
-    return Schedule(rows, *(strobes == name for name in ("load", "key", "score", "value")), lanes, blocks, features)
+    names, row, lane, block, feature = (np.array(column) for column in zip(*columns, strict=True))
+    strobes = {name: names == name for name in ("load", "key", "score", "value")}
+    return Schedule(row=row, lane=lane, block=block, feature=feature, **strobes)
 
 
 class Trace:
