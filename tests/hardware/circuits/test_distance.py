@@ -13,7 +13,7 @@ from tests.hardware.circuits.simulate import evaluate
 
 pytest.importorskip("amaranth")
 
-from inhibitor_transformers.hardware.circuits.distance import FORMS, Distance, Form, Integers, Registers, wrap
+from inhibitor_transformers.hardware.circuits.distance import FORMS, Distance, Form, Integers, wrap
 
 
 @dataclass
@@ -39,7 +39,7 @@ def ports(circuit: Distance, x: Operands) -> list[dict[str, int]]:
     values = {f"q{i}": x.q[:, i] for i in range(circuit.lanes)} | {f"k{i}": x.k[:, i] for i in range(circuit.lanes)}
     values |= {"key_sum": x.k.sum(-1)} if circuit.form == "min" else {}
     values |= {"bias": x.bias} if circuit.biased else {}
-    values |= {} if circuit.registers == "none" else {"load": np.ones_like(x.bias), "enable": np.ones_like(x.bias)}
+    values |= {"load": np.ones_like(x.bias), "enable": np.ones_like(x.bias)} if circuit.retimed else {}
     return [{name: int(column[case]) for name, column in values.items()} for case in range(len(x.q))]
 
 
@@ -81,10 +81,9 @@ def test_both_forms_are_distances(bits: int) -> None:
     np.testing.assert_array_equal(less + x.q.sum(-1), distance)
 
 
-@pytest.mark.parametrize(("form", "registers"), [("min", "operands"), ("min", "minima"), ("difference", "operands")])
-def test_registers_hold_what_is_not_enabled(form: Form, registers: Registers) -> None:
+def test_registers_hold_what_is_not_enabled() -> None:
     """q is loaded one cycle before its keys; then the total follows k, cycle by cycle, and stays without enable."""
-    circuit, x = Distance(4, 8, form, width=10, registers=registers), operands(4, 8, seed=2)
+    circuit, x = Distance(4, 8, width=10, retimed=True), operands(4, 8, seed=2)
     x.q[:], x.bias[:] = x.q[5], x.bias[5]
     cycles = ports(circuit, x)
     noise = {name: 3 for name in cycles[0] if name not in ("load", "enable")}
@@ -113,4 +112,4 @@ def test_what_wraps_around() -> None:
 
 def test_registers_behind_minima_need_minima() -> None:
     with pytest.raises(ValueError, match="need form 'min'"):
-        Distance(8, 8, "difference", registers="minima")
+        Distance(8, 8, "difference", retimed=True)

@@ -11,7 +11,7 @@ from tests.hardware.circuits.simulate import evaluate
 
 pytest.importorskip("amaranth")
 
-from inhibitor_transformers.hardware.circuits.shrinkage import FORMS, Form, Integers, Registers, Shrinkage
+from inhibitor_transformers.hardware.circuits.shrinkage import FORMS, Form, Integers, Shrinkage
 
 
 def operands(bits: int, lanes: int, seed: int, cases: int = 12) -> tuple[Integers, Integers]:
@@ -69,10 +69,9 @@ def test_both_forms_are_inhibited_sums(bits: int) -> None:
     np.testing.assert_array_equal(least.model(v, z) - least.model(v, np.full_like(z, qmax)), inhibited)
 
 
-@pytest.mark.parametrize(("form", "registers"), [("subtract", "operands"), ("subtract", "terms"), ("min", "operands")])
-def test_registers_hold_what_is_not_enabled(form: Form, registers: Registers) -> None:
+def test_registers_hold_what_is_not_enabled() -> None:
     """z is held, one row of it for all features; the total follows v, cycle by cycle, and stays without enable."""
-    circuit, (v, z) = Shrinkage(4, 8, form, registers=registers), operands(4, 8, seed=2, cases=30)
+    circuit, (v, z) = Shrinkage(4, 8, retimed=True), operands(4, 8, seed=2, cases=30)
     z[:] = np.array([0, 1, 2, 3, 4, 5, 6, 6])
     cycles = ports(circuit, v, z, enable=np.ones(len(v), dtype=np.int64))
     held = [cycles[-1] | {f"v{i}": 5 for i in range(8)} | {"enable": 0}]
@@ -80,13 +79,6 @@ def test_registers_hold_what_is_not_enabled(form: Form, registers: Registers) ->
     assert found == [*expected(circuit.model(v, z)), expected(circuit.model(v, z))[-1]]
 
 
-def test_a_word_that_is_inhibited_whatever_it_is_stays_what_it_was() -> None:
-    """With z at its largest the term is zero for any v, so that its register need not be clocked."""
-    circuit = Shrinkage(4, 2, registers="operands")
-    found = evaluate(circuit, [{"v0": 3, "v1": 2, "not_z0": 0, "not_z1": 7, "enable": 1}] * 2, ["total"], ticks=1)
-    assert found == [(2,), (2,)]
-
-
 def test_registers_behind_terms_need_terms() -> None:
     with pytest.raises(ValueError, match="need form 'subtract'"):
-        Shrinkage(8, 8, "min", registers="terms")
+        Shrinkage(8, 8, "min", retimed=True)

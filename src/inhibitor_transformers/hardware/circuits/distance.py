@@ -20,7 +20,6 @@ from .trees import Columns
 
 Form = Literal["difference", "min"]
 FORMS: tuple[Form, ...] = get_args(Form)
-Registers = Literal["none", "operands", "minima"]
 
 Integers = NDArray[np.int64]
 
@@ -30,23 +29,23 @@ class Distance(Elaboratable):
 
     difference: total = bias + Σ|q − k|. min: total = bias + key_sum − 2 Σ min(q, k), which is the same less Σq.
 
-    Ports: q0 …, k0 …, key_sum (min), bias (with a width), total; with registers also `load` and `enable`: q and bias
-    are taken over at edges with `load`, what is streamed at those with `enable`. `total` itself has no register.
+    Ports: q0 …, k0 …, key_sum (min), bias (with a width), total; retimed also `load` and `enable`.
 
     Args:
         lanes: features, F.
         bits: of q and k, unsigned.
         width: of bias and total; None: no bias, and as many bits as the distance needs.
-        registers: "operands" puts them in front of the lanes, "minima" behind (min form): their number is the same, but
-            the tree starts from signals that change once a cycle, instead of glitching with the comparators.
+        retimed: (min form) registers are inside, not in front (`Registered`): q and bias are taken over at edges with
+            `load`, the minima and key_sum at those with `enable`. There are as many, but the tree starts from signals
+            that change once a cycle, instead of glitching with the comparators.
     """
 
     def __init__(
-        self, bits: int, lanes: int, form: Form = "min", *, width: int | None = None, registers: Registers = "none"
+        self, bits: int, lanes: int, form: Form = "min", *, width: int | None = None, retimed: bool = False
     ) -> None:
-        if registers == "minima" and form != "min":
+        if retimed and form != "min":
             raise ValueError(f"registers behind the minima need form 'min', got {form!r}")
-        self.bits, self.lanes, self.form, self.registers = bits, lanes, form, registers
+        self.bits, self.lanes, self.form, self.retimed = bits, lanes, form, retimed
         self.q = [Signal(bits, name=f"q{i}") for i in range(lanes)]
         self.k = [Signal(bits, name=f"k{i}") for i in range(lanes)]
         self.key_sum = Signal(sum_bits(bits, lanes))
@@ -60,7 +59,7 @@ class Distance(Elaboratable):
         ports = [*self.q, *self.k, self.total]
         ports += [self.key_sum] if self.form == "min" else []
         ports += [self.bias] if self.biased else []
-        ports += [] if self.registers == "none" else [self.load, self.enable]
+        ports += [self.load, self.enable] if self.retimed else []
         return {port.name: port for port in ports}
 
     def model(self, q: Integers, k: Integers, *, key_sum: Integers | int = 0, bias: Integers | int = 0) -> Integers:
@@ -85,20 +84,19 @@ class Distance(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        def word(value: Signal, enable: Signal, *, at: tuple[Registers, ...] = ("operands", "minima")) -> Signal:
-            return register(m, value, enable) if self.registers in at else value
+        def word(value: Signal, enable: Signal) -> Signal:
+            return register(m, value, enable) if self.retimed else value
 
         columns = Columns(len(self.total))
         if self.biased:
             columns.add(word(self.bias, self.load))
         if self.form == "min":
             columns.add(word(self.key_sum, self.enable))
-        for q_port, k_port in zip(self.q, self.k, strict=True):
-            q, k = word(q_port, self.load), word(k_port, self.enable, at=("operands",))
+        for q, k in zip(self.q, self.k, strict=True):
             if self.form == "difference":
                 _add_difference(m, columns, q, k)
             else:
-                columns.subtract(word(minimum(m, q, k), self.enable, at=("minima",)), 1)
+                columns.subtract(word(minimum(m, word(q, self.load), k), self.enable), 1)
         m.d.comb += self.total.eq(columns.reduce(m).as_signed())
         return m
 

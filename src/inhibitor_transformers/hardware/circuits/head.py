@@ -13,13 +13,15 @@ from amaranth.hdl import Elaboratable, Module, Mux, Shape, Signal, Value
 from .distance import Distance
 from .inhibitor import HeadShape
 from .mean import Mean
+from .registered import Registered
 from .registers import register
 from .rescale import Rescale
+from .rtlil import Circuit
 from .sequencer import Sequencer
 from .shrinkage import Shrinkage
 from .trees import Columns
 
-KEY_DELAY = {False: 3, True: 1}
+KEY_DELAY = {False: 2, True: 1}
 """Cycles between the last key and what follows it, by whether scores are centered."""
 SCORE_DELAY = 1
 
@@ -41,42 +43,48 @@ class InhibitorHead(Elaboratable):
 
     def __init__(self, shape: HeadShape, *, retimed: bool = True) -> None:
         self.shape = shape
-        bits, score_bits = shape.bits, shape.score_bits
-        width = None if shape.centered else score_bits
+        bits, lanes, score_bits = shape.bits, shape.lanes, shape.score_bits
         self.sequencer = Sequencer(
-            shape.lanes,
+            lanes,
             shape.values,
             shape.keys,
             buffered=shape.centered,
             key_delay=KEY_DELAY[shape.centered],
             score_delay=SCORE_DELAY,
         )
-        self.distance = Distance(bits, shape.features, width=width, registers="minima" if retimed else "operands")
-        self.mean = Mean(shape.distance_bits, shape.keys) if shape.centered else None
+        width = None if shape.centered else score_bits
+        self.distance: Circuit = Distance(bits, shape.features, width=width, retimed=retimed)
+        self.shrinkage: Circuit = Shrinkage(bits, lanes, width=shape.accumulator_bits, retimed=retimed)
+        self.values = [f"v{lane}" for lane in range(lanes)]
+        self.scores = [f"not_z{lane}" for lane in range(lanes)]
+        q, k = ([f"{name}{feature}" for feature in range(shape.features)] for name in "qk")
+        if not retimed:
+            self.distance = Registered(self.distance, q if shape.centered else [*q, "bias"], [*k, "key_sum"])
+            gates = dict(zip(self.values, self.scores, strict=True))
+            self.shrinkage = Registered(self.shrinkage, [], self.values, gates)
+        self.operands = [*q, *k, "key_sum"]
         self.rescale = Rescale(bits, score_bits, shape.shift_range)
-        self.shrinkage = Shrinkage(
-            bits, shape.lanes, width=shape.accumulator_bits, registers="terms" if retimed else "operands"
-        )
-        self.bias = self.distance.bias if width else Signal(Shape(score_bits, signed=True), name="bias")
+        self.mean = Mean(shape.distance_bits, shape.keys) if shape.centered else None
+        self.bias = Signal(Shape(score_bits, signed=True))
         self.mask = Signal()
         self.buffer_in = Signal(Shape(shape.distance_bits, signed=True))
         self.buffer_out = Signal.like(self.buffer_in)
         self.buffer_index = Signal(len(self.sequencer.index))
         self.buffer_write = Signal()
-        self.addend = Signal.like(self.shrinkage.addend)
+        self.addend = Signal(Shape(shape.accumulator_bits, signed=True))
         self.sum_feature = Signal.like(self.sequencer.feature)
         self.sum_valid = Signal()
         self.complete = Signal()
 
     def ports(self) -> dict[str, Signal]:
-        control, distance = self.sequencer, self.distance
+        control, distance, shrinkage = self.sequencer, self.distance.ports(), self.shrinkage.ports()
         ports = [control.start, control.keys, control.busy, control.load, control.key, control.value]
         ports += [control.lane, control.block, control.feature, self.mask, self.rescale.negative, self.rescale.shift]
-        ports += [*distance.q, *distance.k, distance.key_sum, self.bias, *self.shrinkage.v, self.addend]
-        ports += [self.shrinkage.total, self.sum_feature, self.sum_valid, self.complete]
+        ports += [self.bias, self.addend, self.sum_feature, self.sum_valid, self.complete]
         if self.shape.centered:
             ports += [control.score, self.buffer_in, self.buffer_out, self.buffer_index, self.buffer_write]
-        return {port.name: port for port in ports}
+        words = {name: distance[name] for name in self.operands} | {name: shrinkage[name] for name in self.values}
+        return {port.name: port for port in ports} | words | {"total": shrinkage["total"]}
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -84,76 +92,80 @@ class InhibitorHead(Elaboratable):
         m.submodules.distance = self.distance
         m.submodules.rescale = self.rescale
         m.submodules.shrinkage = self.shrinkage
+        distance = self.distance.ports()
         visible = Signal()
         m.d.comb += [
             visible.eq((control.index < control.keys) & self.mask),
-            self.distance.load.eq(control.load),
-            self.distance.enable.eq(control.key & visible),
+            distance["load"].eq(control.load),
+            distance["enable"].eq(control.key & visible),
         ]
-        if self.mean is not None:
-            m.submodules.mean = self.mean
-            self._score_buffered(m, self.mean, visible)
-            self._keep(m, control.score, control.lane, visible)
+        if self.mean is None:
+            m.d.comb += distance["bias"].eq(self.bias)
+            self._score_fused(m, distance["total"], visible)
         else:
-            self._score_fused(m, visible)
+            m.submodules.mean = self.mean
+            self._score_buffered(m, self.mean, distance["total"], visible)
         self._sum(m)
         return m
 
-    def _score_fused(self, m: Module, visible: Value) -> None:
-        """One cycle after a key is served its total is there, and gets a register; one cycle later it is rescaled."""
+    def _score_fused(self, m: Module, total: Signal, visible: Value) -> None:
+        """A key's total is there one cycle after it is served, and gets a register; one cycle later it is rescaled."""
         key, seen = [self.sequencer.key], [visible]
         lane: Value = self.sequencer.lane
         for _ in range(2):
             lane = register(m, lane, key[-1])
             key.append(_delayed(m, key[-1]))
             seen.append(_delayed(m, key[-2] & seen[-1]))
-        m.d.comb += self.rescale.score.eq(register(m, self.distance.total, seen[1]))
-        self._keep(m, key[2], lane, seen[2])
+        m.d.comb += self.rescale.score.eq(register(m, total, seen[1]))
+        self._keep(m, self._inverted_score(seen[2]), key[2], lane)
 
-    def _score_buffered(self, m: Module, mean: Mean, visible: Value) -> None:
-        """One cycle after a key is served its total is written; a score is rescaled in the cycle that reads it."""
+    def _score_buffered(self, m: Module, mean: Mean, total: Signal, visible: Value) -> None:
+        """A key's total is written one cycle after it is served; a score is rescaled in the cycle that reads it.
+
+        What becomes of it has a register, since what glitches in front of that would do so in every lane.
+        """
         control = self.sequencer
         cycle = Signal(range(mean.cycles))
-        with m.If(control.row):
-            m.d.sync += cycle.eq(cycle + 1)
-        with m.Else():
-            m.d.sync += cycle.eq(0)
+        m.d.sync += cycle.eq(Mux(control.row, cycle + 1, 0))
         columns = Columns(self.shape.score_bits)
         columns.add(self.buffer_in)
         columns.subtract(mean.mean)
         columns.add(self.bias)
         m.d.comb += [
-            self.buffer_out.eq(self.distance.total),
+            self.buffer_out.eq(total),
             self.buffer_write.eq(_delayed(m, control.key & visible)),
             self.buffer_index.eq(register(m, control.index, control.key & visible)),
             mean.clear.eq(control.load),
-            mean.x.eq(self.distance.total),
+            mean.x.eq(total),
             mean.add.eq(self.buffer_write),
             mean.divide.eq(control.row),
             control.row_done.eq(cycle == mean.cycles - 1),
             self.rescale.score.eq(columns.reduce(m).as_signed()),
         ]
+        not_z = register(m, self._inverted_score(visible), control.score)
+        self._keep(m, not_z, _delayed(m, control.score), register(m, control.lane, control.score))
 
-    def _keep(self, m: Module, enable: Value, lane: Value, visible: Value) -> None:
-        """The score's z, one cycle later, in its lane; where the key is not visible the largest, which passes nothing.
+    def _inverted_score(self, visible: Value) -> Value:
+        """Where a key is not visible its z is the largest, which lets nothing pass."""
+        return self.rescale.not_z & visible.replicate(len(self.rescale.not_z))
 
-        It has a register of its own, since what glitches in front of it would do so in every lane.
-        """
-        not_z = register(m, Mux(visible, self.rescale.not_z, 0), enable)
-        kept, lane = _delayed(m, enable), register(m, lane, enable)
-        for place, word in enumerate(self.shrinkage.not_z):
+    def _keep(self, m: Module, not_z: Value, enable: Value, lane: Value) -> None:
+        for place, name in enumerate(self.scores):
             chosen = Signal(name=f"chosen{place}")
-            m.d.comb += [chosen.eq(kept & (lane == place)), word.eq(register(m, not_z, chosen))]
+            m.d.comb += [
+                chosen.eq(enable & (lane == place)),
+                self.shrinkage.ports()[name].eq(register(m, not_z, chosen)),
+            ]
 
     def _sum(self, m: Module) -> None:
         """One cycle after a feature is served, its sum is there."""
-        control, shrinkage = self.sequencer, self.shrinkage
+        control, shrinkage = self.sequencer, self.shrinkage.ports()
         first, last, feature = (
             register(m, value, control.value) for value in (control.first, control.last, control.feature)
         )
         m.d.comb += [
-            shrinkage.enable.eq(control.value),
-            shrinkage.addend.eq(Mux(first, 0, self.addend)),
+            shrinkage["enable"].eq(control.value),
+            shrinkage["addend"].eq(Mux(first, 0, self.addend)),
             self.sum_valid.eq(_delayed(m, control.value)),
             self.complete.eq(last),
             self.sum_feature.eq(feature),

@@ -25,7 +25,6 @@ from .trees import Adder, Columns
 
 Form = Literal["subtract", "min"]
 FORMS: tuple[Form, ...] = get_args(Form)
-Registers = Literal["none", "operands", "terms"]
 
 Integers = NDArray[np.int64]
 
@@ -36,24 +35,23 @@ class Shrinkage(Elaboratable):
     subtract: total = addend + Σ sign(v)·max(|v| − z, 0). min: total = addend + Σ (min(|v|, z) or, where v ≥ 0, its
     inverse), so that total(z) − total(2^(b−1) − 1) is the inhibited sum.
 
-    Ports: v0 …, not_z0 …, addend (with a width), total (signed in the subtract form); with registers also `enable`: v
-    is taken over at edges with it. Neither the held z nor addend and total have registers here.
+    Ports: v0 …, not_z0 …, addend (with a width), total (signed in the subtract form); retimed also `enable`.
 
     Args:
         bits: of v with its sign; z has one less.
         lanes: keys of a block.
         width: of addend and total; None: no addend, and as many bits as the sum needs.
-        registers: "operands" puts them in front of the lanes, where a word is not clocked if z is at its largest;
-            "terms" behind them (subtract form), where it is clocked only if it or its successor is not zero: most are
-            zero, and the tree starts from signals that change once a cycle, instead of glitching with the subtractors.
+        retimed: (subtract form) the registers of v are behind the lanes, not in front (`Registered`): terms are taken
+            over at edges with `enable`. A term's word is clocked only if it or its successor is not zero: most are
+            zero; and the tree starts from signals that change once a cycle, instead of glitching with the subtractors.
     """
 
     def __init__(
-        self, bits: int, lanes: int, form: Form = "subtract", *, width: int | None = None, registers: Registers = "none"
+        self, bits: int, lanes: int, form: Form = "subtract", *, width: int | None = None, retimed: bool = False
     ) -> None:
-        if registers == "terms" and form != "subtract":
-            raise ValueError(f"registers behind the lanes need form 'subtract', got {form!r}")
-        self.bits, self.lanes, self.form, self.registers = bits, lanes, form, registers
+        if retimed and form != "subtract":
+            raise ValueError(f"registers behind the terms need form 'subtract', got {form!r}")
+        self.bits, self.lanes, self.form, self.retimed = bits, lanes, form, retimed
         self.v = [Signal(bits, name=f"v{i}") for i in range(lanes)]
         self.not_z = [Signal(bits - 1, name=f"not_z{i}") for i in range(lanes)]
         self.enable = Signal()
@@ -66,7 +64,7 @@ class Shrinkage(Elaboratable):
     def ports(self) -> dict[str, Signal]:
         ports = [*self.v, *self.not_z, self.total]
         ports += [self.addend] if self.accumulates else []
-        ports += [] if self.registers == "none" else [self.enable]
+        ports += [self.enable] if self.retimed else []
         return {port.name: port for port in ports}
 
     def encode(self, v: Integers, z: Integers) -> dict[str, Integers]:
@@ -93,12 +91,10 @@ class Shrinkage(Elaboratable):
             columns.add(self.addend)
         negatives = []
         for v, not_z in zip(self.v, self.not_z, strict=True):
-            if self.registers == "operands":
-                v = register(m, v, self.enable & not_z.any())
             if self.form == "min":
                 columns.add(Cat(bit ^ ~v[-1] for bit in minimum(m, ~not_z, v[:-1])))
                 continue
-            term, negative = _shrink(m, v, not_z, self.enable if self.registers == "terms" else None)
+            term, negative = _shrink(m, v, not_z, self.enable if self.retimed else None)
             columns.add(term)
             negatives.append(negative)
         if negatives:

@@ -44,9 +44,9 @@ def schedule(shape: HeadShape, keys: Integers) -> Schedule:
             columns += [("", row, 0, block, 0)] * (SCORE_DELAY if shape.centered else KEY_DELAY[False])
             columns += [("value", row, 0, block, feature) for feature in range(shape.values)]
     columns += [("", len(keys) - 1, 0, 0, 0)] * 2
-    names, row, lane, block, feature = (np.array(column) for column in zip(*columns, strict=True))
+    names, rows, lanes, blocks, features = (np.array(column) for column in zip(*columns, strict=True))
     strobes = {name: names == name for name in ("load", "key", "score", "value")}
-    return Schedule(row=row, lane=lane, block=block, feature=feature, **strobes)
+    return Schedule(row=rows, lane=lanes, block=blocks, feature=features, **strobes)
 
 
 class Trace:
