@@ -23,6 +23,8 @@ Form = Literal["plain", "baugh_wooley", "booth", "sign_magnitude"]
 Registers = Literal["none", "streamed", "operands"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
+ADDEND_SETTLED = 15  # of a full adder's thirds: a memory or a shifter is in front of it
+
 Integers = NDArray[np.int64]
 
 
@@ -103,7 +105,7 @@ class DotProduct(Elaboratable):
         m = Module()
         columns = Columns(len(self.total))
         if self.accumulates:
-            columns.add(self.addend)
+            columns.add(self.addend, settled=ADDEND_SETTLED)
         for a, b in zip(self.a, self.b, strict=True):
             if self.registers == "operands":
                 a = register(m, a, self.load)
