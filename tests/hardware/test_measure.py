@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from inhibitor_transformers.hardware.circuits.head import InhibitorHead
+from inhibitor_transformers.hardware.circuits.inhibitor import Configuration, HeadShape
+from inhibitor_transformers.hardware.circuits.trace import Output, Trace
 from inhibitor_transformers.hardware.elements import (
     Element,
     distances,
@@ -94,9 +97,8 @@ def test_words_that_do_not_matter_are_not_clocked() -> None:
 def test_a_netlist_that_differs_from_its_model_is_refused() -> None:
     (element,) = distances(4, LANES, ["min"])
     stream = element.stream(*operands(4, "distance"))
-    total = stream.outputs["total"].copy()
-    total[9] += 1
-    wrong = Stream(stream.inputs, {"total": total}, stream.strobes)
+    total, strobe = stream.outputs["total"]
+    wrong = Stream(stream.inputs, {"total": Output(total + (np.arange(len(total)) == 9), strobe)})
     with pytest.raises(ValueError, match=r"total is .* in cycle 9"):
         measure(element.registered(), wrong, CellLibrary.load("osu018"), RECIPES[:1])
 
@@ -111,6 +113,18 @@ def test_a_row_is_loaded_in_a_cycle_of_its_own() -> None:
     assert stream.inputs["load"].tolist() == [1, 0, 0, 0, 1, 0, 0, 0]
     assert stream.inputs["q0"].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
     assert stream.inputs["k0"].tolist() == [0, 0, 1, 2, 2, 3, 4, 5]
-    assert stream.strobes is not None
-    assert stream.strobes["total"].tolist() == [False, False, True, True, True, False, True, True]
-    assert stream.outputs["total"].tolist() == [0, 1, 1, 2, 3, 4, 5, 6]
+    assert stream.outputs["total"].strobe.tolist() == [False, False, True, True, True, False, True, True]
+    assert stream.outputs["total"].values.tolist() == [0, 1, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_head_is_measured_on_its_trace() -> None:
+    """Its control, its clock gates and its pipeline are exact in cells as well."""
+    shape = HeadShape(4, 4, 4, lanes=4, keys=8)
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.integers(low, high, (rows, 4)) for rows, low, high in ((3, 0, 16), (6, 0, 16), (6, -7, 8)))
+    trace = Trace(shape, Configuration.of(shape, 1, -4, 1), q, k, v, np.array([6, 3, 5]))
+    stream = Stream(trace.inputs(), trace.outputs())
+    measured = measure(InhibitorHead(shape), stream, CellLibrary.load("osu018"), RECIPES[:1])
+    assert measured.cycles == len(trace.served.row) - 1
+    assert measured.energy.clock > 0
+    assert measured.area.registers > measured.flip_flops * 96

@@ -21,6 +21,7 @@ from .circuits.multipliers import DotProduct, Operand
 from .circuits.registered import Registered
 from .circuits.rtlil import Circuit
 from .circuits.shrinkage import Shrinkage
+from .circuits.trace import Output
 from .gates.cells import CellLibrary
 from .gates.synthesize import RECIPES, Recipe
 from .measure import Measurement, Stream, best, measure
@@ -61,7 +62,7 @@ class Element:
         # What a cycle takes over it shows in the next one.
         totals = np.concatenate([[0], self.model(a, b)[:-1]])
         shown = np.concatenate([[False], ~load[:-1]])
-        return Stream(inputs, {"total": totals}, {"total": shown})
+        return Stream(inputs, {"total": Output(totals, shown)})
 
 
 PRODUCT_FORMS: tuple[multipliers.Form, ...] = ("baugh_wooley", "booth", "sign_magnitude")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .circuits.rtlil import Circuit, to_rtlil
+from .circuits.trace import Output
 from .gates.bits import from_bits, to_bits, unpack
 from .gates.cells import CellLibrary
 from .gates.energy import Area, Energy, enabled_fraction, measure_area, measure_energy
@@ -19,14 +20,10 @@ from .gates.timing import analyze
 
 @dataclass(frozen=True)
 class Stream:
-    """Integers at ports, (cycles,) each; `outputs` is what the circuit's model says.
-
-    strobes: (cycles,) by output, where it counts; outputs without one always count.
-    """
+    """Integers at ports, (cycles,) each: what goes in, and what the circuit's model says comes out."""
 
     inputs: Mapping[str, np.ndarray]
-    outputs: Mapping[str, np.ndarray]
-    strobes: Mapping[str, np.ndarray] | None = None
+    outputs: Mapping[str, Output]
 
 
 @dataclass(frozen=True)
@@ -92,12 +89,10 @@ def measure_netlist(netlist: Netlist, stream: Stream, period: float | None = Non
 def require_exact(netlist: Netlist, values: np.ndarray, stream: Stream) -> None:
     """Raise ValueError unless the netlist's outputs are the model's, modulo their width, where they count."""
     cycles = len(next(iter(stream.inputs.values())))
-    for name, expected in stream.outputs.items():
+    for name, (expected, strobe) in stream.outputs.items():
         nets = netlist.outputs[name].nets
         found = from_bits(unpack(values[nets], cycles))
-        wrong = found != from_bits(to_bits(expected, len(nets)))
-        if stream.strobes is not None and name in stream.strobes:
-            wrong = wrong & stream.strobes[name].astype(bool)
+        wrong = strobe & (found != from_bits(to_bits(expected, len(nets))))
         if wrong.any():
             cycle = int(np.flatnonzero(wrong)[0])
             raise ValueError(
