@@ -11,10 +11,14 @@ from amaranth.sim import Simulator
 
 from inhibitor_transformers.hardware.circuits.head import InhibitorHead
 from inhibitor_transformers.hardware.circuits.inhibitor import Configuration, HeadShape
+from inhibitor_transformers.hardware.circuits.rtlil import to_rtlil
 from inhibitor_transformers.hardware.circuits.sequencer import Sequencer
-from inhibitor_transformers.hardware.circuits.trace import Trace
+from inhibitor_transformers.hardware.circuits.trace import Trace, after_reset
+from inhibitor_transformers.hardware.gates.cells import CellLibrary
+from inhibitor_transformers.hardware.gates.synthesize import Recipe, synthesize
 from tests.hardware.circuits.simulate import evaluate
 from tests.hardware.circuits.test_inhibitor import Case, make_case
+from tests.hardware.gates.designs import needs_library, needs_yosys
 
 SMALL = {"features": 6, "values": 5, "lanes": 8, "keys": 24}
 
@@ -58,12 +62,28 @@ def check(case: Case, *, retimed: bool = True) -> None:
 
 
 @pytest.mark.parametrize("centered", [False, True])
-@pytest.mark.parametrize(("causal", "sign", "bits"), [(False, 1, 4), (True, -1, 8)])
-def test_the_head_is_the_specification(centered: bool, causal: bool, sign: int, bits: int) -> None:
+@pytest.mark.parametrize(("causal", "sign", "bits", "retimed"), [(False, 1, 4, False), (True, -1, 8, True)])
+def test_the_head_is_the_specification(centered: bool, causal: bool, sign: int, bits: int, retimed: bool) -> None:
     """Rows with all keys, some, one and none; three blocks, the last of them not full."""
     shape = HeadShape(bits, **SMALL, centered=centered)
     delta = (0 if centered else -sign * 3 * (1 << bits)) + (1 << bits) // 2
-    check(make_case(shape, sign, delta, 1, queries=4, keys=19, causal=causal))
+    check(make_case(shape, sign, delta, 1, queries=4, keys=19, causal=causal), retimed=retimed)
+
+
+@needs_library
+@needs_yosys
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(adders=False, carry="ripple", mapping="speed", gate_clocks=False)])
+def test_the_netlist_of_a_head_is_the_specification(centered: bool, recipe: Recipe) -> None:
+    """After a cycle of reset, with masks and a causal row, in cells of the library."""
+    shape = HeadShape(4, **SMALL, centered=centered)
+    case = make_case(shape, 1, 8 if centered else -30, 1, queries=4, keys=19, causal=True)
+    netlist = synthesize(to_rtlil(InhibitorHead(shape)), "top", CellLibrary.load("osu018"), recipe)
+    inputs, outputs = after_reset(trace_of(case))
+    found = netlist.run(inputs)
+    for name, (values, strobe) in outputs.items():
+        expected = values % (1 << len(netlist.outputs[name].nets))
+        np.testing.assert_array_equal(found[name][strobe], expected[strobe], err_msg=name)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -185,3 +185,26 @@ def latest(strobe: Flags) -> Integers:
 
 def later(strobe: Flags) -> Flags:
     return np.concatenate([[False], strobe[:-1]])
+
+
+class Traced(Protocol):
+    """A trace of either head."""
+
+    def inputs(self) -> dict[str, Integers]: ...
+
+    def outputs(self) -> dict[str, Output]: ...
+
+
+def after_reset(trace: Traced) -> tuple[dict[str, Integers], dict[str, Output]]:
+    """Inputs and outputs for a netlist: a cycle of reset (`rst`) before those of the trace.
+
+    Without it control does not start: what state is 0 is the synthesizer's choice.
+    """
+    inputs = {name: np.concatenate([values[:1], values]) for name, values in trace.inputs().items()}
+    outputs = {
+        name: Output(np.concatenate([values[:1], values]), np.concatenate([[False], strobe]))
+        for name, (values, strobe) in trace.outputs().items()
+    }
+    reset = np.zeros_like(next(iter(inputs.values())))
+    reset[0] = 1
+    return inputs | {"rst": reset}, outputs
