@@ -183,7 +183,7 @@ def report_roofline(report: Report, isa: str, threads: int) -> float:
 def report_integer_roofline(report: Report, isa: str, threads: int) -> float:
     rate = integer_roofline(isa, threads)
     if rate:
-        report.line(f"With bytes ({isa}): min + multiply-add {rate / 1e9:.1f}.")
+        report.line(f"With bytes ({isa}): differences, then min + multiply-add {rate / 1e9:.1f}.")
     return rate
 
 

@@ -43,14 +43,19 @@ def roofline(isa: str, threads: int) -> dict[str, float]:
 
 
 def integer_roofline(isa: str, threads: int) -> float:
-    """The same for bytes, one min and one product of four with its sum; 0 without a compiler or such instructions."""
+    """The same for bytes, half of the elements being absolute differences and half min and product; 0 without either.
+
+    Either: a compiler, and the instructions that the kernels use.
+    """
     path = shared_library("roofline_integers.cpp", *_INTEGER_FLAGS[isa]) if isa in _INTEGER_FLAGS else None
     if path is None:
         return 0.0
     library = ctypes.CDLL(str(path))
     library.elements_per_round.restype = ctypes.c_int64
     arguments = (ctypes.c_int64(_ROUNDS), ctypes.c_int32(0x01020304))
-    return threads * _ROUNDS * library.elements_per_round() / _least_seconds(library.min_dot, arguments, threads)
+    ways = (library.difference_add, library.min_dot)
+    seconds = sum(_least_seconds(way, arguments, threads) for way in ways)
+    return threads * len(ways) * _ROUNDS * library.elements_per_round() / seconds
 
 
 def _least_seconds(function: Callable, arguments: tuple, threads: int) -> float:

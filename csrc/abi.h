@@ -10,7 +10,7 @@
 #endif
 
 // Bumped whenever a struct or a function of the interface changes; Python refuses a library of another version.
-constexpr int64_t kAbiVersion = 7;
+constexpr int64_t kAbiVersion = 8;
 
 // Of `InhibitorCall::center`.
 constexpr int64_t kNone = 0, kMean = 1, kLeast = 2;
@@ -51,16 +51,23 @@ struct InhibitorCall {
 };
 
 // The integer operation. `call` gives shapes, strides, masks and the float32 tensors; its scalars are not read. All other
-// arrays are contiguous.
+// arrays are contiguous but where a stride is given, in elements.
 struct IntegerCall {
   InhibitorCall call;
-  int64_t bits;               // 8 or 16
-  const float* offset;        // (Hkv, D)
-  const float* inverse_step;  // (Hkv, D)
-  const int32_t* weight;      // (Hkv, D)
-  const float* value_inverse_step;  // (Hkv)
-  const int32_t *sign, *delta, *multiplier, *shift;  // (H)
-  const float* factors;       // (H, > Nk): [h][n] multiplies a row of head h with n visible keys
-  int64_t factor_stride;      // between its rows
-  int32_t* sums;              // null, or (B, H, Nq, Dv): gets the integers, and `call.out` nothing
+  int64_t bits;                     // 3..8 or 16
+  const float* offset;              // (Hkv, D + extra)
+  const int32_t* source;            // (Hkv, extra): the feature that each of those past D repeats
+  const float* inverse_step;        // (Hkv)
+  const float* value_inverse_step;  // (H)
+  const int32_t *sign, *delta, *shift;  // (H)
+  int64_t extra;
+  const float* factors;   // (H, > Nk): [h][n] multiplies a row of head h with n visible keys
+  int64_t factor_stride;  // between its rows
+  int32_t* sums;    // (B, H, Nq, Dv): gets the integers, and neither `call.out` nor `levels` anything; null: not wanted
+  uint8_t* levels;  // (B, H, Nq, Dv): gets the requantized sums, and `call.out` nothing; null: not wanted
+  int64_t levels_stride[3];
+  const int32_t* output_multiplier;  // (H, > Nk), as `factors`
+  int64_t output_multiplier_stride;
+  const int32_t* output_shift;  // (H)
+  int64_t output_zero, output_qmax;
 };

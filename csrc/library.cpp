@@ -132,7 +132,7 @@ INHIBITOR_API int64_t inhibitor_backward(const InhibitorCall* call) {
 INHIBITOR_API const char* inhibitor_integer_isa() { return g_integer->name; }
 
 INHIBITOR_API int64_t inhibitor_integer_forward(const IntegerCall* call) {
-  const IntegerKernels* k = call->bits == 8 ? &g_integer->int8 : &g_integer->int16;
+  const IntegerKernels* k = call->bits <= 8 ? &g_integer->bytes : &g_integer->words;
   const IntegerContext context{call, k};
   return run_items(k->items(*call), call->call.threads, k->scratch(*call), integer_item, &context) ? 0 : 1;
 }

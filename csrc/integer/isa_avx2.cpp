@@ -4,5 +4,5 @@
 // clang-format on
 
 namespace inhibitor {
-extern const IntegerTable kIntegerAvx2 = make_table<Int8Avx2, Int16Avx2>("avx2");
+extern const IntegerTable kIntegerAvx2 = make_table<BytesAvx2, WordsAvx2>("avx2");
 }

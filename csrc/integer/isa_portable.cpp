@@ -4,5 +4,5 @@
 // clang-format on
 
 namespace inhibitor {
-extern const IntegerTable kIntegerPortable = make_table<Int8Portable, Int16Portable>("portable");
+extern const IntegerTable kIntegerPortable = make_table<BytesPortable, WordsPortable>("portable");
 }

@@ -4,5 +4,5 @@
 // clang-format on
 
 namespace inhibitor {
-extern const IntegerTable kIntegerVnni = make_table<Int8Vnni, Int16Vnni>("avx512vnni");
+extern const IntegerTable kIntegerVnni = make_table<BytesVnni, WordsVnni>("avx512vnni");
 }

@@ -10,10 +10,10 @@ struct IntegerKernels {
   void (*forward)(const IntegerCall&, int64_t item, float* scratch);
 };
 
-// Both precisions, and the inputs of 8-bit linear layers.
+// Levels of at most 8 bits and of 16, and the inputs of 8-bit linear layers.
 struct IntegerTable {
   const char* name;
-  IntegerKernels int8, int16;
+  IntegerKernels bytes, words;
   void (*quantize)(const float* x, int64_t n, const float* inverse, float zero, uint8_t* out);
 };
 

@@ -12,10 +12,10 @@ constexpr IntegerKernels make_kernels() {
   return {IntegerForward<V>::items, IntegerForward<V>::scratch, IntegerForward<V>::run};
 }
 
-// `Int8` and `Int16`: the vectors of both precisions.
-template <class Int8, class Int16>
+// `Bytes` and `Words`: the vectors for levels of at most 8 bits and of 16.
+template <class Bytes, class Words>
 constexpr IntegerTable make_table(const char* name) {
-  return {name, make_kernels<Int8>(), make_kernels<Int16>(), Quantize<Int8>::run};
+  return {name, make_kernels<Bytes>(), make_kernels<Words>(), Quantize<Bytes>::run};
 }
 
 }  // namespace

@@ -6,115 +6,144 @@
 namespace inhibitor {
 namespace {
 
+// Levels of q and k are 0..qmax, those of v -value_qmax..value_qmax, scores 0..value_qmax.
+struct Levels {
+  explicit Levels(const IntegerCall& c)
+      : qmax((int32_t{1} << c.bits) - 1), value_qmax((int32_t{1} << (c.bits - 1)) - 1) {}
+  int32_t qmax, value_qmax;
+};
+
 template <class V>
 struct IntegerPack {
   using F = typename V::Float;
   using FVec = typename F::Vec;
   using Vec = typename V::Vec;
+  using Element = typename V::Element;
   using P = Pack<F>;
   using Sizes = IntegerSizes<V>;
   static constexpr int L = V::kLanes;
   static constexpr int G = V::kGroup;
 
-  // What one key/value head's features are quantized by, in the order of the packed words.
+  // How the features of one key/value head are quantized.
   struct Features {
-    float *offset, *inverse;  // [G][padded_words]
-    uint32_t* weight;         // [padded_words], G weights each
+    Features(const IntegerCall& c, int64_t kv_head, const Sizes& size)
+        : dim(c.call.dim),
+          count(size.features),
+          packed(size.granules * 2 * G - V::kHeadGranules * 2 * G),
+          offset(c.offset + kv_head * size.features),
+          source(c.source + kv_head * c.extra),
+          inverse(c.inverse_step[kv_head]),
+          qmax(static_cast<float>(Levels(c).qmax)) {}
+    int64_t dim, count, packed;  // given, with the repeated ones, and with what fills the last granule
+    const float* offset;    // [count]
+    const int32_t* source;  // [count - dim]: which feature each of those past `dim` repeats
+    float inverse, qmax;
   };
 
-  static void features(const IntegerCall& c, int64_t kv_head, const Sizes& size, const Features& out) {
-    const int64_t dim = c.call.dim;
-    const float* offset = c.offset + kv_head * dim;
-    const float* inverse = c.inverse_step + kv_head * dim;
-    const int32_t* weight = c.weight + kv_head * dim;
-    for (int64_t l = 0; l < size.padded_words; ++l) {
-      uint32_t word = 0;
+  // One row: clip(rint((x - offset) * inverse), 0, qmax), zeros past the features. `extended`: room for all of them.
+  static void row(const float* x, const Features& f, float* extended, uint8_t* out) {
+    if (f.count > f.dim) x = extend(x, f, extended);
+    const FVec inverse = F::set(f.inverse), qmax = F::set(f.qmax);
+    Element* to = reinterpret_cast<Element*>(out + Sizes::kHeadBytes);
+    int64_t d = 0;
+    for (; d + G * L <= f.count; d += G * L) {
+      Vec levels[G];
+      INHIBITOR_UNROLL for (int g = 0; g < G; ++g) {
+        const int64_t at = d + g * L;
+        levels[g] = V::levels(F::mul(F::sub(F::load(x + at), F::load(f.offset + at)), inverse), qmax);
+      }
+      V::store(to + d, V::narrow(levels));
+    }
+    for (; d < f.count; d += G * L) {
+      Vec levels[G];
       for (int g = 0; g < G; ++g) {
-        const int64_t d = g * size.words + l;
-        const bool real = l < size.words && d < dim;
-        out.offset[g * size.padded_words + l] = real ? offset[d] : 0.0f;
-        out.inverse[g * size.padded_words + l] = real ? inverse[d] : 0.0f;
-        word |= (real ? static_cast<uint32_t>(weight[d]) : 0u) << (g * V::kBits);
+        const int64_t at = d + g * L, left = f.count - at;
+        const FVec from = left > 0 ? P::load_upto(x + at, left) : F::zero();
+        const FVec offset = left > 0 ? P::load_upto(f.offset + at, left) : F::zero();
+        levels[g] = V::levels(F::mul(F::sub(from, offset), inverse), qmax);
       }
-      out.weight[l] = word;
+      V::store(to + d, V::narrow(levels));
     }
+    V::write_head(out, to, d, f.packed);
   }
 
-  // L words of one row, from word l on: clip(rint((x - offset) * inverse), 0, qmax).
-  static Vec row_words(const float* x, int64_t dim, int64_t l, const Features& f, const Sizes& size) {
-    const FVec qmax = F::set(static_cast<float>(V::kQmax));
-    Vec out{};
-    INHIBITOR_UNROLL for (int g = 0; g < G; ++g) {
-      const int64_t d = g * size.words + l;
-      const int64_t left = size.words - l < dim - d ? size.words - l : dim - d;
-      const FVec from = left > 0 ? P::load_upto(x + d, left) : F::zero();
-      const int64_t at = g * size.padded_words + l;
-      const FVec scaled = F::mul(F::sub(from, F::load(f.offset + at)), F::load(f.inverse + at));
-      // max first, with x as its first operand: a NaN becomes the smallest quantized value, here as below.
-      const Vec whole = V::rint(F::min(F::max(scaled, F::zero()), qmax));
-      out = g == 0 ? whole : V::bit_or(out, V::shift_left(whole, g * V::kBits));
-    }
-    return out;
-  }
-
-  // Packs query rows as words, and sums[i] = sum over d of w q.
-  static void queries(const float* q, int64_t stride, int64_t rows, int64_t dim, const Features& f, const Sizes& size,
-                      uint32_t* out, int32_t* sums) {
+  static void queries(const float* q, int64_t stride, int64_t rows, const Features& f, const Sizes& size,
+                      float* extended, uint8_t* out) {
     for (int64_t i = 0; i < rows; ++i) {
-      Vec sum = V::zero();
-      for (int64_t l = 0; l < size.padded_words; l += L) {
-        const Vec words = row_words(q + i * stride, dim, l, f, size);
-        V::store(out + i * size.padded_words + l, words);
-        sum = V::dot(sum, words, V::load(f.weight + l));
-      }
-      sums[i] = V::sum(sum);
+      if (i + kAhead < rows) prefetch(q + (i + kAhead) * stride, f.dim);
+      row(q + i * stride, f, extended, out + i * size.packed_row);
     }
   }
 
-  // Packs the n keys of `index` as panels, and sums[j] = sum over d of w k.
-  static void keys(const float* k, int64_t stride, const int32_t* index, int64_t n, int64_t dim, const Features& f,
-                   const Sizes& size, uint32_t* out, int32_t* sums) {
-    for (int64_t j = 0; j < n; j += L) {
-      uint32_t* panel = out + (j / Sizes::kPanel) * Sizes::kPanel * size.words + j % Sizes::kPanel;
-      Vec sum = V::zero();
-      for (int64_t l = 0; l < size.words; l += L) {
-        FVec x[L];
-        for (int i = 0; i < L; ++i)
-          x[i] = j + i < n ? V::as_float(row_words(P::row(k, stride, index, j + i), dim, l, f, size)) : F::zero();
-        P::transpose(x);
-        for (int64_t i = 0; i < L && l + i < size.words; ++i) {
-          const Vec words = V::as_integer(x[i]);
-          V::store(panel + (l + i) * Sizes::kPanel, words);
-          sum = V::dot(sum, words, V::broadcast(f.weight + l + i));
-        }
-      }
-      V::store(sums + j, sum);
+  // The n keys of `index` as panels; `packed`: room for two packed rows.
+  static void keys(const float* k, int64_t stride, const int32_t* index, int64_t n, const Features& f,
+                   const Sizes& size, float* extended, uint8_t* packed, uint8_t* out) {
+    uint8_t* second = packed + size.packed_row;
+    for (int64_t j = 0; j < n; j += 2) {
+      prefetch_rows(k, stride, index, j, n, 2, f.dim);
+      row(P::row(k, stride, index, j), f, extended, packed);
+      row(P::row(k, stride, index, j + 1 < n ? j + 1 : j), f, extended, second);
+      const int64_t lane = j % Sizes::kPanel / 8 * 2, vector = j % 8 / 2;
+      zip(packed, second, size.granules, out + (j / Sizes::kPanel * Sizes::kPanel * size.granules + vector * (L / 2) + lane) * 8);
     }
   }
 
-  // Packs the n values of `index`: magnitudes (unsigned: of the positive ones) and signs, G keys per word; sums[d] is the
-  // sum of all quantized values of feature d.
+  // The n values of `index`: magnitudes (unsigned: of the positive ones) and negative signs, G keys per lane; sums[d] is
+  // the sum of all quantized values of feature d.
   static void values(const float* v, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float inverse,
-                     bool is_signed, const Sizes& size, uint32_t* magnitudes, uint32_t* signs, int32_t* sums) {
+                     int32_t value_qmax, bool is_signed, const Sizes& size, uint32_t* magnitudes, uint32_t* signs,
+                     int32_t* sums) {
     for (int64_t d = 0; d < size.value_dim; d += L) V::store(sums + d, V::zero());
-    const FVec qmax = F::set(static_cast<float>(V::kValueQmax)), factor = F::set(inverse);
-    const FVec qmin = is_signed ? F::set(-static_cast<float>(V::kValueQmax)) : F::zero();
-    const Vec low = V::set((1 << V::kBits) - 1);
+    const FVec qmax = F::set(static_cast<float>(value_qmax)), factor = F::set(inverse);
+    const FVec qmin = is_signed ? F::set(-static_cast<float>(value_qmax)) : F::zero();
     for (int64_t j = 0; j < n; j += G) {
+      prefetch_rows(v, stride, index, j, n, G, dim);
+      const float* from[G];
+      for (int g = 0; g < G; ++g) from[g] = P::row(v, stride, index, j + g < n ? j + g : j);
+      const int real = static_cast<int>(n - j < G ? n - j : G);
       for (int64_t d = 0; d < size.value_dim; d += L) {
-        Vec quantized = V::zero();
+        Vec levels[G];
         INHIBITOR_UNROLL for (int g = 0; g < G; ++g) {
-          if (j + g >= n) break;
-          const FVec scaled = F::mul(P::load_upto(P::row(v, stride, index, j + g) + d, dim - d), factor);
-          const Vec whole = V::rint(F::min(F::max(scaled, qmin), qmax));
-          quantized = V::bit_or(quantized, V::shift_left(V::bit_and(whole, low), g * V::kBits));
+          const FVec scaled = F::mul(P::load_upto(from[g] + d, dim - d), factor);
+          // max first, with x as its first operand: a NaN becomes the smallest level.
+          levels[g] = g < real ? V::rint(F::min(F::max(scaled, qmin), qmax)) : V::zero();
         }
-        const Vec magnitude = V::magnitudes(quantized), sign = V::signs(quantized);
-        V::store(magnitudes + j / G * size.value_dim + d, magnitude);
-        V::store(signs + j / G * size.value_dim + d, sign);
-        V::store(sums + d, V::dot(V::load(sums + d), magnitude, sign));
+        const Vec group = V::group(levels), magnitude = V::magnitudes(group), sign = V::negative_signs(group);
+        const int64_t at = j / G * size.value_dim + d;
+        V::store(magnitudes + at, magnitude);
+        V::store(signs + at, sign);
+        V::store(sums + d, V::sub(V::load(sums + d), V::total(V::dot(V::zero(), magnitude, sign))));
       }
     }
+  }
+
+ private:
+  // Rows of one head lie apart, where processors foresee them badly: what comes `kAhead` rows later is asked for early.
+  static constexpr int64_t kAhead = 16;
+  static void prefetch(const float* row, int64_t n) {
+    for (int64_t d = 0; d < n; d += 16) __builtin_prefetch(row + d);
+  }
+  static void prefetch_rows(const float* rows, int64_t stride, const int32_t* index, int64_t j, int64_t n, int count, int64_t dim) {
+    for (int64_t i = j + kAhead; i < j + kAhead + count && i < n; ++i) prefetch(P::row(rows, stride, index, i), dim);
+  }
+
+  // Granule g of both rows to granule g of a panel.
+  static void zip(const uint8_t* a, const uint8_t* b, int64_t granules, uint8_t* out) {
+    typedef int64_t Pair __attribute__((vector_size(16)));
+    for (int64_t g = 0; g < granules; g += 2) {
+      Pair x, y;
+      std::memcpy(&x, a + g * 8, sizeof x);
+      std::memcpy(&y, b + g * 8, sizeof y);
+      const Pair first{x[0], y[0]}, second{x[1], y[1]};
+      std::memcpy(out + g * Sizes::kPanel * 8, &first, sizeof first);
+      if (g + 1 < granules) std::memcpy(out + (g + 1) * Sizes::kPanel * 8, &second, sizeof second);
+    }
+  }
+
+  static const float* extend(const float* x, const Features& f, float* out) {
+    std::memcpy(out, x, static_cast<size_t>(f.dim) * sizeof(float));
+    for (int64_t e = f.dim; e < f.count; ++e) out[e] = x[f.source[e - f.dim]];
+    return out;
   }
 };
 

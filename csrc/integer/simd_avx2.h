@@ -1,4 +1,4 @@
-// AVX2: dot products by multiply-add of pairs.
+// AVX2: sums of absolute differences of bytes, multiply-add of pairs.
 #pragma once
 #include "../float/simd_avx2.h"
 
@@ -9,8 +9,9 @@ struct Avx2Lanes {
   using Float = Avx2;
   using Vec = __m256i;
   static constexpr int kLanes = 8;
-  static constexpr int kTileVecs = 2;
-  static constexpr int kRows = 4;
+  static constexpr int kTileVecs = 1;      // vectors of features of a tile of phase two
+  static constexpr int kRows = 8;          // its rows
+  static constexpr int kDistanceRows = 3;  // rows of a tile of phase one
 
   static Vec zero() { return _mm256_setzero_si256(); }
   static Vec set(int32_t x) { return _mm256_set1_epi32(x); }
@@ -21,16 +22,22 @@ struct Avx2Lanes {
     __builtin_memcpy(&word, p, sizeof word);
     return _mm256_set1_epi32(word);
   }
+  static Vec broadcast64(const void* p) {
+    int64_t granule;
+    __builtin_memcpy(&granule, p, sizeof granule);
+    return _mm256_set1_epi64x(granule);
+  }
+  // In a register, and after what stands before: GCC likes to start all products of a tile first, and to load operands
+  // for every use.
+  static void keep(Vec& x) { asm volatile("" : "+x"(x)); }
   static Vec add(Vec a, Vec b) { return _mm256_add_epi32(a, b); }
   static Vec sub(Vec a, Vec b) { return _mm256_sub_epi32(a, b); }
   static Vec min32(Vec a, Vec b) { return _mm256_min_epi32(a, b); }
   static Vec max32(Vec a, Vec b) { return _mm256_max_epi32(a, b); }
-  static Vec bit_or(Vec a, Vec b) { return _mm256_or_si256(a, b); }
-  static Vec bit_and(Vec a, Vec b) { return _mm256_and_si256(a, b); }
-  static Vec shift_left(Vec a, int n) { return _mm256_slli_epi32(a, n); }
+  static Vec shift_left(Vec a, int n) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(n)); }
+  static Vec shift_right(Vec a, int n) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128(n)); }
   static Vec rint(__m256 x) { return _mm256_cvtps_epi32(x); }  // ties to even
-  static __m256 as_float(Vec a) { return _mm256_castsi256_ps(a); }
-  static Vec as_integer(__m256 a) { return _mm256_castps_si256(a); }
+  static __m256 to_float(Vec a) { return _mm256_cvtepi32_ps(a); }
   static int32_t sum(Vec a) {
     __m128i x = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4E));
@@ -42,61 +49,115 @@ struct Avx2Lanes {
     const __m128i x = _mm_add_epi64(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
     return static_cast<uint64_t>(_mm_cvtsi128_si64(x)) + static_cast<uint64_t>(_mm_extract_epi64(x, 1));
   }
+  static Vec load_distances(const int32_t* p) { return load(p); }
+  // The distances of a panel from the sums in its lanes of 64 bits, of which the lower halves hold all.
+  static void merge(const Vec (&acc)[4], int32_t* out) {
+    const Vec x = lower_halves(acc[0], acc[1]), y = lower_halves(acc[2], acc[3]);
+    store(out, _mm256_permute2x128_si256(x, y, 0x20));
+    store(out + kLanes, _mm256_permute2x128_si256(x, y, 0x31));
+  }
   // The low 16 bits of each lane, in order.
   static __m128i words(Vec x) {
     const Vec packed = _mm256_packus_epi32(x, x);
     return _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
   }
+
+ private:
+  static Vec lower_halves(Vec a, Vec b) {
+    return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0x88));
+  }
 };
 
-struct Int8Avx2 : Avx2Lanes {
+struct BytesAvx2 : Avx2Lanes {
   using Element = uint8_t;
-  static constexpr int kGroup = 4, kBits = 8;
-  static constexpr int32_t kQmax = 255, kValueQmax = 127;
+  using Distance = int16_t;
+  static constexpr int kGroup = 4, kHeadGranules = 0;
+  static constexpr bool kNarrow = true;
+  static constexpr int64_t kMostGroups = 128;  // 2 x 127 x 128 < 2^15
 
-  static Vec magnitudes(Vec a) { return _mm256_abs_epi8(a); }
-  static Vec signs(Vec a) { return _mm256_sign_epi8(_mm256_set1_epi8(1), a); }
-  static Vec min(Vec a, Vec b) { return _mm256_min_epu8(a, b); }
-  // The sums of two products must fit 16 bits: 2 x 255 x 64 does, which is why weights end at 64.
-  static Vec dot(Vec acc, Vec u, Vec s) {
-    return add(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
+  // Only the upper end is clipped: what is below and NaN (the second operand of a minimum stays) become negative
+  // integers, which `narrow` takes to 0.
+  static Vec levels(__m256 x, __m256 qmax) { return rint(_mm256_min_ps(qmax, x)); }
+  static Vec narrow(const Vec (&x)[4]) {
+    const Vec bytes = _mm256_packus_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
+  static void write_head(uint8_t*, const Element*, int64_t, int64_t) {}
+  static Vec distance(Vec acc, Vec k, Vec q) { return add(acc, _mm256_sad_epu8(k, q)); }
+  using Avx2Lanes::merge;
+  static void merge(const Vec (&acc)[4], int16_t* out) {
+    store(out, _mm256_packus_epi32(_mm256_packus_epi32(acc[0], acc[1]), _mm256_packus_epi32(acc[2], acc[3])));
+  }
+
+  static Vec set8(int32_t x) { return _mm256_set1_epi8(static_cast<int8_t>(x)); }
+  static Vec set16(int64_t x) { return _mm256_set1_epi16(static_cast<int16_t>(x)); }
+  static Vec adds16(Vec a, Vec b) { return _mm256_adds_epi16(a, b); }
+  static Vec subs16(Vec a, Vec b) { return _mm256_subs_epi16(a, b); }
+  static Vec shift_right16(Vec a, int n) { return _mm256_sra_epi16(a, _mm_cvtsi32_si128(n)); }
+  static Vec add_words(Vec acc, Vec x) { return add(acc, _mm256_madd_epi16(x, set16(1))); }
+  // Clipped to bytes, in order.
+  static Vec narrow_words(Vec a, Vec b) { return _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xD8); }
+  using Avx2Lanes::load_distances;
+  static Vec load_distances(const int16_t* p) {
+    return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
   static void store_narrow(Element* p, Vec x) {
     const __m128i narrow = words(x);
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(narrow, narrow));
   }
-  // (u m + half) >> shift; the caller's limit keeps the product below 2^31.
-  struct Multiplier {
-    Multiplier(int32_t m, int32_t n) : factor(set(m)), half(set(n > 0 ? 1 << (n - 1) : 0)), count(_mm_cvtsi32_si128(n)) {}
-    Vec operator()(Vec u) const { return _mm256_srl_epi32(add(_mm256_mullo_epi32(u, factor), half), count); }
-    Vec factor, half;
-    __m128i count;
-  };
+
+  // Byte k of lane f is that of key k and feature f.
+  static Vec group(const Vec (&x)[4]) {
+    const Vec bytes = _mm256_packs_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
+    const __m128i turn = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(turn));
+  }
+  static Vec magnitudes(Vec a) { return _mm256_abs_epi8(a); }
+  static Vec negative_signs(Vec a) { return _mm256_sign_epi8(_mm256_set1_epi8(-1), a); }
+  static Vec min(Vec a, Vec b) { return _mm256_min_epu8(a, b); }
+  // Sums of 16 bits, of two products each; `total` widens them.
+  static Vec dot(Vec acc, Vec u, Vec s) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(u, s)); }
+  static Vec total(Vec acc) { return _mm256_madd_epi16(acc, _mm256_set1_epi16(1)); }
 };
 
-struct Int16Avx2 : Avx2Lanes {
+// Levels 0..65535 are held less 32768, as signed words: distances stay what they are.
+struct WordsAvx2 : Avx2Lanes {
   using Element = uint16_t;
-  static constexpr int kGroup = 2, kBits = 16;
-  static constexpr int32_t kQmax = 32767, kValueQmax = 32767;
+  using Distance = int32_t;
+  static constexpr int kGroup = 2, kHeadGranules = 1;
+  static constexpr bool kNarrow = false;
+  static constexpr int64_t kMostGroups = INT64_MAX;
 
+  static Vec levels(__m256 x, __m256 qmax) {
+    return sub(rint(_mm256_min_ps(_mm256_max_ps(x, _mm256_setzero_ps()), qmax)), set(32768));
+  }
+  static Vec narrow(const Vec (&x)[2]) { return _mm256_permute4x64_epi64(_mm256_packs_epi32(x[0], x[1]), 0xD8); }
+  // |q - k| = q + k - 2 min(q, k): the head of a row holds the sum of its first `used` words. Those past them are -32768.
+  static void write_head(uint8_t* out, const Element* row, int64_t padded, int64_t used) {
+    Vec total = zero();
+    for (int64_t d = 0; d < padded; d += 2 * kLanes) total = add(total, _mm256_madd_epi16(load(row + d), ones()));
+    const int64_t head = static_cast<uint32_t>(sum(total) + 32768 * static_cast<int32_t>(padded - used));
+    __builtin_memcpy(out, &head, sizeof head);
+  }
+  static Vec distance(Vec acc, Vec k, Vec q) {
+    return add(acc, _mm256_madd_epi16(_mm256_min_epi16(k, q), _mm256_set1_epi16(-2)));
+  }
+  static void merge(const Vec (&acc)[4], int32_t* out) {
+    const Vec whole[4] = {both_halves(acc[0]), both_halves(acc[1]), both_halves(acc[2]), both_halves(acc[3])};
+    Avx2Lanes::merge(whole, out);
+  }
+  static void store_narrow(Element* p, Vec x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words(x)); }
+
+  static Vec group(const Vec (&x)[2]) { return _mm256_blend_epi16(x[0], _mm256_slli_epi32(x[1], 16), 0xAA); }
   static Vec magnitudes(Vec a) { return _mm256_abs_epi16(a); }
-  static Vec signs(Vec a) { return _mm256_sign_epi16(_mm256_set1_epi16(1), a); }
+  static Vec negative_signs(Vec a) { return _mm256_sign_epi16(_mm256_set1_epi16(-1), a); }
   static Vec min(Vec a, Vec b) { return _mm256_min_epu16(a, b); }
   static Vec dot(Vec acc, Vec u, Vec s) { return add(acc, _mm256_madd_epi16(u, s)); }
-  static void store_narrow(Element* p, Vec x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words(x)); }
-  // The same with a product of 64 bits.
-  struct Multiplier {
-    Multiplier(int32_t m, int32_t n)
-        : factor(set(m)), half(_mm256_set1_epi64x(n > 0 ? int64_t{1} << (n - 1) : 0)), count(_mm_cvtsi32_si128(n)) {}
-    Vec operator()(Vec u) const {
-      const Vec even = _mm256_srl_epi64(_mm256_add_epi64(_mm256_mul_epu32(u, factor), half), count);
-      const Vec upper = _mm256_mul_epu32(_mm256_srli_epi64(u, 32), factor);
-      const Vec odd = _mm256_srl_epi64(_mm256_add_epi64(upper, half), count);
-      return _mm256_or_si256(even, _mm256_slli_epi64(odd, 32));
-    }
-    Vec factor, half;
-    __m128i count;
-  };
+  static Vec total(Vec acc) { return acc; }
+
+ private:
+  static Vec ones() { return _mm256_set1_epi16(1); }
+  static Vec both_halves(Vec a) { return add(a, _mm256_srli_epi64(a, 32)); }
 };
 
 }  // namespace

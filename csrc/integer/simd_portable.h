@@ -12,9 +12,12 @@ struct PortableLanes {
   using Float = Portable;
   typedef int32_t Vec __attribute__((vector_size(16)));
   typedef uint32_t UnsignedVec __attribute__((vector_size(16)));
+  using Distance = int32_t;
   static constexpr int kLanes = 4;
-  static constexpr int kTileVecs = 2;
-  static constexpr int kRows = 2;
+  static constexpr int kTileVecs = 2;      // vectors of features of a tile of phase two
+  static constexpr int kRows = 2;          // its rows
+  static constexpr int kDistanceRows = 2;  // rows of a tile of phase one
+  static constexpr bool kNarrow = false;
 
   static Vec zero() { return Vec{}; }
   static Vec set(int32_t x) { return Vec{x, x, x, x}; }
@@ -29,14 +32,20 @@ struct PortableLanes {
     std::memcpy(&word, p, sizeof word);
     return set(word);
   }
+  static Vec broadcast64(const void* p) {
+    int32_t low, high;
+    std::memcpy(&low, p, sizeof low);
+    std::memcpy(&high, static_cast<const uint8_t*>(p) + sizeof low, sizeof high);
+    return Vec{low, high, low, high};
+  }
+  static void keep(Vec&) {}
   // Unsigned inside: distances are meant to wrap around on their way.
   static Vec add(Vec a, Vec b) { return to<Vec>(to<UnsignedVec>(a) + to<UnsignedVec>(b)); }
   static Vec sub(Vec a, Vec b) { return to<Vec>(to<UnsignedVec>(a) - to<UnsignedVec>(b)); }
   static Vec min32(Vec a, Vec b) { return a < b ? a : b; }
   static Vec max32(Vec a, Vec b) { return a > b ? a : b; }
-  static Vec bit_or(Vec a, Vec b) { return a | b; }
-  static Vec bit_and(Vec a, Vec b) { return a & b; }
   static Vec shift_left(Vec a, int n) { return to<Vec>(to<UnsignedVec>(a) << static_cast<uint32_t>(n)); }
+  static Vec shift_right(Vec a, int n) { return to<Vec>(to<UnsignedVec>(a) >> static_cast<uint32_t>(n)); }
   static Vec rint(Portable::Vec x) {  // ties to even
 #if defined(__SSE2__)
     return to<Vec>(_mm_cvtps_epi32(x));
@@ -46,27 +55,30 @@ struct PortableLanes {
     return out;
 #endif
   }
-  static Portable::Vec as_float(Vec a) { return to<Portable::Vec>(a); }
-  static Vec as_integer(Portable::Vec a) { return to<Vec>(a); }
-  static int32_t sum(Vec a) { return static_cast<int32_t>(static_cast<uint32_t>(sum_unsigned(a))); }
+  static Portable::Vec to_float(Vec a) {
+#if defined(__SSE2__)
+    return _mm_cvtepi32_ps(to<__m128i>(a));
+#else
+    return __builtin_convertvector(a, Portable::Vec);
+#endif
+  }
+  static Vec levels(Portable::Vec x, Portable::Vec qmax) {
+    return rint(Portable::min(Portable::max(x, Portable::zero()), qmax));
+  }
   static uint64_t sum_unsigned(Vec a) {
     uint64_t sum = 0;
     for (int i = 0; i < kLanes; ++i) sum += static_cast<uint32_t>(a[i]);
     return sum;
   }
-
-  // (u m + half) >> shift with a product of 64 bits.
-  struct Multiplier {
-    Multiplier(int32_t m, int32_t n) : factor(static_cast<uint64_t>(m)), half(n > 0 ? uint64_t{1} << (n - 1) : 0), count(n) {}
-    Vec operator()(Vec u) const {
-      Vec out;
-      for (int i = 0; i < kLanes; ++i)
-        out[i] = static_cast<int32_t>((static_cast<uint32_t>(u[i]) * factor + half) >> count);
-      return out;
-    }
-    uint64_t factor, half;
-    int count;
-  };
+  static Vec load_distances(const int32_t* p) { return load(p); }
+  // The distances of a panel: both halves of each lane of 64 bits together.
+  static void merge(const Vec (&acc)[4], int32_t* out) {
+    for (int a = 0; a < 4; ++a)
+      for (int b = 0; b < 2; ++b) {
+        const auto low = static_cast<uint32_t>(acc[a][2 * b]), high = static_cast<uint32_t>(acc[a][2 * b + 1]);
+        out[2 * a + b] = static_cast<int32_t>(low + high);
+      }
+  }
 
  protected:
   template <class To, class From>
@@ -78,22 +90,47 @@ struct PortableLanes {
   }
 };
 
-struct Int8Portable : PortableLanes {
+struct BytesPortable : PortableLanes {
   using Element = uint8_t;
-  static constexpr int kGroup = 4, kBits = 8;
-  static constexpr int32_t kQmax = 255, kValueQmax = 127;
+  static constexpr int kGroup = 4, kHeadGranules = 0;
+  static constexpr int64_t kMostGroups = 128;  // 2 x 127 x 128 < 2^15
   typedef uint8_t Bytes __attribute__((vector_size(16)));
   typedef int8_t SignedBytes __attribute__((vector_size(16)));
   typedef int16_t Words __attribute__((vector_size(16)));
   typedef uint16_t UnsignedWords __attribute__((vector_size(16)));
 
+  static Vec narrow(const Vec (&x)[4]) {
+    Bytes out;
+    for (int i = 0; i < 16; ++i) out[i] = static_cast<uint8_t>(x[i / 4][i % 4]);
+    return to<Vec>(out);
+  }
+  static void write_head(uint8_t*, const Element*, int64_t, int64_t) {}
+  static Vec distance(Vec acc, Vec k, Vec q) {
+#if defined(__SSE2__)
+    return add(acc, to<Vec>(_mm_sad_epu8(to<__m128i>(k), to<__m128i>(q))));
+#else
+    const Bytes x = to<Bytes>(k), y = to<Bytes>(q);
+    const UnsignedWords far = to<UnsignedWords>((x > y ? x : y) - (x < y ? x : y));
+    const UnsignedVec pairs = to<UnsignedVec>((far & 255) + (far >> 8));
+    return add(acc, to<Vec>((pairs & 0xFFFFu) + (pairs >> 16u)));
+#endif
+  }
+  static void store_narrow(Element* p, Vec x) {
+    for (int i = 0; i < kLanes; ++i) p[i] = static_cast<Element>(x[i]);
+  }
+
+  // Byte k of lane f is that of key k and feature f.
+  static Vec group(const Vec (&x)[4]) {
+    const UnsignedVec low = (to<UnsignedVec>(x[0]) & 255u) | (to<UnsignedVec>(x[1]) & 255u) << 8u;
+    return to<Vec>(low | (to<UnsignedVec>(x[2]) & 255u) << 16u | to<UnsignedVec>(x[3]) << 24u);
+  }
   static Vec magnitudes(Vec a) {
     const SignedBytes x = to<SignedBytes>(a), negative = x < 0;  // all ones where true
     return to<Vec>((x ^ negative) - negative);
   }
-  static Vec signs(Vec a) {
+  static Vec negative_signs(Vec a) {
     const SignedBytes x = to<SignedBytes>(a);
-    return to<Vec>((x < 0) - (x > 0));
+    return to<Vec>((x > 0) - (x < 0));
   }
   static Vec min(Vec a, Vec b) {
 #if defined(__SSE2__)
@@ -103,42 +140,62 @@ struct Int8Portable : PortableLanes {
     return to<Vec>(x < y ? x : y);
 #endif
   }
-  // Products of even and of odd bytes apart; both, and their sum, fit 16 bits (255 x 64 x 2).
+  // Sums of 16 bits, of the products of an even and an odd byte each; `total` widens them.
   static Vec dot(Vec acc, Vec u, Vec s) {
     const UnsignedWords unsigned_words = to<UnsignedWords>(u);
     const Words even = to<Words>(unsigned_words & 255), odd = to<Words>(unsigned_words >> 8);
     const Words even_sign = to<Words>(to<UnsignedWords>(s) << 8) >> 8, odd_sign = to<Words>(s) >> 8;
-    return add_pairs(acc, even * even_sign + odd * odd_sign);
+    return to<Vec>(to<Words>(acc) + even * even_sign + odd * odd_sign);
+  }
+  static Vec total(Vec acc) {
+#if defined(__SSE2__)
+    return to<Vec>(_mm_madd_epi16(to<__m128i>(acc), _mm_set1_epi16(1)));
+#else
+    return (to<Vec>(to<UnsignedVec>(acc) << 16u) >> 16) + (acc >> 16);
+#endif
+  }
+};
+
+// Levels 0..65535 are held less 32768, as signed words: distances stay what they are.
+struct WordsPortable : PortableLanes {
+  using Element = uint16_t;
+  static constexpr int kGroup = 2, kHeadGranules = 1;
+  static constexpr int64_t kMostGroups = INT64_MAX;
+  typedef int16_t Words __attribute__((vector_size(16)));
+
+  static Vec narrow(const Vec (&x)[2]) {
+    Words out;
+    for (int i = 0; i < 8; ++i) out[i] = static_cast<int16_t>(x[i / 4][i % 4] - 32768);
+    return to<Vec>(out);
+  }
+  // |q - k| = q + k - 2 min(q, k): the head of a row holds the sum of its first `used` words.
+  static void write_head(uint8_t* out, const Element* row, int64_t, int64_t used) {
+    int32_t total = 0;
+    for (int64_t d = 0; d < used; ++d) total += static_cast<int16_t>(row[d]);
+    const int64_t head = static_cast<uint32_t>(total);
+    std::memcpy(out, &head, sizeof head);
+  }
+  // Times -2 for distances, times 1 or -1 for signs: products and their pairs stay within 2^17.
+  static Vec distance(Vec acc, Vec k, Vec q) {
+    const Vec minus_two = set(static_cast<int32_t>(0xFFFEFFFEu));
+    return dot(acc, min(k, q), minus_two);
   }
   static void store_narrow(Element* p, Vec x) {
     for (int i = 0; i < kLanes; ++i) p[i] = static_cast<Element>(x[i]);
   }
 
- private:
-  static Vec add_pairs(Vec acc, Words x) {
-#if defined(__SSE2__)
-    return add(acc, to<Vec>(_mm_madd_epi16(to<__m128i>(x), _mm_set1_epi16(1))));
-#else
-    return add(acc, (to<Vec>(to<UnsignedVec>(x) << 16u) >> 16) + (to<Vec>(x) >> 16));
-#endif
+  static Vec group(const Vec (&x)[2]) {
+    return to<Vec>((to<UnsignedVec>(x[0]) & 0xFFFFu) | to<UnsignedVec>(x[1]) << 16u);
   }
-};
-
-struct Int16Portable : PortableLanes {
-  using Element = uint16_t;
-  static constexpr int kGroup = 2, kBits = 16;
-  static constexpr int32_t kQmax = 32767, kValueQmax = 32767;
-  typedef int16_t Words __attribute__((vector_size(16)));
-
   static Vec magnitudes(Vec a) {
     const Words x = to<Words>(a), negative = x < 0;  // all ones where true
     return to<Vec>((x ^ negative) - negative);
   }
-  static Vec signs(Vec a) {
+  static Vec negative_signs(Vec a) {
     const Words x = to<Words>(a);
-    return to<Vec>((x < 0) - (x > 0));
+    return to<Vec>((x > 0) - (x < 0));
   }
-  // Quantized values end at 32767, so that words may be compared as signed ones.
+  // Signed: values and scores end at 32767.
   static Vec min(Vec a, Vec b) {
 #if defined(__SSE2__)
     return to<Vec>(_mm_min_epi16(to<__m128i>(a), to<__m128i>(b)));
@@ -151,15 +208,11 @@ struct Int16Portable : PortableLanes {
 #if defined(__SSE2__)
     return add(acc, to<Vec>(_mm_madd_epi16(to<__m128i>(u), to<__m128i>(s))));
 #else
-    const UnsignedVec words = to<UnsignedVec>(u);
-    const Vec low = to<Vec>(words & 0xFFFFu) * (to<Vec>(to<UnsignedVec>(s) << 16u) >> 16);
-    const Vec high = to<Vec>(words >> 16u) * (s >> 16);
-    return add(add(acc, low), high);
+    const Vec low = (to<Vec>(to<UnsignedVec>(u) << 16u) >> 16) * (to<Vec>(to<UnsignedVec>(s) << 16u) >> 16);
+    return add(add(acc, low), (u >> 16) * (s >> 16));
 #endif
   }
-  static void store_narrow(Element* p, Vec x) {
-    for (int i = 0; i < kLanes; ++i) p[i] = static_cast<Element>(x[i]);
-  }
+  static Vec total(Vec acc) { return acc; }
 };
 
 }  // namespace

@@ -12,6 +12,7 @@ import torch
 from inhibitor_transformers.attention.call import MaskedTensors, Masks, Options, Tensors
 from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.attention.cpu.abi import ABI_VERSION, CALL, INTEGER_CALL, CStruct, pack_call
+from inhibitor_transformers.attention.integer import QuantParams, Requantize
 from inhibitor_transformers.attention.integer import cpu as integer_cpu
 from tests.attention.engine_cases import Shape
 from tests.attention.integer.cases import random_qparams, tensors
@@ -101,16 +102,52 @@ def test_what_a_call_has_not_is_null() -> None:
     assert {x for name in absent for x in unpacked(CALL, packed)[name]} == {0}
 
 
-def test_an_integer_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = Shape(batch=2, heads=4, kv_heads=2, queries=3, keys=5, dim=8, value_dim=6)
-    qparams, packed = random_qparams(shape, 16), []
+@pytest.fixture
+def integer_call(monkeypatch: pytest.MonkeyPatch):
+    """(call, QuantParams, a list that gets what is packed) of 4 heads, with 2 split features."""
+    shape, packed = Shape(batch=2, heads=4, kv_heads=2, queries=3, keys=5, dim=8, value_dim=6), []
     monkeypatch.setattr(library, "load", lambda: SimpleNamespace(integer_forward=packed.append))
     call = MaskedTensors(*tensors(shape), None, None, is_causal=False, signed=True, center="mean")
+    return call, random_qparams(shape, 16, extra=2), packed
+
+
+ABSENT = ("sums", "factors", "levels", "output_multiplier", "output_shift", "output_zero", "output_qmax")
+
+
+def require_qparams(found: dict[str, list[float]], qparams: QuantParams) -> None:
+    arrays = ("offset", "source", "inverse_step", "value_inverse_step", "sign", "delta", "shift")
+    assert {name: found[name] for name in arrays} == {name: [getattr(qparams, name).data_ptr()] for name in arrays}
+    assert (found["bits"], found["extra"]) == ([16], [2])
+
+
+def test_integers_to_floats(integer_call) -> None:
+    call, qparams, packed = integer_call
+    out = integer_cpu.run(call, qparams)
+    members, found = unpacked(CALL, packed[0][: CALL.size]), unpacked(INTEGER_CALL, packed[0][CALL.size :])
+    factors = qparams.factors(5)
+    require_qparams(found, qparams)
+    assert members["out"] == [out.data_ptr(), *out.stride()[:3]]
+    assert (found["factors"], found["factor_stride"]) == ([factors.data_ptr()], [factors.stride(0)])
+    assert {x for name in ABSENT if name != "factors" for x in found[name]} == {0}
+
+
+def test_integers_to_sums(integer_call) -> None:
+    call, qparams, packed = integer_call
     sums = integer_cpu.integer_sums(call, qparams)
     found = unpacked(INTEGER_CALL, packed[0][CALL.size :])
-    factors = qparams.factors(5)
-    assert found.pop("bits") == [16]
-    assert (found.pop("factors"), found.pop("factor_stride")) == ([factors.data_ptr()], [factors.stride(0)])
-    assert found.pop("sums") == [sums.data_ptr()]
-    assert found == {name: [getattr(qparams, name).data_ptr()] for name in found}
-    assert len(found) == 8
+    require_qparams(found, qparams)
+    assert found["sums"] == [sums.data_ptr()]
+    assert {x for name in ABSENT if name != "sums" for x in found[name]} == {0}
+
+
+def test_integers_to_levels(integer_call) -> None:
+    call, qparams, packed = integer_call
+    requantize = Requantize(qparams, torch.ones(4), 3, 4)
+    levels = integer_cpu.run_requantized(call, qparams, requantize)
+    found = unpacked(INTEGER_CALL, packed[0][CALL.size :])
+    require_qparams(found, qparams)
+    assert (found["levels"], found["levels_stride"]) == ([levels.data_ptr()], list(levels.stride()[:3]))
+    assert found["output_multiplier_stride"] == [6]
+    assert 0 not in (*found["output_multiplier"], *found["output_shift"])
+    assert (found["output_zero"], found["output_qmax"]) == ([3], [15])
+    assert {*found["sums"], *found["factors"]} == {0}

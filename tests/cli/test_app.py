@@ -28,6 +28,7 @@ def test_the_commands():
         "evaluate",
         "report",
         "quantize",
+        "hardware",
         "export",
         "env",
     ]

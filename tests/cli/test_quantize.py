@@ -77,7 +77,7 @@ def test_nothing_is_overwritten_unasked(inhibit, student, text, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--bits", "4"], "--bits must be one of [8, 16], got 4"),
+        (["--bits", "7"], "--bits must be one of [3, 4, 5, 6, 8, 16], got 7"),
         (["--text", "nowhere.txt"], "nowhere.txt"),
     ],
 )

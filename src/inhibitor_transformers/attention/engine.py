@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .call import AttentionCall, Masks, Options, Tensors
@@ -62,8 +63,11 @@ class Engine:
 KERNELS: dict[str, Kernels] = {}  # by the name of the engine, which is an argument of the operator
 
 
-def heads_last(like: Tensor, features: int) -> Tensor:
-    """An empty (B, H, N, features) in the memory order (B, N, H, features): merging heads copies nothing."""
+def heads_last(like: Tensor, features: int, dtype: torch.dtype | None = None) -> Tensor:
+    """An empty (B, H, N, features) in the memory order (B, N, H, features): merging heads copies nothing.
+
+    In the dtype of `like` if none is given.
+    """
     batch, heads, rows, _ = like.shape
     strides = (rows * heads * features, features, heads * features, 1)
-    return like.new_empty_strided((batch, heads, rows, features), strides)
+    return like.new_empty_strided((batch, heads, rows, features), strides, dtype=dtype)

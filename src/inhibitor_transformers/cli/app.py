@@ -16,7 +16,7 @@ from typer.core import TyperCommand
 
 from ..common.paths import expand_user
 from ..common.progress import progress, showing_progress
-from . import convert, distill, env, evaluate, export, finetune, quantize, quickstart, report, study
+from . import convert, distill, env, evaluate, export, finetune, hardware, quantize, quickstart, report, study
 from .console import log_to_stderr
 
 _SLOW = ("torch", "datasets", "transformers.modeling_utils")  # packages whose import takes seconds
@@ -65,7 +65,7 @@ def _path_at_home(value: Any) -> Any:
     return expand_user(value) if isinstance(value, Path) else value
 
 
-for module in (quickstart, convert, distill, finetune, study, evaluate, report, quantize, export, env):
+for module in (quickstart, convert, distill, finetune, study, evaluate, report, quantize, export, hardware, env):
     command = getattr(module, module.__name__.rpartition(".")[2])
     app.command(cls=_Command)(_with_progress(command, ("torch",) if module is env else _SLOW))
 

@@ -21,11 +21,14 @@ def quantize(
             help="Text to calibrate on: file, folder, Hub id, or 'this-machine' (default: what is on it); repeatable."
         ),
     ] = None,
-    bits: Annotated[int, typer.Option(help="Bits of the integers in attention: 8 or 16.")] = 8,
+    bits: Annotated[int, typer.Option(help="Bits of the integers in attention: 3 to 6, 8 or 16.")] = 8,
     linears: Annotated[bool, typer.Option("--linears/--no-linears", help="Quantize linear layers to int8.")] = True,
     embeddings: Annotated[
         bool, typer.Option("--embeddings/--no-embeddings", help="Quantize word embeddings to int8.")
     ] = False,
+    split: Annotated[
+        bool, typer.Option("--split/--no-split", help="Split wide features of queries and keys where it pays.")
+    ] = True,
     max_texts: Annotated[int, typer.Option(min=1, help="Number of texts to calibrate on.")] = 128,
     max_length: Annotated[int, typer.Option(min=8, help="Truncate texts to so many tokens.")] = 128,
     overwrite: Overwrite = False,
@@ -36,12 +39,12 @@ def quantize(
 
     Ranges are chosen on calibration texts; a table shows the size, and how close the embeddings of other texts stay.
     """
-    from ..attention.integer.qparams import PRECISIONS
+    from ..attention.integer.qparams import BITS
     from ..common.inputs import require_apart
     from ..common.output_dir import OutputDir
 
-    if bits not in PRECISIONS:
-        raise ValueError(f"--bits must be one of {sorted(PRECISIONS)}, got {bits}")
+    if bits not in BITS:
+        raise ValueError(f"--bits must be one of {list(BITS)}, got {bits}")
     require_apart(output, {"model": model, "text": text})
     folder = OutputDir(output, "quantize", overwrite=overwrite, resumable=False)
     from ..deploy.quantize import cost_table, quantize
@@ -59,12 +62,13 @@ def quantize(
             loaded,
             texts[:max_texts],
             tokenizer,
-            bits=bits,  # type: ignore[arg-type]
+            bits=bits,
             linears=linears,
             embeddings=embeddings,
+            split=split,
             max_length=max_length,
         )
-        folder.create({"model": model, "bits": bits, "linears": linears, "embeddings": embeddings})
+        folder.create({"model": model, "bits": bits, "linears": linears, "embeddings": embeddings, "split": split})
         save_model(folder.path, made, tokenizer)
         folder.finish()
     print_table(cost_table(loaded, made, tokenizer, unseen[:max_texts], max_length=max_length), stdout())

@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.attention.integer.qparams import MAX_DISTANCE, MAX_SUM, PRECISIONS, QuantParams
+from inhibitor_transformers.attention.integer.qparams import MAX_DELTA, SHIFTS, QuantParams
 from tests.attention.engine_cases import Shape
 
 
-def random_qparams(shape: Shape, bits: int, seed: int = 0) -> QuantParams:
-    """Weights, scalars and steps drawn from all that is allowed, as no calibration would choose them."""
+def random_qparams(shape: Shape, bits: int, seed: int = 0, *, extra: int = 0) -> QuantParams:
+    """Scalars and steps drawn from all that is allowed, as no calibration would choose them; `extra` split features."""
     generator = torch.Generator().manual_seed(seed)
-    precision = PRECISIONS[bits]
-    heads, per_feature = shape.heads, (shape.kv_heads, shape.dim)
+    heads, kv_heads = shape.heads, shape.kv_heads
 
     def integers(low: int, high: int, *size: int) -> Tensor:
         return torch.randint(low, high + 1, size, generator=generator, dtype=torch.int64).to(torch.int32)
@@ -23,19 +22,16 @@ def random_qparams(shape: Shape, bits: int, seed: int = 0) -> QuantParams:
         exponents = least + (most - least) * torch.rand(size, generator=generator, dtype=torch.float64)
         return (2.0**exponents).round().to(torch.int64)
 
-    largest = MAX_DISTANCE if precision.shift is not None else MAX_SUM
-    delta = powers(0, 30, heads).clamp_max(MAX_DISTANCE) * integers(0, 1, heads).mul(2).sub(1)
-    shift = torch.full((heads,), precision.shift, dtype=torch.int32) if precision.shift else integers(0, 46, heads)
+    delta = powers(0, 30, heads).clamp_max(MAX_DELTA) * integers(0, 1, heads).mul(2).sub(1)
     return QuantParams(
         bits=bits,  # type: ignore[arg-type]
-        offset=torch.randn(per_feature, generator=generator),
-        inverse_step=powers(0, 10, *per_feature).float(),
-        weight=integers(1, precision.largest_weight(shape.dim), *per_feature),
-        value_inverse_step=powers(0, 15, shape.kv_heads).float(),
+        offset=torch.randn(kv_heads, shape.dim + extra, generator=generator),
+        source=integers(0, shape.dim - 1, kv_heads, extra),
+        inverse_step=powers(0, 10, kv_heads).float(),
+        value_inverse_step=powers(0, 15, heads).float(),
         sign=integers(-1, 1, heads),
         delta=delta.to(torch.int32),
-        multiplier=powers(0, 31, heads).clamp_max(largest).to(torch.int32),
-        shift=shift,
+        shift=integers(*SHIFTS, heads),
         scale=torch.randn(heads, generator=generator),
         length_exponent=torch.rand(heads, generator=generator),
     )

@@ -1,4 +1,4 @@
-"""Quantized qparams as part of a model."""
+"""Quantization parameters as part of a model."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_changes_in_place_are_seen(inference):
             getattr(module, name).mul_(2).add_(0.25)
             assert torch.equal(module.qparams.factors(9), copy.deepcopy(module).qparams.factors(9))
             assert not torch.equal(module.qparams.factors(9), before)
-        module.weight.fill_(0)
-        with pytest.raises(ValueError, match="weight must lie in"):
+        module.shift.fill_(99)
+        with pytest.raises(ValueError, match="shift must lie in"):
             _ = module.qparams
 
 
@@ -69,8 +69,18 @@ def test_copies_are_independent(module):
 
 
 def test_empty_qparams_are_refused():
-    with pytest.raises(ValueError, match="weight must lie in"):
+    with pytest.raises(ValueError, match="inverse_step must be positive"):
         _ = QuantizedScalars(4, 2, 8).qparams
+
+
+def test_split_features_are_saved():
+    made, other = (QuantizedScalars(4, 2, 8, features=11) for _ in range(2))
+    made.assign(random_qparams(SHAPE, 8, extra=3))
+    other.load_state_dict(made.state_dict())
+    assert torch.equal(other.qparams.source, made.qparams.source)
+    assert other.qparams.dim == 8
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        QuantizedScalars(4, 2, 8).load_state_dict(made.state_dict())
 
 
 def test_qparams_of_another_kind_are_refused(module):

@@ -82,7 +82,7 @@ def test_saved_again_it_is_the_same(folder, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("settings", [{"bits": 16}, {"linears": False}, {"bits": 16, "linears": False}])
+@pytest.mark.parametrize("settings", [{"bits": 16}, {"bits": 4}, {"linears": False}, {"bits": 16, "linears": False}])
 def test_every_choice_is_loaded_as_it_was_saved(settings, tmp_path):
     model = quantized(**settings)
     saved(model, tmp_path)
@@ -141,9 +141,9 @@ class TestRefusals:
     def test_missing_weights(self, folder, tmp_path):
         saved(folder[0], tmp_path)
         tensors = load_file(tmp_path / "model.safetensors")
-        lost = next(name for name in tensors if name.endswith("inhibitor.multiplier"))
+        lost = next(name for name in tensors if name.endswith("inhibitor.shift"))
         save_file({n: t for n, t in tensors.items() if n != lost}, tmp_path / "model.safetensors", {"format": "pt"})
-        with pytest.raises(ValueError, match=r"does not hold the weights .* missing .*inhibitor.multiplier"):
+        with pytest.raises(ValueError, match=r"does not hold the weights .* missing .*inhibitor.shift"):
             AutoModel.from_pretrained(tmp_path)
 
     def test_a_float_checkpoint_does_not_become_quantized_by_loading(self, tmp_path):
@@ -153,9 +153,27 @@ class TestRefusals:
 
     def test_settings_that_cannot_be(self):
         with pytest.raises(ValueError, match="bits must be one of"):
-            InhibitorIntegersConfig(bits=4)
+            InhibitorIntegersConfig(bits=7)
         with pytest.raises(ValueError, match="quant_method must be"):
             InhibitorIntegersConfig(quant_method="gptq")
+
+    def test_a_folder_with_weights_per_feature(self, folder, tmp_path):
+        """As they were quantized before one step per head."""
+        saved(folder[0], tmp_path)
+        config = json.loads((tmp_path / "config.json").read_text())
+        del config["quantization_config"]["features"]
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=r"a weight for each feature.*quantize the float model anew \(`inhibit qu"):
+            AutoModel.from_pretrained(tmp_path)
+
+    @pytest.mark.parametrize("features", [[8], [8, 7], [8, 8.0], [8, 8, 8]])
+    def test_features_that_cannot_be(self, features, folder, tmp_path):
+        saved(folder[0], tmp_path)
+        config = json.loads((tmp_path / "config.json").read_text())
+        config["quantization_config"]["features"] = features
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match="features must be 2 numbers of at least 8, got"):
+            AutoModel.from_pretrained(tmp_path)
 
     @pytest.mark.parametrize(
         ("field", "value"),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..call import Masks, Options
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 
 CENTER_CODES = {"none": 0, "mean": 1, "min": 2}
 
@@ -71,16 +71,23 @@ CALL = CStruct(
 INTEGER_CALL = CStruct(
     bits=INTEGER,
     offset=POINTER,
+    source=POINTER,
     inverse_step=POINTER,
-    weight=POINTER,
     value_inverse_step=POINTER,
     sign=POINTER,
     delta=POINTER,
-    multiplier=POINTER,
     shift=POINTER,
+    extra=INTEGER,
     factors=POINTER,
     factor_stride=INTEGER,
     sums=POINTER,
+    levels=POINTER,
+    levels_stride="3q",
+    output_multiplier=POINTER,
+    output_multiplier_stride=INTEGER,
+    output_shift=POINTER,
+    output_zero=INTEGER,
+    output_qmax=INTEGER,
 )
 
 _NO_SCALARS = (0,) * 12

@@ -27,10 +27,10 @@ SHIFTS = (-15, 22)
 class QuantParams:
     """The quantization of H query heads and Hkv key/value heads; see `reference.py` for the formulas.
 
-    bits: of q, k and v, 3 to 6, 8 or 16. offset: o, (Hkv, F) float32, of queries and keys alike; the F − D last features
-    repeat those that `source` names, (Hkv, F − D) int32. inverse_step: r, (Hkv,) float32. value_inverse_step: rᵥ, (H,)
-    float32. sign, delta, shift: σ, δ̂, s, (H,) int32. scale: η times the step of v, (H,) float32; length_exponent: ρ,
-    (H,) float32; length_reference: n₀.
+    bits: of q, k and v: 3 to 6, 8, 16. offset: o, (Hkv, F) float32, of queries and keys alike; the last F − D features
+    repeat those that `source` names, (Hkv, F − D) int32. inverse_step: r, (Hkv,) float32. value_inverse_step: rᵥ,
+    (H,) float32. sign, delta, shift: σ, δ̂, s, (H,) int32. scale: η times the step of v, (H,) float32.
+    length_exponent: ρ, (H,) float32. length_reference: n₀.
 
     Raises ValueError for shapes, dtypes or numbers with which the results would not be exact.
     """

@@ -54,8 +54,8 @@ class Requantize:
 
     μ(n) / 2^e is f(n) over the step of the output, of each head.
 
-    qparams: of the attention. step: (H,) float32, of one unit of the output; each head's features are inputs of the next
-    layer with one step. zero_point: what 0 becomes. bits: of the output, 3 to 6 or 8.
+    qparams: of the attention. step: (H,) float32, of one unit of the output: the features of a head are inputs
+    of the next layer with one step. zero_point: what 0 becomes. bits: of the output, 3 to 6 or 8.
 
     Raises ValueError for other numbers, shapes or dtypes.
     """

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from ...models.quantized import InhibitorIntegersConfig, Int8Embedding, Int8Line
 from ...models.quantized.modules import join, linear_modules, replace, word_embeddings
 from ...models.quantized.quantizer import mark_quantized
 from ...models.value_center import center_values
+from .activations import read_texts, watch_attention
 from .attention import AttentionInputs
 from .ranges import InputRange
 from .texts import Batch, Texts, as_batches, check_texts, require_max_length
@@ -43,6 +43,7 @@ def quantize(
     bits: Bits = 8,
     linears: bool = True,
     embeddings: bool = False,
+    split: bool = True,
     max_length: int = 128,
     batch_size: int = 16,
 ) -> PreTrainedModel:
@@ -53,9 +54,11 @@ def quantize(
         texts: some dozens to hundreds of texts, or of pairs of texts, like those that will be read; blank ones are
             left out.
         tokenizer: the model's.
-        bits: of the attention, 8 or 16.
+        bits: of the attention, 3 to 6, 8 or 16.
         linears: whether the linear layers of all blocks get 8-bit weights and inputs.
         embeddings: whether word embeddings get 8 bits.
+        split: whether features of q and k that are wider than others may become several, where it pays: a finer step,
+            for more work per distance.
         max_length: tokens of a text that are read.
         batch_size: texts at a time.
 
@@ -78,11 +81,11 @@ def quantize(
     made = copy.deepcopy(model).cpu().float().eval()
     if linears:
         quantize_linears(made, batches)
-    quantize_attention(made, batches, bits)
+    features = quantize_attention(made, batches, bits, split=split)
     if embeddings:
         name, table = word_embeddings(made)
         replace(made, name, Int8Embedding.from_embedding(table))
-    mark_quantized(made, config)
+    mark_quantized(made, dataclasses.replace(config, features=features))
     return made.requires_grad_(False)
 
 
@@ -95,8 +98,7 @@ def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
     def watch(name: str) -> Callable[..., None]:
         return lambda _, arguments, valid: ranges[name].add(arguments[0][valid])
 
-    with _watching({module: watch(name) for name, module in names.items()}, before=True) as read:
-        _read(model, batches, read)
+    read_texts(model, batches, {module: watch(name) for name, module in names.items()}, before=True)
     for together in track(_by_input(model, names), "quantizing linear layers"):
         try:
             sizes = None if together[0].endswith(_NAMES.down) else _sizes(together, names, ranges)
@@ -126,70 +128,38 @@ def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str,
 
 
 @torch.no_grad()
-def quantize_attention(model: PreTrainedModel, batches: Sequence[Batch], bits: Bits) -> None:
-    """Replace the scalars of all attention layers by `QuantizedScalars`, in place."""
+def quantize_attention(
+    model: PreTrainedModel, batches: Sequence[Batch], bits: Bits, *, split: bool = True
+) -> list[int]:
+    """Replace the scalars of all attention layers by `QuantizedScalars`, in place; their features after splitting."""
     config = model.config
     layers = attention_layers(model)
     seen = {layer.name: AttentionInputs() for layer in layers}
-    projected: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
 
-    def watch(name: str) -> Callable[..., None]:
-        def add(_: nn.Module, output: Tensor, valid: Tensor) -> None:
-            projected[name].append(output.unflatten(-1, (config.n_heads, -1)).transpose(1, 2))
-            if len(projected[name]) == 3:  # q, k and v of one batch, in this order
-                q, k, v = projected[name]
-                seen[name].add(q, k, center_values(v, valid, config.inhibitor_value_center).values, valid)
-                projected[name].clear()
+    def add(name: str, q: Tensor, k: Tensor, v: Tensor, valid: Tensor) -> None:
+        seen[name].add(q, k, center_values(v, valid, config.inhibitor_value_center).values, valid)
 
-        return add
-
-    watched: dict[nn.Module, Callable[..., None]] = {
-        projection: watch(layer.name) for layer in layers for projection in (layer.query, layer.key, layer.value)
-    }
-    with _watching(watched, before=False) as read:
-        _read(model, batches, read)
+    watch_attention(model, batches, add)
     options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
+    counts = []
     for layer in track(layers, "quantizing attention"):
         try:
-            qparams = seen[layer.name].best_qparams(layer.scalars, bits, options)
+            qparams = seen[layer.name].best_qparams(layer.scalars, bits, options, split=split)
         except ValueError as error:
             raise ValueError(f"{layer.name} cannot be quantized: {error}") from error
-        heads, dim = qparams.offset.shape
-        made = QuantizedScalars(heads, heads, dim, bits=bits, length_reference=layer.scalars.length_reference)
+        heads, features = qparams.offset.shape
+        made = QuantizedScalars(
+            heads,
+            heads,
+            qparams.dim,
+            features=features,
+            bits=bits,
+            length_reference=layer.scalars.length_reference,
+        )
         made.assign(qparams)
         layer.module.inhibitor = made
-
-
-Read = Callable[[Tensor], None]
-
-
-@contextmanager
-def _watching(watched: dict[nn.Module, Callable[..., None]], *, before: bool) -> Iterator[Read]:
-    """While inside, pass inputs (or outputs) of modules to their watchers, with the valid tokens given to `read`."""
-    valid: list[Tensor] = []
-
-    def hook(add: Callable[..., None]) -> Callable[..., None]:
-        return lambda module, *arguments: add(module, arguments[-1], valid[-1])
-
-    handles = [
-        module.register_forward_pre_hook(hook(add)) if before else module.register_forward_hook(hook(add))
-        for module, add in watched.items()
-    ]
-    try:
-        yield valid.append
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _read(model: PreTrainedModel, batches: Sequence[Batch], read: Read) -> None:
-    encoder = model.base_model
-    for batch in track(batches, "watching activations", unit="batches"):
-        inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        if model.config.to_dict().get("type_vocab_size") and "token_type_ids" in batch:
-            inputs["token_type_ids"] = batch["token_type_ids"]
-        read(batch["attention_mask"].bool())
-        encoder(**inputs)
+        counts.append(features)
+    return counts
 
 
 def _check(model: PreTrainedModel) -> None:

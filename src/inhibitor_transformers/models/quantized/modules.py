@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -61,13 +61,20 @@ def join(model: PreTrainedModel) -> None:
             layer.ffn = Int8FeedForward(layer.ffn.lin1, layer.ffn.lin2)
 
 
-def put_empty(model: PreTrainedModel, *, bits: Bits, quantized_linears: bool, quantized_embeddings: bool) -> None:
-    """Replace modules by quantized ones without values, for a checkpoint to fill."""
+def put_empty(
+    model: PreTrainedModel,
+    *,
+    bits: Bits,
+    features: Sequence[int],
+    quantized_linears: bool,
+    quantized_embeddings: bool,
+) -> None:
+    """Replace modules by quantized ones without values, for a checkpoint to fill; `features` of each layer."""
     config = model.config
-    for layer in attention_layers(model):
+    for layer, count in zip(attention_layers(model), features, strict=True):
         heads, dim = config.n_heads, config.dim // config.n_heads
         layer.module.inhibitor = QuantizedScalars(
-            heads, heads, dim, bits=bits, length_reference=config.inhibitor_length_reference
+            heads, heads, dim, features=count, bits=bits, length_reference=config.inhibitor_length_reference
         )
     if quantized_linears:
         for name, linear in linear_modules(model).items():

@@ -11,7 +11,8 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from ...attention.integer.qparams import PRECISIONS
+from ...attention.integer.qparams import BITS
+from ..architectures import attention_layers
 from .modules import put_empty
 
 METHOD = "inhibitor-integers"
@@ -22,9 +23,10 @@ _CALIBRATED = ("inhibitor_center", "inhibitor_value_center", "inhibitor_length_r
 @register_quantization_config(METHOD)
 @dataclass
 class InhibitorIntegersConfig(QuantizationConfigMixin):
-    """What is quantized: attention with `bits` (8 or 16), and with 8 bits linear layers and word embeddings.
+    """What is quantized: attention with `bits` (3 to 6, 8 or 16), and with 8 bits linear layers and word embeddings.
 
-    `calibrated_for` is written by quantization: what the quantization parameters were chosen for, by name.
+    Written by quantization: `features`, the number of each layer's features after splitting, and `calibrated_for`, what
+    the quantization parameters were chosen for, by name.
     """
 
     bits: int = 8
@@ -32,10 +34,11 @@ class InhibitorIntegersConfig(QuantizationConfigMixin):
     embeddings: bool = False
     quant_method: Any = METHOD
     calibrated_for: dict[str, Any] | None = None
+    features: list[int] | None = None
 
     def __post_init__(self) -> None:
-        if type(self.bits) is not int or self.bits not in PRECISIONS:
-            raise ValueError(f"bits must be one of {sorted(PRECISIONS)}, got {self.bits!r}")
+        if type(self.bits) is not int or self.bits not in BITS:
+            raise ValueError(f"bits must be one of {list(BITS)}, got {self.bits!r}")
         for name in ("linears", "embeddings"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
@@ -66,6 +69,7 @@ class InhibitorIntegersQuantizer(HfQuantizer):
         put_empty(
             model,
             bits=config.bits,  # type: ignore[arg-type]
+            features=_features(model, config),
             quantized_linears=config.linears,
             quantized_embeddings=config.embeddings,
         )
@@ -79,6 +83,20 @@ class InhibitorIntegersQuantizer(HfQuantizer):
     @property
     def is_trainable(self) -> bool:
         return False
+
+
+def _features(model: PreTrainedModel, config: InhibitorIntegersConfig) -> list[int]:
+    """The features of each layer after splitting. Raises ValueError where a checkpoint does not say them."""
+    layers = attention_layers(model)
+    dim = model.config.dim // model.config.n_heads
+    if config.features is None:
+        raise ValueError(
+            "this model was quantized with a weight for each feature, which integer attention has no more: quantize "
+            "the float model anew (`inhibit quantize MODEL OUT --text …`)"
+        )
+    if len(config.features) != len(layers) or any(type(f) is not int or f < dim for f in config.features):
+        raise ValueError(f"features must be {len(layers)} numbers of at least {dim}, got {config.features!r}")
+    return config.features
 
 
 def mark_quantized(model: PreTrainedModel, config: InhibitorIntegersConfig) -> None:

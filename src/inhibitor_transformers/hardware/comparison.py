@@ -1,0 +1,147 @@
+"""An inhibitor head beside the dot-product head of its softmax teacher, on what both compute for the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..attention.integer.qparams import Bits
+from ..deploy.quantize.texts import Batch, as_batches
+from ..distill.data import exact_windows
+from .gates.cells import CellLibrary
+from .gates.synthesize import RECIPES, Recipe, recipe_name
+from .heads import HeadCost, inhibitor_head, softmax_head
+from .operands import InhibitorOperands, SoftmaxOperands, inhibitor_operands, pair_heads, softmax_operands
+
+CALIBRATION_TEXTS = 32
+CIRCUIT_BITS: tuple[Bits, ...] = (4, 8, 16)
+MEASURES = ("logic", "registers", "area", "path", "cycles", "memory_bits")
+load_library = cache(CellLibrary.load)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is compared.
+
+    length: n, tokens. doubled: two heads side by side, as one of twice the size. library: a name or path.
+    operands: "own", or "student": the dot-product head gets the student's q, k and v as well.
+    """
+
+    bits: Bits = 8
+    length: int = 128
+    doubled: bool = False
+    layer: int = 0
+    library: str = "osu018"
+    operands: str = "own"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of both heads, and softmax's over inhibitor's.
+
+    measure: "logic" and "registers" in J per pair of query and key, without and with registers and their clock; "area"
+    in μm²; "path" in ns; "cycles" and "memory_bits" per pair.
+    """
+
+    bits: int
+    n: int
+    d: int
+    layer: int
+    library: str
+    operands: str
+    measure: str
+    softmax: float
+    inhibitor: float
+
+    @property
+    def ratio(self) -> float:
+        return self.softmax / self.inhibitor
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"ratio": self.ratio}
+
+
+class Comparison:
+    """Both heads on the same text.
+
+    Args:
+        student: an inhibitor encoder, teacher: the softmax encoder that it comes from; of head `head` each.
+        texts: to calibrate on, and to read.
+        rows: of queries that are simulated, spread over the text.
+        keys: that the heads' memories hold.
+
+    Raises ValueError where no text has as many tokens as a setting asks for, or a layer or head is not there.
+    """
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        *,
+        head: int = 0,
+        rows: int = 2,
+        keys: int = 512,
+    ) -> None:
+        self.student, self.teacher, self.tokenizer, self.texts = student, teacher, tokenizer, texts
+        self.head, self.rows, self.keys = head, rows, keys
+        self._calibration = as_batches(texts[:CALIBRATION_TEXTS], tokenizer, max_length=128)
+        self._inhibitor, self._softmax = cache(self._inhibitor_operands), cache(self._softmax_operands)
+        self._recipes: dict[tuple[Callable[..., HeadCost], str, int], Sequence[Recipe]] = {}
+
+    def compare(self, settings: Iterable[Setting]) -> Iterator[Row]:
+        """The rows of each setting, as they are measured."""
+        for setting in settings:
+            softmax, inhibitor = self.costs(setting)
+            d = self.student.config.dim // self.student.config.n_heads * (2 if setting.doubled else 1)
+            place = (setting.bits, setting.length, d, setting.layer, setting.library, setting.operands)
+            for name in MEASURES:
+                yield Row(*place, name, getattr(softmax, name), getattr(inhibitor, name))
+
+    def costs(self, setting: Setting) -> tuple[HeadCost, HeadCost]:
+        """Of the softmax head and of the inhibitor head."""
+        student = setting.operands == "student"
+        softmax = self._pick(self._softmax(setting.bits, setting.length, student), setting)
+        inhibitor = self._pick(self._inhibitor(setting.bits, setting.length), setting)
+        return self._measure(softmax_head, softmax, setting), self._measure(inhibitor_head, inhibitor, setting)
+
+    def _measure(self, head: Callable[..., HeadCost], operands: Any, setting: Setting) -> HeadCost:
+        """With the recipe that was the best one for this kind of head when it was measured first."""
+        rows = np.linspace(0, setting.length - 1, self.rows + 2)[1:-1].astype(int).tolist()
+        kind = (head, setting.library, setting.bits)
+        cost = head(
+            operands, rows, load_library(setting.library), keys=self.keys, recipes=self._recipes.get(kind, RECIPES)
+        )
+        best = cost.measurement.provenance.recipe
+        self._recipes[kind] = [recipe for recipe in RECIPES if recipe_name(recipe) == best]
+        return cost
+
+    def _pick(self, layers: Any, setting: Setting) -> Any:
+        if not 0 <= setting.layer < len(layers):
+            raise ValueError(f"there is no layer {setting.layer}, the model has {len(layers)}")
+        heads = layers[setting.layer]
+        last = self.head + setting.doubled
+        if last >= len(heads):
+            raise ValueError(f"there is no head {last}, layers have {len(heads)}")
+        return pair_heads(heads[self.head], heads[last]) if setting.doubled else heads[self.head]
+
+    def _inhibitor_operands(self, bits: Bits, length: int) -> list[list[InhibitorOperands]]:
+        return inhibitor_operands(self.student, self._calibration, self._text(length), bits)
+
+    def _softmax_operands(self, bits: Bits, length: int, student: bool) -> list[list[SoftmaxOperands]]:
+        model = self.student if student else self.teacher
+        return softmax_operands(model, self._calibration, self._text(length), bits)
+
+    def _text(self, length: int) -> Batch:
+        windows = exact_windows(self.texts, self.tokenizer, length, 1)
+        if not windows:
+            raise ValueError(f"no text has {length} tokens: give longer ones")
+        ids = torch.from_numpy(windows[0]).long()[None]
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
