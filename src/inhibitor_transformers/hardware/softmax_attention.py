@@ -13,6 +13,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from .circuits.softmax_model import MAX_GAIN, SoftmaxFormat, attend, normalize
 
+MARGIN = 0.02  # of the squared error; less is noise, and other texts exceed a range that was clipped for it
+
 Call = tuple[Tensor, Tensor, Tensor, Tensor]
 """q (B, H, Nq, D), k, v (B, H, Nk, D), valid (B, 1 or H, Nq, Nk) bool: which keys a query sees."""
 
@@ -34,23 +36,36 @@ class SoftmaxSteps:
 
 
 def softmax_attention_integers(
-    q: Tensor, k: Tensor, v: Tensor, valid: Tensor, steps: SoftmaxSteps, *, chunk: int | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    valid: Tensor,
+    steps: SoftmaxSteps,
+    *,
+    requantized: bool = False,
+    chunk: int | None = None,
 ) -> Tensor:
-    """(B, H, Nq, D) float32: attention outputs, of `steps.bits` bits. Scores are scaled by 1/√D.
+    """(B, H, Nq, D) float32: attention outputs; 0 where a query sees no key. Scores are scaled by 1/√D.
 
-    chunk: how many keys are renormalized at once; None: D, as in the circuit.
+    requantized: outputs are integers of `steps.bits` bits, times their step, as the circuit's normalizer gives them;
+    otherwise sums are divided in floats. chunk: how many keys are renormalized at once; None: D, as in the circuit.
     """
     form = SoftmaxFormat(steps.bits, chunk or q.shape[-1])
-    outputs = normalize(*_attend(q, k, v, valid, steps, form), steps.gain.numpy(), form)
-    step = steps.v_step * torch.exp2(-steps.gain.double())
-    return (torch.from_numpy(outputs) * step[:, None, None]).float()
+    sums, weights = _attend(q, k, v, valid, steps, form)
+    if requantized:
+        outputs = torch.from_numpy(normalize(sums, weights, steps.gain.numpy(), form)).double()
+        step = steps.v_step * torch.exp2(-steps.gain.double())
+    else:
+        outputs = torch.from_numpy(sums) / torch.from_numpy(weights)[..., None].clamp(min=1)
+        step = steps.v_step
+    return (outputs * step[:, None, None]).float()
 
 
 def choose_steps(calls: Sequence[Call], bits: int, *, chunk: int | None = None) -> SoftmaxSteps:
     """The steps with the least squared error of attention outputs, per head, over calibration calls of one layer.
 
-    Tried are clipped ranges: shifts from the one at which nothing is clipped, each with three ratios of q's step to
-    k's, then steps of v, then gains. All heads have keys and values of their own.
+    Tried are ranges: shifts around the one at which nothing is clipped, each with three ratios of q's step to k's, then
+    steps of v, then gains. All heads have keys and values of their own.
     """
     form = SoftmaxFormat(bits, chunk or calls[0][0].shape[-1])
     expected = [scaled_dot_product_attention(q, k, v, attn_mask=valid).double() for q, k, v, valid in calls]
@@ -62,9 +77,9 @@ def choose_steps(calls: Sequence[Call], bits: int, *, chunk: int | None = None) 
     lossless = torch.floor(torch.log2(unit / (q_range * k_range))).clamp(0, 31)
 
     def exponents() -> Iterator[SoftmaxSteps]:
-        for more in range(5):
+        for more in range(-1, 4):
             for ratio in (1.0, 2**-0.5, 2**0.5):
-                shift = (lossless + more).clamp(max=31)
+                shift = (lossless + more).clamp(0, 31)
                 step = torch.sqrt(torch.exp2(-shift) * unit * q_range / k_range) * ratio
                 yield SoftmaxSteps(
                     bits, step, torch.exp2(-shift) * unit / step, v_range, shift.long(), torch.zeros_like(shift).long()
@@ -74,11 +89,7 @@ def choose_steps(calls: Sequence[Call], bits: int, *, chunk: int | None = None) 
         """(H,) squared."""
         total = torch.zeros_like(q_range)
         for (q, k, v, valid), outputs in zip(calls, expected, strict=True):
-            if requantized:
-                found = softmax_attention_integers(q, k, v, valid, steps, chunk=form.chunk).double()
-            else:
-                sums, weights = (torch.from_numpy(t) for t in _attend(q, k, v, valid, steps, form))
-                found = sums / weights[..., None].clamp(min=1) * steps.v_step[:, None, None]
+            found = softmax_attention_integers(q, k, v, valid, steps, requantized=requantized, chunk=form.chunk)
             seen = valid.any(-1, keepdim=True)
             total += ((found - outputs).square() * seen).nan_to_num().sum((0, 2, 3))
         return total
@@ -104,7 +115,7 @@ def _attend(
 
 
 def _least(candidates: Iterable[SoftmaxSteps], errors: Callable[[SoftmaxSteps], Tensor]) -> SoftmaxSteps:
-    """Per head the candidate of least error; the first of equals."""
+    """Per head the candidate of least error: a later one, with a smaller range, only if it is better by `MARGIN`."""
     best: SoftmaxSteps | None = None
     least = torch.empty(0)
     for candidate in candidates:
@@ -112,7 +123,7 @@ def _least(candidates: Iterable[SoftmaxSteps], errors: Callable[[SoftmaxSteps], 
         if best is None:
             best, least = candidate, error
             continue
-        better = error < least
+        better = error < (1 - MARGIN) * least
         least = torch.where(better, error, least)
         best = SoftmaxSteps(
             best.bits, *(torch.where(better, getattr(candidate, f), getattr(best, f)) for f in _PER_HEAD)

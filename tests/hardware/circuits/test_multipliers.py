@@ -80,3 +80,26 @@ def test_the_trees_of_all_lanes_are_one() -> None:
         assert text.count("cell $add") == 1
         adders[form] = text.count("cell \\full_adder")
     assert adders["plain"] < adders["booth"] < adders["baugh_wooley"]
+
+
+@pytest.mark.parametrize("zero_gating", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_operands_behind_registers(form: Form, zero_gating: bool) -> None:
+    """Each taken over by its own strobe; lanes whose held operand is 0 may miss theirs."""
+    lanes, operand = 4, Operand(4, True)
+    circuit = DotProduct(lanes, operand, operand, form, registers="operands", zero_gating=zero_gating, width=12)
+    a, b = (random(60, lanes, operand) for _ in range(2))
+    a[GENERATOR.random(a.shape) < 0.4] = 0
+    load, enable, addend = GENERATOR.random(60) < 0.2, GENERATOR.random(60) < 0.7, GENERATOR.integers(-900, 900, 60)
+    load[0] = enable[1] = True
+    latest = [np.maximum.accumulate(np.where(strobe, np.arange(60), 0)) for strobe in (load, enable)]
+    fresh = latest[1] > latest[0]  # keys that came behind their query
+    expected = circuit.model(a[latest[0]], b[latest[1]], addend)
+    encoded = {"a": circuit.encode("a", a), "b": circuit.encode("b", b)}
+    inputs = [
+        {f"{name}{j}": int(values[row, j]) for name, values in encoded.items() for j in range(lanes)}
+        | {"load": int(load[row]), "enable": int(enable[row]), "addend": int(addend[row])}
+        for row in range(60)
+    ]
+    found = np.array(evaluate(circuit, inputs, ["total"], ticks=1))[:, 0]
+    assert np.array_equal(found[fresh], expected[fresh])

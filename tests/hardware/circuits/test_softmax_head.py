@@ -11,9 +11,14 @@ pytest.importorskip("amaranth", reason="circuits need amaranth: pip install 'inh
 
 from amaranth.sim import Simulator
 
+from inhibitor_transformers.hardware.circuits.rtlil import to_rtlil
 from inhibitor_transformers.hardware.circuits.softmax_head import SoftmaxHead, SoftmaxShape
 from inhibitor_transformers.hardware.circuits.softmax_model import Booleans, Integers, attend
 from inhibitor_transformers.hardware.circuits.softmax_trace import SoftmaxTrace
+from inhibitor_transformers.hardware.circuits.trace import after_reset
+from inhibitor_transformers.hardware.gates.cells import CellLibrary
+from inhibitor_transformers.hardware.gates.synthesize import Recipe, synthesize
+from tests.hardware.gates.designs import needs_library, needs_yosys
 
 GENERATOR = np.random.default_rng(0)
 
@@ -134,15 +139,19 @@ def test_any_operands(data: st.DataObject, bits: int, shift: int) -> None:
     check(SoftmaxHead(shape), q, k, v, valid, keys, shift)
 
 
-@pytest.mark.parametrize("bits", [4, 8, pytest.param(16, marks=pytest.mark.slow)])
-def test_the_head_is_as_its_trace_says(bits: int) -> None:
-    """Cycle by cycle at every port, with waits and hidden keys."""
+def make_trace(bits: int) -> SoftmaxTrace:
     shape = SoftmaxShape(bits, features=6, values=5, lanes=4, keys=12)
     q, k, v = operands(shape, 4, 11)
     mask = GENERATOR.random((4, 11)) < 0.8
     mask[2] = False
-    trace = SoftmaxTrace(shape, 2 * bits - 6, q, k, v, np.array([0, 5, 8, 11]), mask)
-    head = SoftmaxHead(shape)
+    return SoftmaxTrace(shape, 2 * bits - 6, q, k, v, np.array([0, 5, 8, 11]), mask)
+
+
+@pytest.mark.parametrize("bits", [4, 8, pytest.param(16, marks=pytest.mark.slow)])
+def test_the_head_is_as_its_trace_says(bits: int) -> None:
+    """Cycle by cycle at every port, with waits and hidden keys."""
+    trace = make_trace(bits)
+    head = SoftmaxHead(trace.shape)
     ports, inputs, outputs = head.ports(), trace.inputs(), trace.outputs()
     assert inputs.keys() | outputs.keys() | {"busy"} == ports.keys()
     assert trace.served.halve.any()
@@ -164,3 +173,31 @@ def test_the_head_is_as_its_trace_says(bits: int) -> None:
     simulator.add_testbench(bench)
     simulator.run()
     assert not wrong, "\n".join(wrong[:10])
+
+
+@needs_library
+@needs_yosys
+@pytest.mark.parametrize("bits", [4, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (8, 16))])
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(adders=False, carry="ripple", mapping="speed", gate_clocks=False)])
+def test_the_netlist_of_a_head_is_as_its_trace_says(bits: int, recipe: Recipe) -> None:
+    """After a cycle of reset, in cells of the library."""
+    trace = make_trace(bits)
+    netlist = synthesize(to_rtlil(SoftmaxHead(trace.shape)), "top", CellLibrary.load("osu018"), recipe)
+    inputs, outputs = after_reset(trace)
+    found = netlist.run(inputs)
+    for name, (values, strobe) in outputs.items():
+        expected = values % (1 << len(netlist.outputs[name].nets))
+        np.testing.assert_array_equal(found[name][strobe], expected[strobe], err_msg=name)
+
+
+def test_what_a_trace_reads_and_writes() -> None:
+    """A key that waits is read once, and hidden keys are not; the sum of probabilities is passed on as a feature is."""
+    trace = make_trace(8)
+    assert trace.memory_bits() == {
+        "q": 4 * 6 * 8,
+        "k": int(trace.seen.sum()) * 6 * 8,
+        "v": 8 * 5 * 4 * 8,
+        "mask": 8 * 4,
+        "sums": 2 * 4 * 6 * trace.shape.accumulator_bits,
+        "output": 4 * 6 * trace.shape.accumulator_bits,
+    }

@@ -53,8 +53,8 @@ class Sum(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         columns = Columns(self.width)
-        for term, value in zip(self.terms, self.inputs, strict=True):
-            (columns.subtract if term.negate else columns.add)(value, term.shift)
+        for settled, (term, value) in enumerate(zip(self.terms, self.inputs, strict=True)):
+            (columns.subtract if term.negate else columns.add)(value, term.shift, settled=settled % 3)
         columns.add_constant(self.constant)
         columns.add(Const(5, 4), 1)
         columns.subtract(Const(-3, 4), 2)

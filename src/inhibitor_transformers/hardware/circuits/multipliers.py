@@ -23,6 +23,8 @@ Form = Literal["plain", "baugh_wooley", "booth", "sign_magnitude"]
 Registers = Literal["none", "streamed", "operands"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
+ADDEND_SETTLED = 15  # of a full adder's thirds: a memory or a shifter is in front of it
+
 Integers = NDArray[np.int64]
 
 
@@ -44,15 +46,16 @@ class Operand(NamedTuple):
 class DotProduct(Elaboratable):
     """Σ a_j·b_j over the lanes, or addend + Σ a_j·b_j modulo 2^width, signed.
 
-    Ports: a0 …, b0 …, addend (with a width), total; with registers also `enable`: b is taken over at edges with it,
-    except in lanes whose a is 0, which hold what they have; and, for "operands", `load`: a is taken over at edges with
-    it. Neither addend nor total have registers.
+    Ports: a0 …, b0 …, addend (with a width), total; with registers also `enable`: b is taken over at edges with it;
+    and, for "operands", `load`: a is taken over at edges with it. Neither addend nor total have registers.
 
     Args:
         a: the held operand. b: the streamed one, signed.
         form: how it is built. In `sign_magnitude` signed operands come as a sign bit above a magnitude: see `encode`.
         width: of addend and total; None: no addend, and as many bits as the sum needs.
         registers: of none of the operands, of the streamed one, or of both.
+        zero_gating: lanes whose a is 0 hold their b. It takes a clock gate a lane instead of one for 32 flip-flops: it
+            pays for probabilities, of which many are 0, not for queries.
     """
 
     def __init__(
@@ -64,8 +67,9 @@ class DotProduct(Elaboratable):
         *,
         width: int | None = None,
         registers: Registers = "none",
+        zero_gating: bool = False,
     ) -> None:
-        self.lanes, self.form, self.registers = lanes, form, registers
+        self.lanes, self.form, self.registers, self.zero_gating = lanes, form, registers, zero_gating
         self.operands = {"a": a, "b": b}
         encoded = form == "sign_magnitude"
         self.a, self.b = (
@@ -101,12 +105,12 @@ class DotProduct(Elaboratable):
         m = Module()
         columns = Columns(len(self.total))
         if self.accumulates:
-            columns.add(self.addend)
+            columns.add(self.addend, settled=ADDEND_SETTLED)
         for a, b in zip(self.a, self.b, strict=True):
             if self.registers == "operands":
                 a = register(m, a, self.load)
             if self.registers != "none":
-                b = register(m, b, self.enable & a.any())
+                b = register(m, b, self.enable & a.any() if self.zero_gating else self.enable)
             if self.form == "sign_magnitude":
                 _add_sign_magnitude(m, columns, a, b, signed=self.operands["a"].signed)
             else:

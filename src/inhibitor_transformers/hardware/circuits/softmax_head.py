@@ -91,6 +91,7 @@ class SoftmaxHead(Elaboratable):
             outputs,
             width=shape.accumulator_bits,
             registers="streamed",
+            zero_gating=True,
         )
         self.mask = Signal()
         self.halve = Signal()
@@ -124,20 +125,23 @@ class SoftmaxHead(Elaboratable):
         return m
 
     def _read(self, m: Module) -> list[Key]:
-        """The keys that were served one, two and three cycles ago: first there is a total, then the exponent."""
+        """The keys that were served one, two and three cycles ago.
+
+        After one cycle there is the dot product, which gets a register; after two its probability; see `_keep`.
+        """
         control, exponent = self.sequencer, self.exponent
         visible = Signal()
         m.d.comb += [
             visible.eq((control.index < control.keys) & self.mask),
             self.dot.load.eq(control.load),
             self.dot.enable.eq(control.key & visible),
-            exponent.dot.eq(self.dot.total),
+            self.probability.score.eq(exponent.exponent),
         ]
         keys = [Key(control.key, control.key & visible, control.lane)]
         for _ in range(3):
             last = keys[-1]
             keys.append(Key(_delayed(m, last.served), _delayed(m, last.seen), register(m, last.lane, last.served)))
-        m.d.comb += self.probability.score.eq(register(m, exponent.exponent, keys[1].seen))
+        m.d.comb += exponent.dot.eq(register(m, self.dot.total, keys[1].seen))
         return keys[1:]
 
     def _track_maximum(self, m: Module, seen: Value) -> Signal:

@@ -10,12 +10,12 @@ after the other; keys that the query does not see are left out. All shifts to th
     t_j  = clip(q̂·k̂_j · 2^F >> s)                                   exponent with F bits behind the point, E before it
     M_j  = max(M_{j−1}, t_j >> F)                                    running maximum, an integer
     p_j  = (2 T[t_j mod 2^F] >> (M_j − (t_j >> F))) + 1 >> 1         b bits, rounded half up
-    p'_j = p_j >> (M − M_j)                                          M, Δ: of the chunk's last key, less its first's M
-    ℓ    ← (ℓ >> Δ) + Σ p'_j;   A_k ← (A_k >> Δ) + Σ p'_j v̂_jk
+    p'_j = p_j >> (M − M_j)                                          M: of the chunk's last key
+    ℓ    ← (ℓ >> Δ) + Σ p'_j;   A_k ← (A_k >> Δ) + Σ p'_j v̂_jk       Δ: how far M moved in the chunk
 
 with the table T[f] = rint(2^(b−1+f/2^F)): the greatest p of a row has its top bit set. Only a chunk's probabilities
-are stored. Two passes, the second with the row's maximum known, would save the shifts, and cost a memory for all scores
-of the row and a cycle more a key; the error is the same within 1/20 on a trained model.
+are stored. Two passes, the second with the row's maximum known, would save the shifts and round p once, for 2 to 14 %
+less error of a trained model's attention outputs; they cost a memory for all scores of the row, and a cycle more a key.
 
 Behind the last key, with n = the number of bits of ℓ (≥ b, as ℓ ≥ 2^(b−1)):
 
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
-EXPONENT_BITS = 8  # E: exponents of 2 from −128 to 127 cover every score that float16 attention can hold apart
+EXPONENT_BITS = 8  # E: powers from 2^−128 to 2^127, the range of float32
 MAX_GAIN = 3
 LOWEST = -1 << (EXPONENT_BITS - 1)
 FRACTION_BITS = {4: 3, 8: 5, 16: 8}

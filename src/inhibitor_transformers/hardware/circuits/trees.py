@@ -70,21 +70,21 @@ class Columns:
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self._bits: list[list[Value]] = [[] for _ in range(width)]
+        self._bits: list[list[tuple[int, Value]]] = [[] for _ in range(width)]
         self._constant = 0
 
-    def add(self, value: Value, shift: int = 0) -> None:
-        """value × 2^shift; whether it is signed is the value's own."""
-        self._add(value, shift, negate=False)
+    def add(self, value: Value, shift: int = 0, *, settled: int = 0) -> None:
+        """value × 2^shift; whether it is signed is the value's own. settled: when, in units of SUM_DELAY."""
+        self._add(value, shift, settled, negate=False)
 
-    def subtract(self, value: Value, shift: int = 0) -> None:
-        """−value × 2^shift; whether it is signed is the value's own."""
-        self._add(value, shift, negate=True)
+    def subtract(self, value: Value, shift: int = 0, *, settled: int = 0) -> None:
+        """−value × 2^shift; whether it is signed is the value's own. settled: when, in units of SUM_DELAY."""
+        self._add(value, shift, settled, negate=True)
 
     def add_constant(self, constant: int) -> None:
         self._constant += constant
 
-    def _add(self, value: Value, shift: int, *, negate: bool) -> None:
+    def _add(self, value: Value, shift: int, settled: int, *, negate: bool) -> None:
         if isinstance(value, Const):
             self._constant += (-value.value if negate else value.value) << shift
             return
@@ -94,10 +94,10 @@ class Columns:
             if place >= self.width:
                 break  # multiples of 2^width, the constants below included
             if is_sign != negate:  # −b = ~b − 1
-                self._bits[place].append(~bit)
+                self._bits[place].append((settled, ~bit))
                 self._constant -= 1 << place
             else:
-                self._bits[place].append(bit)
+                self._bits[place].append((settled, bit))
 
     def reduce(self, m: Module) -> Value:
         """The sum, unsigned, `width` bits; its adders become part of `m`.
@@ -107,7 +107,7 @@ class Columns:
         the synthesizer's choice.
         """
         order = count()  # among bits that settle together: first come, first served
-        columns = [[(0, next(order), bit) for bit in bits] for bits in self._bits]
+        columns = [[(settled, next(order), bit) for settled, bit in bits] for bits in self._bits]
         columns.append([])  # what overflows
         rows: tuple[list[Value], list[Value]] = ([], [])
         for place in range(self.width):
