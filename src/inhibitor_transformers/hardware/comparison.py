@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from .operands import InhibitorOperands, SoftmaxOperands, inhibitor_operands, pa
 CALIBRATION_TEXTS = 32
 CIRCUIT_BITS: tuple[Bits, ...] = (4, 8, 16)
 MEASURES = ("logic", "registers", "area", "path", "cycles", "memory_bits")
+Variant = Literal["own", "same operands", "registers in front"]
 load_library = cache(CellLibrary.load)
 
 
@@ -30,7 +31,8 @@ class Setting:
     """What is compared.
 
     length: n, tokens. doubled: two heads side by side, as one of twice the size. library: a name or path.
-    operands: "own", or "student": the dot-product head gets the student's q, k and v as well.
+    variant: "own"; "same operands": the dot-product head gets the student's q, k and v as well; "registers in front": the
+    inhibitor's head keeps operands in registers, as the dot-product head does, not what its lanes make of them.
     """
 
     bits: Bits = 8
@@ -38,7 +40,7 @@ class Setting:
     doubled: bool = False
     layer: int = 0
     library: str = "osu018"
-    operands: str = "own"
+    variant: Variant = "own"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Row:
     d: int
     layer: int
     library: str
-    operands: str
+    variant: str
     measure: str
     softmax: float
     inhibitor: float
@@ -94,28 +96,32 @@ class Comparison:
         self.head, self.rows, self.keys = head, rows, keys
         self._calibration = as_batches(texts[:CALIBRATION_TEXTS], tokenizer, max_length=128)
         self._inhibitor, self._softmax = cache(self._inhibitor_operands), cache(self._softmax_operands)
-        self._recipes: dict[tuple[Callable[..., HeadCost], str, int], Sequence[Recipe]] = {}
+        self._recipes: dict[tuple[str, str, int], Sequence[Recipe]] = {}
 
     def compare(self, settings: Iterable[Setting]) -> Iterator[Row]:
         """The rows of each setting, as they are measured."""
         for setting in settings:
             softmax, inhibitor = self.costs(setting)
             d = self.student.config.dim // self.student.config.n_heads * (2 if setting.doubled else 1)
-            place = (setting.bits, setting.length, d, setting.layer, setting.library, setting.operands)
+            place = (setting.bits, setting.length, d, setting.layer, setting.library, setting.variant)
             for name in MEASURES:
                 yield Row(*place, name, getattr(softmax, name), getattr(inhibitor, name))
 
     def costs(self, setting: Setting) -> tuple[HeadCost, HeadCost]:
         """Of the softmax head and of the inhibitor head."""
-        student = setting.operands == "student"
+        student = setting.variant == "same operands"
         softmax = self._pick(self._softmax(setting.bits, setting.length, student), setting)
         inhibitor = self._pick(self._inhibitor(setting.bits, setting.length), setting)
-        return self._measure(softmax_head, softmax, setting), self._measure(inhibitor_head, inhibitor, setting)
+        retimed = partial(inhibitor_head, retimed=setting.variant != "registers in front")
+        return (
+            self._measure("softmax", softmax_head, softmax, setting),
+            self._measure("inhibitor", retimed, inhibitor, setting),
+        )
 
-    def _measure(self, head: Callable[..., HeadCost], operands: Any, setting: Setting) -> HeadCost:
+    def _measure(self, name: str, head: Callable[..., HeadCost], operands: Any, setting: Setting) -> HeadCost:
         """With the recipe that was the best one for this kind of head when it was measured first."""
         rows = np.linspace(0, setting.length - 1, self.rows + 2)[1:-1].astype(int).tolist()
-        kind = (head, setting.library, setting.bits)
+        kind = (name, setting.library, setting.bits)
         cost = head(
             operands, rows, load_library(setting.library), keys=self.keys, recipes=self._recipes.get(kind, RECIPES)
         )

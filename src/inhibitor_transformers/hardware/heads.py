@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .circuits.head import InhibitorHead
 from .circuits.inhibitor import Configuration, HeadShape
@@ -66,16 +64,17 @@ def inhibitor_head(
     library: CellLibrary,
     *,
     keys: int = 512,
+    retimed: bool = True,
     recipes: Sequence[Recipe] = RECIPES,
 ) -> HeadCost:
-    """The inhibitor's head with these query rows; its memories hold `keys` keys."""
+    """The inhibitor's head with these query rows; its memories hold `keys` keys; `retimed` as in `InhibitorHead`."""
     n, features = operands.k.shape
     shape = HeadShape(
         operands.bits, features, operands.v.shape[1], lanes=LANES, keys=max(keys, n), centered=operands.centered
     )
     configuration = Configuration.of(shape, operands.sign, operands.delta, operands.shift)
     trace = Trace(shape, configuration, operands.q[list(rows)], operands.k, operands.v, np.full(len(rows), n))
-    return _cost(InhibitorHead(shape), trace, len(rows) * n, library, recipes)
+    return _cost(InhibitorHead(shape, retimed=retimed), trace, len(rows) * n, library, recipes)
 
 
 def softmax_head(
@@ -96,22 +95,5 @@ def softmax_head(
 def _cost(
     head: Circuit, trace: Trace | SoftmaxTrace, pairs: int, library: CellLibrary, recipes: Sequence[Recipe]
 ) -> HeadCost:
-    measured = measure(head, stream_of(trace), library, recipes)
+    measured = measure(head, Stream(trace.inputs(), trace.outputs()), library, recipes)
     return HeadCost(measured, pairs, sum(trace.memory_bits().values()) / pairs)
-
-
-def stream_of(trace: Trace | SoftmaxTrace) -> Stream:
-    """The trace behind one cycle of reset, in which nothing counts."""
-    inputs = {name: _behind(values, values[0]) for name, values in trace.inputs().items()}
-    inputs["rst"] = np.zeros(len(inputs["start"]), dtype=np.int64)
-    inputs["rst"][0] = 1
-    outputs = trace.outputs()
-    return Stream(
-        inputs,
-        {name: _behind(output.values, 0) for name, output in outputs.items()},
-        {name: _behind(output.strobe, False) for name, output in outputs.items()},
-    )
-
-
-def _behind(values: NDArray[Any], first: int) -> NDArray[Any]:
-    return np.concatenate([np.asarray([first], dtype=values.dtype), values])
