@@ -31,8 +31,8 @@ class Setting:
     """What is compared.
 
     length: n, tokens. doubled: two heads side by side, as one of twice the size. library: a name or path.
-    variant: "own"; "same operands": the dot-product head gets the student's q, k and v as well; "registers in front": the
-    inhibitor's head keeps operands in registers, as the dot-product head does, not what its lanes make of them.
+    variant: "own"; "same operands": the dot-product head gets the student's q, k and v as well; "registers in front":
+    the inhibitor's head keeps operands in registers, as the dot-product head does, not what its lanes make of them.
     """
 
     bits: Bits = 8
