@@ -16,8 +16,7 @@ from inhibitor_transformers.hardware.circuits.sequencer import Sequencer
 from inhibitor_transformers.hardware.circuits.trace import Trace
 from inhibitor_transformers.hardware.gates.cells import CellLibrary
 from inhibitor_transformers.hardware.gates.synthesize import Recipe, synthesize
-from inhibitor_transformers.hardware.heads import stream_of
-from inhibitor_transformers.hardware.measure import require_exact
+from inhibitor_transformers.hardware.measure import Stream, require_exact
 from tests.hardware.circuits.simulate import evaluate
 from tests.hardware.circuits.test_inhibitor import Case, make_case
 from tests.hardware.gates.designs import needs_library, needs_yosys
@@ -77,11 +76,12 @@ def test_the_head_is_the_specification(centered: bool, causal: bool, sign: int, 
 @pytest.mark.parametrize("centered", [False, True])
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe(adders=False, carry="ripple", mapping="speed", gate_clocks=False)])
 def test_the_netlist_of_a_head_is_the_specification(centered: bool, recipe: Recipe) -> None:
-    """After a cycle of reset, with masks and a causal row, in cells of the library."""
+    """With masks and a causal row, in cells of the library."""
     shape = HeadShape(4, **SMALL, centered=centered)
     case = make_case(shape, 1, 8 if centered else -30, 1, queries=4, keys=19, causal=True)
     netlist = synthesize(to_rtlil(InhibitorHead(shape)), "top", CellLibrary.load("osu018"), recipe)
-    stream = stream_of(trace_of(case))
+    trace = trace_of(case)
+    stream = Stream(trace.inputs(), trace.outputs())
     require_exact(netlist, netlist.settle(stream.inputs), stream)
 
 
