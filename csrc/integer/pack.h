@@ -84,7 +84,8 @@ struct IntegerPack {
       row(P::row(k, stride, index, j), f, extended, packed);
       row(P::row(k, stride, index, j + 1 < n ? j + 1 : j), f, extended, second);
       const int64_t lane = j % Sizes::kPanel / 8 * 2, vector = j % 8 / 2;
-      zip(packed, second, size.granules, out + (j / Sizes::kPanel * Sizes::kPanel * size.granules + vector * (L / 2) + lane) * 8);
+      const int64_t panel = j / Sizes::kPanel * Sizes::kPanel * size.granules;
+      zip(packed, second, size.granules, out + (panel + vector * (L / 2) + lane) * 8);
     }
   }
 
@@ -123,7 +124,8 @@ struct IntegerPack {
   static void prefetch(const float* row, int64_t n) {
     for (int64_t d = 0; d < n; d += 16) __builtin_prefetch(row + d);
   }
-  static void prefetch_rows(const float* rows, int64_t stride, const int32_t* index, int64_t j, int64_t n, int count, int64_t dim) {
+  static void prefetch_rows(const float* rows, int64_t stride, const int32_t* index, int64_t j, int64_t n,
+                            int count, int64_t dim) {
     for (int64_t i = j + kAhead; i < j + kAhead + count && i < n; ++i) prefetch(P::row(rows, stride, index, i), dim);
   }
 

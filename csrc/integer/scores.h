@@ -47,7 +47,9 @@ struct IntegerScores {
     Vec acc[R][kPanelVecs];
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
       INHIBITOR_UNROLL for (int p = 0; p < kPanelVecs; ++p)
-        acc[r][p] = V::kHeadGranules ? V::add(V::load(panel + p * kVecBytes), V::broadcast64(q + r * q_stride)) : V::zero();
+        acc[r][p] = V::kHeadGranules
+                        ? V::add(V::load(panel + p * kVecBytes), V::broadcast64(q + r * q_stride))
+                        : V::zero();
     for (int64_t g = V::kHeadGranules; g < granules; ++g) {
       Vec k[kPanelVecs];
       INHIBITOR_UNROLL for (int p = 0; p < kPanelVecs; ++p) {
@@ -65,7 +67,8 @@ struct IntegerScores {
 
   // Tiles of R rows from row i on; returns the first row that is left.
   template <int R, class Distance>
-  static int64_t tiles(const uint8_t* q, int64_t i, int64_t rows, const uint8_t* panel, const Sizes& size, Distance* s) {
+  static int64_t tiles(const uint8_t* q, int64_t i, int64_t rows, const uint8_t* panel, const Sizes& size,
+                       Distance* s) {
     for (; i + R <= rows; i += R)
       tile<R>(q + i * size.packed_row, size.packed_row, panel, size.granules, s + i * size.row, size.row);
     return i;

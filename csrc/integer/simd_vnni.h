@@ -1,4 +1,4 @@
-// AVX-512 with VNNI: sums of absolute differences of bytes; dot products of 4 bytes or 2 words per lane in one instruction.
+// AVX-512 with VNNI: sums of absolute differences of bytes; dot products of 4 bytes or 2 words per lane.
 #pragma once
 #include "../float/simd_avx512.h"
 
@@ -90,7 +90,9 @@ struct BytesVnni : VnniLanes {
   // Clipped to bytes, in order.
   static Vec narrow_words(Vec a, Vec b) { return in_order(_mm512_packus_epi16(a, b)); }
   using VnniLanes::load_distances;
-  static Vec load_distances(const int16_t* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static Vec load_distances(const int16_t* p) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   static void store_narrow(Element* p, Vec x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
   }
