@@ -7,6 +7,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV ?= .venv
 OUTPUT ?= quickstart
+MODEL ?= $(OUTPUT)
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -27,7 +28,7 @@ test test-slow mutants bench docs: export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow test-lowest mutants check format bench docs findings clean
+.PHONY: help demo install test test-slow test-lowest mutants check format bench hardware cells docs findings clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +73,15 @@ format: $(VENV)/.installed-dev ## format the code and mend what the linter can m
 bench: $(VENV)/.installed-dev ## time the operation on this machine, against torch's attention
 	$(BIN)/python benchmarks/attention.py $(ARGS)
 
+hardware: $(VENV)/.installed-hardware $(if $(wildcard /usr/share/qflow/tech/osu018),,cells) ## a head's circuit beside softmax's, of MODEL=quickstart: minutes
+	$(if $(wildcard /usr/share/qflow/tech/osu018),,INHIBITOR_CELLS=$(CURDIR)/build/cells/usr/share/qflow/tech) \
+		$(BIN)/inhibit hardware "$(MODEL)" --teacher minilm $(ARGS)
+
+cells: ## unpack Debian's standard cells into build/cells, which needs no root
+	@mkdir -p build/cells
+	cd build/cells && apt-get download qflow-tech-osu018 qflow-tech-osu050
+	cd build/cells && for package in *.deb; do dpkg-deb -x $$package .; done
+
 docs: $(VENV)/.installed-docs ## build the documentation site in build/site; a broken link or reference is an error
 	rm -rf build/site
 	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -d build/doctrees docs build/site
@@ -105,6 +115,11 @@ $(VENV)/.installed-dev: $(TORCH_STAMP) $(PACKAGING)
 	@echo "Installing inhibitor-transformers[dev]"
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed-quickstart
+
+$(VENV)/.installed-hardware: $(TORCH_STAMP) $(PACKAGING)
+	@echo "Installing inhibitor-transformers[hardware,quickstart]"
+	$(PIP) --editable '.[hardware,quickstart]'
+	@touch $@
 
 $(VENV)/.installed-docs: $(TORCH_STAMP) $(PACKAGING)
 	@echo "Installing inhibitor-transformers[docs]"

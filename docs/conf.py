@@ -51,6 +51,7 @@ NAVIGATION = {
         "explanation/recipe",
         "explanation/integers",
         "explanation/quantized-models",
+        "explanation/hardware",
         "explanation/cpu-kernels",
         "explanation/gpu-kernels",
         "explanation/own-parts",

@@ -6,6 +6,7 @@ University (OSU), the libraries that Debian packages.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,19 +24,27 @@ _ADDERS = {2: ((0, 1, 1, 0), (0, 0, 0, 1)), 3: ((0, 1, 1, 0, 1, 0, 0, 1), (0, 0,
 _SLEWS = ("input_net_transition", "input_transition_time", "related_pin_transition")
 
 
+CELLS_VARIABLE = "INHIBITOR_CELLS"
+_INSTALLED = "/usr/share/qflow/tech"
+
+
 class Packaged(NamedTuple):
     """A library that Debian packages."""
 
-    path: Path
+    file: str
     package: str
     wire_per_sink: float
 
+    @property
+    def path(self) -> Path:
+        """Below the folder that the environment names (a package that was unpacked), or where Debian installs it."""
+        return expand_user(os.environ.get(CELLS_VARIABLE) or _INSTALLED) / self.file
 
-_QFLOW = Path("/usr/share/qflow/tech")
+
 PACKAGED = {
     # Wires: 0.2 fF/μm, and two heights of a row of cells (10 and 30 μm) for every pin that a net drives.
-    "osu018": Packaged(_QFLOW / "osu018/osu018_stdcells.lib", "qflow-tech-osu018", 0.004),
-    "osu050": Packaged(_QFLOW / "osu050/osu05_stdcells.lib", "qflow-tech-osu050", 0.012),
+    "osu018": Packaged("osu018/osu018_stdcells.lib", "qflow-tech-osu018", 0.004),
+    "osu050": Packaged("osu050/osu05_stdcells.lib", "qflow-tech-osu050", 0.012),
 }
 
 
@@ -130,7 +139,11 @@ class CellLibrary:
         packaged = PACKAGED.get(str(library))
         path = packaged.path if packaged else expand_user(library)
         if not path.is_file():
-            cure = f"install Debian's package {packaged.package}" if packaged else f"name one of {', '.join(PACKAGED)}"
+            cure = (
+                f"install Debian's package {packaged.package}, or unpack it and set {CELLS_VARIABLE}"
+                if packaged
+                else f"name one of {', '.join(PACKAGED)}"
+            )
             raise ValueError(f"there is no cell library at {path}; {cure}")
         if wire_per_sink is None:
             wire_per_sink = packaged.wire_per_sink if packaged else 0.0
