@@ -55,6 +55,27 @@ def test_the_model_of_the_circuit_attends_as_the_layer_does(models):
             assert (h * factor - target).norm() < 0.1 * target.norm()
 
 
+def test_operands_of_an_unsigned_student(models):
+    student, _ = models
+    text = {name: t[:1] for name, t in batches()[0].items()}
+    unsigned = InhibiDistilBertModel.from_teacher(bert(), inhibitor_center="none", inhibitor_signed=False).eval()
+    unsigned.load_state_dict(student.state_dict())
+    ((q, k, v, _),) = attention_calls(unsigned, [text])[0]
+    (heads_found, _) = inhibitor_operands(unsigned, batches(), text, 8)
+    exact, _ = unsigned.transformer.layer[0].attention.inhibitor(q, k, v, center="none", signed=False)
+    for head, target in zip(heads_found, exact[0], strict=True):
+        h = torch.from_numpy(outputs(head)).float()
+        factor = (h * target).sum() / h.square().sum().clamp_min(1e-9)
+        assert (h * factor - target).norm() < 0.1 * target.norm()
+
+
+def test_heads_of_other_sizes_are_not_compared(models):
+    student, _ = models
+    teacher = bert(hidden_size=64, num_attention_heads=2)
+    with pytest.raises(ValueError, match="the student's heads have 8 features, the teacher's 32"):
+        Comparison(student, teacher, bert_tokenizer(), TEXTS)
+
+
 def outputs(head) -> np.ndarray:
     shape = HeadShape(head.bits, head.q.shape[1], head.v.shape[1], centered=head.centered)
     configuration = Configuration.of(shape, head.sign, head.delta, head.shift)

@@ -78,7 +78,8 @@ class Comparison:
         rows: of queries that are simulated, spread over the text.
         keys: that the heads' memories hold.
 
-    Raises ValueError where no text has as many tokens as a setting asks for, or a layer or head is not there.
+    Raises ValueError where heads differ in size, no text has as many tokens as a setting asks for, or a layer or head
+    is not there.
     """
 
     def __init__(
@@ -92,6 +93,9 @@ class Comparison:
         rows: int = 2,
         keys: int = 512,
     ) -> None:
+        sizes = [head_size(model) for model in (student, teacher)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"the student's heads have {sizes[0]} features, the teacher's {sizes[1]}: not comparable")
         self.student, self.teacher, self.tokenizer, self.texts = student, teacher, tokenizer, texts
         self.head, self.rows, self.keys = head, rows, keys
         self._calibration = as_batches(texts[:CALIBRATION_TEXTS], tokenizer, max_length=128)
@@ -102,7 +106,7 @@ class Comparison:
         """The rows of each setting, as they are measured."""
         for setting in settings:
             softmax, inhibitor = self.costs(setting)
-            d = self.student.config.dim // self.student.config.n_heads * (2 if setting.doubled else 1)
+            d = head_size(self.student) * (2 if setting.doubled else 1)
             place = (setting.bits, setting.length, d, setting.layer, setting.library, setting.variant)
             for name in MEASURES:
                 yield Row(*place, name, getattr(softmax, name), getattr(inhibitor, name))
@@ -151,3 +155,8 @@ class Comparison:
             raise ValueError(f"no text has {length} tokens: give longer ones")
         ids = torch.from_numpy(windows[0]).long()[None]
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def head_size(model: PreTrainedModel) -> int:
+    """Features of q and k of each head."""
+    return int(model.config.hidden_size // model.config.num_attention_heads)

@@ -92,7 +92,10 @@ def inhibitor_operands(
         for call in seen:
             inputs.add(*call)
         qparams = inputs.best_qparams(layer.scalars, bits, options, split=False)
-        integers = [_integers(quantize_features(t, qparams)) for t in (q, k)] + [_integers(quantize_values(v, qparams))]
+        values = quantize_values(v, qparams)
+        if not options["signed"]:  # Σ max(v − z, 0) is the signed sum of max(v, 0), as z ≥ 0
+            values = values.clamp_min(0)
+        integers = [_integers(t) for t in (quantize_features(q, qparams), quantize_features(k, qparams), values)]
         numbers = [t.tolist() for t in (qparams.sign, qparams.delta, qparams.shift)]
         heads: list[Any] = [
             (bits, *head, options["center"] == "mean") for head in zip(*integers, *numbers, strict=True)
