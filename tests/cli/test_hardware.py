@@ -45,6 +45,7 @@ def test_a_table_and_a_file(inhibit, folders, tmp_path, monkeypatch):
         (("--bits", "5"), "--bits must be one of [4, 8, 16], got 5"),
         (("--layers", "0,x"), "--layers must be numbers such as 0,2, got '0,x'"),
         (("--cells", "no-such-library"), "no-such-library"),
+        (("--output", "/no/such/folder/rows.json"), "must be a file in a folder that exists"),
     ],
 )
 def test_refusals(inhibit, folders, flags, said):

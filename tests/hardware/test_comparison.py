@@ -18,7 +18,7 @@ from inhibitor_transformers.hardware.operands import attention_calls, inhibitor_
 from inhibitor_transformers.hardware.tables import comparison_table
 from tests.hardware.gates.designs import needs_library, needs_yosys
 
-TEXTS = [" ".join(sentences(16))[:200]] * 2 + sentences(40)
+TEXTS = [" ".join(sentences(16))[:100]] * 2 + sentences(40)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,6 @@ def test_both_heads_of_a_model(models, small):
     ("setting", "said"),
     [
         (Setting(bits=8, length=16, layer=2), "there is no layer 2, the model has 2"),
-        (Setting(bits=8, length=150), "no text has 150 tokens"),
     ],
 )
 def test_what_is_not_there(models, setting, said, monkeypatch):
@@ -135,3 +134,22 @@ def test_without_the_tools(monkeypatch):
     monkeypatch.setattr(require, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"circuits need amaranth: pip install 'inhibitor-transformers\[hardware\]'"):
         require.require_tools("osu018")
+
+
+def test_models_on_the_wrong_side(models):
+    student, teacher = models
+    for pair in ((teacher, student), (student, student), (teacher, teacher)):
+        with pytest.raises(ValueError, match=r"cannot stand on this side: .* is not"):
+            Comparison(*pair, bert_tokenizer(), TEXTS)
+
+
+def test_longer_texts_than_the_models_read(models):
+    student, teacher = models
+    with pytest.raises(ValueError, match="the text: 5000 tokens are more than this"):
+        Comparison(student, teacher, bert_tokenizer(), TEXTS).costs(Setting(length=5000))
+
+
+def test_texts_that_are_too_short(models):
+    student, teacher = models
+    with pytest.raises(ValueError, match="no text has 150 tokens: give longer ones"):
+        Comparison(student, teacher, bert_tokenizer(), sentences(3)).costs(Setting(length=150))

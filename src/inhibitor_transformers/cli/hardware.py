@@ -42,8 +42,7 @@ def hardware(
     from ..common.atomic import atomic_write
     from ..hardware.require import require_tools
 
-    if output is not None and output.exists() and not overwrite:
-        raise ValueError(f"{output} exists: name another file, or replace it with --overwrite")
+    _check_output(output, overwrite=overwrite)
     require_tools(cells)
     from ..hardware.comparison import CIRCUIT_BITS, Comparison, Row, Setting
     from ..hardware.tables import comparison_table
@@ -69,9 +68,19 @@ def hardware(
     for layer in chosen:
         found += comparison.compare([Setting(bits=bits, length=length, layer=layer, library=cells)])
         log(f"layer {layer} is measured")
+        if output is not None:  # after each layer: an interruption loses one
+            atomic_write(output, json.dumps([row.as_dict() for row in found], indent=1) + "\n")
     print_table(comparison_table(found), stdout())
-    if output is not None:
-        atomic_write(output, json.dumps([row.as_dict() for row in found], indent=1) + "\n")
+
+
+def _check_output(output: Path | None, *, overwrite: bool) -> None:
+    """Raise ValueError for a file that is there already, unless it may be replaced, and for one that cannot be."""
+    if output is None:
+        return
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise ValueError(f"--output {output} must be a file in a folder that exists")
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} exists: name another file, or replace it with --overwrite")
 
 
 def _layers(text: str) -> list[int]:

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..attention import InhibitorScalars
 from ..attention.integer.qparams import Bits
 from ..deploy.quantize.texts import Batch, as_batches
 from ..distill.data import exact_windows
+from ..models.architectures import attention_layers, require_positions
 from .gates.cells import CellLibrary
 from .gates.synthesize import RECIPES, Recipe, recipe_name
 from .heads import HeadCost, inhibitor_head, softmax_head
@@ -78,8 +80,8 @@ class Comparison:
         rows: of queries that are simulated, spread over the text.
         keys: that the heads' memories hold.
 
-    Raises ValueError where heads differ in size, no text has as many tokens as a setting asks for, or a layer or head
-    is not there.
+    Raises ValueError where the models are others than these, heads differ in size, no text has as many tokens as a
+    setting asks for, or a layer or head is not there.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Comparison:
         rows: int = 2,
         keys: int = 512,
     ) -> None:
+        _check_kinds(student, teacher)
         sizes = [head_size(model) for model in (student, teacher)]
         if sizes[0] != sizes[1]:
             raise ValueError(f"the student's heads have {sizes[0]} features, the teacher's {sizes[1]}: not comparable")
@@ -150,6 +153,8 @@ class Comparison:
         return softmax_operands(model, self._calibration, self._text(length), bits)
 
     def _text(self, length: int) -> Batch:
+        for model in (self.student, self.teacher):
+            require_positions(model.config, length, "the text")
         windows = exact_windows(self.texts, self.tokenizer, length, 1)
         if not windows:
             raise ValueError(f"no text has {length} tokens: give longer ones")
@@ -160,3 +165,12 @@ class Comparison:
 def head_size(model: PreTrainedModel) -> int:
     """Features of q and k of each head."""
     return int(model.config.hidden_size // model.config.num_attention_heads)
+
+
+def _check_kinds(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Raise ValueError unless the one has inhibitor attention in floats, and the other one softmax."""
+    for model, wanted in ((student, InhibitorScalars), (teacher, type(None))):
+        for layer in attention_layers(model):
+            if type(layer.scalars) is not wanted:
+                kind = "inhibitor attention in floats" if wanted is InhibitorScalars else "softmax"
+                raise ValueError(f"{type(model).__name__} cannot stand on this side: {layer.name} is not {kind}")

@@ -57,11 +57,13 @@ Head = TypeVar("Head", InhibitorOperands, SoftmaxOperands)
 def pair_heads(first: Head, second: Head) -> Head:
     """Two heads of a layer side by side, as one of twice the size: the sum of their distances, or products.
 
-    With one shift more scores are about the mean of the two heads'.
+    With one shift more scores are about the mean of the two heads'. Raises ValueError for heads of different σ.
     """
     both = {name: np.concatenate([getattr(first, name), getattr(second, name)], 1) for name in ("q", "k", "v")}
     changed: dict[str, Any] = both | {"shift": max(first.shift, second.shift) + 1}
     if isinstance(first, InhibitorOperands) and isinstance(second, InhibitorOperands):
+        if first.sign != second.sign:
+            raise ValueError(f"two heads with signs {first.sign} and {second.sign} make no head of twice the size")
         changed["delta"] = first.delta + second.delta
     return replace(first, **changed)
 

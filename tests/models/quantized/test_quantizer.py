@@ -180,6 +180,7 @@ class TestRefusals:
         [
             ("inhibitor_center", "none"),
             ("inhibitor_value_center", "mean"),
+            ("inhibitor_signed", False),
             ("inhibitor_length_reference", 128),
         ],
     )

@@ -98,4 +98,4 @@ class QuantizedScalars(nn.Module):
 
     def extra_repr(self) -> str:
         offset: Tensor = self.offset  # type: ignore[assignment]
-        return f"heads={self.scale.shape[0]}, kv_heads, features={tuple(offset.shape)}, bits={self.bits}"  # type: ignore[index]
+        return f"heads={self.scale.shape[0]}, (kv_heads, features)={tuple(offset.shape)}, bits={self.bits}"  # type: ignore[index]

@@ -14,7 +14,7 @@ from .distance import Distance
 from .inhibitor import HeadShape
 from .mean import Mean
 from .registered import Registered
-from .registers import register
+from .registers import delayed, register
 from .rescale import Rescale
 from .rtlil import Circuit
 from .sequencer import Sequencer
@@ -114,8 +114,8 @@ class InhibitorHead(Elaboratable):
         lane: Value = self.sequencer.lane
         for _ in range(2):
             lane = register(m, lane, key[-1])
-            key.append(_delayed(m, key[-1]))
-            seen.append(_delayed(m, key[-2] & seen[-1]))
+            key.append(delayed(m, key[-1]))
+            seen.append(delayed(m, key[-2] & seen[-1]))
         m.d.comb += self.rescale.score.eq(register(m, total, seen[1]))
         self._keep(m, self._inverted_score(seen[2]), key[2], lane)
 
@@ -133,7 +133,7 @@ class InhibitorHead(Elaboratable):
         columns.add(self.bias)
         m.d.comb += [
             self.buffer_out.eq(total),
-            self.buffer_write.eq(_delayed(m, control.key & visible)),
+            self.buffer_write.eq(delayed(m, control.key & visible)),
             self.buffer_index.eq(register(m, control.index, control.key & visible)),
             mean.clear.eq(control.load),
             mean.x.eq(total),
@@ -143,7 +143,7 @@ class InhibitorHead(Elaboratable):
             self.rescale.score.eq(columns.reduce(m).as_signed()),
         ]
         not_z = register(m, self._inverted_score(visible), control.score)
-        self._keep(m, not_z, _delayed(m, control.score), register(m, control.lane, control.score))
+        self._keep(m, not_z, delayed(m, control.score), register(m, control.lane, control.score))
 
     def _inverted_score(self, visible: Value) -> Value:
         """Where a key is not visible its z is the largest, which lets nothing pass."""
@@ -166,13 +166,7 @@ class InhibitorHead(Elaboratable):
         m.d.comb += [
             shrinkage["enable"].eq(control.value),
             shrinkage["addend"].eq(Mux(first, 0, self.addend)),
-            self.sum_valid.eq(_delayed(m, control.value)),
+            self.sum_valid.eq(delayed(m, control.value)),
             self.complete.eq(last),
             self.sum_feature.eq(feature),
         ]
-
-
-def _delayed(m: Module, value: Value) -> Signal:
-    delayed = Signal(len(value))
-    m.d.sync += delayed.eq(value)
-    return delayed

@@ -14,3 +14,10 @@ def register(m: Module, value: Value, enable: Value) -> Signal:
     with m.If(enable):
         m.d.sync += word.eq(value)
     return word
+
+
+def delayed(m: Module, value: Value) -> Signal:
+    """`value` one cycle later, zero at first; part of `m`."""
+    later = Signal(len(value))
+    m.d.sync += later.eq(value)
+    return later

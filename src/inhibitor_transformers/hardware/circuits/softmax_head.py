@@ -19,7 +19,7 @@ from typing import NamedTuple
 from amaranth.hdl import Elaboratable, EnableInserter, Module, Mux, Shape, Signal, Value
 
 from .multipliers import DotProduct, Form, Operand
-from .registers import register
+from .registers import delayed, register
 from .sequencer import Sequencer
 from .softmax import Exponent, Probability
 from .softmax_model import EXPONENT_BITS, LOWEST, SoftmaxFormat
@@ -140,7 +140,7 @@ class SoftmaxHead(Elaboratable):
         keys = [Key(control.key, control.key & visible, control.lane)]
         for _ in range(3):
             last = keys[-1]
-            keys.append(Key(_delayed(m, last.served), _delayed(m, last.seen), register(m, last.lane, last.served)))
+            keys.append(Key(delayed(m, last.served), delayed(m, last.seen), register(m, last.lane, last.served)))
         m.d.comb += exponent.dot.eq(register(m, self.dot.total, keys[1].seen))
         return keys[1:]
 
@@ -195,7 +195,7 @@ class SoftmaxHead(Elaboratable):
         m.d.comb += [
             moved.eq(maximum - previous),
             sums.enable.eq(control.value),
-            self.sum_valid.eq(_delayed(m, control.value)),
+            self.sum_valid.eq(delayed(m, control.value)),
             self.complete.eq(last),
             self.sum_feature.eq(feature),
         ]
@@ -205,9 +205,3 @@ class SoftmaxHead(Elaboratable):
             m.d.comb += sums.addend.eq(self.addend >> moved[:steps])
         with m.If(first):
             m.d.comb += sums.addend.eq(0)
-
-
-def _delayed(m: Module, value: Value) -> Signal:
-    delayed = Signal(len(value))
-    m.d.sync += delayed.eq(value)
-    return delayed

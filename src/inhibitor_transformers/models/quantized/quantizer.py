@@ -17,7 +17,7 @@ from .modules import put_empty
 
 METHOD = "inhibitor-integers"
 # Fields of the model's configuration that the quantization parameters were chosen for.
-_CALIBRATED = ("inhibitor_center", "inhibitor_value_center", "inhibitor_length_reference")
+_CALIBRATED = ("inhibitor_center", "inhibitor_value_center", "inhibitor_signed", "inhibitor_length_reference")
 
 
 @register_quantization_config(METHOD)
