@@ -17,6 +17,7 @@ release = inhibitor_transformers.__version__
 extensions = ["myst_parser", "docstrings", "mathml"]
 nitpicky = True  # a type in a signature that this site does not describe is an error, unless another package's
 nitpick_ignore_regex = [
+    (r"py:.*", r"(inhibitor_transformers\.hardware\.(gates|circuits|operands)\..*|Flags|Integers)"),  # parts inside
     ("py:class", r"(accelerate|collections|datasets|numpy|os|pathlib|torch|transformers)\..*"),
     # aliases and names that are imported for type checkers only stay as they are written
     ("py:class", r"Array|Dataset|Path|PreTrainedTokenizerBase|Tensor|.*\.TextT|.*\.report\..*|.*\.ConvertedConfig"),

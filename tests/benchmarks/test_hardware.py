@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,14 @@ def test_what_is_measured(script: Script):
     assert len(set(every)) == len(every)
     assert {s.bits for s in every} == {4, 8, 16}
     assert {s.length for s in every} == {64, 128, 512}
+
+
+def test_the_figure(script: Script, tmp_path, monkeypatch):
+    figure = script("hardware_figure")
+    rows = Path(__file__).parents[2] / "docs/assets/hardware.json"
+    monkeypatch.setattr("sys.argv", ["hardware_figure.py", str(rows), str(tmp_path / "figure.svg")])
+    figure.main()
+    assert "<svg" in (tmp_path / "figure.svg").read_text()
+    assert len(figure.ratios(json.loads(rows.read_text()), "logic", 8)) == 2
+    with pytest.raises(SystemExit, match="exists; name a new file"):
+        figure.main()

@@ -28,8 +28,8 @@ def test_the_commands():
         "evaluate",
         "report",
         "quantize",
-        "hardware",
         "export",
+        "hardware",
         "env",
     ]
 
