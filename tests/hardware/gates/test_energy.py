@@ -36,7 +36,7 @@ def at(table: Table, load: float, slew: float) -> float:
 
 def test_an_inverter() -> None:
     circuit = netlist({"x": ["input", [2]], "y": ["output", [3]]}, [["INVX1", {"A": 2, "Y": 3}]])
-    library, inverter = circuit.library, circuit.library.cells["INVX1"]
+    library, inverter = circuit.cell_library, circuit.cell_library.cells["INVX1"]
     register = library.flip_flop
     timing = analyze(circuit)
     x, y = circuit.ports["x"].nets[0], circuit.ports["y"].nets[0]
@@ -79,7 +79,7 @@ def test_of_several_causes_each_counts_as_often_as_it_toggles() -> None:
     for name, a, b in (("a", TOGGLING, still), ("b", still, TOGGLING), ("none", still, still)):
         values = circuit.settle({"a": a, "b": b})
         energies[name] = measure_energy(circuit, simulate(circuit, values, 11, timing), timing).internal
-    for power in circuit.library.cells["XOR2X1"].outputs[0].powers:
+    for power in circuit.cell_library.cells["XOR2X1"].outputs[0].powers:
         slew = timing.slew[circuit.ports[power.pin.lower()].nets[0]].mean()
         load = timing.load[circuit.ports["y"].nets[0]]
         mean = sum(at(table, load, slew) for table in power.energy) / 2
@@ -102,7 +102,7 @@ def register_energy(kind: str, enable: np.ndarray, count: int = 1) -> tuple[Netl
 
 def test_a_register_takes_its_clock_even_if_nothing_changes() -> None:
     circuit, energy = register_energy("DFFPOSX1", np.ones(11, int))
-    register = circuit.library.flip_flop
+    register = circuit.cell_library.flip_flop
     inside = sum(at(table, 0, CLOCK_SLEW) for table in register.input_powers["CLK"].energy)
     assert energy.clock == pytest.approx(1e-12 * ((register.capacitance["CLK"] + 0.003) * 1.8**2 + inside))
     assert energy.registers == 0
@@ -118,7 +118,7 @@ def test_a_gated_clock_costs_its_gate_and_saves_the_rest() -> None:
     assert ungated < always < ungated * 1.2
     assert half == pytest.approx(never + (always - never) * 5 / 11)
     circuit = register_energy(GATED, np.ones(11, int), 40)[0]
-    library = circuit.library
+    library = circuit.cell_library
     two_gates = 2 * (library.flip_flop.area + library.cells["AND2X1"].area)  # 32 at most hang on one
     assert measure_area(circuit).registers == 40 * library.flip_flop.area + two_gates
 

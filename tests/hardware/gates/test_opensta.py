@@ -50,7 +50,9 @@ def test_combinational_cells(name: str, adders: bool) -> None:
     single = [place for place, gate in enumerate(netlist.gates) if len(gate.outputs) == 1]
     charge = sum(timing.load[netlist.gates[i].outputs[0]] * rates[i][0] for i in single) / activity.cycles
     toggles = np.array([rates[i][0] for i in single]) / activity.cycles
-    assert report.switching[single] @ toggles == pytest.approx(charge * netlist.library.voltage**2 / 2e12, rel=1e-3)
+    assert report.switching[single] @ toggles == pytest.approx(
+        charge * netlist.cell_library.voltage**2 / 2e12, rel=1e-3
+    )
     assert report.logic(netlist, activity) == pytest.approx(energy.switching + energy.internal, rel=0.03)
 
 
@@ -64,7 +66,7 @@ def test_registers(name: str) -> None:
     assert report.logic(netlist, activity) == pytest.approx(energy.switching + energy.internal, rel=0.03)
 
     # Each with a toggle of data and output: half a sum for the data, a sum for the output, two for the clock.
-    register, none = netlist.library.flip_flop, np.zeros(1)
+    register, none = netlist.cell_library.flip_flop, np.zeros(1)
     data = register.input_powers["D"].energy
     clock, output = register.input_powers["CLK"].energy, register.outputs[0].powers[0].energy
     for place in range(len(netlist.flip_flops.data)):

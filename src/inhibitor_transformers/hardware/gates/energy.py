@@ -61,10 +61,12 @@ class Area:
 
 
 def measure_area(netlist: Netlist) -> Area:
-    registers = len(netlist.flip_flops.data) * netlist.library.flip_flop.area if len(netlist.flip_flops.data) else 0.0
+    registers = (
+        len(netlist.flip_flops.data) * netlist.cell_library.flip_flop.area if len(netlist.flip_flops.data) else 0.0
+    )
     gates = int(_clock_gates(netlist)[1].sum())
     if gates:
-        registers += gates * (netlist.library.flip_flop.area + clock_gate(netlist.library).area)
+        registers += gates * (netlist.cell_library.flip_flop.area + clock_gate(netlist.cell_library).area)
     return Area(sum(gate.cell.area for gate in netlist.gates), registers)
 
 
@@ -77,12 +79,12 @@ def measure_energy(
     period: ns, for the leakage; None: the netlist's path.
     """
     rate = activity.toggles / activity.cycles
-    charge = PICO * netlist.library.voltage**2 / 2 * rate * timing.load  # (nets,) joules
+    charge = PICO * netlist.cell_library.voltage**2 / 2 * rate * timing.load  # (nets,) joules
     outside = np.concatenate([*(port.nets for port in netlist.inputs.values()), netlist.flip_flops.output])
     operands = float(charge[outside].sum())
     internal = sum(_internal(group, rate, timing) for group in netlist.groups)
     leakage = sum(gate.cell.leakage for gate in netlist.gates)
-    leakage += len(netlist.flip_flops.data) * netlist.library.flip_flop.leakage
+    leakage += len(netlist.flip_flops.data) * netlist.cell_library.flip_flop.leakage
     return Energy(
         switching=float(charge.sum()) - operands,
         internal=PICO * internal,
@@ -157,7 +159,7 @@ def _clock_energy(netlist: Netlist, enabled: np.ndarray | None) -> float:
     flip_flops = netlist.flip_flops
     if not len(flip_flops.data):
         return 0.0
-    library = netlist.library
+    library = netlist.cell_library
     clocked = np.ones(len(flip_flops.data)) if enabled is None else np.where(flip_flops.enable == ONE, 1.0, enabled)
     energy = float(clocked.sum()) * clock_pin_energy(library)
     for enable, gates in zip(*_clock_gates(netlist), strict=True):
@@ -181,7 +183,7 @@ def clock_pin_load(library: CellLibrary) -> float:
 
 def _register_energy(netlist: Netlist, rate: np.ndarray, timing: Timing) -> float:
     """pJ per cycle in flip-flops for the toggles of their data and outputs."""
-    flip_flops, register = netlist.flip_flops, netlist.library.flip_flop
+    flip_flops, register = netlist.flip_flops, netlist.cell_library.flip_flop
     if not len(flip_flops.data):
         return 0.0
     assert register.flip_flop is not None

@@ -60,7 +60,7 @@ class FlipFlops(NamedTuple):
 class Netlist:
     """Nets are numbered from 0; `gates` are sorted so that each follows those whose outputs it reads."""
 
-    library: CellLibrary
+    cell_library: CellLibrary
     provenance: Provenance
     net_count: int
     ports: dict[str, Port]
@@ -168,7 +168,7 @@ class _Builder:
     """Numbers nets, sorts cells into gates and flip-flops, and gates into their order."""
 
     def __init__(self, library: CellLibrary) -> None:
-        self.library = library
+        self.cell_library = library
         self.numbers: dict[int | str, int] = {"0": ZERO, "x": ZERO, "1": ONE}
         self.count = 2
 
@@ -190,12 +190,12 @@ class _Builder:
         registers: list[tuple[int, int, int]] = []
         clocks: set[int] = set()
         for kind, pins in cells["cells"]:
-            memory = self.library.flip_flop.flip_flop
+            memory = self.cell_library.flip_flop.flip_flop
             assert memory is not None
             if kind == GATED:
                 registers.append((self.net(pins["D"]), self.net(pins.get("Q")), self.net(pins["E"])))
                 clocks.add(self.net(pins["C"]))
-            elif kind == self.library.flip_flop.name:
+            elif kind == self.cell_library.flip_flop.name:
                 registers.append((self.net(pins[memory.data]), self.net(pins.get(memory.output)), ONE))
                 clocks.add(self.net(pins[memory.clock]))
             else:
@@ -204,13 +204,20 @@ class _Builder:
         order, levels = _levels(gates, self.count)
         clock = _clock(ports, clocks)
         return Netlist(
-            self.library, provenance, self.count, ports, [gates[i] for i in order], levels[order], flip_flops, clock
+            self.cell_library,
+            provenance,
+            self.count,
+            ports,
+            [gates[i] for i in order],
+            levels[order],
+            flip_flops,
+            clock,
         )
 
     def gate(self, kind: str, pins: dict[str, int | str]) -> Gate:
-        cell = self.library.cells.get(kind)
+        cell = self.cell_library.cells.get(kind)
         if cell is None or cell.flip_flop:
-            raise ValueError(f"{kind} is no gate of the library {self.library.name}")
+            raise ValueError(f"{kind} is no gate of the library {self.cell_library.name}")
         inputs = tuple(self.net(pins[pin]) for pin in cell.inputs)
         return Gate(cell, inputs, tuple(self.net(pins.get(output.pin)) for output in cell.outputs))
 

@@ -79,7 +79,7 @@ def to_verilog(netlist: Netlist) -> str:
         names = [*gate.cell.inputs, *(output.pin for output in gate.cell.outputs)]
         lines.append(_instance(gate.cell.name, f"g{place}", names, [*gate.inputs, *gate.outputs]))
     if netlist.clock is not None:
-        register, clock = netlist.library.flip_flop, int(netlist.ports[netlist.clock].nets[0])
+        register, clock = netlist.cell_library.flip_flop, int(netlist.ports[netlist.clock].nets[0])
         assert register.flip_flop is not None
         for place, (data, output) in enumerate(zip(netlist.flip_flops.data, netlist.flip_flops.output, strict=True)):
             lines.append(_instance(register.name, f"r{place}", register.flip_flop, [clock, int(data), int(output)]))
@@ -109,16 +109,16 @@ def _wire_load(netlist: Netlist) -> str:
     )
     return f"""library (wires) {{
   time_unit : "1ns"; voltage_unit : "1V"; current_unit : "1uA"; pulling_resistance_unit : "1kohm";
-  leakage_power_unit : "1nW"; capacitive_load_unit (1,pf); nom_voltage : {netlist.library.voltage};
+  leakage_power_unit : "1nW"; capacitive_load_unit (1,pf); nom_voltage : {netlist.cell_library.voltage};
 {thresholds}  wire_load (wires) {{
-    resistance : 0; capacitance : {netlist.library.wire_per_sink}; area : 0; slope : 1; fanout_length (1, 1);
+    resistance : 0; capacitance : {netlist.cell_library.wire_per_sink}; area : 0; slope : 1; fanout_length (1, 1);
   }}
 }}
 """
 
 
 def _script(netlist: Netlist, period: float) -> str:
-    register = netlist.library.flip_flop
+    register = netlist.cell_library.flip_flop
     assert register.flip_flop is not None
     clock = f"-name clock -period {period}"
     if netlist.clock is not None:
@@ -128,9 +128,9 @@ def _script(netlist: Netlist, period: float) -> str:
     driver = f"-lib_cell {register.name} -from_pin {register.flip_flop.clock} -pin {register.flip_flop.output}"
     slew = f"-input_transition_rise {CLOCK_SLEW} -input_transition_fall {CLOCK_SLEW}"
     clock_slew = np.full(1, CLOCK_SLEW)
-    load = register.capacitance[register.flip_flop.data] + netlist.library.wire_per_sink
+    load = register.capacitance[register.flip_flop.data] + netlist.cell_library.wire_per_sink
     lines = [
-        f"read_liberty {netlist.library.path}",
+        f"read_liberty {netlist.cell_library.path}",
         "read_liberty wires.lib",
         "read_verilog design.v",
         "link_design top",

@@ -38,7 +38,7 @@ def analyze(netlist: Netlist) -> Timing:
     load = net_loads(netlist)
     slew = np.zeros((netlist.net_count, 2))
     arrival = np.full((netlist.net_count, 2), -np.inf)
-    register = netlist.library.flip_flop
+    register = netlist.cell_library.flip_flop
     sources = np.concatenate([*(port.nets for port in netlist.inputs.values()), netlist.flip_flops.output])
     clock = np.full(len(sources), CLOCK_SLEW)
     for arc in register.outputs[0].arcs:
@@ -51,16 +51,16 @@ def analyze(netlist: Netlist) -> Timing:
 
 def net_loads(netlist: Netlist) -> np.ndarray:
     """(nets,) pF: the pins that a net drives, and its wire."""
-    load = netlist.fanout * netlist.library.wire_per_sink
+    load = netlist.fanout * netlist.cell_library.wire_per_sink
     for group in netlist.groups:
         for pin, nets in zip(group.cell.inputs, group.inputs, strict=True):
             np.add.at(load, nets, group.cell.capacitance[pin])
-    register = netlist.library.flip_flop
+    register = netlist.cell_library.flip_flop
     assert register.flip_flop is not None
     data = register.capacitance[register.flip_flop.data]
     np.add.at(load, netlist.flip_flops.data, data)
     for port in netlist.outputs.values():
-        np.add.at(load, port.nets, data + netlist.library.wire_per_sink)
+        np.add.at(load, port.nets, data + netlist.cell_library.wire_per_sink)
     load[[ZERO, ONE]] = 0
     return load
 
