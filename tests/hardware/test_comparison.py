@@ -12,7 +12,12 @@ from tests.distill.tiny import bert, bert_tokenizer, sentences
 
 pytest.importorskip("amaranth", reason="circuits need amaranth")
 from inhibitor_transformers.hardware import comparison, heads, require
-from inhibitor_transformers.hardware.circuits.inhibitor import Configuration, HeadShape, distances, inhibited_sums
+from inhibitor_transformers.hardware.circuits.inhibitor_model import (
+    Configuration,
+    InhibitorShape,
+    distances,
+    inhibited_sums,
+)
 from inhibitor_transformers.hardware.comparison import MEASURES, Comparison, Setting
 from inhibitor_transformers.hardware.operands import attention_calls, inhibitor_operands, pair_heads, softmax_operands
 from inhibitor_transformers.hardware.tables import comparison_table
@@ -77,7 +82,7 @@ def test_heads_of_other_sizes_are_not_compared(models):
 
 
 def outputs(head) -> np.ndarray:
-    shape = HeadShape(head.bits, head.q.shape[1], head.v.shape[1], centered=head.centered)
+    shape = InhibitorShape(head.bits, head.q.shape[1], head.v.shape[1], centered=head.centered)
     configuration = Configuration.of(shape, head.sign, head.delta, head.shift)
     distance = distances(head.q, head.k)
     return inhibited_sums(configuration.scores(shape, distance, np.ones_like(distance, dtype=bool)), head.v)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inhibitor_transformers.hardware.circuits.head import InhibitorHead
-from inhibitor_transformers.hardware.circuits.inhibitor import Configuration, HeadShape
-from inhibitor_transformers.hardware.circuits.trace import Output, Trace
+from inhibitor_transformers.hardware.circuits.inhibitor_head import InhibitorHead
+from inhibitor_transformers.hardware.circuits.inhibitor_model import Configuration, InhibitorShape
+from inhibitor_transformers.hardware.circuits.inhibitor_trace import InhibitorTrace
+from inhibitor_transformers.hardware.circuits.trace import Output
 from inhibitor_transformers.hardware.elements import (
     Element,
     distances,
@@ -119,10 +120,10 @@ def test_a_row_is_loaded_in_a_cycle_of_its_own() -> None:
 
 def test_a_head_is_measured_on_its_trace() -> None:
     """Its control, its clock gates and its pipeline are exact in cells as well."""
-    shape = HeadShape(4, 4, 4, lanes=4, keys=8)
+    shape = InhibitorShape(4, 4, 4, lanes=4, keys=8)
     rng = np.random.default_rng(0)
     q, k, v = (rng.integers(low, high, (rows, 4)) for rows, low, high in ((3, 0, 16), (6, 0, 16), (6, -7, 8)))
-    trace = Trace(shape, Configuration.of(shape, 1, -4, 1), q, k, v, np.array([6, 3, 5]))
+    trace = InhibitorTrace(shape, Configuration.of(shape, 1, -4, 1), q, k, v, np.array([6, 3, 5]))
     stream = Stream(trace.inputs(), trace.outputs())
     measured = measure(InhibitorHead(shape), stream, CellLibrary.load("osu018"), RECIPES[:1])
     assert measured.cycles == len(trace.served.row) - 1

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .circuits import distance, multipliers, shrinkage
 from .circuits.distance import Distance
+from .circuits.head_size import Integers
 from .circuits.multipliers import DotProduct, Operand
 from .circuits.registered import Registered
 from .circuits.rtlil import Circuit
@@ -26,7 +26,6 @@ from .gates.cells import CellLibrary
 from .gates.synthesize import RECIPES, Recipe
 from .measure import Measurement, Stream, best, measure
 
-Integers = NDArray[np.int64]
 Ports = dict[str, Integers]
 
 

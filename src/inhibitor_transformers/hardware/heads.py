@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .circuits.head import InhibitorHead
-from .circuits.inhibitor import Configuration, HeadShape
+from .circuits.inhibitor_head import InhibitorHead
+from .circuits.inhibitor_model import Configuration, InhibitorShape
+from .circuits.inhibitor_trace import InhibitorTrace
 from .circuits.rtlil import Circuit
 from .circuits.softmax_head import SoftmaxHead, SoftmaxShape
 from .circuits.softmax_trace import SoftmaxTrace
-from .circuits.trace import Trace
+from .circuits.trace import HeadTrace
 from .gates.cells import CellLibrary
 from .gates.synthesize import RECIPES, Recipe
 from .measure import Measurement, Stream, measure
@@ -69,11 +70,11 @@ def inhibitor_head(
 ) -> HeadCost:
     """The inhibitor's head with these query rows; its memories hold `keys` keys; `retimed` as in `InhibitorHead`."""
     n, features = operands.k.shape
-    shape = HeadShape(
+    shape = InhibitorShape(
         operands.bits, features, operands.v.shape[1], lanes=LANES, keys=max(keys, n), centered=operands.centered
     )
     configuration = Configuration.of(shape, operands.sign, operands.delta, operands.shift)
-    trace = Trace(shape, configuration, operands.q[list(rows)], operands.k, operands.v, np.full(len(rows), n))
+    trace = InhibitorTrace(shape, configuration, operands.q[list(rows)], operands.k, operands.v, np.full(len(rows), n))
     return _cost(InhibitorHead(shape, retimed=retimed), trace, len(rows) * n, library, recipes)
 
 
@@ -92,8 +93,6 @@ def softmax_head(
     return _cost(SoftmaxHead(shape), trace, len(rows) * n, library, recipes)
 
 
-def _cost(
-    head: Circuit, trace: Trace | SoftmaxTrace, pairs: int, library: CellLibrary, recipes: Sequence[Recipe]
-) -> HeadCost:
+def _cost(head: Circuit, trace: HeadTrace, pairs: int, library: CellLibrary, recipes: Sequence[Recipe]) -> HeadCost:
     measured = measure(head, Stream(trace.inputs(), trace.outputs()), library, recipes)
     return HeadCost(measured, pairs, sum(trace.memory_bits().values()) / pairs)

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -19,9 +18,9 @@ from ..deploy.quantize.attention import AttentionInputs
 from ..deploy.quantize.texts import Batch
 from ..models.architectures import attention_layers
 from ..models.value_center import center_values
+from .circuits.head_size import Integers
 from .softmax_attention import choose_steps
 
-Integers = NDArray[np.int64]
 Call = tuple[Tensor, Tensor, Tensor, Tensor]
 
 

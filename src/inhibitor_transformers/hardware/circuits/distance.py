@@ -13,15 +13,13 @@ from typing import Literal, get_args
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Shape, Signal, Value
-from numpy.typing import NDArray
 
+from .head_size import Integers
 from .registers import register
 from .trees import Columns
 
 Form = Literal["difference", "min"]
 FORMS: tuple[Form, ...] = get_args(Form)
-
-Integers = NDArray[np.int64]
 
 
 class Distance(Elaboratable):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Shape, Signal, Value
-from numpy.typing import NDArray
 
+from .head_size import Integers
 from .trees import Adder
-
-Integers = NDArray[np.int64]
 
 
 class Mean(Elaboratable):

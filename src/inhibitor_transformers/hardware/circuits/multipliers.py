@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Shape, Signal, Value
-from numpy.typing import NDArray
 
+from .head_size import Integers
 from .registers import register
 from .trees import Columns
 
@@ -24,8 +24,6 @@ Registers = Literal["none", "streamed", "operands"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 ADDEND_SETTLED = 15  # of a full adder's thirds: a memory or a shifter is in front of it
-
-Integers = NDArray[np.int64]
 
 
 class Operand(NamedTuple):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Shape, Signal, Value
-from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
+from .head_size import Integers
 
 
 class Rescale(Elaboratable):

@@ -15,6 +15,8 @@ from itertools import pairwise
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
 
+from .head_size import count_blocks
+
 
 class Sequencer(Elaboratable):
     """Strobes and indices.
@@ -52,13 +54,13 @@ class Sequencer(Elaboratable):
         self.first = Signal()
         self.last = Signal()
         self.lane = Signal(range(lanes))
-        self.block = Signal(range(max(-(-keys // lanes), 2)))
+        self.block = Signal(range(max(count_blocks(keys, lanes), 2)))
         self.index = Cat(self.lane, self.block)
         self.feature = Signal(range(features))
 
     def cycles(self, keys: int, *, row: int = 0) -> int:
         """From `load` to the last value of a row that sees `keys` keys; row: cycles of `row`."""
-        blocks = max(-(-keys // self.lanes), 1)
+        blocks = count_blocks(keys, self.lanes)
         if self.buffered:
             each = self.lanes + self.score_delay + self.features
             return 1 + max(keys, 1) + self.key_delay + row + blocks * each

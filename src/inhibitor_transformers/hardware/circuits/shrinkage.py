@@ -17,16 +17,14 @@ from typing import Literal, get_args
 
 import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Shape, Signal, Value
-from numpy.typing import NDArray
 
 from .distance import minimum
+from .head_size import Integers
 from .registers import register
 from .trees import Adder, Columns
 
 Form = Literal["subtract", "min"]
 FORMS: tuple[Form, ...] = get_args(Form)
-
-Integers = NDArray[np.int64]
 
 
 class Shrinkage(Elaboratable):

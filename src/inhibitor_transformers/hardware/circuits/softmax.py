@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Shape, Signal, Value
-from numpy.typing import NDArray
 
+from .head_size import Integers
 from .softmax_model import EXPONENT_BITS, SoftmaxFormat, probabilities, rescale
-
-Integers = NDArray[np.int64]
 
 
 class Exponent(Elaboratable):

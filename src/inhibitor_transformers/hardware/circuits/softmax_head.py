@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from amaranth.hdl import Elaboratable, EnableInserter, Module, Mux, Shape, Signal, Value
 
+from .head_size import HeadSize
 from .multipliers import DotProduct, Form, Operand
 from .registers import delayed, register
 from .sequencer import Sequencer
@@ -28,26 +29,12 @@ KEY_DELAY = 3  # cycles between the last key of a block and its first feature
 
 
 @dataclass(frozen=True)
-class SoftmaxShape:
-    """The size of a dot-product head.
-
-    bits: of q, k, v and of probabilities. features: of q and k. values: features of v. lanes: keys of a block, a power
-    of two. keys: the most that a query sees.
-    """
-
-    bits: int
-    features: int
-    values: int
-    lanes: int = 32
-    keys: int = 512
+class SoftmaxShape(HeadSize):
+    """The size of a dot-product head; probabilities have as many bits as q, k and v."""
 
     @property
     def form(self) -> SoftmaxFormat:
         return SoftmaxFormat(self.bits, self.lanes)
-
-    def blocks(self, keys: int) -> int:
-        """Of a row that sees `keys` keys."""
-        return max(-(-keys // self.lanes), 1)
 
     @property
     def accumulator_bits(self) -> int:

@@ -33,10 +33,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
+from .head_size import Flags, Integers
 
 EXPONENT_BITS = 8  # E: powers from 2^−128 to 2^127, the range of float32
 MAX_GAIN = 3
@@ -76,7 +74,7 @@ class SoftmaxFormat:
 
 
 def attend(
-    q: Integers, k: Integers, v: Integers, valid: Booleans, shift: Integers, form: SoftmaxFormat
+    q: Integers, k: Integers, v: Integers, valid: Flags, shift: Integers, form: SoftmaxFormat
 ) -> tuple[Integers, Integers]:
     """A (…, Nq, Dv) and ℓ (…, Nq) of q (…, Nq, D), k (…, Nk, D), v (…, Nk, Dv), valid (…, Nq, Nk) and s (…)."""
     last = deque(attend_chunks(q, k, v, valid, shift, form), maxlen=1).pop()
@@ -84,15 +82,16 @@ def attend(
 
 
 class Chunk(NamedTuple):
-    """What is known behind a chunk: M_j (…, Nq, C), and A and ℓ up to it."""
+    """What is known behind a chunk: M_j and p' (…, Nq, C), and A and ℓ up to it."""
 
     running: Integers
+    probabilities: Integers
     outputs: Integers
     total: Integers
 
 
 def attend_chunks(
-    q: Integers, k: Integers, v: Integers, valid: Booleans, shift: Integers, form: SoftmaxFormat
+    q: Integers, k: Integers, v: Integers, valid: Flags, shift: Integers, form: SoftmaxFormat
 ) -> Iterator[Chunk]:
     """`attend`, chunk by chunk."""
     scores = rescale(exact_matmul(q, k.swapaxes(-1, -2)), shift[..., None, None], form)
@@ -107,7 +106,7 @@ def attend_chunks(
         maximum = running[..., -1]
         total = renormalize(total, delta) + p.sum(-1)
         outputs = renormalize(outputs, delta[..., None]) + exact_matmul(p, v[..., keys, :])
-        yield Chunk(running, outputs, total)
+        yield Chunk(running, p, outputs, total)
 
 
 def rescale(dot: Integers, shift: Integers, form: SoftmaxFormat) -> Integers:
@@ -116,14 +115,14 @@ def rescale(dot: Integers, shift: Integers, form: SoftmaxFormat) -> Integers:
     return np.clip((dot << form.fraction_bits) >> shift, -limit, limit - 1)
 
 
-def running_maximum(maximum: Integers, scores: Integers, seen: Booleans, form: SoftmaxFormat) -> Integers:
+def running_maximum(maximum: Integers, scores: Integers, seen: Flags, form: SoftmaxFormat) -> Integers:
     """M_j (…, C) of a chunk's scores, from M (…) before it."""
     exponents = np.where(seen, scores >> form.fraction_bits, LOWEST)
     running: Integers = np.maximum(np.maximum.accumulate(exponents, -1), maximum[..., None])
     return running
 
 
-def chunk_probabilities(scores: Integers, seen: Booleans, running: Integers, form: SoftmaxFormat) -> Integers:
+def chunk_probabilities(scores: Integers, seen: Flags, running: Integers, form: SoftmaxFormat) -> Integers:
     """p' (…, C); 0 for keys that are not seen."""
     p = probabilities(scores, running, form)
     return np.where(seen, renormalize(p, running[..., -1:] - running), 0)

@@ -1,27 +1,37 @@
-"""What happens at the ports of an inhibitor head, cycle by cycle: its model, and the stimulus for its netlist."""
+"""What happens at the ports of a head, cycle by cycle, where both kinds of heads have the same ones."""
 
 from __future__ import annotations
 
-from functools import cached_property
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
 
-from .head import KEY_DELAY, SCORE_DELAY
-from .inhibitor import Configuration, Flags, HeadShape, Integers, distances, inhibited_sums
+from .head_size import Flags, HeadSize, Integers
 
 
-class Schedule(NamedTuple):
-    """What the sequencer serves, (cycles,) each; numbers count where their strobe is set."""
+class Slot(NamedTuple):
+    """What the sequencer serves in one cycle. strobe: "load", "key", "score", "value", or "" where it waits."""
 
-    row: Integers
-    load: Flags
-    key: Flags
-    score: Flags
-    value: Flags
-    lane: Integers
-    block: Integers
-    feature: Integers
+    strobe: str
+    row: int
+    block: int
+    lane: int = 0
+    feature: int = 0
+    halve: bool = False  # the key is served again in the next cycle
+
+
+class Schedule:
+    """What the sequencer serves, arrays (cycles,), and two idle cycles; numbers count where their strobe is set."""
+
+    def __init__(self, slots: list[Slot]) -> None:
+        idle = Slot("", slots[-1].row, 0)
+        strobes, *numbers, halve = zip(*slots, idle, idle, strict=True)
+        self.row, self.block, self.lane, self.feature = (np.array(number, dtype=np.int64) for number in numbers)
+        self.halve = np.array(halve, dtype=np.bool_)
+        self.load, self.key, self.score, self.value = (
+            np.array([strobe == name for strobe in strobes]) for name in ("load", "key", "score", "value")
+        )
 
 
 class Output(NamedTuple):
@@ -31,143 +41,98 @@ class Output(NamedTuple):
     strobe: Flags
 
 
-def schedule(shape: HeadShape, keys: Integers) -> Schedule:
-    """Rows one after the other, without a pause; keys: (rows,), how many each sees. Two idle cycles at the end."""
-    columns: list[tuple[str, int, int, int, int]] = []  # strobe, row, lane, block, feature
-    for row, count in enumerate(keys.tolist()):
-        columns.append(("load", row, 0, 0, 0))
-        if shape.centered:
-            columns += [("key", row, j % shape.lanes, j // shape.lanes, 0) for j in range(max(count, 1))]
-            columns += [("", row, 0, 0, 0)] * (KEY_DELAY[True] + shape.distance_bits)
-        for block in range(shape.blocks(count)):
-            columns += [("score" if shape.centered else "key", row, lane, block, 0) for lane in range(shape.lanes)]
-            columns += [("", row, 0, block, 0)] * (SCORE_DELAY if shape.centered else KEY_DELAY[False])
-            columns += [("value", row, 0, block, feature) for feature in range(shape.values)]
-    columns += [("", len(keys) - 1, 0, 0, 0)] * 2
-    names, rows, lanes, blocks, features = (np.array(column) for column in zip(*columns, strict=True))
-    strobes = {name: names == name for name in ("load", "key", "score", "value")}
-    return Schedule(row=rows, lane=lanes, block=blocks, feature=features, **strobes)
-
-
-class Trace:
-    """Rows q (n_q, F) over k (n_k, F) and v (n_k, d), integers.
+class HeadTrace(ABC):
+    """Rows q (n_q, F) over k (n_k, F) and v (n_k, d), integers: the stimulus for a netlist, and what it must answer.
 
     keys: (n_q,), how many keys each row sees, from the first one on; causal masks are such numbers. mask: (n_q, n_k)
     bool, which of them are visible; None: all.
     """
 
     def __init__(
-        self,
-        shape: HeadShape,
-        configuration: Configuration,
-        q: Integers,
-        k: Integers,
-        v: Integers,
-        keys: Integers,
-        mask: Flags | None = None,
+        self, size: HeadSize, q: Integers, k: Integers, v: Integers, keys: Integers, mask: Flags | None = None
     ) -> None:
-        padding = ((0, -len(k) % shape.lanes), (0, 0))
-        self.shape, self.configuration, self.keys = shape, configuration, keys
+        padding = ((0, -len(k) % size.lanes), (0, 0))
+        self.size, self.keys = size, keys
         self.q, self.k, self.v = q, np.pad(k, padding), np.pad(v, padding)
         self.mask = np.ones((len(q), len(self.k)), dtype=np.bool_)
         self.mask[:, : len(k)] &= True if mask is None else mask
         self.seen = self.mask & (np.arange(len(self.k)) < np.minimum(keys, len(k))[:, None])
-        self.served = schedule(shape, keys)
-        self.index = self.served.block * shape.lanes + self.served.lane
+        self.served = Schedule([slot for row, count in enumerate(keys.tolist()) for slot in self.slots(row, count)])
+        self.index = self.served.block * size.lanes + self.served.lane
         self.asked = self.served.key | self.served.score
         self.visible = self.asked & self.seen[self.served.row, np.where(self.asked, self.index, 0)]
 
-    @cached_property
-    def distances(self) -> Integers:
-        """(n_q, keys of all blocks), less Σq."""
-        less: Integers = distances(self.q, self.k) - self.q.sum(-1, keepdims=True)
-        return less
-
-    @cached_property
+    @property
+    @abstractmethod
     def sums(self) -> Integers:
-        """(blocks, n_q, d): after each block; the last one is A."""
-        z = self.configuration.scores(self.shape, distances(self.q, self.k), self.seen)
-        starts = range(0, len(self.k), self.shape.lanes)
-        blocks = (slice(start, start + self.shape.lanes) for start in starts)
-        sums: Integers = np.stack([inhibited_sums(z[:, block], self.v[block]) for block in blocks]).cumsum(0)
-        return sums
+        """(blocks, n_q, features of the values' phase): after each block; the last one is the row's result."""
+
+    @abstractmethod
+    def slots(self, row: int, keys: int) -> list[Slot]:
+        """The cycles of a row that sees so many keys."""
+
+    @abstractmethod
+    def value_words(self) -> Integers:
+        """(keys, features of the values' phase), as the circuit takes them."""
 
     def inputs(self) -> dict[str, Integers]:
         """Integers (cycles,) by port; what is read from a memory holds until the next reading."""
-        served, shape = self.served, self.shape
-        row = served.row[latest(served.load)]
-        key = self.index[latest(served.key & self.visible)]
-        asked = latest(self.asked)
-        constant = np.ones(len(row), dtype=np.int64)
+        served, size = self.served, self.size
+        row, key, asked = self.served_row, self.served_key, latest(self.asked)
+        at = latest(served.value)
+        words = self.value_words()
+        values = words.reshape(-1, size.lanes, words.shape[-1])[served.block[at], :, served.feature[at]]
         inputs = {
             "start": served.load.astype(np.int64),
             "keys": self.keys[row],
             "mask": self.mask[row[asked], self.index[asked]].astype(np.int64),
-            "negative": int(self.configuration.negative) * constant,
-            "shift": (self.configuration.shift - shape.shift_range[0]) * constant,
-            "bias": self.configuration.bias + (0 if shape.centered else self.q[row].sum(-1)) * constant,
-            "key_sum": self.k[key].sum(-1),
             "addend": self._addend(),
         }
-        inputs |= {f"q{f}": self.q[row, f] for f in range(shape.features)}
-        inputs |= {f"k{f}": self.k[key, f] for f in range(shape.features)}
-        words = self._value_words()
-        inputs |= {f"v{lane}": words[:, lane] for lane in range(shape.lanes)}
-        if shape.centered:
-            scored = latest(served.score & self.visible)
-            inputs["buffer_in"] = self.distances[served.row[scored], self.index[scored]]
-        return inputs
+        inputs |= {f"q{f}": self.q[row, f] for f in range(size.features)}
+        inputs |= {f"k{f}": self.k[key, f] for f in range(size.features)}
+        return inputs | {f"v{lane}": values[:, lane] for lane in range(size.lanes)}
 
     def outputs(self) -> dict[str, Output]:
-        served = self.served
-        before = np.maximum(np.arange(len(served.row)) - 1, 0)  # the cycle whose results these are
+        """What every output port carries."""
+        served, before = self.served, self.before
         row, block, feature = served.row[before], served.block[before], served.feature[before]
         always, summed = np.ones(len(row), dtype=np.bool_), later(served.value)
-        outputs = {
-            "load": (served.load, always),
-            "key": (served.key, always),
-            "value": (served.value, always),
-            "lane": (served.lane, self.asked),
-            "block": (served.block, self.asked | served.value),
-            "feature": (served.feature, served.value),
-            "sum_valid": (summed, always),
-            "complete": ((block + 1) * self.shape.lanes >= self.keys[row], summed),
-            "sum_feature": (feature, summed),
-            "total": (self.sums[block, row, feature], summed),
+        return {
+            "load": flags(served.load, always),
+            "key": flags(served.key, always),
+            "value": flags(served.value, always),
+            "lane": Output(served.lane, self.asked),
+            "block": Output(served.block, self.asked | served.value),
+            "feature": Output(served.feature, served.value),
+            "sum_valid": flags(summed, always),
+            "complete": flags((block + 1) * self.size.lanes >= self.keys[row], summed),
+            "sum_feature": Output(feature, summed),
+            "total": Output(self.sums[block, row, feature], summed),
         }
-        if self.shape.centered:
-            written = later(served.key & self.visible)
-            outputs |= {
-                "score": (served.score, always),
-                "buffer_write": (written, always),
-                "buffer_index": (self.index[before], written),
-                "buffer_out": (self.distances[row, np.where(written, self.index[before], 0)], written),
-            }
-        return {name: Output(values.astype(np.int64), strobe) for name, (values, strobe) in outputs.items()}
 
+    @abstractmethod
     def memory_bits(self) -> dict[str, int]:
         """Bits read and written, by memory, in all."""
-        served, shape = self.served, self.shape
-        blocks = np.array([shape.blocks(count) for count in self.keys.tolist()])
-        passed = int(2 * (blocks - 1).sum() * shape.values)  # sums that are written and read again
-        bits = {
-            "q": len(self.q) * (shape.bits * shape.features + (0 if shape.centered else shape.score_bits)),
-            "k": int((served.key & self.visible).sum()) * (shape.bits * shape.features + shape.key_sum_bits),
-            "v": int(served.value.sum()) * shape.bits * shape.lanes,
-            "mask": int(self.asked.sum()),
-            "sums": passed * shape.accumulator_bits,
-            "output": len(self.q) * shape.values * shape.accumulator_bits,
-        }
-        if shape.centered:
-            bits["buffer"] = int(self.visible.sum()) * shape.distance_bits  # once written, once read
-        return bits
 
-    def _value_words(self) -> Integers:
-        """(cycles, lanes), a sign bit above the magnitude."""
-        at = latest(self.served.value)
-        words = np.abs(self.v) | (self.v < 0).astype(np.int64) << (self.shape.bits - 1)
-        blocks: Integers = words.reshape(-1, self.shape.lanes, self.shape.values)
-        return blocks[self.served.block[at], :, self.served.feature[at]]
+    @property
+    def served_row(self) -> Integers:
+        """(cycles,) the row that was taken over last."""
+        return self.served.row[latest(self.served.load)]
+
+    @property
+    def served_key(self) -> Integers:
+        """(cycles,) the key that was taken over last."""
+        return self.index[latest(self.served.key & self.visible)]
+
+    @property
+    def before(self) -> Integers:
+        """(cycles,) the cycle whose results stand at the ports."""
+        return np.maximum(np.arange(len(self.served.row)) - 1, 0)
+
+    def passed_bits(self, features: int, bits: int) -> int:
+        """Of the sums that are written behind a block and read again in the next one."""
+        blocks = np.array([self.size.blocks(count) for count in self.keys.tolist()])
+        return int(2 * (blocks - 1).sum() * features) * bits
 
     def _addend(self) -> Integers:
         served = self.served
@@ -177,6 +142,11 @@ class Trace:
         return addend
 
 
+def flags(values: Flags, strobe: Flags) -> Output:
+    """An output of one bit."""
+    return Output(values.astype(np.int64), strobe)
+
+
 def latest(strobe: Flags) -> Integers:
     """(cycles,) the cycle in which the strobe was last set; before the first one, that one."""
     when: Integers = np.maximum.accumulate(np.where(strobe, np.arange(len(strobe)), -1))
@@ -184,4 +154,5 @@ def latest(strobe: Flags) -> Integers:
 
 
 def later(strobe: Flags) -> Flags:
+    """(cycles,) one cycle later."""
     return np.concatenate([[False], strobe[:-1]])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from amaranth.hdl import Elaboratable, Module, Mux, Shape, Signal, Value
 
 from .distance import Distance
-from .inhibitor import HeadShape
+from .inhibitor_model import InhibitorShape
 from .mean import Mean
 from .registered import Registered
 from .registers import delayed, register
@@ -27,7 +27,7 @@ SCORE_DELAY = 1
 
 
 class InhibitorHead(Elaboratable):
-    """Ports, besides `negative` and `shift` of `inhibitor.Configuration`, which are held:
+    """Ports, besides `negative` and `shift` of `inhibitor_model.Configuration`, which are held:
 
     start, keys     begin a row that sees no key from `keys` on (in: while not busy; `keys` is held for the row)
     q0 …, bias      the row, taken over with `load`; bias: that of the configuration, plus, not centered, Σq
@@ -41,7 +41,7 @@ class InhibitorHead(Elaboratable):
     retimed: registers stand behind the lanes' own logic, not in front of it.
     """
 
-    def __init__(self, shape: HeadShape, *, retimed: bool = True) -> None:
+    def __init__(self, shape: InhibitorShape, *, retimed: bool = True) -> None:
         self.shape = shape
         bits, lanes, score_bits = shape.bits, shape.lanes, shape.score_bits
         self.sequencer = Sequencer(

@@ -20,28 +20,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .distance import distance_bits, sum_bits
-
-Integers = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from .head_size import Flags, HeadSize, Integers
 
 
 @dataclass(frozen=True)
-class HeadShape:
-    """The size of an inhibitor head.
+class InhibitorShape(HeadSize):
+    """The size of an inhibitor head; v has its sign among its bits.
 
-    bits: b, of q and k, and of v with its sign. features: F, of q and k. values: features of v. lanes: keys of a block,
-    a power of two. keys: the most that a query sees. centered: scores are taken less their mean. shifts: the range of s
-    that the circuit's shifter serves; None: all that make a difference.
+    centered: scores are taken less their mean. shifts: the range of s that the circuit's shifter serves; None: all that
+    make a difference.
     """
 
-    bits: int
-    features: int
-    values: int
-    lanes: int = 32
-    keys: int = 512
     centered: bool = False
     shifts: tuple[int, int] | None = None
 
@@ -70,12 +61,8 @@ class HeadShape:
 
     @property
     def score_bits(self) -> int:
-        """Scores beyond these could be moved to them without a change of z; see `configure`."""
+        """Scores beyond these could be moved to them without a change of z; see `Configuration.of`."""
         return ((self.qmax << max(self.shift_range[1], 0)) + self.span).bit_length() + 1
-
-    def blocks(self, keys: int) -> int:
-        """Of a row that sees `keys` keys."""
-        return max(-(-keys // self.lanes), 1)
 
     @property
     def accumulator_bits(self) -> int:
@@ -91,12 +78,12 @@ class Configuration:
     shift: int
 
     @classmethod
-    def of(cls, shape: HeadShape, sign: int, delta: int, shift: int) -> Configuration:
+    def of(cls, shape: InhibitorShape, sign: int, delta: int, shift: int) -> Configuration:
         """σ, δ̂ and s of the specification. Raises ValueError if s is outside the circuit's range and matters."""
         addend, shift = _fold(shape, sign, delta, shift)
         return cls(sign < 0, -addend - 1 if sign < 0 else addend, shift)
 
-    def scores(self, shape: HeadShape, distance: Integers, visible: Flags) -> Integers:
+    def scores(self, shape: InhibitorShape, distance: Integers, visible: Flags) -> Integers:
         """z of distances, (…, n_k) each, by the circuit's numbers; where a key is not visible, the largest."""
         mean: Integers | int = 0
         if shape.centered:
@@ -108,7 +95,7 @@ class Configuration:
         return np.where(visible, z, shape.qmax)
 
 
-def _fold(shape: HeadShape, sign: int, delta: int, shift: int) -> tuple[int, int]:
+def _fold(shape: InhibitorShape, sign: int, delta: int, shift: int) -> tuple[int, int]:
     """What is added to σ(D − M), the half of the rounding included, and the shift, within the ranges of the circuit.
 
     Only terms σ(D − M) from `bottom` to `top` occur. Where all of them give one z, or two next to each other, other
@@ -133,7 +120,7 @@ def _fold(shape: HeadShape, sign: int, delta: int, shift: int) -> tuple[int, int
     raise ValueError(f"a circuit for shifts from {low} to {high} does not serve sign {sign}, shift {shift}")
 
 
-def _z(shape: HeadShape, score: int, shift: int) -> int:
+def _z(shape: InhibitorShape, score: int, shift: int) -> int:
     """The specification's z of σ(D − M) + δ̂."""
     half = 1 << (shift - 1) if shift > 0 else 0
     return min(((max(score, 0) << max(-shift, 0)) + half) >> max(shift, 0), shape.qmax)

@@ -7,58 +7,29 @@ import pytest
 
 pytest.importorskip("amaranth", reason="circuits need amaranth: pip install 'inhibitor-transformers[hardware]'")
 
-from amaranth.sim import Simulator
 
-from inhibitor_transformers.hardware.circuits.head import InhibitorHead
-from inhibitor_transformers.hardware.circuits.inhibitor import Configuration, HeadShape
+from inhibitor_transformers.hardware.circuits.inhibitor_head import InhibitorHead
+from inhibitor_transformers.hardware.circuits.inhibitor_model import Configuration, InhibitorShape
+from inhibitor_transformers.hardware.circuits.inhibitor_trace import InhibitorTrace
 from inhibitor_transformers.hardware.circuits.rtlil import to_rtlil
 from inhibitor_transformers.hardware.circuits.sequencer import Sequencer
-from inhibitor_transformers.hardware.circuits.trace import Trace
 from inhibitor_transformers.hardware.gates.cells import CellLibrary
 from inhibitor_transformers.hardware.gates.synthesize import Recipe, synthesize
 from inhibitor_transformers.hardware.measure import Stream, require_exact
-from tests.hardware.circuits.simulate import evaluate
-from tests.hardware.circuits.test_inhibitor import Case, make_case
+from tests.hardware.circuits.simulate import evaluate, follow
+from tests.hardware.circuits.test_inhibitor_model import Case, make_case
 from tests.hardware.gates.designs import needs_library, needs_yosys
 
 SMALL = {"features": 6, "values": 5, "lanes": 8, "keys": 24}
 
 
-def trace_of(case: Case) -> Trace:
+def trace_of(case: Case) -> InhibitorTrace:
     configuration = Configuration.of(case.shape, case.sign, case.delta, case.shift)
-    return Trace(case.shape, configuration, case.q, case.k, case.v, case.keys, case.mask)
-
-
-def run(head: InhibitorHead, trace: Trace) -> tuple[list[str], list[int]]:
-    """Outputs that differ from the trace, and `total` wherever it is complete."""
-    ports, inputs, outputs = head.ports(), trace.inputs(), trace.outputs()
-    assert inputs.keys() | outputs.keys() | {"busy"} == ports.keys()
-    wrong: list[str] = []
-    complete: list[int] = []
-
-    async def bench(context) -> None:
-        for cycle in range(len(trace.served.row)):
-            for name, values in inputs.items():
-                context.set(ports[name], int(values[cycle]))
-            found = {name: context.get(ports[name]) for name in outputs}
-            for name, (values, strobe) in outputs.items():
-                if strobe[cycle] and found[name] != values[cycle]:
-                    wrong.append(f"cycle {cycle}: {name} is {found[name]}, not {values[cycle]}")
-            if found["sum_valid"] and found["complete"]:
-                complete.append(found["total"])
-            await context.tick()
-        assert not context.get(ports["busy"])
-
-    simulator = Simulator(head)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
-    return wrong, complete
+    return InhibitorTrace(case.shape, configuration, case.q, case.k, case.v, case.keys, case.mask)
 
 
 def check(case: Case, *, retimed: bool = True) -> None:
-    wrong, complete = run(InhibitorHead(case.shape, retimed=retimed), trace_of(case))
-    assert not wrong, "\n".join(wrong[:10])
+    complete = follow(InhibitorHead(case.shape, retimed=retimed), trace_of(case))
     np.testing.assert_array_equal(np.array(complete).reshape(-1, case.shape.values), case.reference())
 
 
@@ -66,7 +37,7 @@ def check(case: Case, *, retimed: bool = True) -> None:
 @pytest.mark.parametrize(("causal", "sign", "bits", "retimed"), [(False, 1, 4, False), (True, -1, 8, True)])
 def test_the_head_is_the_specification(centered: bool, causal: bool, sign: int, bits: int, retimed: bool) -> None:
     """Rows with all keys, some, one and none; three blocks, the last of them not full."""
-    shape = HeadShape(bits, **SMALL, centered=centered)
+    shape = InhibitorShape(bits, **SMALL, centered=centered)
     delta = (0 if centered else -sign * 3 * (1 << bits)) + (1 << bits) // 2
     check(make_case(shape, sign, delta, 1, queries=4, keys=19, causal=causal), retimed=retimed)
 
@@ -77,7 +48,7 @@ def test_the_head_is_the_specification(centered: bool, causal: bool, sign: int, 
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe(adders=False, carry="ripple", mapping="speed", gate_clocks=False)])
 def test_the_netlist_of_a_head_is_the_specification(centered: bool, recipe: Recipe) -> None:
     """With masks and a causal row, in cells of the library."""
-    shape = HeadShape(4, **SMALL, centered=centered)
+    shape = InhibitorShape(4, **SMALL, centered=centered)
     case = make_case(shape, 1, 8 if centered else -30, 1, queries=4, keys=19, causal=True)
     netlist = synthesize(to_rtlil(InhibitorHead(shape)), "top", CellLibrary.load("osu018"), recipe)
     trace = trace_of(case)
@@ -91,7 +62,7 @@ def test_the_netlist_of_a_head_is_the_specification(centered: bool, recipe: Reci
 @pytest.mark.parametrize("bits", [3, 4, 5, 6, 8, 16])
 @pytest.mark.parametrize("shift", [-3, 0, 2, 22])
 def test_all_bits_and_shifts(bits: int, centered: bool, retimed: bool, shift: int) -> None:
-    shape = HeadShape(bits, **SMALL, centered=centered)
+    shape = InhibitorShape(bits, **SMALL, centered=centered)
     check(
         make_case(shape, 1, 5 << max(bits - 4, 0), shift, queries=3, keys=17, causal=True, seed=shift + 20),
         retimed=retimed,
@@ -102,13 +73,13 @@ def test_all_bits_and_shifts(bits: int, centered: bool, retimed: bool, shift: in
 @pytest.mark.parametrize("centered", [False, True])
 @pytest.mark.parametrize("features", [32, 64])
 def test_heads_of_real_size(centered: bool, features: int) -> None:
-    shape = HeadShape(8, features, features, keys=128, centered=centered, shifts=(0, 5))
+    shape = InhibitorShape(8, features, features, keys=128, centered=centered, shifts=(0, 5))
     check(make_case(shape, 1, 300 - (0 if centered else 85 * features), 3, queries=3, keys=70, causal=True))
 
 
 def test_memories_are_read_as_often_as_needed() -> None:
     """Hidden keys are not; sums are, for every block but the first, and written for every block but the last."""
-    shape = HeadShape(4, **SMALL, centered=True)
+    shape = InhibitorShape(4, **SMALL, centered=True)
     case = make_case(shape, 1, 5, 1, queries=4, keys=19)
     seen = int(case.seen.sum())
     assert trace_of(case).memory_bits() == {

@@ -17,9 +17,9 @@ from inhibitor_transformers.attention.integer.reference import integer_sums
 
 pytest.importorskip("amaranth", reason="circuits need amaranth: pip install 'inhibitor-transformers[hardware]'")
 
-from inhibitor_transformers.hardware.circuits.inhibitor import (
+from inhibitor_transformers.hardware.circuits.inhibitor_model import (
     Configuration,
-    HeadShape,
+    InhibitorShape,
     Integers,
     distances,
     inhibited_sums,
@@ -30,7 +30,7 @@ from inhibitor_transformers.hardware.circuits.inhibitor import (
 class Case:
     """One head: q (n_q, F), k (n_k, F), v (n_k, d), and which pairs are visible, (n_q, n_k)."""
 
-    shape: HeadShape
+    shape: InhibitorShape
     sign: int
     delta: int
     shift: int
@@ -74,7 +74,15 @@ class Case:
 
 
 def make_case(
-    shape: HeadShape, sign: int, delta: int, shift: int, *, queries: int, keys: int, causal: bool = False, seed: int = 0
+    shape: InhibitorShape,
+    sign: int,
+    delta: int,
+    shift: int,
+    *,
+    queries: int,
+    keys: int,
+    causal: bool = False,
+    seed: int = 0,
 ) -> Case:
     generator = np.random.default_rng(seed)
     top = 1 << shape.bits
@@ -109,7 +117,7 @@ def test_every_number_of_the_specification(
     bits: Bits, sign: int, delta: int, shift: int, centered: bool, causal: bool, seed: int
 ) -> None:
     """Also those that a circuit folds into others, with all scores inside its width."""
-    shape = HeadShape(bits, features=3, values=2, lanes=4, keys=8, centered=centered)
+    shape = InhibitorShape(bits, features=3, values=2, lanes=4, keys=8, centered=centered)
     case = make_case(shape, sign, delta, shift, queries=4, keys=7, causal=causal, seed=seed)
     np.testing.assert_array_equal(sums(case), case.reference())
     bias = Configuration.of(shape, sign, delta, shift).bias
@@ -121,7 +129,7 @@ def test_every_number_of_the_specification(
 
 @pytest.mark.parametrize("centered", [False, True])
 def test_a_small_shifter_serves_its_range_and_says_what_it_does_not(centered: bool) -> None:
-    shape = HeadShape(8, features=8, values=4, lanes=8, keys=32, centered=centered, shifts=(0, 4))
+    shape = InhibitorShape(8, features=8, values=4, lanes=8, keys=32, centered=centered, shifts=(0, 4))
     for shift in range(5):
         case = make_case(shape, 1, 300, shift, queries=5, keys=9)
         np.testing.assert_array_equal(sums(case), case.reference())
@@ -134,7 +142,7 @@ def test_a_small_shifter_serves_its_range_and_says_what_it_does_not(centered: bo
 
 def test_widths() -> None:
     """8 bits, 32 features: a distance takes 13 bits, 512 inhibited values 17 with their sign."""
-    shape = HeadShape(8, features=32, values=32)
+    shape = InhibitorShape(8, features=32, values=32)
     assert (shape.key_sum_bits, shape.distance_bits, shape.accumulator_bits) == (13, 14, 17)
     assert shape.shift_range == (-7, 13)
     assert [shape.blocks(keys) for keys in (0, 1, 32, 33, 512)] == [1, 1, 1, 2, 16]
