@@ -3,9 +3,9 @@
     python benchmarks/hardware.py --student runs/minilm --text DATA/wikitext-2 DATA/imdb --json FILE [--quick]
 
 Both heads are mapped by the same recipes and simulated gate by gate, on the numbers of the student and of its teacher
-for the same text. A netlist that computes anything but its model ends the benchmark. Rows: {bits, n, d, layer, library,
-variant, measure, softmax, inhibitor, ratio}; see `hardware.comparison.Row`. With --quick: 8 bits, 128 tokens, layers 0
-and 2. Needs the extra `hardware` and Debian's qflow-tech-osu018 (all of it: qflow-tech-osu050 too).
+for the same text. A netlist that computes anything but its model ends the benchmark. Rows: {cells, variant, part,
+layer, bits, n, d, measure, softmax, inhibitor, ratio}; see `hardware.rows.Row`. With --quick: 8 bits, 128 tokens,
+layers 0 and 2. Needs the extra `hardware` and Debian's qflow-tech-osu018 (all of it: qflow-tech-osu050 too).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from report import machine, progress
 
 from inhibitor_transformers.cli.options import quiet, resolve_model
 from inhibitor_transformers.common.atomic import atomic_write
-from inhibitor_transformers.hardware.comparison import Comparison, Row, Setting
-from inhibitor_transformers.hardware.require import require_tools
-from inhibitor_transformers.hardware.tables import comparison_table
+from inhibitor_transformers.hardware import require_tools
+from inhibitor_transformers.hardware.comparison import Comparison, Part, Setting
+from inhibitor_transformers.hardware.rows import Row, comparison_table
 from inhibitor_transformers.models.pretrained import load_as_saved, load_tokenizer
 from inhibitor_transformers.report import markdown_table
 from inhibitor_transformers.tasks import load_texts
@@ -38,12 +38,15 @@ def settings(layers: int, *, quick: bool) -> list[Setting]:
         *({"length": n} for n in (64, 512)),
         *({"bits": b} for b in (4, 16)),
         {"doubled": True},
-        {"library": "osu050"},
+        {"cells": "osu050"},
         {"variant": "same operands"},
         {"variant": "registers in front"},
     ]
     every = [replace(BASE, layer=layer) for layer in range(layers)]
-    return every + [replace(BASE, layer=layer, **change) for change in changes for layer in LAYERS]  # type: ignore[arg-type]
+    changed = [replace(BASE, layer=layer, **change) for change in changes for layer in LAYERS]  # type: ignore[arg-type]
+    parts: tuple[Part, ...] = ("scores", "outputs")
+    elements = [replace(BASE, layer=layer, part=part) for part in parts for layer in LAYERS]
+    return every + changed + elements + [replace(BASE, bits=bits, part=part) for part in parts for bits in (4, 16)]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,8 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     quiet(options.threads)
     student = load_as_saved(options.student)
     chosen = settings(student.config.n_layers, quick=options.quick)
-    for library in {setting.library for setting in chosen}:
-        require_tools(library)
+    for cells in {setting.cells for setting in chosen}:
+        require_tools(cells)
     comparison = Comparison(
         student,
         load_as_saved(resolve_model(options.teacher)),

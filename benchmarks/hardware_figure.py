@@ -24,7 +24,7 @@ COLORS = ("#4c78a8", "#f58518", "#72b7b2")
 
 def ratios(rows: list[dict[str, Any]], measure: str, bits: int) -> list[float]:
     """Of layers 0 and 2."""
-    place = {"bits": bits, "n": 128, "library": "osu018", "variant": "own", "measure": measure}
+    place = {"measure": measure, "bits": bits, "n": 128, "cells": "osu018", "variant": "own", "part": "head"}
     narrow = min(row["d"] for row in rows)
     return [
         row["ratio"]

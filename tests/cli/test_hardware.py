@@ -11,7 +11,7 @@ from tests.distill.tiny import bert, saved, sentences, text_file
 
 pytest.importorskip("amaranth", reason="circuits need amaranth")
 from inhibitor_transformers.hardware import heads
-from inhibitor_transformers.hardware.comparison import MEASURES
+from inhibitor_transformers.hardware.rows import MEASURES
 from tests.hardware.gates.designs import needs_library, needs_yosys
 
 

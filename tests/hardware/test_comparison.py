@@ -11,16 +11,16 @@ from inhibitor_transformers.deploy.quantize.texts import as_batches
 from tests.distill.tiny import bert, bert_tokenizer, sentences
 
 pytest.importorskip("amaranth", reason="circuits need amaranth")
-from inhibitor_transformers.hardware import comparison, heads, require
+from inhibitor_transformers.hardware import comparison, heads, require_tools
 from inhibitor_transformers.hardware.circuits.inhibitor_model import (
     Configuration,
     InhibitorShape,
     distances,
     inhibited_sums,
 )
-from inhibitor_transformers.hardware.comparison import MEASURES, Comparison, Setting
+from inhibitor_transformers.hardware.comparison import Comparison, Setting
 from inhibitor_transformers.hardware.operands import attention_calls, inhibitor_operands, pair_heads, softmax_operands
-from inhibitor_transformers.hardware.tables import comparison_table
+from inhibitor_transformers.hardware.rows import ELEMENT_MEASURES, MEASURES, comparison_table
 from tests.hardware.gates.designs import needs_library, needs_yosys
 
 TEXTS = [" ".join(sentences(16))[:100]] * 2 + sentences(40)
@@ -116,6 +116,21 @@ def test_both_heads_of_a_model(models, small):
     assert all(len(line) == len(table.header) for line in table.rows)
 
 
+@needs_library
+@needs_yosys
+@pytest.mark.parametrize("part", ["scores", "outputs"])
+def test_the_elements_of_both_heads(models, small, part):
+    """Fewer gates in front of fewer registers than the head that they are a part of."""
+    student, teacher = models
+    made = Comparison(student, teacher, bert_tokenizer(), TEXTS, rows=1, keys=16)
+    rows = list(made.compare([Setting(bits=4, length=16, part=part)]))
+    assert [row.measure for row in rows] == list(ELEMENT_MEASURES)
+    whole = {row.measure: row for row in made.compare([Setting(bits=4, length=16)])}
+    for row in rows:
+        for side in ("softmax", "inhibitor"):
+            assert 0 < getattr(row, side) <= getattr(whole[row.measure], side)
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
@@ -136,9 +151,9 @@ def test_a_head_that_is_not_there(models):
 
 
 def test_without_the_tools(monkeypatch):
-    monkeypatch.setattr(require, "find_spec", lambda _: None)
+    monkeypatch.setattr("inhibitor_transformers.hardware.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"circuits need amaranth: pip install 'inhibitor-transformers\[hardware\]'"):
-        require.require_tools("osu018")
+        require_tools("osu018")
 
 
 def test_models_on_the_wrong_side(models):

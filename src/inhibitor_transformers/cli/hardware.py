@@ -40,12 +40,12 @@ def hardware(
     the extra `hardware`, and Debian's qflow-tech-osu018 for the cells.
     """
     from ..common.atomic import atomic_write
-    from ..hardware.require import require_tools
+    from ..hardware import require_tools
 
     _check_output(output, overwrite=overwrite)
     require_tools(cells)
-    from ..hardware.comparison import CIRCUIT_BITS, Comparison, Row, Setting
-    from ..hardware.tables import comparison_table
+    from ..hardware.comparison import CIRCUIT_BITS, Comparison, Setting
+    from ..hardware.rows import Row, comparison_table
     from ..models.pretrained import load_as_saved, load_tokenizer
     from ..report import print_table
     from ..tasks import load_texts
@@ -66,7 +66,7 @@ def hardware(
     )
     found: list[Row] = []
     for layer in chosen:
-        found += comparison.compare([Setting(bits=bits, length=length, layer=layer, library=cells)])
+        found += comparison.compare([Setting(bits=bits, length=length, layer=layer, cells=cells)])
         log(f"layer {layer} is measured")
         if output is not None:  # after each layer: an interruption loses one
             atomic_write(output, json.dumps([row.as_dict() for row in found], indent=1) + "\n")

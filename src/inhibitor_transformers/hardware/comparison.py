@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache, partial
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -16,59 +16,38 @@ from ..attention.integer.qparams import Bits
 from ..deploy.quantize.texts import Batch, as_batches
 from ..distill.data import exact_windows
 from ..models.architectures import attention_layers, require_positions
+from .circuits.inhibitor_trace import InhibitorTrace
+from .circuits.softmax_trace import SoftmaxTrace
 from .gates.cells import CellLibrary
 from .gates.synthesize import RECIPES, Recipe, recipe_name
-from .heads import HeadCost, inhibitor_head, softmax_head
+from .heads import Cost, measure_head, measure_outputs, measure_scores, trace_inhibitor, trace_softmax
 from .operands import InhibitorOperands, SoftmaxOperands, inhibitor_operands, pair_heads, softmax_operands
+from .rows import ELEMENT_MEASURES, MEASURES, Row
 
 CALIBRATION_TEXTS = 32
 CIRCUIT_BITS: tuple[Bits, ...] = (4, 8, 16)
-MEASURES = ("logic", "registers", "area", "path", "cycles", "memory_bits")
+Part = Literal["head", "scores", "outputs"]
 Variant = Literal["own", "same operands", "registers in front"]
-load_library = cache(CellLibrary.load)
+load_cells = cache(CellLibrary.load)
 
 
 @dataclass(frozen=True)
 class Setting:
     """What is compared.
 
-    length: n, tokens. doubled: two heads side by side, as one of twice the size. library: a name or path.
-    variant: "own"; "same operands": the dot-product head gets the student's q, k and v as well; "registers in front":
-    the inhibitor's head keeps operands in registers, as the dot-product head does, not what its lanes make of them.
+    length: n, tokens. doubled: two heads side by side, as one of twice the size. cells: a library's name or path.
+    part: the whole head, or the element that makes scores or outputs. variant, of heads: "own"; "same operands": the
+    dot-product head gets the student's q, k and v as well; "registers in front": the inhibitor's head keeps operands in
+    registers, as the dot-product head does, not what its lanes make of them.
     """
 
     bits: Bits = 8
     length: int = 128
     doubled: bool = False
     layer: int = 0
-    library: str = "osu018"
+    cells: str = "osu018"
+    part: Part = "head"
     variant: Variant = "own"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number of both heads, and softmax's over inhibitor's.
-
-    measure: "logic" and "registers" in J per pair of query and key, without and with registers and their clock; "area"
-    in μm²; "path" in ns; "cycles" and "memory_bits" per pair.
-    """
-
-    bits: int
-    n: int
-    d: int
-    layer: int
-    library: str
-    variant: str
-    measure: str
-    softmax: float
-    inhibitor: float
-
-    @property
-    def ratio(self) -> float:
-        return self.softmax / self.inhibitor
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"ratio": self.ratio}
 
 
 class Comparison:
@@ -103,34 +82,39 @@ class Comparison:
         self.head, self.rows, self.keys = head, rows, keys
         self._calibration = as_batches(texts[:CALIBRATION_TEXTS], tokenizer, max_length=128)
         self._inhibitor, self._softmax = cache(self._inhibitor_operands), cache(self._softmax_operands)
-        self._recipes: dict[tuple[str, str, int], Sequence[Recipe]] = {}
+        self._recipes: dict[tuple[type, str, int], Sequence[Recipe]] = {}
 
     def compare(self, settings: Iterable[Setting]) -> Iterator[Row]:
         """The rows of each setting, as they are measured."""
         for setting in settings:
             softmax, inhibitor = self.costs(setting)
             d = head_size(self.student) * (2 if setting.doubled else 1)
-            place = (setting.bits, setting.length, d, setting.layer, setting.library, setting.variant)
-            for name in MEASURES:
+            place = (setting.cells, setting.variant, setting.part, setting.layer, setting.bits, setting.length, d)
+            for name in MEASURES if setting.part == "head" else ELEMENT_MEASURES:
                 yield Row(*place, name, getattr(softmax, name), getattr(inhibitor, name))
 
-    def costs(self, setting: Setting) -> tuple[HeadCost, HeadCost]:
-        """Of the softmax head and of the inhibitor head."""
+    def costs(self, setting: Setting) -> tuple[Cost, Cost]:
+        """Of the softmax side and of the inhibitor side."""
         student = setting.variant == "same operands"
         softmax = self._pick(self._softmax(setting.bits, setting.length, student), setting)
         inhibitor = self._pick(self._inhibitor(setting.bits, setting.length), setting)
-        retimed = partial(inhibitor_head, retimed=setting.variant != "registers in front")
-        return (
-            self._measure("softmax", softmax_head, softmax, setting),
-            self._measure("inhibitor", retimed, inhibitor, setting),
-        )
-
-    def _measure(self, name: str, head: Callable[..., HeadCost], operands: Any, setting: Setting) -> HeadCost:
-        """With the recipe that was the best one for this kind of head when it was measured first."""
         rows = np.linspace(0, setting.length - 1, self.rows + 2)[1:-1].astype(int).tolist()
-        kind = (name, setting.library, setting.bits)
-        cost = head(
-            operands, rows, load_library(setting.library), keys=self.keys, recipes=self._recipes.get(kind, RECIPES)
+        traces = (trace_softmax(softmax, rows, self.keys), trace_inhibitor(inhibitor, rows, self.keys))
+        if setting.part != "head":
+            measure = measure_scores if setting.part == "scores" else measure_outputs
+            first, second = (measure(trace, load_cells(setting.cells)) for trace in traces)
+        else:
+            first, second = (self._measure(trace, setting) for trace in traces)
+        return first, second
+
+    def _measure(self, trace: InhibitorTrace | SoftmaxTrace, setting: Setting) -> Cost:
+        """With the recipe that was the best one for this kind of head when it was measured first."""
+        kind = (type(trace), setting.cells, setting.bits)
+        cost = measure_head(
+            trace,
+            load_cells(setting.cells),
+            retimed=setting.variant != "registers in front",
+            recipes=self._recipes.get(kind, RECIPES),
         )
         best = cost.measurement.provenance.recipe
         self._recipes[kind] = [recipe for recipe in RECIPES if recipe_name(recipe) == best]
