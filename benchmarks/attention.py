@@ -42,7 +42,13 @@ LENGTHS = (64, 128, 256, 512)
 BATCH = 8  # of the captured inputs
 
 SIDES = [f"{padding}{cell}" for padding in ("", "half-padded: ") for cell in ("SDPA ms", "ours ms", "ours / SDPA")]
-INTEGERS = ["int8 / SDPA", "int16 / SDPA", "half-padded: int8 / SDPA", "half-padded: int16 / SDPA"]
+INTEGERS = [
+    "int8 / SDPA",
+    "int8 uncentered / SDPA",
+    "int16 / SDPA",
+    "half-padded: int8 / SDPA",
+    "half-padded: int16 / SDPA",
+]
 FORWARD = [
     "input",
     "shape",
@@ -123,7 +129,7 @@ def operation_tables(
     for name, m in rows:
         t = m.forward
         cells = [name, shape_text(m), f"{m.inactive:.2f}", *against_sdpa(t), *against_sdpa(t, " half")]
-        cells += [ratio(t, "int8"), ratio(t, "int16")]
+        cells += [ratio(t, "int8"), ratio(t, "int8 uncentered"), ratio(t, "int16")]
         cells += [ratio(t, f"int{bits} half", "sdpa half") for bits in (8, 16)]
         cells += [ratio(t, "bfloat16"), ratio(t, "cdist"), ratio(t, "naive"), ratio(t, "cdist", "ours")]
         for side, limit in (("ours", best), ("int8", best_int8)):

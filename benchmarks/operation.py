@@ -18,6 +18,7 @@ from inhibitor_transformers.attention.integer import QuantParams, integer_attent
 
 NAIVE_ELEMENTS = 1 << 29  # the broadcast formulation holds several float tensors of B·H·N²·D elements
 LONG_CALL = 1 << 30  # element operations from which on one call of torch.cdist takes seconds
+UNCENTERED = "uncentered"
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,8 @@ def require_right(forward: Sides, both: Sides, inputs: Inputs) -> None:
         valid = half if name.endswith(" half") else None
         found = agreement.first_of(call())
         if name.startswith("int"):
-            bits = int(name.split()[0].removeprefix("int"))
-            agreement.require_close(name, found, _integers_of(inputs, valid, bits), 0.0)
+            bits, center = int(name.split()[0].removeprefix("int")), "none" if UNCENTERED in name else "mean"
+            agreement.require_close(name, found, _integers_of(inputs, valid, bits, center), 0.0)
         elif name == "bfloat16":
             agreement.require_close(name, found, agreement.softmax_of(lower, valid), agreement.HALF)
         else:
@@ -145,12 +146,12 @@ def require_right(forward: Sides, both: Sides, inputs: Inputs) -> None:
             agreement.require_close(f"{name}, gradient of {which}", found[:1, :1], right, agreement.ROUNDED)
 
 
-def _integers_of(inputs: Inputs, valid: Tensor | None, bits: int) -> Tensor:
+def _integers_of(inputs: Inputs, valid: Tensor | None, bits: int, center: str) -> Tensor:
     q, k, v, scalars = inputs
     qparams = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
     mask = None if valid is None else valid[:1]
     first = (q[:1, :, : agreement.QUERIES], k[:1], v[:1])
-    return integer_attention(*first, qparams, key_padding_mask=mask, engine="reference")
+    return integer_attention(*first, qparams, key_padding_mask=mask, center=center, engine="reference")
 
 
 def _grad(query: Tensor) -> Tensor:
@@ -164,14 +165,15 @@ def forward_call(side: baselines.Attention, inputs: Inputs, valid: Tensor | None
 
 
 def integer_calls(inputs: Inputs, valid: Tensor | None = None) -> Sides:
-    """Sides `int8` and `int16`, quantizing included; its parameters are chosen beforehand, as in a quantized model."""
+    """Sides `int8`, `int16` and `int8 uncentered`, quantizing included; parameters are chosen beforehand."""
     q, k, v, scalars = inputs
     calls: Sides = {}
     for bits in (8, 16):
         qparams = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
-        calls[f"int{bits}"] = partial(
-            torch.no_grad()(integer_attention), q, k, v, qparams, key_padding_mask=valid, engine="cpu"
-        )
+        attend = partial(torch.no_grad()(integer_attention), q, k, v, qparams, key_padding_mask=valid, engine="cpu")
+        calls[f"int{bits}"] = attend
+        if bits == 8:
+            calls[f"int8 {UNCENTERED}"] = partial(attend, center="none")
     return calls
 
 

@@ -13,15 +13,6 @@ from tests.attention.cases import random_bools
 compiled = pytest.mark.skipif(library.unavailable() is not None, reason="no compiled kernels")
 
 
-@pytest.fixture
-def layer():
-    """(q, k, v, qparams) of 4 query heads on 2 key/value qparams."""
-    torch.manual_seed(0)
-    q, k, v = torch.randn(2, 4, 9, 16), torch.randn(2, 2, 12, 16), torch.randn(2, 2, 12, 8)
-    scalars = {name: torch.rand(4) + 0.1 for name in ("gamma", "eta", "delta", "length_exponent")}
-    return q, k, v, QuantParams.from_tensors(q, k, v, **scalars)
-
-
 def test_auto_is_every_engine(layer):
     expected = integer_attention(*layer, engine="reference")
     assert expected.shape == (2, 4, 9, 8)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from inhibitor_transformers.attention.cpu import library
-from inhibitor_transformers.attention.integer import QuantParams, Requantize, integer_attention, reference
+from inhibitor_transformers.attention.integer import Requantize, integer_attention, reference
 from inhibitor_transformers.attention.integer import functional as dispatch
 from inhibitor_transformers.attention.integer.requantize import fixed_point, requantize
 from tests.attention.cases import random_bools
@@ -33,15 +33,6 @@ def test_fixed_point(factor):
     multiplier, shift = fixed_point(torch.tensor([factor]))
     assert 0 <= int(shift) <= 46
     assert float(multiplier) / 2.0 ** int(shift) == pytest.approx(torch.tensor(factor).item(), rel=1e-6)
-
-
-@pytest.fixture
-def layer():
-    """(q, k, v, qparams) of 4 query heads on 2 key/value heads."""
-    torch.manual_seed(0)
-    q, k, v = torch.randn(2, 4, 9, 16), torch.randn(2, 2, 12, 16), torch.randn(2, 2, 12, 8)
-    scalars = {name: torch.rand(4) + 0.1 for name in ("gamma", "eta", "delta", "length_exponent")}
-    return q, k, v, QuantParams.from_tensors(q, k, v, **scalars)
 
 
 ENGINES = [engine for engine in dispatch.ENGINES if engine != "cpu" or library.unavailable() is None]
@@ -77,6 +68,15 @@ def test_multipliers_do_not_depend_on_how_many_keys_there_are(layer):
     output = Requantize(layer[-1], torch.rand(4) + 0.1, 0)
     assert torch.equal(output.multipliers(500)[:, :13], output.multipliers(12))
     assert int(output.multipliers(500).abs().max()) > 2**28
+
+
+def test_changes_in_place_are_seen(layer):
+    qparams = layer[-1]
+    output = Requantize(qparams, torch.rand(4) + 0.1, 0)
+    assert output.multipliers(9).data_ptr() == output.multipliers(5).data_ptr()  # kept
+    for tensor in (output.step, qparams.scale):
+        tensor.mul_(2)
+        assert torch.equal(output.multipliers(9), Requantize(qparams, output.step, 0).multipliers(9))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,20 +137,27 @@ class QuantParams:
 
     def factors(self, keys: int) -> Tensor:
         """f(n) = η · step of v · (n₀/n)^ρ for n = 0 … keys visible keys: (H, keys + 1) float32, a view."""
-        if not is_plain(self.scale, self.length_exponent):  # what is made here would not outlive the transform
-            return self._factors_up_to(keys)
-        made_of = (self.scale, self.length_exponent)
-        versions, known = self.__dict__.get("_factors", (None, None))
-        # Powers take longer than a short text's attention.
-        if versions is None or not versions.match(*made_of) or known.shape[1] <= keys:
-            known = self._factors_up_to(max(keys, 511))
-            self.__dict__["_factors"] = TensorVersions(*made_of), known
-        return known[:, : keys + 1]
+        return table_of_lengths(self, keys, self._factors_up_to, self.scale, self.length_exponent)
 
     def _factors_up_to(self, keys: int) -> Tensor:
         counts = torch.arange(keys + 1, dtype=torch.float64, device=self.scale.device).clamp_min(1)
         length = (self.length_reference / counts) ** self.length_exponent.double()[:, None]
         return (self.scale.double()[:, None] * length).float()
+
+
+def table_of_lengths(owner: object, keys: int, make: Callable[[int], Tensor], *made_of: Tensor) -> Tensor:
+    """The first keys + 1 columns of `make(…)`, (H, …), kept in `owner` until one of the tensors `made_of` changes.
+
+    Powers take longer than a short text's attention.
+    """
+    if not is_plain(*made_of):  # what is made here would not outlive the transform
+        return make(keys)
+    versions, known = owner.__dict__.get("_table", (None, None))
+    if versions is None or not versions.match(*made_of) or known.shape[1] <= keys:
+        known = make(max(keys, 511))
+        owner.__dict__["_table"] = TensorVersions(*made_of), known
+    table: Tensor = known[:, : keys + 1]
+    return table
 
 
 def _check_bits(bits: int) -> None:

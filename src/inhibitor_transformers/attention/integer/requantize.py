@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .qparams import MAX_SUM, QuantParams
+from .qparams import MAX_SUM, QuantParams, table_of_lengths
 
 SHIFTS = (0, 46)
 OUTPUT_BITS = (3, 4, 5, 6, 8)
@@ -90,7 +90,11 @@ class Requantize:
         return exponents((self._scale()[:, None] * length).abs().amax(1))
 
     def multipliers(self, keys: int) -> Tensor:
-        """μ(n) for n = 0 … keys visible keys: (H, keys + 1) int32."""
+        """μ(n) for n = 0 … keys visible keys: (H, keys + 1) int32, a view."""
+        qparams = self.qparams
+        return table_of_lengths(self, keys, self._multipliers_up_to, self.step, qparams.scale, qparams.length_exponent)
+
+    def _multipliers_up_to(self, keys: int) -> Tensor:
         factor = self.qparams.factors(keys).double() / self.step.double()[:, None]
         return _multiplier(factor, self.shift[:, None])
 
