@@ -10,6 +10,9 @@ OUTPUT ?= quickstart
 MODEL ?= $(OUTPUT)
 ARGS ?=
 
+# Standard cells: where Debian installs them, or below this folder.
+UNPACKED_CELLS := build/cells/usr/share/qflow/tech/osu018
+CELLS := $(firstword $(wildcard /usr/share/qflow/tech/osu018) $(UNPACKED_CELLS))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PIP_UNINSTALL := $(BIN)/python -m pip uninstall --quiet --yes
@@ -73,11 +76,12 @@ format: $(VENV)/.installed-dev ## format the code and mend what the linter can m
 bench: $(VENV)/.installed-dev ## time the operation on this machine, against torch's attention
 	$(BIN)/python benchmarks/attention.py $(ARGS)
 
-hardware: $(VENV)/.installed-hardware $(if $(wildcard /usr/share/qflow/tech/osu018),,cells) ## a head's circuit beside softmax's, of MODEL=quickstart: minutes
-	$(if $(wildcard /usr/share/qflow/tech/osu018),,INHIBITOR_CELLS=$(CURDIR)/build/cells/usr/share/qflow/tech) \
-		$(BIN)/inhibit hardware "$(MODEL)" --teacher minilm $(ARGS)
+hardware: $(VENV)/.installed-hardware $(CELLS) ## compare a head's circuit with softmax's, of MODEL=quickstart: minutes
+	INHIBITOR_CELLS="$(abspath $(CELLS)/..)" $(BIN)/inhibit hardware "$(MODEL)" --teacher minilm $(ARGS)
 
-cells: ## unpack Debian's standard cells into build/cells, which needs no root
+cells: $(UNPACKED_CELLS) ## unpack Debian's standard cells into build/cells, which needs no root
+
+$(UNPACKED_CELLS):
 	@mkdir -p build/cells
 	cd build/cells && apt-get download qflow-tech-osu018 qflow-tech-osu050
 	cd build/cells && for package in *.deb; do dpkg-deb -x $$package .; done
