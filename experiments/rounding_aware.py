@@ -3,7 +3,7 @@
 python experiments/rounding_aware.py --bits 4 experiments/rounding.yaml --output runs/brief-4bits --init-from runs/brief
 python experiments/rounding_aware.py experiments/rounding.yaml --output runs/brief-control --init-from runs/brief
 
-What follows --bits are arguments of `inhibit distill`. While it trains, queries, keys and values of inhibitor attention
+`inhibit distill`, and while it trains, queries, keys and values of inhibitor attention
 are rounded to so many bits (one step per head, from the batch; gradients pass straight through), as integer attention
 will round them; without --bits nothing is, which is the control. Then: experiments/integers.py for both students.
 """
@@ -54,11 +54,16 @@ def patch_attention(bits: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
     parser.add_argument("--bits", type=int, choices=FRACTION)
-    given, arguments = parser.parse_known_args()
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--init-from", required=True)
+    parser.add_argument("--threads", default="1")
+    given = parser.parse_args()
     if given.bits:
         patch_attention(given.bits)
-    app(["distill", *arguments], prog_name="inhibit")
+    flags = ["--output", given.output, "--init-from", given.init_from, "--threads", given.threads]
+    app(["distill", given.config, *flags], prog_name="inhibit")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,14 @@
 from .functional import integer_attention, integer_scores
 from .module import QuantizedScalars
 from .qparams import QuantParams
-from .requantize import Requantize
+from .requantize import Requantize, fixed_point, requantize
 
-__all__ = ["QuantParams", "QuantizedScalars", "Requantize", "integer_attention", "integer_scores"]
+__all__ = [
+    "QuantParams",
+    "QuantizedScalars",
+    "Requantize",
+    "fixed_point",
+    "integer_attention",
+    "integer_scores",
+    "requantize",
+]
