@@ -1,4 +1,5 @@
 // The exported functions, and the choice of the instruction set.
+#include <atomic>
 #include <cstring>
 
 #include "float/kernel_table.h"
@@ -36,8 +37,16 @@ const Candidate* candidates(int& count) {
   return all;
 }
 
-const FloatKernels* g_kernels = nullptr;
-const IntegerTable* g_integer = nullptr;
+std::atomic<const Candidate*> g_chosen{nullptr};
+
+const Candidate& chosen() {
+  if (const Candidate* known = g_chosen.load(std::memory_order_relaxed)) return *known;
+  int count;
+  const Candidate* all = candidates(count);
+  while (!all->supported) ++all;
+  g_chosen = all;
+  return *all;
+}
 
 struct Context {
   const InhibitorCall* call;
@@ -65,6 +74,7 @@ void integer_item(const void* context, int64_t item, float* scratch) {
 }
 
 struct QuantizeContext {
+  const IntegerTable* kernels;
   const float* x;
   int64_t rows, features;
   const float* inverse;
@@ -78,7 +88,7 @@ void quantize_item(const void* context, int64_t item, float*) {
   const auto& c = *static_cast<const QuantizeContext*>(context);
   const int64_t first = item * kRowsPerItem, end = first + kRowsPerItem;
   for (int64_t i = first; i < end && i < c.rows; ++i)
-    g_integer->quantize(c.x + i * c.features, c.features, c.inverse, c.zero, c.out + i * c.features);
+    c.kernels->quantize(c.x + i * c.features, c.features, c.inverse, c.zero, c.out + i * c.features);
 }
 
 }  // namespace
@@ -86,12 +96,11 @@ void quantize_item(const void* context, int64_t item, float*) {
 
 using namespace inhibitor;
 
-INHIBITOR_API int64_t inhibitor_abi_version() { return kAbiVersion; }
-INHIBITOR_API int64_t inhibitor_call_bytes() { return static_cast<int64_t>(sizeof(InhibitorCall)); }
-INHIBITOR_API int64_t inhibitor_integer_call_bytes() { return static_cast<int64_t>(sizeof(IntegerCall)); }
+int64_t inhibitor_abi_version() { return INHIBITOR_ABI_VERSION; }
+int64_t inhibitor_call_bytes() { return static_cast<int64_t>(sizeof(InhibitorCall)); }
+int64_t inhibitor_integer_call_bytes() { return static_cast<int64_t>(sizeof(IntegerCall)); }
 
-// The i-th instruction set that was built and that this processor has, fastest first; null past the last.
-INHIBITOR_API const char* inhibitor_isa(int64_t i) {
+const char* inhibitor_isa(int64_t i) {
   int count;
   const Candidate* all = candidates(count);
   for (int k = 0; k < count; ++k)
@@ -99,48 +108,44 @@ INHIBITOR_API const char* inhibitor_isa(int64_t i) {
   return nullptr;
 }
 
-// Chooses an instruction set by name. 0: done; 1: not built or not supported here.
-INHIBITOR_API int64_t inhibitor_use_isa(const char* name) {
+int64_t inhibitor_use_isa(const char* name) {
   int count;
   const Candidate* all = candidates(count);
   for (int k = 0; k < count; ++k)
     if (all[k].supported && std::strcmp(all[k].kernels->name, name) == 0) {
-      g_kernels = all[k].kernels;
-      g_integer = all[k].integer;
+      g_chosen = &all[k];
       return 0;
     }
   return 1;
 }
 
-INHIBITOR_API void inhibitor_set_parallel(void* gomp_parallel) { set_parallel_entry(gomp_parallel); }
-INHIBITOR_API void inhibitor_poison_scratch(int64_t on) { set_poison(on != 0); }
+const char* inhibitor_integer_isa() { return chosen().integer->name; }
 
-// 0: done; 1: out of memory. `inhibitor_use_isa` must have been called.
-INHIBITOR_API int64_t inhibitor_forward(const InhibitorCall* call) {
-  const FloatKernels* k = g_kernels;
+void inhibitor_set_parallel(void* gomp_parallel) { set_parallel_entry(gomp_parallel); }
+void inhibitor_poison_scratch(int64_t on) { set_poison(on != 0); }
+
+int64_t inhibitor_forward(const InhibitorCall* call) {
+  const FloatKernels* k = chosen().kernels;
   const Context context{call, k};
-  return run_items(k->forward_items(*call), call->threads, k->forward_scratch(*call), forward_item, &context) ? 0 : 1;
+  return run_items(k->forward_items(*call), Team(*call), k->forward_scratch(*call), forward_item, &context);
 }
 
-INHIBITOR_API int64_t inhibitor_backward(const InhibitorCall* call) {
-  const FloatKernels* k = g_kernels;
+int64_t inhibitor_backward(const InhibitorCall* call) {
+  const FloatKernels* k = chosen().kernels;
   const Context context{call, k};
-  return run_items(k->backward_items(*call), call->threads, k->backward_scratch(*call), backward_item, &context) ? 0 : 1;
+  return run_items(k->backward_items(*call), Team(*call), k->backward_scratch(*call), backward_item, &context);
 }
 
-// The instructions that serve integers under the chosen instruction set.
-INHIBITOR_API const char* inhibitor_integer_isa() { return g_integer->name; }
-
-INHIBITOR_API int64_t inhibitor_integer_forward(const IntegerCall* call) {
-  const IntegerKernels* k = call->bits <= 8 ? &g_integer->bytes : &g_integer->words;
+int64_t inhibitor_integer_forward(const IntegerCall* call) {
+  const IntegerTable* table = chosen().integer;
+  const IntegerKernels* k = call->bits <= 8 ? &table->bytes : &table->words;
   const IntegerContext context{call, k};
-  return run_items(k->items(*call), call->call.threads, k->scratch(*call), integer_item, &context) ? 0 : 1;
+  return run_items(k->items(*call), Team(call->call), k->scratch(*call), integer_item, &context);
 }
 
-// out = clip(rint(x * inverse) + zero, 0, 255) of contiguous rows, `inverse` per feature.
-INHIBITOR_API int64_t inhibitor_quantize_uint8(const float* x, int64_t rows, int64_t features, const float* inverse,
-                                               float zero, uint8_t* out, int64_t threads) {
-  const QuantizeContext context{x, rows, features, inverse, zero, out};
+int64_t inhibitor_quantize_uint8(const float* x, int64_t rows, int64_t features, const float* inverse, float zero,
+                                 uint8_t* out, int64_t threads) {
+  const QuantizeContext context{chosen().integer, x, rows, features, inverse, zero, out};
   const int64_t items = (rows + kRowsPerItem - 1) / kRowsPerItem;
-  return run_items(items, threads, 1, quantize_item, &context) ? 0 : 1;
+  return run_items(items, Team{threads}, 1, quantize_item, &context);
 }

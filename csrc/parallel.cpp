@@ -70,20 +70,22 @@ void take_items(void* argument) {
 void set_parallel_entry(void* gomp_parallel) { g_parallel = reinterpret_cast<GompParallel>(gomp_parallel); }
 void set_poison(bool on) { g_poison = on; }
 
-bool run_items(int64_t items, int64_t threads, int64_t scratch_floats, Work work, const void* context) {
+int64_t run_items(int64_t items, const Team& team, int64_t scratch_floats, Work work, const void* context) {
   Job job;
   job.items = items;
   job.scratch_floats = scratch_floats;
   job.work = work;
   job.context = context;
-  const GompParallel parallel = g_parallel;
-  const int64_t team = threads < items ? threads : items;
-  if (parallel && team > 1)
-    parallel(take_items, &job, static_cast<unsigned>(team), 0);
+  const int64_t count = team.threads < items ? team.threads : items;
+  const GompParallel openmp = g_parallel;
+  if (team.parallel && count > 1)
+    team.parallel(team.pool, count, take_items, &job);
+  else if (openmp && count > 1)
+    openmp(take_items, &job, static_cast<unsigned>(count), 0);
   else
     take_items(&job);
   // A thread without memory leaves its items to the others; they are lost only if all failed.
-  return !job.failed || job.next.load() >= items;
+  return !job.failed || job.next.load() >= items ? INHIBITOR_OK : INHIBITOR_OUT_OF_MEMORY;
 }
 
 }  // namespace inhibitor

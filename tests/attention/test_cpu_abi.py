@@ -1,4 +1,4 @@
-"""The structures of csrc/abi.h and those that Python packs have the same members, in the same order."""
+"""The structures of csrc/inhibitor.h and those that Python packs have the same members, in the same order."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.attention.engine_cases import Shape
 from tests.attention.integer.cases import random_qparams, tensors
 from tests.conftest import REPOSITORY
 
-HEADER = re.sub(r"//.*", "", (REPOSITORY / "csrc" / "abi.h").read_text(encoding="utf-8"))
-FORMATS = {"Tensor4": "4q", "PerHead": "2q", "int64_t": "q", "double": "d"}
+HEADER = re.sub(r"/\*.*?\*/", "", (REPOSITORY / "csrc" / "inhibitor.h").read_text(encoding="utf-8"), flags=re.DOTALL)
+FORMATS = {"InhibitorTensor4": "4q", "InhibitorPerHead": "2q", "InhibitorParallel": "q", "int64_t": "q", "double": "d"}
 
 
 def members_of(struct: str) -> dict[str, str]:
     """Format of each member, by name, as the header declares them."""
-    body = re.search(rf"struct {struct} \{{(.*?)\}};", HEADER, re.DOTALL)
+    body = re.search(rf"struct {struct} \{{(.*?)\}} {struct};", HEADER, re.DOTALL)
     assert body is not None
     members = {}
     for declaration in filter(None, map(str.strip, body[1].split(";"))):
@@ -36,18 +36,18 @@ def members_of(struct: str) -> dict[str, str]:
 
 def test_members() -> None:
     assert list(members_of("InhibitorCall").items()) == list(CALL.members.items())
-    call, *rest = members_of("IntegerCall").items()
+    call, *rest = members_of("InhibitorIntegerCall").items()
     assert call == ("call", "InhibitorCall")
     assert rest == list(INTEGER_CALL.members.items())
 
 
 def test_version() -> None:
-    assert re.search(r"kAbiVersion = (\d+);", HEADER)[1] == str(ABI_VERSION)
+    assert re.search(r"INHIBITOR_ABI_VERSION (\d+)", HEADER)[1] == str(ABI_VERSION)
 
 
 def test_the_parts_of_a_member() -> None:
-    assert members_of("Tensor4") == {"data": "q", "stride": "3q"}
-    assert members_of("PerHead") == {"data": "q", "stride": "q"}
+    assert members_of("InhibitorTensor4") == {"data": "q", "stride": "3q"}
+    assert members_of("InhibitorPerHead") == {"data": "q", "stride": "q"}
 
 
 def unpacked(struct: CStruct, packed: bytes) -> dict[str, list[float]]:

@@ -1,6 +1,6 @@
 """The C structures that the kernels of csrc/ take: their members, and how a call is packed into them.
 
-csrc/abi.h declares the same members in the same order; tests/attention/test_cpu_abi.py compares both.
+csrc/inhibitor.h declares the same members in the same order; tests/attention/test_cpu_abi.py compares both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..call import Masks, Options
 
-ABI_VERSION = 8
+ABI_VERSION = 9
 
 CENTER_CODES = {"none": 0, "mean": 1, "min": 2}
 
@@ -58,6 +58,8 @@ CALL = CStruct(
     is_signed=INTEGER,
     center=INTEGER,
     threads=INTEGER,
+    parallel=POINTER,
+    pool=POINTER,
     out=TENSOR4,
     grad_out=TENSOR4,
     grad_query=TENSOR4,
@@ -67,7 +69,7 @@ CALL = CStruct(
     grad_bias=POINTER,
 )
 
-# What `IntegerCall` has after its member `call`.
+# What `InhibitorIntegerCall` has after its member `call`.
 INTEGER_CALL = CStruct(
     bits=INTEGER,
     offset=POINTER,
@@ -146,7 +148,7 @@ def pack_call(
         *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),
         *((0,) * 5 if attn_mask is None else (attn_mask.data_ptr(), *attn_mask.stride())),
         *(options.is_causal, options.is_signed, CENTER_CODES[options.center]),
-        threads,
+        *(threads, 0, 0),  # `parallel` and `pool`: torch's OpenMP runtime serves (library.py)
         *tensor4(out),
         *gradients,
     )

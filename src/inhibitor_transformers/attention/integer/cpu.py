@@ -19,7 +19,7 @@ from .requantize import Requantize
 
 SERVES = BITS
 
-# The fields of `QuantParams` that the kernels read, in the order of `IntegerCall`.
+# The fields of `QuantParams` that the kernels read, in the order of `InhibitorIntegerCall`.
 _ARRAYS = ("offset", "source", "inverse_step", "value_inverse_step", "sign", "delta", "shift")
 
 
