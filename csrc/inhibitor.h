@@ -19,7 +19,7 @@
 #endif
 
 /* Changes whenever a struct or a function does; `inhibitor_abi_version` says what a library was built with. */
-#define INHIBITOR_ABI_VERSION 9
+#define INHIBITOR_ABI_VERSION 10
 
 #ifdef __cplusplus
 extern "C" {
@@ -71,7 +71,7 @@ typedef struct InhibitorCall {
 } InhibitorCall;
 
 /* The integer operation. `call` gives shapes, strides, masks and the float32 tensors; its scalars are not read. All
- * other arrays are contiguous but where a stride is given, in elements. */
+ * other arrays are contiguous but where strides are given, in elements. */
 typedef struct InhibitorIntegerCall {
   InhibitorCall call;
   int64_t bits;                     /* 3..8 or 16 */
@@ -90,6 +90,11 @@ typedef struct InhibitorIntegerCall {
   int64_t output_multiplier_stride;
   const int32_t* output_shift; /* (H) */
   int64_t output_zero, output_qmax;
+  /* Of at most 8 bits, instead of the float32 tensors; null: those are quantized. q and k have D + extra features a
+   * head, each less its offset; a value is its byte less `value_zero`. What exceeds `bits` is clipped. */
+  const uint8_t *query_levels, *key_levels, *value_levels;
+  int64_t query_levels_stride[3], key_levels_stride[3], value_levels_stride[3];
+  int64_t value_zero;
 } InhibitorIntegerCall;
 
 INHIBITOR_EXPORT int64_t inhibitor_abi_version(void);

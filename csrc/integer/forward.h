@@ -14,6 +14,7 @@ struct IntegerForward {
   using Sizes = IntegerSizes<V>;
   static constexpr int L = V::kLanes;
   static constexpr int G = V::kGroup;
+  static constexpr bool kBytes = sizeof(Element) == 1;
 
   static int64_t items(const IntegerCall& c) { return ForwardUnit::count(c.call); }
 
@@ -79,16 +80,47 @@ struct IntegerForward {
     for (int64_t block = unit.first_block; block < unit.last_block; ++block) run_block<Distance>(head, block * kBlock);
   }
 
+  // Rows of one head of levels.
+  static const uint8_t* levels(const uint8_t* data, const int64_t (&stride)[3], int64_t b, int64_t h) {
+    return data + b * stride[0] + h * stride[1];
+  }
+
   static void pack(const Head& head) {
-    const InhibitorCall& call = head.c.call;
+    const IntegerCall& c = head.c;
+    const InhibitorCall& call = c.call;
     const Scratch& s = head.scratch;
     const ForwardUnit& unit = head.unit;
     const int32_t* index = head.keys == call.keys ? nullptr : s.index;
+    const typename P::Values how(c, unit.head);
+    if constexpr (kBytes) {
+      if (c.key_levels) {
+        P::level_keys(levels(c.key_levels, c.key_levels_stride, unit.batch, unit.kv_head), c.key_levels_stride[2],
+                      index, head.keys, head.features, head.size, s.packed, s.panels);
+        P::values(levels(c.value_levels, c.value_levels_stride, unit.batch, unit.kv_head), c.value_levels_stride[2],
+                  index, head.keys, call.value_dim, how, head.size, s.magnitudes, s.signs, s.value_sums);
+        return;
+      }
+    }
     P::keys(P::P::head(call.key, unit.batch, unit.kv_head), call.key.stride[2], index, head.keys, head.features,
             head.size, s.extended, s.packed, s.panels);
     P::values(P::P::head(call.value, unit.batch, unit.kv_head), call.value.stride[2], index, head.keys, call.value_dim,
-              head.c.value_inverse_step[unit.head], head.rescale.value_qmax, call.is_signed, head.size, s.magnitudes,
-              s.signs, s.value_sums);
+              how, head.size, s.magnitudes, s.signs, s.value_sums);
+  }
+
+  static void pack_queries(const Head& head, int64_t first, int64_t rows) {
+    const IntegerCall& c = head.c;
+    const Scratch& s = head.scratch;
+    const int64_t b = head.unit.batch, h = head.unit.head;
+    if constexpr (kBytes) {
+      if (c.query_levels) {
+        const int64_t stride = c.query_levels_stride[2];
+        P::level_queries(levels(c.query_levels, c.query_levels_stride, b, h) + first * stride, stride, rows,
+                         head.features, head.size, s.q);
+        return;
+      }
+    }
+    const int64_t stride = c.call.query.stride[2];
+    P::queries(P::P::head(c.call.query, b, h) + first * stride, stride, rows, head.features, head.size, s.extended, s.q);
   }
 
   template <class Distance>
@@ -98,9 +130,8 @@ struct IntegerForward {
     const Sizes& size = head.size;
     const ForwardUnit& unit = head.unit;
     const int64_t rows = call.queries - first < kBlock ? call.queries - first : kBlock, n = head.keys;
-    const float* q = P::P::head(call.query, unit.batch, unit.head) + first * call.query.stride[2];
     Distance* distances = reinterpret_cast<Distance*>(s.s);
-    P::queries(q, call.query.stride[2], rows, head.features, size, s.extended, s.q);
+    pack_queries(head, first, rows);
     S::distances(s.q, rows, s.panels, n, size, distances);
 
     const RowMask mask(call, unit.batch, unit.head, s.index, n);

@@ -50,10 +50,16 @@ struct IntegerOutput {
   // clip(floor((sums * multiplier + half) / 2^shift) + zero, 0, qmax). The product stays below 2^62.
   static void requantized(const int32_t* sums, int64_t dim, int32_t multiplier, int32_t shift, const IntegerCall& c,
                           uint8_t* out) {
-    const int64_t half = shift > 0 ? int64_t{1} << (shift - 1) : 0, zero = c.output_zero, qmax = c.output_qmax;
-    for (int64_t d = 0; d < dim; ++d) {
-      const int64_t y = ((int64_t{sums[d]} * multiplier + half) >> shift) + zero;
-      out[d] = static_cast<uint8_t>(y < 0 ? 0 : y > qmax ? qmax : y);
+    const int64_t half = shift > 0 ? int64_t{1} << (shift - 1) : 0;
+    for (int64_t d = 0; d < dim; d += L) {
+      typename V::Vec y = V::requantize(V::load(sums + d), multiplier, half, shift, c.output_zero, c.output_qmax);
+      if (d + L <= dim) {
+        V::store_bytes(out + d, y);
+      } else {
+        int32_t last[L];
+        V::store(last, y);
+        for (int64_t i = d; i < dim; ++i) out[i] = static_cast<uint8_t>(last[i - d]);
+      }
     }
   }
 };

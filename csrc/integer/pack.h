@@ -81,34 +81,74 @@ struct IntegerPack {
     uint8_t* second = packed + size.packed_row;
     for (int64_t j = 0; j < n; j += 2) {
       prefetch_rows(k, stride, index, j, n, 2, f.dim);
-      row(P::row(k, stride, index, j), f, extended, packed);
-      row(P::row(k, stride, index, j + 1 < n ? j + 1 : j), f, extended, second);
-      const int64_t lane = j % Sizes::kPanel / 8 * 2, vector = j % 8 / 2;
-      const int64_t panel = j / Sizes::kPanel * Sizes::kPanel * size.granules;
-      zip(packed, second, size.granules, out + (panel + vector * (L / 2) + lane) * 8);
+      row(row_at(k, stride, index, j), f, extended, packed);
+      row(row_at(k, stride, index, j + 1 < n ? j + 1 : j), f, extended, second);
+      zip(packed, second, size.granules, out + key_pair(j, size));
     }
   }
 
-  // The n values of `index`: magnitudes (unsigned: of the positive ones) and negative signs, G keys per lane; sums[d] is
-  // the sum of all quantized values of feature d.
-  static void values(const float* v, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float inverse,
-                     int32_t value_qmax, bool is_signed, const Sizes& size, uint32_t* magnitudes, uint32_t* signs,
-                     int32_t* sums) {
+  // The same of rows that are levels already.
+  static void level_row(const uint8_t* x, const Features& f, uint8_t* out) {
+    static_assert(sizeof(Element) == 1 && V::kHeadGranules == 0, "levels are bytes");
+    const uint8_t most = static_cast<uint8_t>(f.qmax);
+    std::memcpy(out, x, static_cast<size_t>(f.count));
+    if (most < UINT8_MAX)
+      for (int64_t d = 0; d < f.count; ++d) out[d] = out[d] < most ? out[d] : most;
+    std::memset(out + f.count, 0, static_cast<size_t>(f.packed - f.count));
+  }
+
+  static void level_queries(const uint8_t* q, int64_t stride, int64_t rows, const Features& f, const Sizes& size,
+                            uint8_t* out) {
+    for (int64_t i = 0; i < rows; ++i) level_row(q + i * stride, f, out + i * size.packed_row);
+  }
+
+  static void level_keys(const uint8_t* k, int64_t stride, const int32_t* index, int64_t n, const Features& f,
+                         const Sizes& size, uint8_t* packed, uint8_t* out) {
+    uint8_t* second = packed + size.packed_row;
+    for (int64_t j = 0; j < n; j += 2) {
+      level_row(row_at(k, stride, index, j), f, packed);
+      level_row(row_at(k, stride, index, j + 1 < n ? j + 1 : j), f, second);
+      zip(packed, second, size.granules, out + key_pair(j, size));
+    }
+  }
+
+  // How the values of one head are quantized.
+  struct Values {
+    Values(const IntegerCall& c, int64_t head)
+        : inverse(c.value_inverse_step[head]),
+          qmax(Levels(c).value_qmax),
+          qmin(c.call.is_signed ? -qmax : 0),
+          zero(static_cast<int32_t>(c.value_zero)) {}
+    float inverse;
+    int32_t qmax, qmin, zero;
+
+    // max first, with x as its first operand: a NaN becomes the smallest level.
+    Vec levels(const float* x, int64_t n) const {
+      const FVec scaled = F::mul(P::load_upto(x, n), F::set(inverse));
+      const FVec low = F::set(static_cast<float>(qmin)), high = F::set(static_cast<float>(qmax));
+      return V::rint(F::min(F::max(scaled, low), high));
+    }
+    Vec levels(const uint8_t* x, int64_t n) const {
+      const Vec bytes = n >= L ? V::load_bytes(x) : first_bytes(x, n);
+      return V::min32(V::max32(V::sub(bytes, V::set(zero)), V::set(qmin)), V::set(qmax));
+    }
+  };
+
+  // The n values of `index`, floats or bytes: magnitudes (unsigned: of the positive ones) and negative signs, G keys per
+  // lane; sums[d] is the sum of all quantized values of feature d.
+  template <class T>
+  static void values(const T* v, int64_t stride, const int32_t* index, int64_t n, int64_t dim, const Values& how,
+                     const Sizes& size, uint32_t* magnitudes, uint32_t* signs, int32_t* sums) {
     for (int64_t d = 0; d < size.value_dim; d += L) V::store(sums + d, V::zero());
-    const FVec qmax = F::set(static_cast<float>(value_qmax)), factor = F::set(inverse);
-    const FVec qmin = is_signed ? F::set(-static_cast<float>(value_qmax)) : F::zero();
     for (int64_t j = 0; j < n; j += G) {
       prefetch_rows(v, stride, index, j, n, G, dim);
-      const float* from[G];
-      for (int g = 0; g < G; ++g) from[g] = P::row(v, stride, index, j + g < n ? j + g : j);
+      const T* from[G];
+      for (int g = 0; g < G; ++g) from[g] = row_at(v, stride, index, j + g < n ? j + g : j);
       const int real = static_cast<int>(n - j < G ? n - j : G);
       for (int64_t d = 0; d < size.value_dim; d += L) {
         Vec levels[G];
-        INHIBITOR_UNROLL for (int g = 0; g < G; ++g) {
-          const FVec scaled = F::mul(P::load_upto(from[g] + d, dim - d), factor);
-          // max first, with x as its first operand: a NaN becomes the smallest level.
-          levels[g] = g < real ? V::rint(F::min(F::max(scaled, qmin), qmax)) : V::zero();
-        }
+        INHIBITOR_UNROLL for (int g = 0; g < G; ++g)
+          levels[g] = g < real ? how.levels(from[g] + d, dim - d) : V::zero();
         const Vec group = V::group(levels), magnitude = V::magnitudes(group), sign = V::negative_signs(group);
         const int64_t at = j / G * size.value_dim + d;
         V::store(magnitudes + at, magnitude);
@@ -121,12 +161,32 @@ struct IntegerPack {
  private:
   // Rows of one head lie apart, where processors foresee them badly: what comes `kAhead` rows later is asked for early.
   static constexpr int64_t kAhead = 16;
-  static void prefetch(const float* row, int64_t n) {
-    for (int64_t d = 0; d < n; d += 16) __builtin_prefetch(row + d);
+  template <class T>
+  static void prefetch(const T* row, int64_t n) {
+    for (int64_t d = 0; d < n; d += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + d);
   }
-  static void prefetch_rows(const float* rows, int64_t stride, const int32_t* index, int64_t j, int64_t n,
-                            int count, int64_t dim) {
-    for (int64_t i = j + kAhead; i < j + kAhead + count && i < n; ++i) prefetch(P::row(rows, stride, index, i), dim);
+  template <class T>
+  static void prefetch_rows(const T* rows, int64_t stride, const int32_t* index, int64_t j, int64_t n, int count,
+                            int64_t dim) {
+    for (int64_t i = j + kAhead; i < j + kAhead + count && i < n; ++i) prefetch(row_at(rows, stride, index, i), dim);
+  }
+
+  // Row j of `rows` is number index[j], with a null index number j.
+  template <class T>
+  static const T* row_at(const T* rows, int64_t stride, const int32_t* index, int64_t j) {
+    return rows + (index ? index[j] : j) * stride;
+  }
+
+  // Where the granules of keys j and j + 1 begin among the panels, in bytes.
+  static int64_t key_pair(int64_t j, const Sizes& size) {
+    const int64_t lane = j % Sizes::kPanel / 8 * 2, vector = j % 8 / 2;
+    return (j / Sizes::kPanel * Sizes::kPanel * size.granules + vector * (L / 2) + lane) * 8;
+  }
+
+  static Vec first_bytes(const uint8_t* x, int64_t n) {
+    uint8_t bytes[L] = {};
+    if (n > 0) std::memcpy(bytes, x, static_cast<size_t>(n));
+    return V::load_bytes(bytes);
   }
 
   // Granule g of both rows to granule g of a panel.

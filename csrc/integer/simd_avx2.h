@@ -49,12 +49,34 @@ struct Avx2Lanes {
     const __m128i x = _mm_add_epi64(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
     return static_cast<uint64_t>(_mm_cvtsi128_si64(x)) + static_cast<uint64_t>(_mm_extract_epi64(x, 1));
   }
+  static Vec load_bytes(const uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
   static Vec load_distances(const int32_t* p) { return load(p); }
   // The distances of a panel from the sums in its lanes of 64 bits, of which the lower halves hold all.
   static void merge(const Vec (&acc)[4], int32_t* out) {
     const Vec x = lower_halves(acc[0], acc[1]), y = lower_halves(acc[2], acc[3]);
     store(out, _mm256_permute2x128_si256(x, y, 0x20));
     store(out + kLanes, _mm256_permute2x128_si256(x, y, 0x31));
+  }
+  static void store_bytes(uint8_t* p, Vec x) {
+    const __m128i narrow = words(x);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(narrow, narrow));
+  }
+  // clip(((a * multiplier + half) >> shift) + zero, 0, qmax), the products in 64 bits: lifted above 0, which shifts and
+  // comparisons of 64 bits need here, and clipped on both sides before they are narrowed.
+  static Vec requantize(Vec a, int32_t multiplier, int64_t half, int shift, int64_t zero, int64_t qmax) {
+    const int64_t lift = int64_t{1} << 62;
+    const Vec factor = set(multiplier), start = _mm256_set1_epi64x(half + lift);
+    const Vec moved = _mm256_set1_epi64x(zero - (lift >> shift)), most = _mm256_set1_epi64x(qmax);
+    const auto scaled = [&](Vec product) {
+      const Vec shifted = _mm256_srl_epi64(_mm256_add_epi64(product, start), _mm_cvtsi32_si128(shift));
+      const Vec y = _mm256_add_epi64(shifted, moved);
+      const Vec low = _mm256_andnot_si256(_mm256_cmpgt_epi64(Vec{}, y), y);
+      return _mm256_blendv_epi8(low, most, _mm256_cmpgt_epi64(low, most));
+    };
+    const Vec even = scaled(_mm256_mul_epi32(a, factor)), odd = scaled(_mm256_mul_epi32(_mm256_srli_epi64(a, 32), factor));
+    return _mm256_or_si256(even, _mm256_slli_epi64(odd, 32));
   }
   // The low 16 bits of each lane, in order.
   static __m128i words(Vec x) {
@@ -101,10 +123,7 @@ struct BytesAvx2 : Avx2Lanes {
   static Vec load_distances(const int16_t* p) {
     return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  static void store_narrow(Element* p, Vec x) {
-    const __m128i narrow = words(x);
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(narrow, narrow));
-  }
+  static void store_narrow(Element* p, Vec x) { store_bytes(p, x); }
 
   // Byte k of lane f is that of key k and feature f.
   static Vec group(const Vec (&x)[4]) {

@@ -70,7 +70,20 @@ struct PortableLanes {
     for (int i = 0; i < kLanes; ++i) sum += static_cast<uint32_t>(a[i]);
     return sum;
   }
+  static Vec load_bytes(const uint8_t* p) { return Vec{p[0], p[1], p[2], p[3]}; }
   static Vec load_distances(const int32_t* p) { return load(p); }
+  static void store_bytes(uint8_t* p, Vec x) {
+    for (int i = 0; i < kLanes; ++i) p[i] = static_cast<uint8_t>(x[i]);
+  }
+  // clip(((a * multiplier + half) >> shift) + zero, 0, qmax), the products in 64 bits.
+  static Vec requantize(Vec a, int32_t multiplier, int64_t half, int shift, int64_t zero, int64_t qmax) {
+    Vec out;
+    for (int i = 0; i < kLanes; ++i) {
+      const int64_t y = ((int64_t{a[i]} * multiplier + half) >> shift) + zero;
+      out[i] = static_cast<int32_t>(y < 0 ? 0 : y > qmax ? qmax : y);
+    }
+    return out;
+  }
   // The distances of a panel: both halves of each lane of 64 bits together.
   static void merge(const Vec (&acc)[4], int32_t* out) {
     for (int a = 0; a < 4; ++a)
@@ -115,9 +128,7 @@ struct BytesPortable : PortableLanes {
     return add(acc, to<Vec>((pairs & 0xFFFFu) + (pairs >> 16u)));
 #endif
   }
-  static void store_narrow(Element* p, Vec x) {
-    for (int i = 0; i < kLanes; ++i) p[i] = static_cast<Element>(x[i]);
-  }
+  static void store_narrow(Element* p, Vec x) { store_bytes(p, x); }
 
   // Byte k of lane f is that of key k and feature f.
   static Vec group(const Vec (&x)[4]) {

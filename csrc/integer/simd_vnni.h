@@ -44,12 +44,29 @@ struct VnniLanes {
     const __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(a, 1));
     return static_cast<uint64_t>(_mm512_reduce_add_epi64(_mm512_add_epi64(low, high)));
   }
+  static Vec load_bytes(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
   static Vec load_distances(const int32_t* p) { return load(p); }
   // The distances of a panel from the sums in its lanes of 64 bits, of which the lower halves hold all.
   static void merge(const Vec (&acc)[4], int32_t* out) {
     const Vec x = lower_halves(acc[0], acc[1]), y = lower_halves(acc[2], acc[3]);
     store(out, _mm512_permutex2var_epi64(x, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), y));
     store(out + kLanes, _mm512_permutex2var_epi64(x, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), y));
+  }
+  static void store_bytes(uint8_t* p, Vec x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+  }
+  // clip(((a * multiplier + half) >> shift) + zero, 0, qmax), the products in 64 bits.
+  static Vec requantize(Vec a, int32_t multiplier, int64_t half, int shift, int64_t zero, int64_t qmax) {
+    const Vec factor = set(multiplier);
+    const auto scaled = [&](Vec product) {
+      const Vec shifted = _mm512_sra_epi64(_mm512_add_epi64(product, _mm512_set1_epi64(half)), _mm_cvtsi32_si128(shift));
+      const Vec moved = _mm512_add_epi64(shifted, _mm512_set1_epi64(zero));
+      return _mm512_min_epi64(_mm512_max_epi64(moved, Vec{}), _mm512_set1_epi64(qmax));
+    };
+    const Vec even = scaled(_mm512_mul_epi32(a, factor)), odd = scaled(_mm512_mul_epi32(_mm512_srli_epi64(a, 32), factor));
+    return _mm512_or_si512(even, _mm512_slli_epi64(odd, 32));
   }
   // Pieces of 64 bits, in order after two vectors were narrowed within 128 bits.
   static Vec in_order(Vec x) { return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), x); }
@@ -93,9 +110,7 @@ struct BytesVnni : VnniLanes {
   static Vec load_distances(const int16_t* p) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  static void store_narrow(Element* p, Vec x) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
-  }
+  static void store_narrow(Element* p, Vec x) { store_bytes(p, x); }
 
   // Byte k of lane f is that of key k and feature f.
   static Vec group(const Vec (&x)[4]) {

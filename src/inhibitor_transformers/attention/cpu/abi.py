@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..call import Masks, Options
 
-ABI_VERSION = 9
+ABI_VERSION = 10
 
 CENTER_CODES = {"none": 0, "mean": 1, "min": 2}
 
@@ -90,6 +90,13 @@ INTEGER_CALL = CStruct(
     output_shift=POINTER,
     output_zero=INTEGER,
     output_qmax=INTEGER,
+    query_levels=POINTER,
+    key_levels=POINTER,
+    value_levels=POINTER,
+    query_levels_stride="3q",
+    key_levels_stride="3q",
+    value_levels_stride="3q",
+    value_zero=INTEGER,
 )
 
 _NO_SCALARS = (0,) * 12

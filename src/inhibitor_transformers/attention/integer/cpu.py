@@ -177,6 +177,7 @@ def _forward(
         0 if sums is None else sums.data_ptr(),
         *((0,) * 4 if levels is None else tensor4(levels)),
         *((0,) * 5 if output is None else _requantization(output)),
+        *(0,) * 13,  # float32 inputs
     )
     library.load().integer_forward(packed)
 
