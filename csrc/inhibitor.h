@@ -90,8 +90,9 @@ typedef struct InhibitorIntegerCall {
   int64_t output_multiplier_stride;
   const int32_t* output_shift; /* (H) */
   int64_t output_zero, output_qmax;
-  /* Of at most 8 bits, instead of the float32 tensors; null: those are quantized. q and k have D + extra features a
-   * head, each less its offset; a value is its byte less `value_zero`. What exceeds `bits` is clipped. */
+  /* Bytes instead of the float32 tensors, for at most 8 bits; null: those are quantized. q and k have D + extra features
+   * a head, each less its offset; a value is its byte less `value_zero`. What exceeds `bits` is clipped. `offset`,
+   * `source` and the steps are not read. */
   const uint8_t *query_levels, *key_levels, *value_levels;
   int64_t query_levels_stride[3], key_levels_stride[3], value_levels_stride[3];
   int64_t value_zero;

@@ -24,15 +24,15 @@ struct IntegerPack {
   static constexpr int L = V::kLanes;
   static constexpr int G = V::kGroup;
 
-  // How the features of one key/value head are quantized.
+  // How the features of one key/value head are quantized; null and 0 where they are bytes already.
   struct Features {
     Features(const IntegerCall& c, int64_t kv_head, const Sizes& size)
         : dim(c.call.dim),
           count(size.features),
           packed(size.granules * 2 * G - V::kHeadGranules * 2 * G),
-          offset(c.offset + kv_head * size.features),
-          source(c.source + kv_head * c.extra),
-          inverse(c.inverse_step[kv_head]),
+          offset(c.offset ? c.offset + kv_head * size.features : nullptr),
+          source(c.source ? c.source + kv_head * c.extra : nullptr),
+          inverse(c.inverse_step ? c.inverse_step[kv_head] : 0.0f),
           qmax(static_cast<float>(Levels(c).qmax)) {}
     int64_t dim, count, packed;  // given, with the repeated ones, and with what fills the last granule
     const float* offset;    // [count]
@@ -115,7 +115,7 @@ struct IntegerPack {
   // How the values of one head are quantized.
   struct Values {
     Values(const IntegerCall& c, int64_t head)
-        : inverse(c.value_inverse_step[head]),
+        : inverse(c.value_inverse_step ? c.value_inverse_step[head] : 0.0f),
           qmax(Levels(c).value_qmax),
           qmin(c.call.is_signed ? -qmax : 0),
           zero(static_cast<int32_t>(c.value_zero)) {}

@@ -2,17 +2,11 @@
 
 #include <cmath>
 
+#include "shapes.h"
+
 namespace inhibitor {
 namespace runtimes {
 namespace {
-
-std::string text(const Shape& shape) {
-  std::string out = "(";
-  for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
-  return out + ")";
-}
-
-int64_t kv_heads(const Attributes& a) { return a.kv_num_heads > 0 ? a.kv_num_heads : a.num_heads; }
 
 // One number, or one per head.
 std::string check_scalar(const char* name, const Array<const float>& x, int64_t heads) {
@@ -25,15 +19,9 @@ InhibitorPerHead per_head(const Array<const float>& x) {
   return {x.data, !x.shape.empty() && x.shape[0] > 1 ? int64_t{1} : int64_t{0}};
 }
 
-// (B, N, heads·size) as (B, heads, N, size).
-InhibitorTensor4 heads_of(const float* data, int64_t length, int64_t heads, int64_t size) {
-  return {const_cast<float*>(data), {length * heads * size, size, heads * size}};
-}
-
 std::string check_others(const AttentionInputs& in, int64_t heads) {
   const int64_t batch = in.query.shape[0], queries = in.query.shape[1], keys = in.key.shape[1];
-  if (in.key_padding_mask.data && in.key_padding_mask.shape != Shape{batch, keys})
-    return "key_padding_mask must be " + text({batch, keys}) + ", got " + text(in.key_padding_mask.shape);
+  if (std::string wrong = check_mask(in.key_padding_mask, batch, keys); !wrong.empty()) return wrong;
   const Shape &bias = in.score_bias.shape, own{heads, queries, keys}, shared{1, queries, keys};
   if (in.score_bias.data && bias != own && bias != shared)
     return "score_bias must be " + text(own) + " or " + text(shared) + ", got " + text(bias);
@@ -100,19 +88,9 @@ std::string attention(const Attributes& a, const AttentionInputs& in, float* out
     call.score_bias_stride[0] = in.score_bias.shape[0] > 1 ? call.queries * call.keys : 0;
     call.score_bias_stride[1] = call.keys;
   }
-  if (in.key_padding_mask.data) {
-    call.key_mask = in.key_padding_mask.data;
-    call.key_mask_stride[0] = call.keys;
-    call.key_mask_stride[1] = 1;
-  }
-  call.is_causal = a.is_causal;
-  call.is_signed = a.is_signed;
-  call.center = a.center == "mean" ? INHIBITOR_CENTER_MEAN : INHIBITOR_CENTER_NONE;
-  call.threads = threads.count;
-  call.parallel = threads.parallel;
-  call.pool = threads.pool;
+  set_options(a, in.key_padding_mask, threads, call);
   call.out = heads_of(output, call.queries, call.heads, call.value_dim);
-  return inhibitor_forward(&call) == INHIBITOR_OK ? "" : "no memory for the scratch of one thread";
+  return inhibitor_forward(&call) == INHIBITOR_OK ? "" : kNoMemory;
 }
 
 }  // namespace runtimes
