@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ...models.saving import writing
+from .integers import with_integer_operators
 from .plain import with_plain_attention
 from .tracing import Tensors, Traceable, dynamic_axes, sample_inputs
 
@@ -29,6 +30,14 @@ def write_onnx_model(model: PreTrainedModel, file: Path) -> None:
     inputs = next(sample_inputs(model))
     outputs = list(Traceable(model)(**inputs))
     write_onnx(Traceable(with_plain_attention(model, onnx_sums)).eval(), inputs, dynamic_axes(model), outputs, file)
+
+
+@torch.no_grad()
+def write_integer_onnx_model(model: PreTrainedModel, file: Path) -> None:
+    """Write a quantized InhibiDistilBERT to `file`. Raises ValueError where its operators cannot express it."""
+    inputs = next(sample_inputs(model))
+    outputs = list(Traceable(model)(**inputs))
+    write_onnx(Traceable(with_integer_operators(model)).eval(), inputs, dynamic_axes(model), outputs, file)
 
 
 def write_onnx(

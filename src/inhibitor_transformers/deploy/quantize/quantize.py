@@ -101,7 +101,7 @@ def quantize_linears(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
     read_texts(model, batches, {module: watch(name) for name, module in names.items()}, before=True)
     for together in track(_by_input(model, names), "quantizing linear layers"):
         try:
-            sizes = None if together[0].endswith(_NAMES.down) else _sizes(together, names, ranges)
+            sizes = None if together[0].endswith(_NAMES.down) else _sizes(model, together, names, ranges)
             for name in together:
                 replace(model, name, Int8Linear.from_linear(names[name], *ranges[name].best(sizes), sizes))
         except ValueError as error:
@@ -122,9 +122,18 @@ def _by_input(model: PreTrainedModel, linears: dict[str, nn.Linear]) -> list[lis
     return list(groups.values())
 
 
-def _sizes(together: list[str], linears: dict[str, nn.Linear], ranges: dict[str, InputRange]) -> Tensor:
-    """Sizes of the features that all of these modules read. (oneDNN writes what `lin2` reads, with one step.)"""
-    return ranges[together[0]].sizes(torch.cat([linears[name].weight for name in together]))
+def _sizes(
+    model: PreTrainedModel, together: list[str], linears: dict[str, nn.Linear], ranges: dict[str, InputRange]
+) -> Tensor:
+    """Sizes of the features that all of these modules read. (oneDNN writes what `lin2` reads, with one step.)
+
+    The features of a head share one: integer attention that writes bytes has one step a head (`Requantize`).
+    """
+    sizes = ranges[together[0]].sizes(torch.cat([linears[name].weight for name in together]))
+    if not together[0].endswith(_NAMES.output):
+        return sizes
+    of_heads = sizes.unflatten(0, (model.config.num_attention_heads, -1))
+    return of_heads.amax(1, keepdim=True).expand_as(of_heads).flatten()
 
 
 @torch.no_grad()
