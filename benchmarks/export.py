@@ -34,7 +34,7 @@ from transformers import DistilBertConfig, DistilBertModel
 
 from inhibitor_transformers import InhibiDistilBertModel
 from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention, reference
-from inhibitor_transformers.deploy.export.onnx_format import write_onnx
+from inhibitor_transformers.deploy.export.onnx_file import write_onnx
 from inhibitor_transformers.deploy.export.onnx_sums import onnx_sums
 from inhibitor_transformers.deploy.export.plain import plain_attention, with_plain_attention
 from inhibitor_transformers.deploy.export.torch_sums import torch_sums

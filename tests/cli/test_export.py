@@ -11,16 +11,16 @@ from tests.cli.conftest import Inhibit
 
 
 def test_a_package_of_torch(inhibit: Inhibit, student: str, tmp_path: Path) -> None:
-    done = inhibit("export", student, tmp_path / "out", "--format", "torch", "--threads", "1")
+    done = inhibit("export", student, tmp_path / "out", "--runtime", "torch", "--threads", "1")
     assert done.status == 0, done.err
     assert done.err == ""
     first, second = done.out.splitlines()
     assert first.startswith(f"InhibiDistilBertModel exported to {tmp_path / 'out' / 'model.pt2'} (")
-    assert second.startswith("largest difference from the model: ")
+    assert second.startswith("largest difference from the model, standard operators: ")
     assert (tmp_path / "out" / "tokenizer.json").is_file()
 
 
-def test_onnx_is_the_default(inhibit: Inhibit, student: str, tmp_path: Path) -> None:
+def test_onnxruntime_is_the_default(inhibit: Inhibit, student: str, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="needs the extra onnx: pip install 'inhibitor-transformers[onnx]'")
     (tmp_path / "out").mkdir()
@@ -34,7 +34,10 @@ def test_onnx_is_the_default(inhibit: Inhibit, student: str, tmp_path: Path) -> 
 
 
 def test_refusals_are_one_line(refused: Callable[..., str], teacher: str, student: str, tmp_path: Path) -> None:
-    assert "only InhibiDistilBERT can be exported" in refused("export", teacher, tmp_path / "out", "--format", "torch")
-    assert "is the model" in refused("export", student, student, "--format", "torch")
-    assert "--format must be one of onnx, torch" in refused("export", student, tmp_path / "out", "--format", "gguf")
+    assert "only InhibiDistilBERT can be exported" in refused("export", teacher, tmp_path / "out", "--runtime", "torch")
+    assert "is the model" in refused("export", student, student, "--runtime", "torch")
+    assert "--runtime must be one of onnxruntime, torch" in refused(
+        "export", student, tmp_path / "out", "--runtime", "gguf"
+    )
+    assert "it is called --runtime now" in refused("export", student, tmp_path / "out", "--format", "torch")
     assert not (tmp_path / "out").exists()

@@ -59,14 +59,14 @@ def test_the_optimizer_of_a_checkpoint(full, student, tmp_path):
     assert not list((tmp_path / "run").rglob("checkpoint-*"))
 
 
-@pytest.mark.parametrize("command", ["quantize", "torch", "onnx"])
+@pytest.mark.parametrize("command", ["quantize", "torch", "onnxruntime"])
 def test_an_older_result_stays(command, full, inhibit, student, texts, tmp_path):
-    if command == "onnx":
+    if command == "onnxruntime":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
     arguments = ["quantize", student, tmp_path / "out", "--text", texts, "--max-texts", "8"]
     if command != "quantize":
-        arguments = ["export", student, tmp_path / "out", "--format", command]
+        arguments = ["export", student, tmp_path / "out", "--runtime", command]
     assert inhibit(*arguments).status == 0
     before = contents(tmp_path / "out")
     full(*arguments, "--overwrite", size=WEIGHTS // 3)

@@ -37,7 +37,7 @@ def commands(tmp_path, texts, data, student):
             ("evaluate", model, "--task", "custom", "--data", data, "--device", "cpu"),
             ("evaluate", student, "--teacher", model, "--task", "agreement", "--text", texts, "--lengths", "16"),
             ("quantize", model, output, "--text", texts),
-            ("export", model, output, "--format", "torch"),
+            ("export", model, output, "--runtime", "torch"),
         ]
 
     return of
@@ -93,7 +93,7 @@ def test_code_of_its_own(name, fields, refused, student, texts, tmp_path):
 def test_damaged_json(name, content, refused, student, texts, tmp_path):
     shutil.copytree(student, tmp_path / "model")
     (tmp_path / "model" / name).write_text(content)
-    assert f"{name} in it is damaged" in refused("export", tmp_path / "model", tmp_path / "out", "--format", "torch")
+    assert f"{name} in it is damaged" in refused("export", tmp_path / "model", tmp_path / "out", "--runtime", "torch")
 
 
 def test_damaged_weights(refused, student, data, tmp_path):
@@ -101,7 +101,7 @@ def test_damaged_weights(refused, student, data, tmp_path):
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     for command in (
-        ("export", tmp_path / "model", tmp_path / "out", "--format", "torch"),
+        ("export", tmp_path / "model", tmp_path / "out", "--runtime", "torch"),
         ("finetune", tmp_path / "model", "--task", "custom", "--data", data, "-o", tmp_path / "out"),
     ):
         assert "its weights are damaged" in refused(*command)
@@ -114,7 +114,7 @@ def test_damaged_shards(refused, student, tmp_path):
     index = tmp_path / "model" / "model.safetensors.index.json"
     for content in ("{}", "{", "[]"):
         index.write_text(content)
-        message = refused("export", tmp_path / "model", tmp_path / "out", "--format", "torch")
+        message = refused("export", tmp_path / "model", tmp_path / "out", "--runtime", "torch")
         assert "model.safetensors.index.json in it is damaged" in message
 
 

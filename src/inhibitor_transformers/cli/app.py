@@ -20,7 +20,7 @@ from . import convert, distill, env, evaluate, export, finetune, hardware, quant
 from .console import log_to_stderr
 
 _SLOW = ("torch", "datasets", "transformers.modeling_utils")  # packages whose import takes seconds
-_RENAMED = {"--start": "--init-from", "--dot-product": "--softmax"}
+_RENAMED = {"--start": "--init-from", "--dot-product": "--softmax", "--format": "--runtime"}
 _INTERRUPTED = 130  # what typer exits with after Ctrl-C
 
 app = typer.Typer(

@@ -14,19 +14,23 @@ from .options import Overwrite, Threads, quiet
 def export(
     model: Annotated[str, typer.Argument(help="An InhibiDistilBERT model with any head: a folder or Hub id.")],
     output: Annotated[Path, typer.Argument(help="Folder for the exported model, its config and its tokenizer.")],
-    format: Annotated[
-        str, typer.Option("--format", help="onnx (for ONNX Runtime) or torch (for torch.export.load).")
-    ] = "onnx",
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="Where it is to run: onnxruntime, or torch (a torch.export package).")
+    ] = "onnxruntime",
+    precision: Annotated[
+        str, typer.Option("--precision", help="float32, or another that the runtime serves.")
+    ] = "float32",
     overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
-    """Export an inhibitor model to ONNX or torch.export.
+    """Export an inhibitor model for another runtime.
 
     The exported model needs neither this package nor transformers; its outputs are compared with the model's.
     """
     from ..deploy.export import export_model
 
     quiet(threads)
-    done = export_model(model, output, format, overwrite=overwrite)
+    done = export_model(model, output, runtime, precision, overwrite=overwrite)
     log(f"{done.model_class} exported to {done.file} ({done.file.stat().st_size / 1e6:.1f} MB)")
-    log(f"largest difference from the model: {done.difference:.1e} of the largest output")
+    for name, difference in done.differences.items():
+        log(f"largest difference from the model, {name}: {difference:.1e} of the largest output")

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from inhibitor_transformers.deploy.export import export, export_model
-from inhibitor_transformers.deploy.export.export import FORMATS
-from inhibitor_transformers.deploy.export.format import Format, Run
-from inhibitor_transformers.deploy.export.onnx_format import write_onnx
+from inhibitor_transformers.deploy.export.export import RUNTIMES
+from inhibitor_transformers.deploy.export.onnx_file import write_onnx
+from inhibitor_transformers.deploy.export.runtime import Precision, Run, Runtime
 from inhibitor_transformers.deploy.quantize import quantize
 from tests.deploy.export.cases import NO_ONNX, saved_student
 from tests.models.tiny import CLASSES, POSITIONS, outputs_of, save_tokenizer, tiny_student, tiny_teacher
@@ -25,25 +25,29 @@ Exports = Callable[..., tuple[Any, Run, Path]]
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    """`exports(format, class, **config)`: the model, its export to be called, and the folder; each is made once."""
+    """`exports(runtime, class, **config)`: the model, its export to be called, and the folder; each is made once."""
     made: dict[str, tuple[Any, Run, Path]] = {}
 
-    def get(format: str, name: str, **fields: Any) -> tuple[Any, Run, Path]:
-        if format == "onnx":
-            for package in FORMATS[format].packages:
-                pytest.importorskip(package, reason=NO_ONNX)
-        key = f"{format}, {name}, {fields}"
+    def get(runtime: str, name: str, **fields: Any) -> tuple[Any, Run, Path]:
+        for package in RUNTIMES[runtime].packages:
+            pytest.importorskip(package, reason=NO_ONNX)
+        key = f"{runtime}, {name}, {fields}"
         if key not in made:
             folder = tmp_path_factory.mktemp("export")
             torch.manual_seed(1)
             source, model = saved_student(folder / "model", name, **fields)
-            done = export_model(source, folder / "out", format)
-            assert done[:2] == (folder / "out" / FORMATS[format].file, type(model).__name__)
-            assert done.difference < 1e-5
-            made[key] = model, FORMATS[format].load(done.file), folder / "out"
+            done = export_model(source, folder / "out", runtime)
+            assert done[:2] == (folder / "out" / RUNTIMES[runtime].file, type(model).__name__)
+            assert max(done.differences.values()) < 1e-5
+            made[key] = model, run_of(done.file, runtime), folder / "out"
         return made[key]
 
     return get
+
+
+def run_of(file: Path, runtime: str) -> Run:
+    """The first way in which the file can be run here."""
+    return next(RUNTIMES[runtime].runs(file, "float32"))[1]
 
 
 def inputs_of(model: Any, *shape: int) -> dict[str, Tensor]:
@@ -65,27 +69,27 @@ def assert_same(run: Run, model: Any, inputs: dict[str, Tensor]) -> None:
 UNLIKE = {"type_vocab_size": 2, "inhibitor_signed": False, "inhibitor_center": "none"}
 CENTERED = {"inhibitor_value_center": "mean"}
 VARIANTS = [
-    *(("onnx", name, {}) for name in CLASSES),
+    *(("onnxruntime", name, {}) for name in CLASSES),
     *(("torch", name, {}) for name in ("Model", "ForSequenceClassification", "ForMultipleChoice")),
-    *((format, "Model", fields) for format in FORMATS for fields in (UNLIKE, CENTERED)),
+    *((runtime, "Model", fields) for runtime in RUNTIMES for fields in (UNLIKE, CENTERED)),
 ]
 
 
-@pytest.mark.parametrize(("format", "name", "fields"), VARIANTS, ids=[f"{f}-{n}-{len(x)}" for f, n, x in VARIANTS])
-def test_every_class(format: str, name: str, fields: dict[str, Any], exports: Exports) -> None:
-    model, run, folder = exports(format, name, **fields)
+@pytest.mark.parametrize(("runtime", "name", "fields"), VARIANTS, ids=[f"{r}-{n}-{len(x)}" for r, n, x in VARIANTS])
+def test_every_class(runtime: str, name: str, fields: dict[str, Any], exports: Exports) -> None:
+    model, run, folder = exports(runtime, name, **fields)
     batches = [(1, 2, 9), (4, 5, 20)] if name == "ForMultipleChoice" else [(1, 2), (4, 20), (2, POSITIONS)]
     for shape in batches:
         assert_same(run, model, inputs_of(model, *shape))
     files = {path.name for path in folder.iterdir()}
-    assert files == {FORMATS[format].file, "run.yaml", "config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert files == {RUNTIMES[runtime].file, "run.yaml", "config.json", "tokenizer.json", "tokenizer_config.json"}
     for file in ("config.json", "tokenizer.json"):
         assert (folder / file).read_bytes() == (folder.parent / "model" / file).read_bytes()
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_padding_leaves_no_trace(format: str, exports: Exports) -> None:
-    _, run, _ = exports(format, "Model")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_padding_leaves_no_trace(runtime: str, exports: Exports) -> None:
+    _, run, _ = exports(runtime, "Model")
     ids = torch.randint(5, 100, (2, 6))
     alone = run({"input_ids": ids, "attention_mask": torch.ones_like(ids)})["last_hidden_state"]
     mask = torch.cat([torch.ones_like(ids), torch.zeros(2, 13, dtype=torch.long)], 1)
@@ -98,15 +102,15 @@ def test_padding_leaves_no_trace(format: str, exports: Exports) -> None:
     torch.testing.assert_close(found, alone, atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_what_is_too_long_is_an_error(format: str, exports: Exports) -> None:
-    model, run, _ = exports(format, "Model")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_what_is_too_long_is_an_error(runtime: str, exports: Exports) -> None:
+    model, run, _ = exports(runtime, "Model")
     with pytest.raises(Exception, match=r"."):  # of another kind in each runtime
         run(inputs_of(model, 1, POSITIONS + 1))
 
 
 def test_axes_have_names(exports: Exports) -> None:
-    _, _, folder = exports("onnx", "Model")
+    _, _, folder = exports("onnxruntime", "Model")
     import onnx
 
     graph = onnx.load(folder / "model.onnx").graph
@@ -135,20 +139,20 @@ def test_half_precision_is_exported_in_float32(tmp_path: Path) -> None:
     source, model = saved_student(tmp_path / "model")
     model.bfloat16().save_pretrained(source)
     done = export_model(source, tmp_path / "out", "torch")
-    found = FORMATS["torch"].load(done.file)(inputs_of(model, 2, 5))["last_hidden_state"]
+    found = run_of(done.file, "torch")(inputs_of(model, 2, 5))["last_hidden_state"]
     assert found.dtype == torch.float32
-    assert_same(FORMATS["torch"].load(done.file), model.float(), inputs_of(model, 2, 5))
+    assert_same(run_of(done.file, "torch"), model.float(), inputs_of(model, 2, 5))
 
 
 def test_paths_may_be_strings_or_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, _ = saved_student(tmp_path / "model")
     monkeypatch.setenv("HOME", str(tmp_path))
     at_home = export_model("~/model", "~/at-home", "torch").file
-    assert at_home == tmp_path / "at-home" / FORMATS["torch"].file
+    assert at_home == tmp_path / "at-home" / RUNTIMES["torch"].file
     assert at_home.exists()
     for given in (str, Path):
         done = export_model(given(source), given(tmp_path / given.__name__), "torch")
-        assert done.file == tmp_path / given.__name__ / FORMATS["torch"].file
+        assert done.file == tmp_path / given.__name__ / RUNTIMES["torch"].file
         assert done.file.exists()
 
 
@@ -156,15 +160,16 @@ class TestRefused:
     """What cannot be exported is said in one line, and the output folder is as before."""
 
     @pytest.fixture(autouse=True)
-    def _fake_format(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A format that is written at once, and whose outputs are not the model's."""
-        fake = Format("fake", "file", (), lambda _, file: file.touch(), lambda _: lambda inputs: inputs)
-        monkeypatch.setitem(FORMATS, "fake", fake)
+    def _fake_runtime(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A runtime for which a file is written at once, and whose outputs are not the model's."""
+        precisions = {"float32": Precision(lambda _, file: file.touch())}
+        fake = Runtime("fake", "file", (), "", precisions, lambda *_: iter([("again", lambda inputs: inputs)]))
+        monkeypatch.setitem(RUNTIMES, "fake", fake)
 
-    def refused(self, source: str | Path, output: Path, format: str = "fake", **options: Any) -> str:
+    def refused(self, source: str | Path, output: Path, runtime: str = "fake", **options: Any) -> str:
         before = sorted(output.parent.rglob("*"))
         with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
-            export_model(str(source), output, format, **options)
+            export_model(str(source), output, runtime, **options)
         assert sorted(output.parent.rglob("*")) == before
         return str(caught.value)
 
@@ -176,15 +181,20 @@ class TestRefused:
         (tmp_path / "out" / "precious").touch()
         self.refused(source, tmp_path / "out", overwrite=True)
 
-    def test_an_unknown_format(self, tmp_path: Path) -> None:
+    def test_an_unknown_runtime(self, tmp_path: Path) -> None:
         assert self.refused("x", tmp_path / "out", "tflite") == (
-            "--format must be one of onnx, torch, fake, got 'tflite'"
+            f"--runtime must be one of {', '.join(RUNTIMES)}, got 'tflite'"
+        )
+
+    def test_a_precision_that_the_runtime_does_not_serve(self, tmp_path: Path) -> None:
+        assert self.refused("x", tmp_path / "out", precision="float16") == (
+            "--precision must be one of float32 for the runtime fake, got 'float16'"
         )
 
     def test_a_missing_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(FORMATS, "fake", FORMATS["onnx"]._replace(packages=("torch", "no_such_package")))
+        monkeypatch.setitem(RUNTIMES, "fake", RUNTIMES["onnxruntime"]._replace(packages=("torch", "no_such_package")))
         assert self.refused("x", tmp_path / "out") == (
-            "the format onnx needs no_such_package: pip install 'inhibitor-transformers[onnx]'"
+            "the runtime onnxruntime needs no_such_package: pip install 'inhibitor-transformers[onnx]'"
         )
 
     def test_a_folder_that_exists(self, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ onnx = pytest.importorskip("onnx", reason=NO_ONNX)
 onnxruntime = pytest.importorskip("onnxruntime", reason=NO_ONNX)
 pytest.importorskip("onnxscript", reason=NO_ONNX)
 
-from inhibitor_transformers.deploy.export.onnx_format import write_onnx  # noqa: E402
+from inhibitor_transformers.deploy.export.onnx_file import write_onnx  # noqa: E402
 from inhibitor_transformers.deploy.export.onnx_sums import onnx_sums  # noqa: E402
 
 HEADS, DIM = 2, 4

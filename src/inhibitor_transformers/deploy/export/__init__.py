@@ -1,5 +1,5 @@
-"""Exports models to ONNX and torch.export, in plain operators, and compares them with the model."""
+"""Exports models for other runtimes, and compares what was written with the model."""
 
-from .export import FORMATS, Exported, export_model
+from .export import RUNTIMES, Exported, export_model
 
-__all__ = ["FORMATS", "Exported", "export_model"]
+__all__ = ["RUNTIMES", "Exported", "export_model"]

@@ -15,22 +15,38 @@ from ...common.progress import progress
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
 from ...models.saving import writing
-from .onnx_format import ONNX
-from .torch_format import TORCH
+from .to_onnxruntime import ONNXRUNTIME
+from .to_torch import TORCH
 from .verify import largest_difference
 
-FORMATS = {made.name: made for made in (ONNX, TORCH)}
+RUNTIMES = {
+    runtime.name: runtime
+    for runtime in (
+        ONNXRUNTIME,
+        TORCH,
+    )
+}
 
 
 class Exported(NamedTuple):
-    """What was written: the file, the class that it came from, and how far its outputs are from that (relative)."""
+    """What was written: the file, the class that it came from, and how far its outputs are from that (relative).
+
+    differences: by the names of the ways in which the file can be run here.
+    """
 
     file: Path
     model_class: str
-    difference: float
+    differences: dict[str, float]
 
 
-def export_model(source: str | Path, output: str | Path, format: str = "onnx", *, overwrite: bool = False) -> Exported:
+def export_model(
+    source: str | Path,
+    output: str | Path,
+    runtime: str = "onnxruntime",
+    precision: str = "float32",
+    *,
+    overwrite: bool = False,
+) -> Exported:
     """Export the InhibiDistilBERT of a folder or Hub id, with any head, to the folder `output`.
 
     Args:
@@ -38,31 +54,34 @@ def export_model(source: str | Path, output: str | Path, format: str = "onnx", *
         output: gets model.onnx or model.pt2, config.json and the tokenizer's files. Batch size and length (up to the
             model's positions) are dynamic. Inputs are input_ids and attention_mask, and token_type_ids if the model
             has segments, all int64 (batch, length); outputs are float32 and named as the model's.
-        format: "onnx" or "torch" (a torch.export package).
+        runtime: a name of RUNTIMES: "onnxruntime" or "torch" (a torch.export package).
+        precision: "float32", or another that the runtime serves.
         overwrite: replace what an earlier command wrote to `output`.
 
-    Raises ValueError for a model of another architecture or without a tokenizer, an output folder that exists or
-    touches the model, a missing package, or if the exported model's outputs are not the model's, and OSError if
-    `output` cannot be written; it is untouched then.
+    Raises ValueError for a model of another architecture or without a tokenizer, a runtime or precision that is not
+    served, an output folder that exists or touches the model, a missing package, or if the exported model's outputs are
+    not the model's, and OSError if `output` cannot be written; it is untouched then.
     """
     source, output = os.path.expanduser(source), expand_user(output)
-    if format not in FORMATS:
-        raise ValueError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
-    chosen = FORMATS[format]
-    chosen.require_packages()
+    if runtime not in RUNTIMES:
+        raise ValueError(f"--runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
+    chosen = RUNTIMES[runtime]
+    wanted = chosen.require(precision)
     require_apart(output, {"model": source})
     with OutputDir(output, "export", overwrite=overwrite, resumable=False) as folder:
         model, tokenizer = _load(source), load_tokenizer(source)
-        folder.create({"model": source, "format": format})
-        with progress(f"exporting to {format}"):
-            chosen.write(model, folder.path / chosen.file)
-        with progress("comparing with the model"):
-            difference = largest_difference(model, chosen.load(folder.path / chosen.file))
+        folder.create({"model": source, "runtime": runtime, "precision": precision})
+        with progress(f"exporting for {runtime}"):
+            wanted.write(model, folder.path / chosen.file)
+        differences = {}
+        for name, run in chosen.runs(folder.path / chosen.file, precision):
+            with progress(f"comparing with the model: {name}"):
+                differences[name] = largest_difference(model, run, wanted.tolerance)
         with writing(folder.path):
             model.config.save_pretrained(folder.path)
             tokenizer.save_pretrained(folder.path)
         folder.finish()
-    return Exported(output / chosen.file, type(model).__name__, difference)
+    return Exported(output / chosen.file, type(model).__name__, differences)
 
 
 def _load(source: str) -> PreTrainedModel:

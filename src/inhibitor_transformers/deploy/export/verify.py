@@ -5,19 +5,16 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from .format import Run
+from .runtime import Run
 from .tracing import Tensors, sample_inputs
-
-# Of the largest number of an output. Two orders of adding up float32 differ by some 1e-6 of it after six layers of 384.
-TOLERANCE = 1e-4
 
 
 @torch.no_grad()
-def largest_difference(model: PreTrainedModel, run: Run) -> float:
+def largest_difference(model: PreTrainedModel, run: Run, tolerance: float) -> float:
     """The largest difference between the outputs of `model` and `run`, over the largest number of that output.
 
-    On batches of several sizes, lengths and paddings. Raises ValueError if it exceeds TOLERANCE, or if names or shapes
-    differ.
+    On batches of several sizes, lengths and paddings. Raises ValueError if it exceeds `tolerance`, or if names or
+    shapes differ.
     """
     zero = torch.zeros(())
     differences: Tensors = {}
@@ -33,10 +30,10 @@ def largest_difference(model: PreTrainedModel, run: Run) -> float:
     largest = 0.0
     for name, difference in differences.items():
         relative = (difference / sizes[name]).item() if difference else 0.0
-        if not relative <= TOLERANCE:
+        if not relative <= tolerance:
             raise ValueError(
                 f"the exported model is not the model: {name} differs by {relative:.1e} of its largest number, "
-                f"allowed is {TOLERANCE:.0e}; nothing was written"
+                f"allowed is {tolerance:.0e}; nothing was written"
             )
         largest = max(largest, relative)
     return largest

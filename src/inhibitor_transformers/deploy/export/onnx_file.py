@@ -1,4 +1,4 @@
-"""ONNX, for ONNX Runtime and whatever else reads it.
+"""The ONNX file of a model, which every runtime that reads ONNX takes.
 
 By torch's exporter itself: the one of transformers, which wraps it, takes no graph of our own for an operator and has
 changed its interface within the versions that are supported here.
@@ -17,13 +17,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ...models.saving import writing
-from .format import Format, Run
 from .plain import with_plain_attention
 from .tracing import Tensors, Traceable, dynamic_axes, sample_inputs
 
 
 @torch.no_grad()
-def _write(model: PreTrainedModel, file: Path) -> None:
+def write_onnx_model(model: PreTrainedModel, file: Path) -> None:
+    """Write an InhibiDistilBERT that is not quantized to `file`."""
     from .onnx_sums import onnx_sums
 
     inputs = next(sample_inputs(model))
@@ -73,22 +73,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _load(file: Path) -> Run:
-    """Runs in ONNX Runtime on the processor, with as many threads as torch."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-
-    def run(inputs: Tensors) -> Tensors:
-        found = session.run(names, {name: value.numpy() for name, value in inputs.items()})
-        return dict(zip(names, map(torch.from_numpy, found), strict=True))
-
-    return run
-
-
-ONNX = Format("onnx", "model.onnx", ("onnx", "onnxscript", "onnxruntime"), _write, _load)

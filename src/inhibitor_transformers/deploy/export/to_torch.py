@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -11,8 +12,8 @@ from torch.export import Dim
 from transformers import PreTrainedModel
 
 from ...models.saving import writing
-from .format import Format, Run
 from .plain import with_plain_attention
+from .runtime import Precision, Run, Runtime
 from .torch_sums import torch_sums
 from .tracing import Traceable, dynamic_axes, sample_inputs
 
@@ -36,9 +37,9 @@ def _write(model: PreTrainedModel, file: Path) -> None:
         file.write_bytes(package.getbuffer())
 
 
-def _load(file: Path) -> Run:
+def _runs(file: Path, precision: str) -> Iterator[tuple[str, Run]]:
     module = torch.export.load(file).module()
-    return torch.no_grad()(lambda inputs: module(**inputs))
+    yield "standard operators", torch.no_grad()(lambda inputs: module(**inputs))
 
 
-TORCH = Format("torch", "model.pt2", (), _write, _load)
+TORCH = Runtime("torch", "model.pt2", (), "", {"float32": Precision(_write)}, _runs)

@@ -1,0 +1,38 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from .onnx_file import write_onnx_model
+from .runtime import Precision, Run, Runtime
+from .tracing import Tensors
+
+
+def _runs(file: Path, precision: str) -> Iterator[tuple[str, Run]]:
+    """On the processor, with as many threads as torch."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: Tensors) -> Tensors:
+        found = session.run(names, {name: value.numpy() for name, value in inputs.items()})
+        return dict(zip(names, map(torch.from_numpy, found), strict=True))
+
+    yield "standard operators", run
+
+
+ONNXRUNTIME = Runtime(
+    name="onnxruntime",
+    file="model.onnx",
+    packages=("onnx", "onnxscript", "onnxruntime"),
+    extra="onnx",
+    precisions={"float32": Precision(write_onnx_model)},
+    runs=_runs,
+)
