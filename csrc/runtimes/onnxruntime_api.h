@@ -20,7 +20,7 @@ struct CustomOpDomain;
 struct SessionOptions;
 
 enum StatusCode : int { kFail = 1, kInvalidArgument = 2, kNotImplemented = 9 };
-enum ElementType : int { kFloat32 = 1, kBool = 9 };
+enum ElementType : int { kFloat32 = 1, kUint8 = 2, kInt32 = 6, kBool = 9 };
 enum Characteristic : int { kRequired = 0, kOptional = 1 };
 enum MemoryType : int { kDefaultMemory = 0 };
 
