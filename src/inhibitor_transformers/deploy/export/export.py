@@ -15,6 +15,7 @@ from ...common.progress import progress
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
 from ...models.saving import writing
+from .to_aotinductor import AOTINDUCTOR
 from .to_onnxruntime import ONNXRUNTIME
 from .to_torch import TORCH
 from .verify import largest_difference
@@ -24,6 +25,7 @@ RUNTIMES = {
     for runtime in (
         ONNXRUNTIME,
         TORCH,
+        AOTINDUCTOR,
     )
 }
 
@@ -51,10 +53,13 @@ def export_model(
 
     Args:
         source: model folder or Hub id, with its tokenizer.
-        output: gets model.onnx or model.pt2, config.json and the tokenizer's files. Batch size and length (up to the
-            model's positions) are dynamic. Inputs are input_ids and attention_mask, and token_type_ids if the model
-            has segments, all int64 (batch, length); outputs are float32 and named as the model's.
-        runtime: a name of RUNTIMES: "onnxruntime" or "torch" (a torch.export package).
+        output: gets the runtime's files (model.onnx; model.pt2 and model.operator.pt2; model.aoti.pt2), config.json and
+            the tokenizer's files. Batch size and length (up to the model's positions) are dynamic. Inputs are input_ids
+            and attention_mask, and token_type_ids if the model has segments, all int64 (batch, length); outputs are
+            float32 and named as the model's.
+        runtime: a name of RUNTIMES: "onnxruntime", "torch" (programs of torch.export: model.operator.pt2 calls the
+            operator of `deploy.runtimes.torch_operator`, model.pt2 needs nothing), or "aotinductor" (compiled; calls
+            the operator).
         precision: "float32", or another that the runtime serves.
         overwrite: replace what an earlier command wrote to `output`.
 
