@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from onnx import TensorProto, helper
-from onnx_ir import Model
+from onnx_ir import Model, Node
 from onnx_ir.passes.common import InlinePass
 from onnxscript import BOOL, FLOAT, INT64, OnnxFunction, graph, script
 from onnxscript import opset18 as op
@@ -23,9 +23,10 @@ from onnxscript.values import Opset
 from torch import Tensor
 
 from ...attention.call import ModelCenter
+from .onnx_integer_attention import DOMAIN
+from .onnx_integer_attention import functions as integer_functions
 
 OPSET = 18
-DOMAIN = "inhibitor"
 
 
 def onnx_operator(
@@ -58,11 +59,18 @@ def onnx_operator(
 
 
 def add_function(model: Model) -> None:
-    """Give a model the function of its attention nodes; their attributes are the same in all layers."""
+    """Give a model the functions of its attention nodes; their attributes are the same in all layers."""
     for node in model.graph:
         if node.domain == DOMAIN:
-            function = _attention_function(node.attributes["center"].as_string()).function_ir
-            model.functions[function.identifier()] = function
+            for made in _functions(node):
+                function = made.function_ir
+                model.functions[function.identifier()] = function
+
+
+def _functions(node: Node) -> list[OnnxFunction]:
+    if node.op_type == "InhibitorAttention":
+        return [_attention_function(node.attributes["center"].as_string())]
+    return integer_functions(node)
 
 
 def write_functions_out(model: Model) -> None:
