@@ -120,7 +120,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _open_and_check() -> Library:
-    handle = _open(_find())
+    handle = _open(find())
     isas: list[str] = []
     while (name := handle.inhibitor_isa(len(isas))) is not None:
         isas.append(name.decode())
@@ -132,7 +132,8 @@ def _open_and_check() -> Library:
     return loaded
 
 
-def _find() -> Path:
+def find() -> Path:
+    """Where the library lies; those of csrc/runtimes lie beside it. Raises UnavailableError."""
     # Found as if it were an extension module: true for wheels and for editable installs alike.
     spec = importlib.util.find_spec(_MODULE)
     if spec is None or spec.origin is None:

@@ -17,30 +17,39 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ...models.saving import writing
-from .plain import with_plain_attention
+from .operator import with_operator
 from .tracing import Tensors, Traceable, dynamic_axes, sample_inputs
 
 
 @torch.no_grad()
-def write_onnx_model(model: PreTrainedModel, file: Path) -> None:
-    """Write an InhibiDistilBERT that is not quantized to `file`."""
-    from .onnx_sums import onnx_sums
+def write_onnx_model(model: PreTrainedModel, file: Path, *, standard: bool = False) -> None:
+    """Write an InhibiDistilBERT that is not quantized to `file`; `standard` as for `write_onnx`."""
+    from .onnx_attention import onnx_operator
 
     inputs = next(sample_inputs(model))
     outputs = list(Traceable(model)(**inputs))
-    write_onnx(Traceable(with_plain_attention(model, onnx_sums)).eval(), inputs, dynamic_axes(model), outputs, file)
+    traceable = Traceable(with_operator(model, onnx_operator)).eval()
+    write_onnx(traceable, inputs, dynamic_axes(model), outputs, file, standard=standard)
 
 
 def write_onnx(
-    module: nn.Module, inputs: Tensors, axes: dict[str, dict[int, str]], outputs: list[str], file: Path
+    module: nn.Module,
+    inputs: Tensors,
+    axes: dict[str, dict[int, str]],
+    outputs: list[str],
+    file: Path,
+    *,
+    standard: bool = False,
 ) -> None:
     """Write a module to `file`.
 
     inputs: examples by the names of the module's arguments. axes: names of the dynamic axes of each. outputs: names.
+    standard: write standard operators alone, for runtimes that know no functions of a model (OpenVINO), in place of a
+    node and its function.
 
     Raises ValueError if two examples are one tensor: torch's exporter takes two arguments for one that are the same.
     """
-    from .onnx_sums import OPSET, TRANSLATIONS
+    from .onnx_attention import OPSET, add_function, write_functions_out
 
     if len({id(tensor) for tensor in inputs.values()}) < len(inputs):
         raise ValueError(f"the examples of {', '.join(inputs)} must be a tensor each; two of them are one")
@@ -52,10 +61,12 @@ def write_onnx(
             input_names=list(inputs),
             output_names=outputs,
             opset_version=OPSET,
-            custom_translation_table=TRANSLATIONS,
             verbose=False,
         )
     assert program is not None
+    add_function(program.model)
+    if standard:
+        write_functions_out(program.model)
     with writing(file):
         program.save(file)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -65,15 +66,15 @@ def plain_attention(
     return output * (scalars.eta[:, None, None] * length)
 
 
-class PlainAttention(nn.Module):
-    """The self-attention of a layer, with its weights, in plain operators; to be traced, not to be trained."""
+class TracedAttention(nn.Module):
+    """The self-attention of a layer, with its weights; to be traced, not to be trained. `attend` is the exported form."""
 
-    def __init__(self, original: AttentionLayer, sums: ShrunkenSums) -> None:
+    def __init__(self, original: AttentionLayer) -> None:
         super().__init__()
         # Under DistilBERT's names: the state dict stays the model's.
         self.q_lin, self.k_lin, self.v_lin = original.query, original.key, original.value
         self.inhibitor, self.out_lin = original.scalars, original.output
-        self.config, self.sums = original.module.config, sums
+        self.config = original.module.config
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
@@ -81,18 +82,41 @@ class PlainAttention(nn.Module):
         """As DistilBERT's self-attention: (B, N, dim) for hidden states (B, N, dim) and a (B, N) bool mask."""
         if attention_mask is None:  # when nothing is padded; a trace always has a mask
             attention_mask = hidden_states.new_ones(hidden_states.shape[:2], dtype=torch.bool)
+        q, k, v = (of(hidden_states) for of in (self.q_lin, self.k_lin, self.v_lin))
+        return self.out_lin(self.attend(q, k, v, attention_mask)), None
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor) -> Tensor:
+        """Attention outputs (B, N, dim) of projections (B, N, dim) and a (B, N) bool mask."""
+        raise NotImplementedError
+
+
+class PlainAttention(TracedAttention):
+    """In plain operators."""
+
+    def __init__(self, original: AttentionLayer, sums: ShrunkenSums) -> None:
+        super().__init__(original)
+        self.sums = sums
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor) -> Tensor:
         config = self.config
-        heads = (*hidden_states.shape[:-1], config.n_heads, config.dim // config.n_heads)
-        q, k, v = (of(hidden_states).view(heads).transpose(1, 2) for of in (self.q_lin, self.k_lin, self.v_lin))
+        heads = (*query.shape[:-1], config.n_heads, config.dim // config.n_heads)
+        q, k, v = (t.view(heads).transpose(1, 2) for t in (query, key, value))
         options = {"signed": config.inhibitor_signed, "center": config.inhibitor_center}
-        shrunk = center_values(v, attention_mask, config.inhibitor_value_center)
-        output = plain_attention(self.sums, q, k, shrunk.values, attention_mask, self.inhibitor, **options)
-        return self.out_lin(shrunk.restore(output).transpose(1, 2).reshape(hidden_states.shape)), None
+        shrunk = center_values(v, valid, config.inhibitor_value_center)
+        output = plain_attention(self.sums, q, k, shrunk.values, valid, self.inhibitor, **options)
+        return shrunk.restore(output).transpose(1, 2).reshape(query.shape)
+
+
+def with_attention(
+    model: InhibiDistilBertPreTrainedModel, make: Callable[[AttentionLayer], TracedAttention]
+) -> InhibiDistilBertPreTrainedModel:
+    """A copy of `model`, which is not quantized, with what `make` gives for each layer's attention."""
+    copied = copy.deepcopy(model)
+    for layer in attention_layers(copied):
+        replace(copied, layer.name, make(layer))
+    return copied
 
 
 def with_plain_attention(model: InhibiDistilBertPreTrainedModel, sums: ShrunkenSums) -> InhibiDistilBertPreTrainedModel:
-    """A copy of `model`, which is not quantized, with `PlainAttention`."""
-    copied = copy.deepcopy(model)
-    for layer in attention_layers(copied):
-        replace(copied, layer.name, PlainAttention(layer, sums))
-    return copied
+    """A copy of `model` with `PlainAttention`."""
+    return with_attention(model, lambda layer: PlainAttention(layer, sums))
