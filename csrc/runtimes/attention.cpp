@@ -48,20 +48,20 @@ std::string check(const Attributes& a) {
 
 Shape output_shape(const Attributes& a, const Shape& query, const Shape& key, const Shape& value, std::string& error) {
   const int64_t kv = kv_heads(a);
-  const std::string shapes = "query " + text(query) + ", key " + text(key) + ", value " + text(value);
+  const auto shapes = [&] { return "query " + text(query) + ", key " + text(key) + ", value " + text(value); };
   if (query.size() != 3 || key.size() != 3 || value.size() != 3)
-    error = "query, key and value must have 3 dimensions (batch, length, heads * size), got " + shapes;
+    error = "query, key and value must have 3 dimensions (batch, length, heads * size), got " + shapes();
   else if (query[0] != key[0] || query[0] != value[0] || key[1] != value[1])
-    error = "query, key and value must have one batch size, key and value one length, got " + shapes;
+    error = "query, key and value must have one batch size, key and value one length, got " + shapes();
   else if (query[2] < a.num_heads || query[2] % a.num_heads || key[2] % kv || value[2] % kv ||
            query[2] / a.num_heads != key[2] / kv)
     error = "query must have " + std::to_string(a.num_heads) + " heads, key and value " + std::to_string(kv) +
-            ", and query and key heads of one size, got " + shapes;
+            ", and query and key heads of one size, got " + shapes();
   if (!error.empty()) return {};
   return {query[0], query[1], value[2] / kv * a.num_heads};
 }
 
-std::string attention(const Attributes& a, const AttentionInputs& in, float* output, const Threads& threads) {
+std::string attention(const Attributes& a, const AttentionInputs& in, void* output, const Threads& threads) {
   std::string error = check(a);
   if (error.empty()) output_shape(a, in.query.shape, in.key.shape, in.value.shape, error);
   if (error.empty()) error = check_others(in, a.num_heads);
@@ -89,6 +89,7 @@ std::string attention(const Attributes& a, const AttentionInputs& in, float* out
     call.score_bias_stride[1] = call.keys;
   }
   set_options(a, in.key_padding_mask, threads, call);
+  call.dtype = in.dtype;
   call.out = heads_of(output, call.queries, call.heads, call.value_dim);
   return inhibitor_forward(&call) == INHIBITOR_OK ? "" : kNoMemory;
 }

@@ -26,8 +26,8 @@ inline std::string check_mask(const Array<const uint8_t>& mask, int64_t batch, i
 }
 
 // (B, N, heads·size) as (B, heads, N, size).
-inline InhibitorTensor4 heads_of(const float* data, int64_t length, int64_t heads, int64_t size) {
-  return {const_cast<float*>(data), {length * heads * size, size, heads * size}};
+inline InhibitorTensor4 heads_of(const void* data, int64_t length, int64_t heads, int64_t size) {
+  return {const_cast<void*>(data), {length * heads * size, size, heads * size}};
 }
 
 // What a call has besides its tensors.

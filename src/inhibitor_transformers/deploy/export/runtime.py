@@ -28,6 +28,7 @@ class Runtime(NamedTuple):
     """`runs(file, precision)` gives every way in which this machine can run what was written, by its name.
 
     extra: the extra of this package that brings `packages`. missing: what else this machine lacks; None: nothing.
+    beside: what is written beside `file`. loading: how to load it, with {folder} in place of the folder.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Runtime(NamedTuple):
     precisions: Mapping[str, Precision]
     runs: Callable[[Path, str], Iterator[tuple[str, Run]]]
     missing: Callable[[], str | None] = lambda: None
+    beside: tuple[str, ...] = ()
+    loading: str = ""
 
     def require(self, precision: str) -> Precision:
         """The precision of that name. Raises ValueError if it is not served, or if something is missing."""
