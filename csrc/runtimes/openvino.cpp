@@ -1,25 +1,22 @@
-// The operator inhibitor::InhibitorAttention of OpenVINO: core.add_extension(path of this library), then
+// The operators of the domain `inhibitor` for OpenVINO: core.add_extension(path of this library), then
 // core.read_model of ONNX files and of OpenVINO's own. deploy/runtimes/openvino_operator.py compiles it, for one release.
 //
 // query, key, value and output are float32, or all bfloat16: the processor plugin converts nothing between projections
 // that compute in bfloat16 and an operator that takes it. Threads are those of the inference.
 #include <openvino/core/extension.hpp>
 #include <openvino/core/op_extension.hpp>
-#include <openvino/core/parallel.hpp>
-#include <openvino/frontend/onnx/extension/conversion.hpp>
 #include <openvino/op/broadcast.hpp>
 #include <openvino/op/concat.hpp>
 #include <openvino/op/constant.hpp>
-#include <openvino/op/op.hpp>
 
-#include "attention.h"
+#include "openvino_common.h"
+#include "openvino_integers.h"
 
 namespace inhibitor {
 namespace {
 
-using runtimes::Array;
+using namespace openvino;
 using runtimes::Attributes;
-using runtimes::Shape;
 
 // Inputs: query, key, value, key_padding_mask if there is one, the scalars (4, H), and score_bias if there is one. The
 // scalars are one input and not four because a model of dynamic shapes copies the node, with all of its inputs, in every
@@ -35,12 +32,8 @@ class InhibitorAttention : public ov::op::Op {
   }
 
   bool visit_attributes(ov::AttributeVisitor& visitor) override {
-    visitor.on_attribute("num_heads", attributes_.num_heads);
-    visitor.on_attribute("kv_num_heads", attributes_.kv_num_heads);
+    visit_common(visitor, attributes_);
     visitor.on_attribute("length_reference", attributes_.length_reference);
-    visitor.on_attribute("center", attributes_.center);
-    visitor.on_attribute("is_signed", attributes_.is_signed);
-    visitor.on_attribute("is_causal", attributes_.is_causal);
     visitor.on_attribute("has_key_padding_mask", is_masked_);
     return true;
   }
@@ -68,8 +61,7 @@ class InhibitorAttention : public ov::op::Op {
     const Shape shape = runtimes::output_shape(attributes_, in.query.shape, in.key.shape, in.value.shape, wrong);
     if (wrong.empty()) {
       outputs[0].set_shape({shape.begin(), shape.end()});
-      const runtimes::Threads threads{parallel_get_max_threads(), run_team, nullptr};
-      wrong = runtimes::attention(attributes_, in, outputs[0].data(), threads);
+      wrong = runtimes::attention(attributes_, in, outputs[0].data(), threads());
     }
     if (!wrong.empty()) OPENVINO_THROW(get_friendly_name(), " (InhibitorAttention): ", wrong);
     return true;
@@ -94,32 +86,20 @@ class InhibitorAttention : public ov::op::Op {
 
   std::string wrong_types() const {
     const ov::element::Type type = get_input_element_type(0);
-    const auto is = [&](size_t input, std::initializer_list<ov::element::Type> allowed) {
-      const ov::element::Type found = get_input_element_type(input);
-      return found.is_dynamic() || std::find(allowed.begin(), allowed.end(), found) != allowed.end();
-    };
-    if (!is(0, {ov::element::f32, ov::element::bf16}) || !is(1, {type}) || !is(2, {type}))
+    if (!has_type(*this, 0, {ov::element::f32, ov::element::bf16}) || !has_type(*this, 1, {type}) ||
+        !has_type(*this, 2, {type}))
       return "query, key and value must all be f32 or all bf16, got " + type.to_string() + ", " +
              get_input_element_type(1).to_string() + ", " + get_input_element_type(2).to_string();
-    if (is_masked_ && !is(3, {ov::element::boolean, ov::element::u8}))  // the plugin turns boolean into u8
+    if (is_masked_ && !is_mask(*this, 3))
       return "key_padding_mask must be boolean, got " + get_input_element_type(3).to_string();
     for (size_t input = scalars_at(); input < get_input_size(); ++input)
-      if (!is(input, {ov::element::f32}))
+      if (!has_type(*this, input, {ov::element::f32}))
         return "scalars and score_bias must be f32, got " + get_input_element_type(input).to_string();
     return "";
   }
 
   bool is_static(size_t input) const { return get_input_partial_shape(input).is_static(); }
-  Shape static_shape(size_t input) const {
-    const ov::Shape shape = get_input_partial_shape(input).to_shape();
-    return {shape.begin(), shape.end()};
-  }
-
-  template <class T>
-  static Array<const T> array(const ov::Tensor& tensor) {
-    const ov::Shape& shape = tensor.get_shape();
-    return {static_cast<const T*>(tensor.data()), {shape.begin(), shape.end()}};
-  }
+  Shape static_shape(size_t input) const { return shape_of(get_input_partial_shape(input).to_shape()); }
 
   runtimes::AttentionInputs arrays(const ov::TensorVector& inputs) const {
     runtimes::AttentionInputs in;
@@ -137,10 +117,6 @@ class InhibitorAttention : public ov::op::Op {
     return in;
   }
 
-  static void run_team(void*, int64_t size, void (*work)(void*), void* argument) {
-    ov::parallel_nt(static_cast<int>(size), [&](int, int) { work(argument); });
-  }
-
   Attributes attributes_;
   bool is_masked_ = false;
 };
@@ -150,12 +126,8 @@ enum Input { kQuery, kKey, kValue, kKeyPaddingMask, kGamma, kEta, kDelta, kLengt
 
 Attributes read_attributes(const ov::frontend::NodeContext& node) {
   Attributes a;
-  a.num_heads = node.get_attribute<int64_t>("num_heads", a.num_heads);
-  a.kv_num_heads = node.get_attribute<int64_t>("kv_num_heads", a.kv_num_heads);
+  read_common(node, a);
   a.length_reference = node.get_attribute<float>("length_reference", static_cast<float>(a.length_reference));
-  a.center = node.get_attribute<std::string>("center", a.center);
-  a.is_signed = node.get_attribute<int64_t>("is_signed", a.is_signed) != 0;
-  a.is_causal = node.get_attribute<int64_t>("is_causal", a.is_causal) != 0;
   const std::string wrong = check(a);
   if (!wrong.empty()) OPENVINO_THROW(node.get_name(), " (InhibitorAttention): ", wrong);
   return a;
@@ -174,27 +146,28 @@ ov::Output<ov::Node> per_head(const ov::frontend::NodeContext& node, Input input
 
 ov::OutputVector convert(const ov::frontend::NodeContext& node) {
   const Attributes attributes = read_attributes(node);
-  const auto is_given = [&](int input) {
-    return input < static_cast<int>(node.get_input_size()) &&
-           std::string(node.get_input(input).get_node()->get_type_name()) != "NullNode";
-  };
-  if (!is_given(kLengthExponent)) OPENVINO_THROW(node.get_name(), " (InhibitorAttention): inputs are missing");
+  if (!is_given(node, kLengthExponent)) OPENVINO_THROW(node.get_name(), " (InhibitorAttention): inputs are missing");
   ov::OutputVector inputs{node.get_input(kQuery), node.get_input(kKey), node.get_input(kValue)};
-  if (is_given(kKeyPaddingMask)) inputs.push_back(node.get_input(kKeyPaddingMask));
+  if (is_given(node, kKeyPaddingMask)) inputs.push_back(node.get_input(kKeyPaddingMask));
   ov::OutputVector scalars;
   for (const auto& [input, name] : {std::pair(kGamma, "gamma"), std::pair(kEta, "eta"), std::pair(kDelta, "delta"),
                                     std::pair(kLengthExponent, "length_exponent")})
     scalars.push_back(per_head(node, input, name, attributes.num_heads));
   inputs.push_back(std::make_shared<ov::op::v0::Concat>(scalars, 0));
-  if (is_given(kScoreBias)) inputs.push_back(node.get_input(kScoreBias));
-  return {std::make_shared<InhibitorAttention>(inputs, attributes, is_given(kKeyPaddingMask))};
+  if (is_given(node, kScoreBias)) inputs.push_back(node.get_input(kScoreBias));
+  return {std::make_shared<InhibitorAttention>(inputs, attributes, is_given(node, kKeyPaddingMask))};
 }
 
 std::vector<ov::Extension::Ptr> extensions() {
   if (inhibitor_abi_version() != INHIBITOR_ABI_VERSION)
-    OPENVINO_THROW("InhibitorAttention: the compiled kernels are of another version than this extension: compile it again");
+    OPENVINO_THROW("inhibitor: the compiled kernels are of another version than this extension: compile it again");
+  using ov::frontend::onnx::ConversionExtension;
   return {std::make_shared<ov::OpExtension<InhibitorAttention>>(),
-          std::make_shared<ov::frontend::onnx::ConversionExtension>("InhibitorAttention", "inhibitor", convert)};
+          std::make_shared<ov::OpExtension<IntegerInhibitorAttention>>(),
+          std::make_shared<ov::OpExtension<QLinearInhibitorAttention>>(),
+          std::make_shared<ConversionExtension>("InhibitorAttention", "inhibitor", convert),
+          std::make_shared<ConversionExtension>("IntegerInhibitorAttention", "inhibitor", convert_integer),
+          std::make_shared<ConversionExtension>("QLinearInhibitorAttention", "inhibitor", convert_qlinear)};
 }
 
 }  // namespace

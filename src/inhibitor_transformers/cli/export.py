@@ -18,8 +18,11 @@ def export(
         str, typer.Option("--runtime", help="Where it is to run: onnxruntime, openvino, or torch (a torch.export package).")
     ] = "onnxruntime",
     precision: Annotated[
-        str, typer.Option("--precision", help="float32, or another that the runtime serves (openvino: bfloat16).")
-    ] = "float32",
+        str | None,
+        typer.Option(
+            "--precision", help="float32, bfloat16 (openvino), or int8 (of a quantized model, and its default)."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
@@ -31,7 +34,8 @@ def export(
 
     quiet(threads)
     done = export_model(model, output, runtime, precision, overwrite=overwrite)
-    size = sum((done.file.with_name(name)).stat().st_size for name in (done.file.name, *RUNTIMES[runtime].beside))
+    files = [done.file, *(done.file.with_name(name) for name in RUNTIMES[runtime].beside)]
+    size = sum(file.stat().st_size for file in files if file.exists())
     log(f"{done.model_class} exported to {done.file} ({size / 1e6:.1f} MB)")
     for name, difference in done.differences.items():
         log(f"largest difference from the model, {name}: {difference:.1e} of the largest output")

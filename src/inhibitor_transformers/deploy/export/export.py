@@ -15,6 +15,8 @@ from ...common.progress import progress
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
 from ...models.saving import writing
+from .integers import is_quantized
+from .runtime import INT8
 from .to_aotinductor import AOTINDUCTOR
 from .to_onnxruntime import ONNXRUNTIME
 from .to_openvino import OPENVINO
@@ -47,7 +49,7 @@ def export_model(
     source: str | Path,
     output: str | Path,
     runtime: str = "onnxruntime",
-    precision: str = "float32",
+    precision: str | None = None,
     *,
     overwrite: bool = False,
 ) -> Exported:
@@ -62,7 +64,8 @@ def export_model(
         runtime: a name of RUNTIMES: "onnxruntime", "openvino" (which adds to `output` the operator, compiled, and a
             graph that needs none), "torch" (programs of torch.export: model.operator.pt2 calls the operator of
             `deploy.runtimes.torch_operator`, model.pt2 needs nothing), or "aotinductor" (compiled; calls the operator).
-        precision: "float32", or another that the runtime serves.
+        precision: of those that the runtime serves. "int8" is for a model that `inhibit quantize` made, and its default;
+            that of other models is "float32".
         overwrite: replace what an earlier command wrote to `output`.
 
     Raises ValueError for a model of another architecture or without a tokenizer, a runtime or precision that is not
@@ -73,10 +76,13 @@ def export_model(
     if runtime not in RUNTIMES:
         raise ValueError(f"--runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
     chosen = RUNTIMES[runtime]
-    wanted = chosen.require(precision)
+    if precision is not None:
+        chosen.require(precision)
     require_apart(output, {"model": source})
     with OutputDir(output, "export", overwrite=overwrite, resumable=False) as folder:
         model, tokenizer = _load(source), load_tokenizer(source)
+        precision = _precision(source, model, precision)
+        wanted = chosen.require(precision)
         folder.create({"model": source, "runtime": runtime, "precision": precision})
         with progress(f"exporting for {runtime}"):
             wanted.write(model, folder.path / chosen.file)
@@ -100,6 +106,17 @@ def _load(source: str) -> PreTrainedModel:
         )
     if type(model).__name__ not in (saved_by := [str(name) for name in model.config.architectures or []]):
         raise ValueError(f"{source!r} was saved by {', '.join(saved_by)}, which is not a class of this package")
-    if getattr(model.config, "quantization_config", None) is not None:
-        raise ValueError(f"{source!r} is quantized; export the model that it was made from")
     return model.float()
+
+
+def _precision(source: str, model: PreTrainedModel, asked: str | None) -> str:
+    """The precision that is asked for, or the model's own. Raises ValueError if it is not one that the model has."""
+    if is_quantized(model):
+        if asked not in (None, INT8):
+            raise ValueError(
+                f"{source!r} is quantized: --precision {INT8}, or export {asked} from the model that it was made from"
+            )
+        return INT8
+    if asked == INT8:
+        raise ValueError(f"{source!r} is not quantized: inhibit quantize makes a model that can be exported in {INT8}")
+    return asked or "float32"

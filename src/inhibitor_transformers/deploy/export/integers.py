@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.activations import get_activation
 
 from ...attention.integer import QuantizedScalars, QuantParams, Requantize
@@ -195,6 +196,11 @@ class FloatIntegerAttention(IntegerOperator):
         name = "inhibitor::IntegerInhibitorAttention"
         output = _node(name, inputs, self.attributes, torch.float32, hidden_states.shape)
         return self.out_lin(shrunk.restore(output.unsqueeze(1)).squeeze(1)), None
+
+
+def is_quantized(model: PreTrainedModel) -> bool:
+    """Whether a model computes in integers."""
+    return any(isinstance(layer.scalars, QuantizedScalars) for layer in attention_layers(model))
 
 
 def with_integer_operators(model: InhibiDistilBertPreTrainedModel) -> InhibiDistilBertPreTrainedModel:

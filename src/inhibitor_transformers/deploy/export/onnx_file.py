@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...models.saving import writing
-from .integers import with_integer_operators
+from .integers import is_quantized, with_integer_operators
 from .operator import with_operator
 from .tracing import Tensors, Traceable, dynamic_axes, sample_inputs
 
 
 def write_onnx_model(model: PreTrainedModel, file: Path) -> None:
-    """Write an InhibiDistilBERT that is not quantized to `file`."""
+    """Write an InhibiDistilBERT to `file`. Raises as `model_program`."""
     program = model_program(model)
     with writing(file):
         program.save(file)
@@ -32,7 +32,11 @@ def write_onnx_model(model: PreTrainedModel, file: Path) -> None:
 
 @torch.no_grad()
 def model_program(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> torch.onnx.ONNXProgram:
-    """The graph of an InhibiDistilBERT that is not quantized, with its function; attention takes and gives `dtype`."""
+    """The graph of an InhibiDistilBERT, with the functions of its attention.
+
+    Attention takes and gives `dtype`, but for a quantized model. Raises ValueError where the operators of `integers`
+    cannot express a quantized model.
+    """
     from .onnx_attention import onnx_operator
 
     def operator(query: Tensor, key: Tensor, value: Tensor, *others: Any, **attributes: Any) -> Tensor:
@@ -40,15 +44,8 @@ def model_program(model: PreTrainedModel, dtype: torch.dtype = torch.float32) ->
 
     inputs = next(sample_inputs(model))
     outputs = list(Traceable(model)(**inputs))
-    return onnx_program(Traceable(with_operator(model, operator)).eval(), inputs, dynamic_axes(model), outputs)
-
-
-@torch.no_grad()
-def write_integer_onnx_model(model: PreTrainedModel, file: Path) -> None:
-    """Write a quantized InhibiDistilBERT to `file`. Raises ValueError where its operators cannot express it."""
-    inputs = next(sample_inputs(model))
-    outputs = list(Traceable(model)(**inputs))
-    write_onnx(Traceable(with_integer_operators(model)).eval(), inputs, dynamic_axes(model), outputs, file)
+    traced = with_integer_operators(model) if is_quantized(model) else with_operator(model, operator)
+    return onnx_program(Traceable(traced).eval(), inputs, dynamic_axes(model), outputs)
 
 
 def write_onnx(

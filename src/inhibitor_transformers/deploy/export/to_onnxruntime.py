@@ -10,7 +10,7 @@ import torch
 from ...attention.cpu import library
 from ..runtimes.onnxruntime_operator import register
 from .onnx_file import write_onnx_model
-from .runtime import Precision, Run, Runtime
+from .runtime import INT8, INT8_TOLERANCE, Precision, Run, Runtime
 from .tracing import Tensors
 
 
@@ -43,6 +43,6 @@ ONNXRUNTIME = Runtime(
     file="model.onnx",
     packages=("onnx", "onnxscript", "onnxruntime"),
     extra="onnx",
-    precisions={"float32": Precision(write_onnx_model)},
+    precisions={"float32": Precision(write_onnx_model), INT8: Precision(write_onnx_model, INT8_TOLERANCE)},
     runs=_runs,
 )

@@ -1,7 +1,8 @@
 """OpenVINO: with the operator of this package as an extension, and without.
 
 model.onnx has the operator, standard.onnx the same model in standard operators, for an OpenVINO without the extension:
-it reads no functions of a model. Both take their weights from one file. The extension lies beside them.
+it reads no functions of a model. Both take their weights from one file. The extension lies beside them. A quantized
+model has no standard form there: beyond 24 bits OpenVINO's integers are floats.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from transformers import PreTrainedModel
 
 from ...models.saving import writing
 from ..runtimes import openvino_operator
+from .integers import is_quantized
 from .onnx_file import model_program
-from .runtime import Precision, Run, Runtime
+from .runtime import INT8, INT8_TOLERANCE, Precision, Run, Runtime
 from .tracing import Tensors
 
 STANDARD, WEIGHTS = "standard.onnx", "model.onnx.data"
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_HINTS = {"float32": "f32", "bfloat16": "bf16", INT8: "f32"}  # integers in between say so themselves
 # bfloat16 has 8 bits; what its roundings add up to in six layers of 768 is 1e-2.
 _BFLOAT16_TOLERANCE = 5e-2
 _KEPT_IN_GRAPH = 256  # bytes
@@ -42,6 +44,8 @@ def _write(dtype: torch.dtype) -> Callable[[PreTrainedModel, Path], None]:
         with writing(file):
             onnx_ir.external_data.unload_from_model(graph, file.parent, WEIGHTS, size_threshold_bytes=_KEPT_IN_GRAPH)
             onnx_ir.save(graph, file)
+            if is_quantized(model):  # which standard operators express for runtimes whose integers are exact
+                return
             write_functions_out(graph)
             onnx_ir.save(graph, file.with_name(STANDARD))
 
@@ -54,7 +58,8 @@ def _runs(file: Path, precision: str) -> Iterator[tuple[str, Run]]:
     core = openvino.Core()
     core.add_extension(file.with_name(openvino_operator.NAME))
     yield "operator", _compiled(core, file, precision)
-    yield "standard operators", _compiled(openvino.Core(), file.with_name(STANDARD), precision)
+    if (standard := file.with_name(STANDARD)).exists():
+        yield "standard operators", _compiled(openvino.Core(), standard, precision)
 
 
 def _compiled(core: Any, file: Path, precision: str) -> Run:
@@ -78,6 +83,7 @@ OPENVINO = Runtime(
     precisions={
         "float32": Precision(_write(torch.float32)),
         "bfloat16": Precision(_write(torch.bfloat16), _BFLOAT16_TOLERANCE),
+        INT8: Precision(_write(torch.float32), INT8_TOLERANCE),
     },
     runs=_runs,
     beside=(STANDARD, WEIGHTS, openvino_operator.NAME, "_cpu_kernels.so"),

@@ -29,7 +29,11 @@ from ...common.paths import user_cache
 from .onnxruntime_operator import library_path as kernels_path
 
 NAME = "inhibitor_openvino.so"
-_SOURCES = ("runtimes/openvino.cpp", "runtimes/attention.cpp", "runtimes/attention.h", "inhibitor.h")
+_SOURCES = (
+    *("runtimes/openvino.cpp", "runtimes/openvino_common.h", "runtimes/openvino_integers.h"),
+    *("runtimes/attention.cpp", "runtimes/attention.h", "runtimes/shapes.h"),
+    *("runtimes/integer_attention.cpp", "runtimes/integer_attention.h", "inhibitor.h"),
+)
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
 
