@@ -106,7 +106,7 @@ def _load(source: str) -> PreTrainedModel:
         )
     if type(model).__name__ not in (saved_by := [str(name) for name in model.config.architectures or []]):
         raise ValueError(f"{source!r} was saved by {', '.join(saved_by)}, which is not a class of this package")
-    return model.float()
+    return model if is_quantized(model) else model.float()
 
 
 def _precision(source: str, model: PreTrainedModel, asked: str | None) -> str:
