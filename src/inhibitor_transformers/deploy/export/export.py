@@ -16,6 +16,7 @@ from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
 from ...models.saving import writing
 from .to_onnxruntime import ONNXRUNTIME
+from .to_openvino import OPENVINO
 from .to_torch import TORCH
 from .verify import largest_difference
 
@@ -23,6 +24,7 @@ RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         ONNXRUNTIME,
+        OPENVINO,
         TORCH,
     )
 }
@@ -54,7 +56,8 @@ def export_model(
         output: gets model.onnx or model.pt2, config.json and the tokenizer's files. Batch size and length (up to the
             model's positions) are dynamic. Inputs are input_ids and attention_mask, and token_type_ids if the model
             has segments, all int64 (batch, length); outputs are float32 and named as the model's.
-        runtime: a name of RUNTIMES: "onnxruntime" or "torch" (a torch.export package).
+        runtime: a name of RUNTIMES: "onnxruntime", "openvino" (which adds to `output` the operator, compiled, and a
+            graph that needs none) or "torch" (a torch.export package).
         precision: "float32", or another that the runtime serves.
         overwrite: replace what an earlier command wrote to `output`.
 
