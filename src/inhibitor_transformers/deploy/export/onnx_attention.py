@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from onnx_ir import Model, Node
 from onnx_ir.passes.common import InlinePass
 from onnxscript import BOOL, FLOAT, INT64, OnnxFunction, graph, script
-from onnxscript import opset18 as op
+from onnxscript import opset20 as op
 from onnxscript.values import Opset
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from ...attention.call import ModelCenter
 from .onnx_integer_attention import DOMAIN
 from .onnx_integer_attention import functions as integer_functions
 
-OPSET = 18
+OPSET = 20  # the first with Gelu, which runtimes do not have to find in its parts
 
 
 def onnx_operator(

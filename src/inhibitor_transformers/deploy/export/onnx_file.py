@@ -38,6 +38,7 @@ def model_program(model: PreTrainedModel, dtype: torch.dtype = torch.float32) ->
     cannot express a quantized model.
     """
     from .onnx_attention import onnx_operator
+    from .onnx_layer_norm import keep_residuals_apart
 
     def operator(query: Tensor, key: Tensor, value: Tensor, *others: Any, **attributes: Any) -> Tensor:
         return onnx_operator(query.to(dtype), key.to(dtype), value.to(dtype), *others, **attributes).to(query.dtype)
@@ -45,7 +46,9 @@ def model_program(model: PreTrainedModel, dtype: torch.dtype = torch.float32) ->
     inputs = next(sample_inputs(model))
     outputs = list(Traceable(model)(**inputs))
     traced = with_integer_operators(model) if is_quantized(model) else with_operator(model, operator)
-    return onnx_program(Traceable(traced).eval(), inputs, dynamic_axes(model), outputs)
+    program = onnx_program(Traceable(traced).eval(), inputs, dynamic_axes(model), outputs)
+    keep_residuals_apart(program.model)
+    return program
 
 
 def write_onnx(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from onnx import TensorProto, helper
 from onnx_ir import Node
 from onnxscript import BOOL, FLOAT, INT32, INT64, UINT8, OnnxFunction, graph, script
-from onnxscript import opset18 as op
+from onnxscript import opset20 as op
 from onnxscript.values import Opset
 
 from ...attention.call import ModelCenter

@@ -48,10 +48,10 @@ def _with_operator(file: Path) -> Path:
 
 
 def _runs(file: Path, precision: str) -> Iterator[tuple[str, Run]]:
-    yield f"{file.name}, in torch's operators", _run(file)
+    yield f"standard operators ({file.name})", _run(file)
     if (other := _with_operator(file)).exists():
         torch_operator.load()
-        yield f"{other.name}, with the operator", _run(other)
+        yield f"operator ({other.name})", _run(other)
 
 
 def _run(file: Path) -> Run:
