@@ -15,7 +15,8 @@ def export(
     model: Annotated[str, typer.Argument(help="An InhibiDistilBERT model with any head: a folder or Hub id.")],
     output: Annotated[Path, typer.Argument(help="Folder for the exported model, its config and its tokenizer.")],
     runtime: Annotated[
-        str, typer.Option("--runtime", help="Where it is to run: onnxruntime, openvino, or torch (a torch.export package).")
+        str,
+        typer.Option("--runtime", help="Where it is to run: onnxruntime, openvino, or torch (a torch.export package)."),
     ] = "onnxruntime",
     precision: Annotated[
         str, typer.Option("--precision", help="float32, or another that the runtime serves (openvino: bfloat16).")
