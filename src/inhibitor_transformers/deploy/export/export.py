@@ -15,6 +15,7 @@ from ...common.progress import progress
 from ...models import InhibiDistilBertPreTrainedModel
 from ...models.pretrained import load_as_saved, load_tokenizer
 from ...models.saving import writing
+from .to_aotinductor import AOTINDUCTOR
 from .to_onnxruntime import ONNXRUNTIME
 from .to_openvino import OPENVINO
 from .to_torch import TORCH
@@ -26,6 +27,7 @@ RUNTIMES = {
         ONNXRUNTIME,
         OPENVINO,
         TORCH,
+        AOTINDUCTOR,
     )
 }
 
@@ -53,11 +55,13 @@ def export_model(
 
     Args:
         source: model folder or Hub id, with its tokenizer.
-        output: gets model.onnx or model.pt2, config.json and the tokenizer's files. Batch size and length (up to the
-            model's positions) are dynamic. Inputs are input_ids and attention_mask, and token_type_ids if the model
-            has segments, all int64 (batch, length); outputs are float32 and named as the model's.
+        output: gets the runtime's files (model.onnx; model.pt2 and model.operator.pt2; model.aoti.pt2), config.json and
+            the tokenizer's files. Batch size and length (up to the model's positions) are dynamic. Inputs are input_ids
+            and attention_mask, and token_type_ids if the model has segments, all int64 (batch, length); outputs are
+            float32 and named as the model's.
         runtime: a name of RUNTIMES: "onnxruntime", "openvino" (which adds to `output` the operator, compiled, and a
-            graph that needs none) or "torch" (a torch.export package).
+            graph that needs none), "torch" (programs of torch.export: model.operator.pt2 calls the operator of
+            `deploy.runtimes.torch_operator`, model.pt2 needs nothing), or "aotinductor" (compiled; calls the operator).
         precision: "float32", or another that the runtime serves.
         overwrite: replace what an earlier command wrote to `output`.
 

@@ -67,7 +67,7 @@ def plain_attention(
 
 
 class TracedAttention(nn.Module):
-    """The self-attention of a layer, with its weights; to be traced, not to be trained. `attend` is the exported form."""
+    """The self-attention of a layer, with its weights, in the form that `attend` gives; to be traced, not trained."""
 
     def __init__(self, original: AttentionLayer) -> None:
         super().__init__()

@@ -27,8 +27,8 @@ class Precision(NamedTuple):
 class Runtime(NamedTuple):
     """`runs(file, precision)` gives every way in which this machine can run what was written, by its name.
 
-    extra: the extra of this package that brings `packages`. beside: what is written beside `file`. loading: how to load
-    it, with {folder} in place of the folder.
+    extra: the extra of this package that brings `packages`. missing: what else this machine lacks; None: nothing.
+    beside: what is written beside `file`. loading: how to load it, with {folder} in place of the folder.
     """
 
     name: str
@@ -37,15 +37,18 @@ class Runtime(NamedTuple):
     extra: str
     precisions: Mapping[str, Precision]
     runs: Callable[[Path, str], Iterator[tuple[str, Run]]]
+    missing: Callable[[], str | None] = lambda: None
     beside: tuple[str, ...] = ()
     loading: str = ""
 
     def require(self, precision: str) -> Precision:
-        """The precision of that name. Raises ValueError if it is not served, or if a package is missing."""
+        """The precision of that name. Raises ValueError if it is not served, or if something is missing."""
         if precision not in self.precisions:
             served = ", ".join(self.precisions)
             raise ValueError(f"--precision must be one of {served} for the runtime {self.name}, got {precision!r}")
         if missing := [name for name in self.packages if find_spec(name) is None]:
             install = f"pip install 'inhibitor-transformers[{self.extra}]'"
             raise ValueError(f"the runtime {self.name} needs {', '.join(missing)}: {install}")
+        if reason := self.missing():
+            raise ValueError(f"the runtime {self.name} cannot be exported for here: {reason}")
         return self.precisions[precision]
