@@ -44,9 +44,13 @@ std::string check_table(const char* name, const Array<T>& x, int64_t heads, int6
          std::to_string(keys);
 }
 
-std::string check_distance(const IntegerAttributes& a, int64_t features) {
-  if (features * ((int64_t{1} << a.bits) - 1) <= kMostDistance) return "";
-  return "too many features: " + std::to_string(features) + " of " + std::to_string(a.bits) + " bits";
+// Distances and sums stay within the bounds.
+std::string check_sums(const IntegerAttributes& a, const Sizes& s) {
+  const std::string of_bits = " of " + std::to_string(a.bits) + " bits";
+  const int64_t qmax = (int64_t{1} << a.bits) - 1, value_qmax = (int64_t{1} << (a.bits - 1)) - 1;
+  if (s.features * qmax > kMostDistance) return "too many features: " + std::to_string(s.features) + of_bits;
+  if (s.keys > INT32_MAX / value_qmax) return "too many keys: " + std::to_string(s.keys) + of_bits;
+  return "";
 }
 
 Sizes packed_sizes(const IntegerAttributes& a, const Shape& packed, std::string& error) {
@@ -142,7 +146,7 @@ std::string integer_attention(const IntegerAttributes& a, const IntegerInputs& i
   if (wrong.empty()) wrong = check_shape("value_inverse_step", in.value_inverse_step, {s.heads});
   if (wrong.empty()) wrong = check_scores(in.scores, s.heads);
   if (wrong.empty()) wrong = check_table("factors", in.factors, s.heads, s.keys);
-  if (wrong.empty()) wrong = check_distance(a, s.features);
+  if (wrong.empty()) wrong = check_sums(a, s);
   for (int64_t i = 0; wrong.empty() && i < kv * extra; ++i)
     if (in.source.data[i] < 0 || in.source.data[i] >= dim) wrong = "source must name features below " + std::to_string(dim);
   if (!wrong.empty()) return wrong;
@@ -172,7 +176,7 @@ std::string qlinear_attention(const IntegerAttributes& a, const QLinearInputs& i
   if (wrong.empty()) wrong = check_table("multiplier", in.multiplier, s.heads, s.keys);
   if (wrong.empty()) wrong = check_shape("output_shift", in.output_shift, {s.heads});
   if (wrong.empty()) wrong = check_range("output_shift", in.output_shift, 0, kMostOutputShift);
-  if (wrong.empty()) wrong = check_distance(a, s.features);
+  if (wrong.empty()) wrong = check_sums(a, s);
   if (!wrong.empty()) return wrong;
 
   InhibitorIntegerCall c = common_call(a, s, s.features, in.scores, in.key_padding_mask, threads);

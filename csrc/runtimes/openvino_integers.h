@@ -65,8 +65,9 @@ class IntegerOp : public ov::op::Op {
 // (H,) each, from an input that holds `count` of such rows and perhaps a table behind them.
 inline Array<const int32_t> row(const int32_t* rows, int64_t index, int64_t heads) { return {rows + index * heads, {heads}}; }
 
-// Inputs: query, key, value, key_padding_mask if there is one, offset, source, inverse_step, value_inverse_step, sign,
-// delta and shift as (3, H), factors.
+// Inputs: query, key, value, key_padding_mask if there is one, offset, inverse_step, value_inverse_step, factors, and in
+// one row sign, delta, shift and source. Where source is empty one number may stand in its place: the ONNX front end reads
+// an empty constant as a scalar.
 class IntegerInhibitorAttention : public IntegerOp<IntegerInhibitorAttention> {
  public:
   OPENVINO_OP("IntegerInhibitorAttention", "inhibitor");
@@ -79,11 +80,10 @@ class IntegerInhibitorAttention : public IntegerOp<IntegerInhibitorAttention> {
   void validate_and_infer_types() override {
     const std::string wrong = check_integer(attributes_);
     require(wrong.empty(), wrong);
-    require(get_input_size() == rest() + 6u, "it has " + std::to_string(get_input_size()) + " inputs");
-    for (size_t i : {size_t{0}, size_t{1}, size_t{2}, rest(), rest() + 2, rest() + 3, rest() + 5})
+    require(get_input_size() == rest() + 5u, "it has " + std::to_string(get_input_size()) + " inputs");
+    for (size_t i : {size_t{0}, size_t{1}, size_t{2}, rest(), rest() + 1, rest() + 2, rest() + 3})
       require(has_type(*this, i, {ov::element::f32}), "input " + std::to_string(i) + " must be f32");
-    require(has_type(*this, rest() + 1, {ov::element::i32}) && has_type(*this, rest() + 4, {ov::element::i32}),
-            "source, sign, delta and shift must be i32");
+    require(has_type(*this, rest() + 4, {ov::element::i32}), "sign, delta, shift and source must be i32");
     require(!is_masked_ || is_mask(*this, 3), "key_padding_mask must be boolean");
     const ov::Dimension values = dimension(2, 2);
     set_output(ov::element::f32,
@@ -97,15 +97,19 @@ class IntegerInhibitorAttention : public IntegerOp<IntegerInhibitorAttention> {
     in.value = array<float>(inputs[2]);
     if (is_masked_) in.key_padding_mask = array<uint8_t>(inputs[3]);
     in.offset = array<float>(inputs[rest()]);
-    in.source = array<int32_t>(inputs[rest() + 1]);
-    in.inverse_step = array<float>(inputs[rest() + 2]);
-    in.value_inverse_step = array<float>(inputs[rest() + 3]);
-    const auto* scores = static_cast<const int32_t*>(inputs[rest() + 4].data());
-    in.scores = {row(scores, 0, heads()), row(scores, 1, heads()), row(scores, 2, heads())};
-    in.factors = array<float>(inputs[rest() + 5]);
+    in.inverse_step = array<float>(inputs[rest() + 1]);
+    in.value_inverse_step = array<float>(inputs[rest() + 2]);
+    in.factors = array<float>(inputs[rest() + 3]);
+    const auto* rows = static_cast<const int32_t*>(inputs[rest() + 4].data());
+    in.scores = {row(rows, 0, heads()), row(rows, 1, heads()), row(rows, 2, heads())};
     std::string wrong;
     const Shape shape = output_shape(attributes_, in.query.shape, in.key.shape, in.value.shape, wrong);
     throw_if(wrong);
+    const int64_t given = static_cast<int64_t>(inputs[rest() + 4].get_size()) - 3 * heads();
+    const int64_t features = in.offset.shape.empty() ? 0 : in.offset.shape.back();
+    const int64_t extra = features - in.query.shape[2] / heads();
+    if (extra > 0 && given != kv_heads() * extra) throw_if("source and offset must tell of the same features");
+    in.source = {rows + 3 * heads(), {kv_heads(), std::max<int64_t>(extra, 0)}};
     outputs[0].set_shape({shape.begin(), shape.end()});
     throw_if(integer_attention(attributes_, in, static_cast<float*>(outputs[0].data()), threads()));
     return true;
@@ -180,13 +184,12 @@ inline IntegerAttributes read_integer(const ov::frontend::NodeContext& node) {
 }
 
 // Constants one behind the other: folded when the model is compiled.
-inline ov::Output<ov::Node> in_a_row(const ov::frontend::NodeContext& node, std::initializer_list<int> inputs,
-                                     const std::vector<int64_t>& shape) {
-  const auto wanted = ov::op::v0::Constant::create(ov::element::i64, {shape.size()}, shape);
+inline ov::Output<ov::Node> in_a_row(const ov::frontend::NodeContext& node, std::initializer_list<int> inputs) {
+  const auto flat = ov::op::v0::Constant::create(ov::element::i64, {1}, {-1});
   ov::OutputVector parts;
   for (const int input : inputs) {
     if (!is_given(node, input)) OPENVINO_THROW(node.get_name(), " (", node.get_op_type(), "): inputs are missing");
-    parts.push_back(std::make_shared<ov::op::v1::Reshape>(node.get_input(input), wanted, false));
+    parts.push_back(std::make_shared<ov::op::v1::Reshape>(node.get_input(input), flat, false));
   }
   return std::make_shared<ov::op::v0::Concat>(parts, 0)->output(0);
 }
@@ -196,9 +199,8 @@ inline ov::OutputVector convert_integer(const ov::frontend::NodeContext& node) {
   ov::OutputVector inputs{node.get_input(0), node.get_input(1), node.get_input(2)};
   const bool is_masked = is_given(node, 3);
   if (is_masked) inputs.push_back(node.get_input(3));
-  for (const int input : {4, 5, 6, 7}) inputs.push_back(node.get_input(input));
-  inputs.push_back(in_a_row(node, {8, 9, 10}, {1, attributes.num_heads}));
-  inputs.push_back(node.get_input(11));
+  for (const int input : {4, 6, 7, 11}) inputs.push_back(node.get_input(input));
+  inputs.push_back(in_a_row(node, {8, 9, 10, 5}));
   return {std::make_shared<IntegerInhibitorAttention>(inputs, attributes, is_masked)};
 }
 
@@ -207,7 +209,7 @@ inline ov::OutputVector convert_qlinear(const ov::frontend::NodeContext& node) {
   ov::OutputVector inputs;
   for (const int input : {0, 1, 2, 3})
     if (is_given(node, input)) inputs.push_back(node.get_input(input));
-  inputs.push_back(in_a_row(node, {4, 5, 6, 8, 7}, {-1}));
+  inputs.push_back(in_a_row(node, {4, 5, 6, 8, 7}));
   return {std::make_shared<QLinearInhibitorAttention>(inputs, attributes, is_given(node, 3))};
 }
 
