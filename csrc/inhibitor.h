@@ -19,7 +19,7 @@
 #endif
 
 /* Changes whenever a struct or a function does; `inhibitor_abi_version` says what a library was built with. */
-#define INHIBITOR_ABI_VERSION 9
+#define INHIBITOR_ABI_VERSION 10
 
 #ifdef __cplusplus
 extern "C" {
@@ -30,12 +30,15 @@ enum { INHIBITOR_OK = 0, INHIBITOR_OUT_OF_MEMORY = 1 };
 /* Of `InhibitorCall.center`: what is subtracted from a row of scores. */
 enum { INHIBITOR_CENTER_NONE = 0, INHIBITOR_CENTER_MEAN = 1, INHIBITOR_CENTER_MIN = 2 };
 
+/* Of `InhibitorCall.dtype`. bfloat16 is computed in float32 and rounded to nearest, ties to even. */
+enum { INHIBITOR_FLOAT32 = 0, INHIBITOR_BFLOAT16 = 1 };
+
 /* Calls work(argument) `team` times, at the same time where it can, and returns when all calls have. */
 typedef void (*InhibitorParallel)(void* pool, int64_t team, void (*work)(void* argument), void* argument);
 
-/* A float32 tensor of 4 dimensions whose last one is contiguous; strides in elements. */
+/* A tensor of 4 dimensions whose last one is contiguous; strides in elements. float32, but for what `dtype` rules. */
 typedef struct InhibitorTensor4 {
-  float* data;
+  void* data;
   int64_t stride[3];
 } InhibitorTensor4;
 
@@ -59,6 +62,7 @@ typedef struct InhibitorCall {
   int64_t attn_mask_stride[4];
   int64_t is_causal, is_signed;
   int64_t center;
+  int64_t dtype;              /* of query, key, value and out; backward takes float32 alone */
   int64_t threads;            /* at most */
   InhibitorParallel parallel; /* whose threads; null: those given to `inhibitor_set_parallel`, or one */
   void* pool;                 /* its first argument */

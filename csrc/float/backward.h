@@ -79,12 +79,12 @@ struct Backward {
         else
           run_block<false>(c, s, scalars, b, h, n, first, turn == 0, sign_scale, totals);
       }
-      s.values.write_gradients(s.index, scalars.eta, group > 0, const_cast<float*>(P::head(c.grad_value, b, kv_head)),
+      s.values.write_gradients(s.index, scalars.eta, group > 0, P::head(c.grad_value, b, kv_head),
                                c.grad_value.stride[2]);
       if (s.norms) totals.key_norm = s.norms.add_gradients(scalars.key_norm, s.k_rows, s.dk, size.dim);
       write_scalars(c, b, h, n, scalars, totals, s.values.dot());
     }
-    float* out = const_cast<float*>(P::head(c.grad_key, b, kv_head));
+    float* out = P::head(c.grad_key, b, kv_head);
     for (int64_t j = 0; j < n; ++j) write_row(s.dk + j * size.dim, c.dim, out + s.index[j] * c.grad_key.stride[2]);
   }
 
@@ -188,7 +188,7 @@ struct Backward {
     clear(s.dq, rows * size.dim);
     const int64_t at = begin * size.dim;
     ScoreGradients<V>::run(s.b, size.row, rows, n, s.q_scaled, s.dq, s.k_rows + at, s.dk + at, size.dim);
-    float* out = const_cast<float*>(P::head(c.grad_query, b, h)) + first * c.grad_query.stride[2];
+    float* out = P::head(c.grad_query, b, h) + first * c.grad_query.stride[2];
     for (int64_t i = 0; i < rows; ++i) write_row(s.dq + i * size.dim, c.dim, out + i * c.grad_query.stride[2]);
   }
 

@@ -15,7 +15,9 @@ struct Decode {
   static constexpr int W = V::kWidth;
   static constexpr int kHeads = 4;  // query heads of one key/value head that read it together
 
-  static bool serves(const InhibitorCall& c) { return c.queries == 1 && c.dim % W == 0 && c.value_dim % W == 0; }
+  static bool serves(const InhibitorCall& c) {
+    return c.queries == 1 && c.dim % W == 0 && c.value_dim % W == 0 && c.dtype == INHIBITOR_FLOAT32;
+  }
   static int64_t items(const InhibitorCall& c) { return c.kv_heads > 0 ? c.batch * c.kv_heads * runs(c) : 0; }
 
   struct Scratch {
@@ -87,7 +89,7 @@ struct Decode {
     Inhibit<V, Signed>::template rows<R>(s.z, stride, P::head(c.value, b, kv_head), c.value.stride[2], c.value_dim, keys,
                                          nullptr, factor, s.out);
     for (int r = 0; r < R; ++r)
-      P::write_row(s.out + r * c.value_dim, c.value_dim, is_nan[r], const_cast<float*>(P::head(c.out, b, h + r)));
+      P::write_row(s.out + r * c.value_dim, c.value_dim, is_nan[r], P::head(c.out, b, h + r));
   }
 
   static typename S::Row inhibition(const InhibitorCall& c, const Scratch& s, const HeadScalars& scalars, int64_t h,

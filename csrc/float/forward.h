@@ -7,7 +7,8 @@
 namespace inhibitor {
 namespace {
 
-template <class V>
+// T: the elements of queries, keys, values and outputs.
+template <class V, class T>
 struct Forward {
   using P = Pack<V>;
   using S = Scores<V>;
@@ -58,8 +59,8 @@ struct Forward {
  private:
   static void pack_head(const InhibitorCall& c, Scratch& s, const ForwardUnit& unit, int64_t n) {
     const Sizes<V> size(c);
-    const float* k = P::head(c.key, unit.batch, unit.kv_head);
-    const float* v = P::head(c.value, unit.batch, unit.kv_head);
+    const T* k = P::template head<T>(c.key, unit.batch, unit.kv_head);
+    const T* v = P::template head<T>(c.value, unit.batch, unit.kv_head);
     const Sight sight = sight_of(c);
     P::common_shift(sight, k, c.key.stride[2], s.index, n, c.dim, s.shift);
     const float* shift = sight == Sight::kPairs ? nullptr : s.shift;
@@ -80,7 +81,7 @@ struct Forward {
     const Sight sight = sight_of(c);
     const bool by_pair = sight == Sight::kPairs;
     const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
-    const float* q = P::head(c.query, b, h) + first * c.query.stride[2];
+    const T* q = P::template head<T>(c.query, b, h) + first * c.query.stride[2];
     P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, by_pair ? nullptr : s.shift, 1.0f, s.q);
     for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
     const RowMask::Range range = RowMask(c, b, h, s.index, all).visible(first, rows, S::kPanel);
@@ -116,7 +117,7 @@ struct Forward {
                                    s.active, s.out);
     for (int64_t i = 0; i < rows; ++i)
       P::write_row(s.out + i * size.value_dim, c.value_dim, is_nan[i],
-                   const_cast<float*>(P::head(c.out, b, h)) + (first + i) * c.out.stride[2]);
+                   P::template head<T>(c.out, b, h) + (first + i) * c.out.stride[2]);
   }
 };
 

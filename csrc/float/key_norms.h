@@ -19,7 +19,8 @@ class KeyNorms {
   explicit operator bool() const { return on_; }
 
   // Of the n keys in `index` (null: the first n).
-  void pack(const float* keys, int64_t stride, const int32_t* index, int64_t n, int64_t dim) {
+  template <class T>
+  void pack(const T* keys, int64_t stride, const int32_t* index, int64_t n, int64_t dim) {
     if (!on_) return;
     P::abs_sums(keys, stride, index, n, dim, norms_);
     for (int64_t j = n; j < round_up(n, Sizes<V>::kPanel); ++j) norms_[j] = 0.0f;

@@ -11,10 +11,12 @@ namespace {
 // A single query is decoded, more are packed.
 template <class V>
 struct ForwardOrDecode {
-  static int64_t items(const InhibitorCall& c) { return serves(c) ? Decode<V>::items(c) : Forward<V>::items(c); }
-  static int64_t scratch(const InhibitorCall& c) { return serves(c) ? Decode<V>::scratch(c) : Forward<V>::scratch(c); }
+  using F = Forward<V, float>;
+  static int64_t items(const InhibitorCall& c) { return serves(c) ? Decode<V>::items(c) : F::items(c); }
+  static int64_t scratch(const InhibitorCall& c) { return serves(c) ? Decode<V>::scratch(c) : F::scratch(c); }
   static void run(const InhibitorCall& c, int64_t item, float* base) {
-    return serves(c) ? Decode<V>::run(c, item, base) : Forward<V>::run(c, item, base);
+    if (c.dtype == INHIBITOR_BFLOAT16) return Forward<V, Bfloat16>::run(c, item, base);
+    return serves(c) ? Decode<V>::run(c, item, base) : F::run(c, item, base);
   }
 
  private:

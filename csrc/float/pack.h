@@ -1,6 +1,7 @@
 // Copies the valid keys and values of one head into the layouts that the kernels read.
 #pragma once
 #include "../masks.h"
+#include "bfloat16.h"
 #include "layout.h"
 
 namespace inhibitor {
@@ -11,6 +12,7 @@ struct Pack {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
   static constexpr int kPanel = Sizes<V>::kPanel;
+  using B = Bfloat16Vec<V>;
 
   // Positions of the valid keys of batch row b, in order; returns their count.
   static int64_t valid_keys(const InhibitorCall& c, int64_t b, int32_t* index) {
@@ -23,17 +25,31 @@ struct Pack {
     return n;
   }
 
-  static const float* head(const Tensor4& t, int64_t b, int64_t h) { return t.data + b * t.stride[0] + h * t.stride[1]; }
+  // Of a tensor of elements T.
+  template <class T = float>
+  static T* head(const Tensor4& t, int64_t b, int64_t h) {
+    return static_cast<T*>(t.data) + b * t.stride[0] + h * t.stride[1];
+  }
 
   static Vec load_upto(const float* p, int64_t n) { return n >= W ? V::load(p) : V::load_first(p, static_cast<int>(n)); }
+  static Vec load_upto(const Bfloat16* p, int64_t n) { return n >= W ? B::load(p) : B::load_first(p, n); }
+  static void store_upto(float* p, Vec x, int64_t n) {
+    if (n >= W)
+      V::store(p, x);
+    else
+      V::store_first(p, x, static_cast<int>(n));
+  }
+  static void store_upto(Bfloat16* p, Vec x, int64_t n) { B::store_upto(p, x, n); }
 
   // In what follows row j of `rows` is number index[j], with a null index number j.
-  static const float* row(const float* rows, int64_t stride, const int32_t* index, int64_t j) {
+  template <class T>
+  static const T* row(const T* rows, int64_t stride, const int32_t* index, int64_t j) {
     return rows + (index ? index[j] : j) * stride;
   }
 
   // out[d] = mean over n rows of rows[.][d]; padded with zeros to whole vectors.
-  static void column_mean(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float* out) {
+  template <class T>
+  static void column_mean(const T* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float* out) {
     const Vec scale = V::set(1.0f / static_cast<float>(n > 0 ? n : 1));
     for (int64_t d = 0; d < dim; d += W) {
       Vec even = V::zero(), odd = V::zero();
@@ -49,7 +65,8 @@ struct Pack {
 
   // What is taken off keys and queries for the digits that a common offset would cost: the mean of all keys or, where
   // rows see a prefix of them, the first key. A row must not be touched by a key that it does not see.
-  static void common_shift(Sight sight, const float* k, int64_t stride, const int32_t* index, int64_t n, int64_t dim,
+  template <class T>
+  static void common_shift(Sight sight, const T* k, int64_t stride, const int32_t* index, int64_t n, int64_t dim,
                            float* out) {
     const int64_t seen_by_all = sight == Sight::kPrefix && n > 1 ? 1 : n;
     if (sight != Sight::kPairs) column_mean(k, stride, index, seen_by_all, dim, out);
@@ -69,8 +86,8 @@ struct Pack {
 
   // Row j of `rows` goes to lane j % Panel of panel j / Panel: out[panel][d][lane] = rows[j][d] - shift[d].
   // Lanes past n hold -shift or 0; `shift` may be null.
-  template <int Panel = kPanel>
-  static void transposed_panels(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim,
+  template <int Panel = kPanel, class T>
+  static void transposed_panels(const T* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim,
                                 const float* shift, float* out) {
     for (int64_t j = 0; j < n; j += W) {
       float* panel = out + (j / Panel) * Panel * dim + j % Panel;
@@ -103,7 +120,8 @@ struct Pack {
   }
 
   // out[j] = sum over d of |rows[j][d]|.
-  static void abs_sums(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float* out) {
+  template <class T>
+  static void abs_sums(const T* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, float* out) {
     for (int64_t j = 0; j < n; ++j) {
       Vec sum = V::zero();
       for (int64_t d = 0; d < dim; d += W) sum = V::add(sum, V::abs(load_upto(row(rows, stride, index, j) + d, dim - d)));
@@ -112,11 +130,12 @@ struct Pack {
   }
 
   // out[j][0..padded) = scale * (rows[j] - shift), zeros past `dim`; never -0.
-  static void rows(const float* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, int64_t padded,
+  template <class T>
+  static void rows(const T* rows, int64_t stride, const int32_t* index, int64_t n, int64_t dim, int64_t padded,
                    const float* shift, float scale, float* out) {
     const Vec factor = V::set(scale);
     for (int64_t j = 0; j < n; ++j) {
-      const float* from = row(rows, stride, index, j);
+      const T* from = row(rows, stride, index, j);
       for (int64_t d = 0; d < padded; d += W) {
         const Vec offset = shift ? V::load(shift + d) : V::zero();
         V::store(out + j * padded + d, V::fma(V::sub(load_upto(from + d, dim - d), offset), factor, V::zero()));
@@ -125,18 +144,10 @@ struct Pack {
   }
 
   // A row of results; of NaN altogether where one of its scores was NaN.
-  static void write_row(const float* row, int64_t dim, bool is_nan, float* out) {
-    if (is_nan) {
-      for (int64_t d = 0; d < dim; ++d) out[d] = __builtin_nanf("");
-      return;
-    }
-    for (int64_t d = 0; d < dim; d += W) {
-      const int64_t left = dim - d;
-      if (left >= W)
-        V::store(out + d, V::load(row + d));
-      else
-        V::store_first(out + d, V::load(row + d), static_cast<int>(left));
-    }
+  template <class T>
+  static void write_row(const float* row, int64_t dim, bool is_nan, T* out) {
+    const Vec nan = V::set(__builtin_nanf(""));
+    for (int64_t d = 0; d < dim; d += W) store_upto(out + d, is_nan ? nan : V::load(row + d), dim - d);
   }
 
   static float row_sum(const float* x, int64_t padded) {

@@ -33,7 +33,7 @@ struct IntegerOutput {
 
  private:
   static float* float_row(const InhibitorCall& call, int64_t b, int64_t h, int64_t i) {
-    return call.out.data + b * call.out.stride[0] + h * call.out.stride[1] + i * call.out.stride[2];
+    return static_cast<float*>(call.out.data) + b * call.out.stride[0] + h * call.out.stride[1] + i * call.out.stride[2];
   }
 
   static void scaled(const int32_t* sums, int64_t dim, float factor, float* out) {

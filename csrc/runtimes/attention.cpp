@@ -26,8 +26,8 @@ InhibitorPerHead per_head(const Array<const float>& x) {
 }
 
 // (B, N, heads·size) as (B, heads, N, size).
-InhibitorTensor4 heads_of(const float* data, int64_t length, int64_t heads, int64_t size) {
-  return {const_cast<float*>(data), {length * heads * size, size, heads * size}};
+InhibitorTensor4 heads_of(const void* data, int64_t length, int64_t heads, int64_t size) {
+  return {const_cast<void*>(data), {length * heads * size, size, heads * size}};
 }
 
 std::string check_others(const AttentionInputs& in, int64_t heads) {
@@ -60,20 +60,20 @@ std::string check(const Attributes& a) {
 
 Shape output_shape(const Attributes& a, const Shape& query, const Shape& key, const Shape& value, std::string& error) {
   const int64_t kv = kv_heads(a);
-  const std::string shapes = "query " + text(query) + ", key " + text(key) + ", value " + text(value);
+  const auto shapes = [&] { return "query " + text(query) + ", key " + text(key) + ", value " + text(value); };
   if (query.size() != 3 || key.size() != 3 || value.size() != 3)
-    error = "query, key and value must have 3 dimensions (batch, length, heads * size), got " + shapes;
+    error = "query, key and value must have 3 dimensions (batch, length, heads * size), got " + shapes();
   else if (query[0] != key[0] || query[0] != value[0] || key[1] != value[1])
-    error = "query, key and value must have one batch size, key and value one length, got " + shapes;
+    error = "query, key and value must have one batch size, key and value one length, got " + shapes();
   else if (query[2] < a.num_heads || query[2] % a.num_heads || key[2] % kv || value[2] % kv ||
            query[2] / a.num_heads != key[2] / kv)
     error = "query must have " + std::to_string(a.num_heads) + " heads, key and value " + std::to_string(kv) +
-            ", and query and key heads of one size, got " + shapes;
+            ", and query and key heads of one size, got " + shapes();
   if (!error.empty()) return {};
   return {query[0], query[1], value[2] / kv * a.num_heads};
 }
 
-std::string attention(const Attributes& a, const AttentionInputs& in, float* output, const Threads& threads) {
+std::string attention(const Attributes& a, const AttentionInputs& in, void* output, const Threads& threads) {
   std::string error = check(a);
   if (error.empty()) output_shape(a, in.query.shape, in.key.shape, in.value.shape, error);
   if (error.empty()) error = check_others(in, a.num_heads);
@@ -108,6 +108,7 @@ std::string attention(const Attributes& a, const AttentionInputs& in, float* out
   call.is_causal = a.is_causal;
   call.is_signed = a.is_signed;
   call.center = a.center == "mean" ? INHIBITOR_CENTER_MEAN : INHIBITOR_CENTER_NONE;
+  call.dtype = in.dtype;
   call.threads = threads.count;
   call.parallel = threads.parallel;
   call.pool = threads.pool;

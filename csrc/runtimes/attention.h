@@ -28,13 +28,16 @@ template <class T>
 struct Array {
   T* data = nullptr;
   Shape shape;
+
+  operator Array<const void>() const { return {data, shape}; }
 };
 
 struct AttentionInputs {
-  Array<const float> query, key, value;
+  Array<const void> query, key, value;
   Array<const uint8_t> key_padding_mask;
   Array<const float> gamma, eta, delta, length_exponent;
   Array<const float> score_bias;
+  int64_t dtype = INHIBITOR_FLOAT32;  // of query, key, value and the output; InhibitorCall.dtype
 };
 
 // Whose threads serve a call, and how many at most.
@@ -52,7 +55,7 @@ Shape output_shape(const Attributes& attributes, const Shape& query, const Shape
                    std::string& error);
 
 // Writes `output`, of `output_shape`. Returns what is wrong with the inputs; empty: nothing.
-std::string attention(const Attributes& attributes, const AttentionInputs& inputs, float* output,
+std::string attention(const Attributes& attributes, const AttentionInputs& inputs, void* output,
                       const Threads& threads);
 
 }  // namespace runtimes

@@ -81,6 +81,7 @@ def test_a_call() -> None:
         assert (found[name], found[f"{name}_stride"]) == ([mask.data_ptr()], list(mask.stride()))
     assert (found["score_bias"], found["score_bias_stride"]) == ([bias.data_ptr()], [24, 8])
     assert [found[name] for name in ("is_causal", "is_signed", "center")] == [[1], [0], [1]]
+    assert found["dtype"] == [0]
     assert found["length_reference"] == [64.0]
     gradients = [*found["grad_out"], *found["grad_query"], *found["grad_key"], *found["grad_value"]]
     assert [*gradients, *found["grad_scalars"], *found["grad_bias"]] == list(range(100, 118))
@@ -91,6 +92,12 @@ def test_a_bias_that_heads_share_has_no_stride() -> None:
     options = Options(64.0, is_causal=False, is_signed=True, center="mean")
     packed = pack_call((tensor,) * 3, None, Masks(None, None), options, tensor, threads=1, score_bias=bias)
     assert unpacked(CALL, packed)["score_bias_stride"] == [0, 3]
+
+
+def test_the_dtype_of_a_call() -> None:
+    tensor = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16)
+    packed = pack_call((tensor,) * 3, None, Masks(None, None), Options(0.0, False, True, "mean"), tensor, threads=1)
+    assert unpacked(CALL, packed)["dtype"] == [1]
 
 
 def test_what_a_call_has_not_is_null() -> None:

@@ -15,10 +15,14 @@ def export(
     model: Annotated[str, typer.Argument(help="An InhibiDistilBERT model with any head: a folder or Hub id.")],
     output: Annotated[Path, typer.Argument(help="Folder for the exported model, its config and its tokenizer.")],
     runtime: Annotated[
-        str, typer.Option("--runtime", help="Where it is to run: onnxruntime, or torch (a torch.export package).")
+        str,
+        typer.Option(
+            "--runtime",
+            help="Where it is to run: onnxruntime, openvino, torch (torch.export), or aotinductor (compiled, for C++).",
+        ),
     ] = "onnxruntime",
     precision: Annotated[
-        str, typer.Option("--precision", help="float32, or another that the runtime serves.")
+        str, typer.Option("--precision", help="float32, or another that the runtime serves (openvino: bfloat16).")
     ] = "float32",
     overwrite: Overwrite = False,
     threads: Threads = None,
@@ -27,10 +31,13 @@ def export(
 
     The exported model needs neither this package nor transformers; its outputs are compared with the model's.
     """
-    from ..deploy.export import export_model
+    from ..deploy.export import RUNTIMES, export_model
 
     quiet(threads)
     done = export_model(model, output, runtime, precision, overwrite=overwrite)
-    log(f"{done.model_class} exported to {done.file} ({done.file.stat().st_size / 1e6:.1f} MB)")
+    size = sum((done.file.with_name(name)).stat().st_size for name in (done.file.name, *RUNTIMES[runtime].beside))
+    log(f"{done.model_class} exported to {done.file} ({size / 1e6:.1f} MB)")
     for name, difference in done.differences.items():
         log(f"largest difference from the model, {name}: {difference:.1e} of the largest output")
+    if loading := RUNTIMES[runtime].loading:
+        log(f"to load it: {loading.format(folder=done.file.parent)}")

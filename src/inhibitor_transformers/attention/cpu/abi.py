@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from struct import Struct
 
+import torch
 from torch import Tensor
 
 from ..call import Masks, Options
 
-ABI_VERSION = 9
+ABI_VERSION = 10
 
 CENTER_CODES = {"none": 0, "mean": 1, "min": 2}
 
@@ -57,6 +58,7 @@ CALL = CStruct(
     is_causal=INTEGER,
     is_signed=INTEGER,
     center=INTEGER,
+    dtype=INTEGER,
     threads=INTEGER,
     parallel=POINTER,
     pool=POINTER,
@@ -124,7 +126,7 @@ def pack_call(
 ) -> bytes:
     """`InhibitorCall` of float32 tensors; the caller keeps all of them alive.
 
-    qkv: with contiguous last dimensions. scalars: as `Tensors.scalars`; None for integers.
+    qkv: with contiguous last dimensions; float32, or bfloat16 as `out` then is. scalars: as `Tensors.scalars`; None for integers.
     score_bias: (H or 1, Nq, Nk), with a contiguous last dimension.
     gradients: the members from `grad_out` on, for the backward pass.
     """
@@ -148,6 +150,7 @@ def pack_call(
         *((0,) * 3 if key_mask is None else (key_mask.data_ptr(), *key_mask.stride())),
         *((0,) * 5 if attn_mask is None else (attn_mask.data_ptr(), *attn_mask.stride())),
         *(options.is_causal, options.is_signed, CENTER_CODES[options.center]),
+        int(query.dtype == torch.bfloat16),  # INHIBITOR_FLOAT32, INHIBITOR_BFLOAT16
         *(threads, 0, 0),  # `parallel` and `pool`: torch's OpenMP runtime serves (library.py)
         *tensor4(out),
         *gradients,

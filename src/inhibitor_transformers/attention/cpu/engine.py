@@ -35,12 +35,20 @@ def refuses(call: AttentionCall) -> str | None:
 
 def run(call: AttentionCall) -> Tensor:
     """H, (B, H, Nq, Dv), in the dtype of the query."""
-    tensors = call.tensors()
+    tensors, masks = call.tensors(), call.masks()
+    if call.query.dtype == torch.bfloat16 and _is_inference(tensors, masks):
+        return _forward(tensors, masks, call.options(), False)[0]
     if call.query.dtype != torch.float32:  # scalars and bias are float32 already
         q, k, v = (t.to(torch.float32) for t in tensors.qkv)
         tensors = tensors._replace(query=q, key=k, value=v)
-    out = run_kernels("cpu", tensors, call.masks(), call.options())
+    out = run_kernels("cpu", tensors, masks, call.options())
     return out if out.dtype == call.query.dtype else out.to(call.query.dtype)
+
+
+def _is_inference(tensors: Tensors, masks: Masks) -> bool:
+    """Whether the forward kernels may be called directly: they read and write bfloat16, those of gradients do not."""
+    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    return not wanted and transforms.is_plain(*tensors, *masks)
 
 
 def _forward(tensors: Tensors, masks: Masks, options: Options, saving: bool) -> tuple[Tensor, Tensor | None]:

@@ -18,13 +18,13 @@ from onnx import TensorProto, helper
 from onnx_ir import Model
 from onnx_ir.passes.common import InlinePass
 from onnxscript import BOOL, FLOAT, INT64, OnnxFunction, graph, script
-from onnxscript import opset18 as op
+from onnxscript import opset20 as op
 from onnxscript.values import Opset
 from torch import Tensor
 
 from ...attention.call import ModelCenter
 
-OPSET = 18
+OPSET = 20  # the first with Gelu, which runtimes do not have to find in its parts
 DOMAIN = "inhibitor"
 
 
@@ -93,9 +93,14 @@ def _attention_function(center: ModelCenter) -> OnnxFunction:
         split = op.Concat([0, 0], op.Reshape(op.Constant(value_int=num_heads), [1]), [-1], axis=0)
         members = op.Unsqueeze(key_padding_mask, [1, 2])  # (B, 1, 1, Nk)
         zero = op.Constant(value_float=0.0)
-        queries = op.Transpose(op.Reshape(query, split), perm=[0, 2, 1, 3])  # (B, H, Nq, D)
-        keys = op.Where(members, op.Transpose(op.Reshape(key, split), perm=[0, 2, 3, 1]), zero)  # (B, H, D, Nk)
-        values = op.Where(members, op.Transpose(op.Reshape(value, split), perm=[0, 2, 3, 1]), zero)
+        q32, k32, v32 = (  # bfloat16 is computed in float32
+            op.Cast(query, to=TensorProto.FLOAT),
+            op.Cast(key, to=TensorProto.FLOAT),
+            op.Cast(value, to=TensorProto.FLOAT),
+        )
+        queries = op.Transpose(op.Reshape(q32, split), perm=[0, 2, 1, 3])  # (B, H, Nq, D)
+        keys = op.Where(members, op.Transpose(op.Reshape(k32, split), perm=[0, 2, 3, 1]), zero)  # (B, H, D, Nk)
+        values = op.Where(members, op.Transpose(op.Reshape(v32, split), perm=[0, 2, 3, 1]), zero)
         signs = op.Where(op.Cast(op.Constant(value_int=is_signed), to=TensorProto.BOOL), op.Sign(values), 1.0)
 
         present = op.Cast(members, to=TensorProto.FLOAT)
@@ -145,6 +150,6 @@ def _attention_function(center: ModelCenter) -> OnnxFunction:
         of_heads = op.Reshape(sums, op.Concat(shape[0:2], op.Shape(sums, start=1), axis=0))  # (B, H, Nq, Dv)
         length = op.Pow(op.Constant(value_float=length_reference) / count, op.Reshape(length_exponent, [-1, 1, 1]))
         output = of_heads * (op.Reshape(eta, [-1, 1, 1]) * length)
-        return op.Reshape(op.Transpose(output, perm=[0, 2, 1, 3]), [0, 0, -1])
+        return op.CastLike(op.Reshape(op.Transpose(output, perm=[0, 2, 1, 3]), [0, 0, -1]), query)
 
     return InhibitorAttention

@@ -11,9 +11,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...models.saving import writing
@@ -21,35 +22,45 @@ from .operator import with_operator
 from .tracing import Tensors, Traceable, dynamic_axes, sample_inputs
 
 
+def write_onnx_model(model: PreTrainedModel, file: Path) -> None:
+    """Write an InhibiDistilBERT that is not quantized to `file`."""
+    program = model_program(model)
+    with writing(file):
+        program.save(file)
+
+
 @torch.no_grad()
-def write_onnx_model(model: PreTrainedModel, file: Path, *, standard: bool = False) -> None:
-    """Write an InhibiDistilBERT that is not quantized to `file`; `standard` as for `write_onnx`."""
+def model_program(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> torch.onnx.ONNXProgram:
+    """The graph of an InhibiDistilBERT that is not quantized, with its function; attention takes and gives `dtype`."""
     from .onnx_attention import onnx_operator
+
+    def operator(query: Tensor, key: Tensor, value: Tensor, *others: Any, **attributes: Any) -> Tensor:
+        return onnx_operator(query.to(dtype), key.to(dtype), value.to(dtype), *others, **attributes).to(query.dtype)
 
     inputs = next(sample_inputs(model))
     outputs = list(Traceable(model)(**inputs))
-    traceable = Traceable(with_operator(model, onnx_operator)).eval()
-    write_onnx(traceable, inputs, dynamic_axes(model), outputs, file, standard=standard)
+    return onnx_program(Traceable(with_operator(model, operator)).eval(), inputs, dynamic_axes(model), outputs)
 
 
 def write_onnx(
-    module: nn.Module,
-    inputs: Tensors,
-    axes: dict[str, dict[int, str]],
-    outputs: list[str],
-    file: Path,
-    *,
-    standard: bool = False,
+    module: nn.Module, inputs: Tensors, axes: dict[str, dict[int, str]], outputs: list[str], file: Path
 ) -> None:
-    """Write a module to `file`.
+    """Write a module to `file`; arguments and errors as for `onnx_program`."""
+    program = onnx_program(module, inputs, axes, outputs)
+    with writing(file):
+        program.save(file)
+
+
+def onnx_program(
+    module: nn.Module, inputs: Tensors, axes: dict[str, dict[int, str]], outputs: list[str]
+) -> torch.onnx.ONNXProgram:
+    """The graph of a module, with the function of its attention nodes, if it has such.
 
     inputs: examples by the names of the module's arguments. axes: names of the dynamic axes of each. outputs: names.
-    standard: write standard operators alone, for runtimes that know no functions of a model (OpenVINO), in place of a
-    node and its function.
 
     Raises ValueError if two examples are one tensor: torch's exporter takes two arguments for one that are the same.
     """
-    from .onnx_attention import OPSET, add_function, write_functions_out
+    from .onnx_attention import OPSET, add_function
 
     if len({id(tensor) for tensor in inputs.values()}) < len(inputs):
         raise ValueError(f"the examples of {', '.join(inputs)} must be a tensor each; two of them are one")
@@ -65,10 +76,7 @@ def write_onnx(
         )
     assert program is not None
     add_function(program.model)
-    if standard:
-        write_functions_out(program.model)
-    with writing(file):
-        program.save(file)
+    return program
 
 
 @contextmanager

@@ -1,0 +1,88 @@
+"""OpenVINO: with the operator of this package as an extension, and without.
+
+model.onnx has the operator, standard.onnx the same model in standard operators, for an OpenVINO without the extension:
+it reads no functions of a model. Both take their weights from one file. The extension lies beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ...models.saving import writing
+from ..runtimes import openvino_operator
+from .onnx_file import model_program
+from .runtime import Precision, Run, Runtime
+from .tracing import Tensors
+
+STANDARD, WEIGHTS = "standard.onnx", "model.onnx.data"
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+# bfloat16 has 8 bits; what its roundings add up to in six layers of 768 is 1e-2.
+_BFLOAT16_TOLERANCE = 5e-2
+_KEPT_IN_GRAPH = 256  # bytes
+
+
+def _write(dtype: torch.dtype) -> Callable[[PreTrainedModel, Path], None]:
+    def write(model: PreTrainedModel, file: Path) -> None:
+        import onnx_ir
+
+        from .onnx_attention import write_functions_out
+
+        try:
+            openvino_operator.extension_path()
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+        with writing(file):
+            openvino_operator.copy_extension(file.parent)
+        graph = model_program(model, dtype).model
+        with writing(file):
+            onnx_ir.external_data.unload_from_model(graph, file.parent, WEIGHTS, size_threshold_bytes=_KEPT_IN_GRAPH)
+            onnx_ir.save(graph, file)
+            write_functions_out(graph)
+            onnx_ir.save(graph, file.with_name(STANDARD))
+
+    return write
+
+
+def _runs(file: Path, precision: str) -> Iterator[tuple[str, Run]]:
+    import openvino
+
+    core = openvino.Core()
+    core.add_extension(file.with_name(openvino_operator.NAME))
+    yield "operator", _compiled(core, file, precision)
+    yield "standard operators", _compiled(openvino.Core(), file.with_name(STANDARD), precision)
+
+
+def _compiled(core: Any, file: Path, precision: str) -> Run:
+    """On the processor, with as many threads as torch."""
+    threads = torch.get_num_threads()
+    settings = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": threads}
+    model = core.compile_model(file, "CPU", settings)
+
+    def run(inputs: Tensors) -> Tensors:
+        found = model({name: value.numpy() for name, value in inputs.items()})
+        return {output.get_any_name(): torch.from_numpy(value.copy()) for output, value in found.items()}
+
+    return run
+
+
+OPENVINO = Runtime(
+    name="openvino",
+    file="model.onnx",
+    packages=("onnx", "onnxscript", "openvino"),
+    extra="openvino",
+    precisions={
+        "float32": Precision(_write(torch.float32)),
+        "bfloat16": Precision(_write(torch.bfloat16), _BFLOAT16_TOLERANCE),
+    },
+    runs=_runs,
+    beside=(STANDARD, WEIGHTS, openvino_operator.NAME, "_cpu_kernels.so"),
+    loading=(
+        f"core.add_extension('{{folder}}/{openvino_operator.NAME}'), then core.compile_model('{{folder}}/model.onnx', "
+        f"'CPU'); without the extension, '{{folder}}/{STANDARD}'"
+    ),
+)
