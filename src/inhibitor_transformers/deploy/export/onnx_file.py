@@ -33,13 +33,16 @@ def write_onnx_model(model: PreTrainedModel, file: Path) -> None:
 def model_program(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> torch.onnx.ONNXProgram:
     """The graph of an InhibiDistilBERT that is not quantized, with its function; attention takes and gives `dtype`."""
     from .onnx_attention import onnx_operator
+    from .onnx_layer_norm import keep_residuals_apart
 
     def operator(query: Tensor, key: Tensor, value: Tensor, *others: Any, **attributes: Any) -> Tensor:
         return onnx_operator(query.to(dtype), key.to(dtype), value.to(dtype), *others, **attributes).to(query.dtype)
 
     inputs = next(sample_inputs(model))
     outputs = list(Traceable(model)(**inputs))
-    return onnx_program(Traceable(with_operator(model, operator)).eval(), inputs, dynamic_axes(model), outputs)
+    program = onnx_program(Traceable(with_operator(model, operator)).eval(), inputs, dynamic_axes(model), outputs)
+    keep_residuals_apart(program.model)
+    return program
 
 
 def write_onnx(

@@ -24,13 +24,19 @@ class OperatorAttention(TracedAttention):
         self.operator = operator
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor) -> Tensor:
-        config, scalars = self.config, self.inhibitor
+        if self.config.inhibitor_value_center == "none":
+            return self._call(query, key, value, valid)
         # A mean over the keys does not ask which features are of one head.
-        shrunk = center_values(value.unsqueeze(1), valid, config.inhibitor_value_center)
-        output = self.operator(
+        shrunk = center_values(value.unsqueeze(1), valid, self.config.inhibitor_value_center)
+        output = self._call(query, key, shrunk.values.squeeze(1), valid)
+        return shrunk.restore(output.unsqueeze(1)).squeeze(1)
+
+    def _call(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor) -> Tensor:
+        config, scalars = self.config, self.inhibitor
+        return self.operator(
             query,
             key,
-            shrunk.values.squeeze(1),
+            value,
             valid,
             scalars.gamma,
             scalars.eta,
@@ -42,7 +48,6 @@ class OperatorAttention(TracedAttention):
             center=config.inhibitor_center,
             is_signed=config.inhibitor_signed,
         )
-        return shrunk.restore(output.unsqueeze(1)).squeeze(1)
 
 
 def with_operator(model: InhibiDistilBertPreTrainedModel, operator: Operator) -> InhibiDistilBertPreTrainedModel:

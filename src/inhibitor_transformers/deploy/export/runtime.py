@@ -27,8 +27,8 @@ class Precision(NamedTuple):
 class Runtime(NamedTuple):
     """`runs(file, precision)` gives every way in which this machine can run what was written, by its name.
 
-    extra: the extra of this package that brings `packages`. beside: what is written beside `file`. loading: how to load
-    it, with {folder} in place of the folder. missing: what else this machine lacks; None: nothing.
+    extra: the extra of this package that brings `packages`. missing: what else this machine lacks; None: nothing.
+    beside: what is written beside `file`. loading: how to load it, with {folder} in place of the folder.
     """
 
     name: str
@@ -37,9 +37,9 @@ class Runtime(NamedTuple):
     extra: str
     precisions: Mapping[str, Precision]
     runs: Callable[[Path, str], Iterator[tuple[str, Run]]]
+    missing: Callable[[], str | None] = lambda: None
     beside: tuple[str, ...] = ()
     loading: str = ""
-    missing: Callable[[], str | None] = lambda: None
 
     def require(self, precision: str) -> Precision:
         """The precision of that name. Raises ValueError if it is not served, or if something is missing."""
