@@ -1,9 +1,8 @@
-// The operator inhibitor::InhibitorAttention in torch, by its stable C interface: one binary for every torch from 2.13 on,
-// with Python or without. Loading this library registers it, for CPUs and for inference.
+// The operator inhibitor::InhibitorAttention in torch, by its stable C interface: one binary for every torch from 2.13
+// on, with Python or without. Loading this library registers it, for CPUs and for inference.
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -70,7 +69,7 @@ class Tensor {
     require(aoti_torch_get_sizes(handle_, &sizes));
     return Shape(sizes, sizes + dimensions);
   }
-  // A contiguous tensor of the kernels' dtype: this one, or a copy that takes its place.
+  // The data of a contiguous tensor of that dtype: of this one, or of a copy that takes its place.
   template <class T>
   Array<const T> read_as(int32_t wanted) {
     if (!handle_) return {};
@@ -85,10 +84,10 @@ class Tensor {
     require(torch_get_const_data_ptr(handle_, &data));
     return {static_cast<const T*>(data), shape()};
   }
-  float* data() const {
+  void* data() const {
     void* found = nullptr;
     require(torch_get_mutable_data_ptr(handle_, &found));
-    return static_cast<float*>(found);
+    return found;
   }
 
  private:
@@ -155,11 +154,12 @@ struct Call {
       throw std::invalid_argument("key_padding_mask must be bool, True = valid");
   }
 
-  AttentionInputs inputs() {
+  AttentionInputs inputs(int32_t dtype) {
     const auto floats = [&](int i) { return tensors[i].read_as<float>(aoti_torch_dtype_float32()); };
-    return {floats(kQuery), floats(kKey), floats(kValue),
-            tensors[kPaddingMask].read_as<uint8_t>(aoti_torch_dtype_bool()),
-            floats(kGamma), floats(kEta), floats(kDelta), floats(kLengthExponent), floats(kScoreBias)};
+    const auto main = [&](int i) { return tensors[i].read_as<void>(dtype); };
+    return {main(kQuery), main(kKey), main(kValue), tensors[kPaddingMask].read_as<uint8_t>(aoti_torch_dtype_bool()),
+            floats(kGamma), floats(kEta), floats(kDelta), floats(kLengthExponent), floats(kScoreBias),
+            dtype == aoti_torch_dtype_bfloat16() ? INHIBITOR_BFLOAT16 : INHIBITOR_FLOAT32};
   }
 
   Tensor tensors[kScoreBias + 1];
@@ -195,10 +195,12 @@ Tensor run(Call& call) {
     shape = output_shape(call.attributes, call.tensors[kQuery].shape(), call.tensors[kKey].shape(),
                          call.tensors[kValue].shape(), error);
   if (!error.empty()) throw std::invalid_argument(error);
-  Tensor out = Tensor::empty(shape, aoti_torch_dtype_float32());
-  error = attention(call.attributes, call.inputs(), out.data(), torch_threads());
+  // The kernels read and write float32 and bfloat16.
+  const int32_t computed = dtype == aoti_torch_dtype_float16() ? aoti_torch_dtype_float32() : dtype;
+  Tensor out = Tensor::empty(shape, computed);
+  error = attention(call.attributes, call.inputs(computed), out.data(), torch_threads());
   if (!error.empty()) throw std::invalid_argument(error);
-  if (dtype == aoti_torch_dtype_float32()) return out;
+  if (dtype == computed) return out;
   Tensor rounded = Tensor::empty(shape, dtype);
   rounded.copy_from(out);
   return rounded;

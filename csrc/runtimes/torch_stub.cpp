@@ -1,5 +1,5 @@
-// A library that is called as torch's own is and has the functions that are used of it: linked against, never installed.
-// By its name the loader finds the torch of the process, and says so where there is none, or one that is too old.
+// A library that has the name of torch's own, and the functions that are used of it: linked against, never installed.
+// By that name the loader finds the torch of the process, and says so where there is none, or one that is too old.
 #include "torch_abi.h"
 
 #if defined(_WIN32)

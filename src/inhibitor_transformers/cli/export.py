@@ -16,7 +16,10 @@ def export(
     output: Annotated[Path, typer.Argument(help="Folder for the exported model, its config and its tokenizer.")],
     runtime: Annotated[
         str,
-        typer.Option("--runtime", help="Where it is to run: onnxruntime, openvino, or torch (a torch.export package)."),
+        typer.Option(
+            "--runtime",
+            help="Where it is to run: onnxruntime, openvino, torch (torch.export), or aotinductor (compiled, for C++).",
+        ),
     ] = "onnxruntime",
     precision: Annotated[
         str, typer.Option("--precision", help="float32, or another that the runtime serves (openvino: bfloat16).")

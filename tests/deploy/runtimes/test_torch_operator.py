@@ -19,10 +19,9 @@ from tests.attention.cases import Shape
 from tests.attention.engine_cases import error
 from tests.deploy.runtimes.cases import OPTIONS, SHAPES, Case, expected, flat, make_case
 
-try:
-    attention = torch_operator.load()
-except library.UnavailableError as reason:
-    pytest.skip(f"torch's operator: {reason}", allow_module_level=True)
+if torch_operator.unavailable():
+    pytest.skip(f"torch's operator: {torch_operator.unavailable()}", allow_module_level=True)
+attention = torch_operator.load()
 
 CSRC = Path(__file__).resolve().parents[3] / "csrc" / "runtimes"
 TORCH = Path(torch.__file__).parent
@@ -232,7 +231,7 @@ class TestLibrary:
 
 
 def test_a_package_without_the_library_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_operator, "_FILE", "_no_such.so")
+    monkeypatch.setattr(torch_operator, "FILE", "_no_such.so")
     with pytest.raises(library.UnavailableError, match=r"installed without _no_such\.so: install it again"):
         torch_operator.library_path()
 

@@ -55,13 +55,12 @@ def export_model(
 
     Args:
         source: model folder or Hub id, with its tokenizer.
-        output: gets the runtime's files (model.onnx; model.pt2 and model.operator.pt2; model.aoti.pt2), config.json and
-            the tokenizer's files. Batch size and length (up to the model's positions) are dynamic. Inputs are input_ids
-            and attention_mask, and token_type_ids if the model has segments, all int64 (batch, length); outputs are
-            float32 and named as the model's.
-        runtime: a name of RUNTIMES: "onnxruntime", "openvino" (which adds to `output` the operator, compiled, and a
-            graph that needs none), "torch" (programs of torch.export: model.operator.pt2 calls the operator of
-            `deploy.runtimes.torch_operator`, model.pt2 needs nothing), or "aotinductor" (compiled; calls the operator).
+        output: gets model.onnx, model.pt2 or model.aoti.pt2, what the runtime needs beside it, config.json and the
+            tokenizer's files. Batch size and length (up to the model's positions) are dynamic. Inputs are input_ids and
+            attention_mask, and token_type_ids if the model has segments, all int64 (batch, length); outputs are float32
+            and named as the model's.
+        runtime: a name of RUNTIMES: "onnxruntime", "openvino" or "torch" (torch.export), the latter two with the
+            operator, compiled, and a graph that needs none, or "aotinductor" (the model compiled; calls the operator).
         precision: "float32", or another that the runtime serves.
         overwrite: replace what an earlier command wrote to `output`.
 

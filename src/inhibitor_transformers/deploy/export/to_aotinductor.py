@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...attention.cpu.library import UnavailableError
 from ...models.saving import writing
 from ..runtimes import torch_operator
 from .operator import with_operator
@@ -42,6 +41,8 @@ class _Checked(Traceable):
 
 
 def _write(model: PreTrainedModel, file: Path) -> None:
+    with writing(file):
+        torch_operator.copy_library(file.parent)
     program = trace(model, _Checked(with_operator(model, torch_operator.load())))
     package = io.BytesIO()  # as in to_torch
     with quiet(), torch.no_grad():
@@ -60,13 +61,10 @@ def _missing() -> str | None:
     from torch._inductor import cpp_builder, exc
 
     try:
-        torch_operator.load()
         cpp_builder.get_cpp_compiler()
-    except UnavailableError as reason:
-        return str(reason)
     except exc.InvalidCxxCompiler:
         return "no C++ compiler was found; set CXX to one"
-    return None
+    return torch_operator.unavailable()
 
 
 AOTINDUCTOR = Runtime(
@@ -76,5 +74,10 @@ AOTINDUCTOR = Runtime(
     extra="",
     precisions={"float32": Precision(_write)},
     runs=_runs,
+    beside=(torch_operator.FILE,),
+    loading=(
+        f"torch.ops.load_library('{{folder}}/{torch_operator.FILE}'), or dlopen in C++, then torch._inductor."
+        "aoti_load_package('{folder}/model.aoti.pt2'), or AOTIModelPackageLoader"
+    ),
     missing=_missing,
 )

@@ -1,9 +1,12 @@
-"""torch.export: a program in ATen's operators, which needs nothing but torch, and one that calls our operator."""
+"""torch.export: with the operator of this package in one library, and without.
+
+model.pt2 calls the operator, standard.pt2 is the same model in ATen's operators, for a torch without the library, which
+lies beside them. Neither needs this package or transformers.
+"""
 
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,6 @@ import torch
 from torch.export import ExportedProgram
 from transformers import PreTrainedModel
 
-from ...attention.cpu.library import UnavailableError
 from ...models.saving import writing
 from ..runtimes import torch_operator
 from .operator import with_operator
@@ -21,17 +23,14 @@ from .torch_program import quiet, trace
 from .torch_sums import torch_sums
 from .tracing import Traceable
 
-logger = logging.getLogger(__name__)
+STANDARD = "standard.pt2"
 
 
 def _write(model: PreTrainedModel, file: Path) -> None:
-    _save(trace(model, Traceable(with_plain_attention(model, torch_sums))), file)
-    try:
-        operator = torch_operator.load()
-    except UnavailableError as reason:
-        logger.warning("%s was not written: %s", _with_operator(file).name, reason)
-        return
-    _save(trace(model, Traceable(with_operator(model, operator))), _with_operator(file))
+    with writing(file):
+        torch_operator.copy_library(file.parent)
+    _save(trace(model, Traceable(with_operator(model, torch_operator.load()))), file)
+    _save(trace(model, Traceable(with_plain_attention(model, torch_sums))), file.with_name(STANDARD))
 
 
 def _save(program: ExportedProgram, file: Path) -> None:
@@ -42,16 +41,10 @@ def _save(program: ExportedProgram, file: Path) -> None:
         file.write_bytes(package.getbuffer())
 
 
-def _with_operator(file: Path) -> Path:
-    """model.operator.pt2 beside model.pt2."""
-    return file.with_suffix(f".operator{file.suffix}")
-
-
 def _runs(file: Path, precision: str) -> Iterator[tuple[str, Run]]:
-    yield f"standard operators ({file.name})", _run(file)
-    if (other := _with_operator(file)).exists():
-        torch_operator.load()
-        yield f"operator ({other.name})", _run(other)
+    torch_operator.load()
+    yield "operator", _run(file)
+    yield "standard operators", _run(file.with_name(STANDARD))
 
 
 def _run(file: Path) -> Run:
@@ -59,4 +52,17 @@ def _run(file: Path) -> Run:
     return torch.no_grad()(lambda inputs: module(**inputs))
 
 
-TORCH = Runtime("torch", "model.pt2", (), "", {"float32": Precision(_write)}, _runs)
+TORCH = Runtime(
+    name="torch",
+    file="model.pt2",
+    packages=(),
+    extra="",
+    precisions={"float32": Precision(_write)},
+    runs=_runs,
+    beside=(STANDARD, torch_operator.FILE),
+    loading=(
+        f"torch.ops.load_library('{{folder}}/{torch_operator.FILE}'), then torch.export.load('{{folder}}/model.pt2')"
+        f".module(); without the library, '{{folder}}/{STANDARD}'"
+    ),
+    missing=torch_operator.unavailable,
+)

@@ -15,6 +15,7 @@ One shared library serves every torch from 2.13 on. Whoever runs an exported mod
 
 from __future__ import annotations
 
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,29 @@ from torch import Tensor
 from ...attention.cpu import library
 
 NAME = "inhibitor::InhibitorAttention"
-_FILE = "_torch_operator.so"
+FILE = "_torch_operator.so"
 
 
 def library_path() -> Path:
     """The shared library; a copy of it serves as well. Raises UnavailableError, saying why there is none."""
-    file = library.find().with_name(_FILE)
+    file = library.find().with_name(FILE)
     if not file.exists():
-        raise library.UnavailableError(f"the package was installed without {_FILE}: install it again")
+        raise library.UnavailableError(f"the package was installed without {FILE}: install it again")
     return file
+
+
+def copy_library(folder: Path) -> None:
+    """Copy the shared library to `folder`. Raises UnavailableError, and OSError where it cannot be written."""
+    shutil.copy(library_path(), folder)
+
+
+def unavailable() -> str | None:
+    """Why the operator cannot be loaded here; None: it can."""
+    try:
+        load()
+    except library.UnavailableError as reason:
+        return str(reason)
+    return None
 
 
 @cache
