@@ -126,7 +126,8 @@ def pack_call(
 ) -> bytes:
     """`InhibitorCall` of float32 tensors; the caller keeps all of them alive.
 
-    qkv: with contiguous last dimensions; float32, or bfloat16 as `out` then is. scalars: as `Tensors.scalars`; None for integers.
+    qkv: with contiguous last dimensions; float32, or bfloat16 as `out` then is. scalars: as `Tensors.scalars`; None for
+        integers.
     score_bias: (H or 1, Nq, Nk), with a contiguous last dimension.
     gradients: the members from `grad_out` on, for the backward pass.
     """

@@ -133,8 +133,10 @@ def _attention_function(center: ModelCenter) -> OnnxFunction:
             number = op.Squeeze(op.Shape(blocks, start=0, end=1), [0])
             always = op.Constant(value=helper.make_tensor("always", TensorProto.BOOL, [], [True]))
             sums = op.Loop(number, always, body=of_rows)  # (blocks, Dv, 16, 1)
-            by_row = op.Transpose(op.Squeeze(sums, [3]), perm=[0, 2, 1])
-            return op.Slice(op.Reshape(by_row, op.Concat([-1], op.Shape(v, start=0, end=1), axis=0)), [0], length, [0])
+            features = op.Shape(v, start=0, end=1)
+            # Reshaped, not squeezed: ONNX's evaluator joins the outputs of a Loop to (blocks · Dv, 16, 1).
+            by_row = op.Transpose(op.Reshape(sums, op.Concat([-1], features, [16], axis=0)), perm=[0, 2, 1])
+            return op.Slice(op.Reshape(by_row, op.Concat([-1], features, axis=0)), [0], length, [0])
 
         sums = op.Scan(
             op.Reshape(queries, op.Concat([-1], op.Shape(queries, start=2), axis=0)),

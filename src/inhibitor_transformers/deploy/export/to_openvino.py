@@ -32,10 +32,6 @@ def _write(dtype: torch.dtype) -> Callable[[PreTrainedModel, Path], None]:
 
         from .onnx_attention import write_functions_out
 
-        try:
-            openvino_operator.extension_path()
-        except RuntimeError as error:
-            raise ValueError(str(error)) from error
         with writing(file):
             openvino_operator.copy_extension(file.parent)
         graph = model_program(model, dtype).model
@@ -46,6 +42,14 @@ def _write(dtype: torch.dtype) -> Callable[[PreTrainedModel, Path], None]:
             onnx_ir.save(graph, file.with_name(STANDARD))
 
     return write
+
+
+def _missing() -> str | None:
+    try:
+        openvino_operator.extension_path()
+    except RuntimeError as error:
+        return str(error)
+    return None
 
 
 def _runs(file: Path, precision: str) -> Iterator[tuple[str, Run]]:
@@ -80,6 +84,7 @@ OPENVINO = Runtime(
         "bfloat16": Precision(_write(torch.bfloat16), _BFLOAT16_TOLERANCE),
     },
     runs=_runs,
+    missing=_missing,
     beside=(STANDARD, WEIGHTS, openvino_operator.NAME, "_cpu_kernels.so"),
     loading=(
         f"core.add_extension('{{folder}}/{openvino_operator.NAME}'), then core.compile_model('{{folder}}/model.onnx', "

@@ -74,7 +74,7 @@ def copy_extension(folder: Path) -> Path:
 def _compile(command: list[str], kernels: Path, sources: Path, folder: Path) -> None:
     shutil.copy(kernels, folder)
     files = [str(sources / name) for name in _SOURCES if name.endswith(".cpp")]
-    # By its bare name, from within the folder: where the pair is loaded, the kernels are looked for beside the extension.
+    # By its bare name, from within the folder: wherever the pair is loaded, the kernels are those beside the extension.
     linked = [kernels.name, "-Wl,-rpath,$ORIGIN", *_openvino_libraries()]
     run = subprocess.run([*command, *files, "-o", NAME, *linked], cwd=folder, capture_output=True, text=True)
     if run.returncode != 0:
@@ -114,7 +114,7 @@ def _source_folder() -> Path:
 
 
 def _openvino_flags() -> list[str]:
-    """As OpenVINO's own CMake files want programs compiled: its ABI of strings, and the threads that it was built for."""
+    """As OpenVINO's own CMake files want programs compiled: its ABI of strings, and the threads that it has."""
     root = _openvino_root()
     settings = (root / "cmake" / "OpenVINOTargets.cmake").read_text(encoding="utf-8")
     found = re.findall(r'INTERFACE_COMPILE_DEFINITIONS "([^"]*)"', settings)
