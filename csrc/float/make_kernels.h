@@ -4,27 +4,41 @@
 #include "decode.h"
 #include "forward.h"
 #include "kernel_table.h"
+#include "long_forward.h"
 
 namespace inhibitor {
 namespace {
 
-// A single query is decoded, more are packed.
+// A single query is decoded, more are packed: with all of their keys, or with some at a time where they are many.
 template <class V>
-struct ForwardOrDecode {
-  static int64_t items(const InhibitorCall& c) { return serves(c) ? Decode<V>::items(c) : Forward<V>::items(c); }
-  static int64_t scratch(const InhibitorCall& c) { return serves(c) ? Decode<V>::scratch(c) : Forward<V>::scratch(c); }
-  static void run(const InhibitorCall& c, int64_t item, float* base) {
-    return serves(c) ? Decode<V>::run(c, item, base) : Forward<V>::run(c, item, base);
+struct AnyForward {
+  static int64_t items(const InhibitorCall& c) {
+    return decodes(c) ? Decode<V>::items(c) : is_long(c) ? LongForward<V>::items(c) : Forward<V>::items(c);
+  }
+  static int64_t scratch(const InhibitorCall& c) {
+    return decodes(c) ? Decode<V>::scratch(c) : is_long(c) ? LongForward<V>::scratch(c) : Forward<V>::scratch(c);
+  }
+  static void run(const InhibitorCall& c, int64_t item, float* base, const float* means) {
+    if (decodes(c)) return Decode<V>::run(c, item, base);
+    if (is_long(c)) return LongForward<V>::run(c, item, base, means);
+    return Forward<V>::run(c, item, base);
+  }
+  static int64_t mean_floats(const InhibitorCall& c) {
+    return is_long(c) && LongForward<V>::needs_means(c) ? MeanDistances<V>::floats(c) : 0;
   }
 
  private:
-  static bool serves(const InhibitorCall& c) { return Decode<V>::serves(c); }
+  static bool decodes(const InhibitorCall& c) { return Decode<V>::serves(c); }
+  static bool is_long(const InhibitorCall& c) { return LongForward<V>::serves(c); }
 };
 
 template <class V>
 constexpr FloatKernels make_kernels() {
-  using F = ForwardOrDecode<V>;
-  return {V::kName, F::items, F::scratch, F::run, Backward<V>::items, Backward<V>::scratch, Backward<V>::run};
+  using F = AnyForward<V>;
+  using M = MeanDistances<V>;
+  using B = Backward<V>;
+  return {V::kName, F::items,   F::scratch, F::run,   F::mean_floats, M::items,
+          M::scratch, M::run, B::items,   B::scratch, B::run};
 }
 
 }  // namespace
