@@ -10,24 +10,14 @@ namespace {
 
 template <class V>
 class LongForward {
-  static constexpr int64_t kLeastKeys = 8193;     // up to here scores stay in the cache
-  static constexpr int64_t kLeastQueries = 1024;  // that are worth sorting the keys
-  static constexpr int64_t kKeys = 256;           // packed at once
-  static constexpr int64_t kQueries = 1024;       // that they serve; whole blocks
-  static constexpr int64_t kRow = kKeys + 16;     // as Sizes::row
+  static constexpr int64_t kKeys = 512;        // packed at once
+  static constexpr int64_t kQueries = 2048;    // that they serve; whole blocks
+  static constexpr int64_t kRow = kKeys + 16;  // as Sizes::row
 
  public:
   using P = Pack<V>;
   using S = Scores<V>;
   using Means = MeanDistances<V>;
-
-  // Long enough, and without what takes a whole row of scores: masks of pairs, biases, the least score.
-  static bool serves(const InhibitorCall& c) {
-    return c.keys >= kLeastKeys && c.queries >= kLeastQueries && sight_of(c) == Sight::kAll && !c.score_bias &&
-           c.center != kLeast;
-  }
-  static bool needs_means(const InhibitorCall& c) { return c.center == kMean; }
-  static int64_t items(const InhibitorCall& c) { return ForwardUnit::count(c); }
 
   struct Scratch {
     Scratch(const InhibitorCall& c, Arena arena) : norms(c, arena) {

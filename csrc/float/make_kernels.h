@@ -13,23 +13,25 @@ namespace {
 template <class V>
 struct AnyForward {
   static int64_t items(const InhibitorCall& c) {
-    return decodes(c) ? Decode<V>::items(c) : is_long(c) ? LongForward<V>::items(c) : Forward<V>::items(c);
+    return decodes(c) ? Decode<V>::items(c) : Forward<V>::items(c);
   }
   static int64_t scratch(const InhibitorCall& c) {
-    return decodes(c) ? Decode<V>::scratch(c) : is_long(c) ? LongForward<V>::scratch(c) : Forward<V>::scratch(c);
+    if (decodes(c)) return Decode<V>::scratch(c);
+    const int64_t at_once = is_long(c) && !c.key_mask ? 0 : Forward<V>::scratch(c);
+    return is_long(c) ? std::max(at_once, LongForward<V>::scratch(c)) : at_once;
   }
   static void run(const InhibitorCall& c, int64_t item, float* base, const float* means) {
     if (decodes(c)) return Decode<V>::run(c, item, base);
-    if (is_long(c)) return LongForward<V>::run(c, item, base, means);
+    if (is_long(c) && Pack<V>::count_valid(c, ForwardUnit(c, item).batch) > kMostAtOnce)
+      return LongForward<V>::run(c, item, base, means);
     return Forward<V>::run(c, item, base);
   }
   static int64_t mean_floats(const InhibitorCall& c) {
-    return is_long(c) && LongForward<V>::needs_means(c) ? MeanDistances<V>::floats(c) : 0;
+    return is_long(c) && c.center == kMean ? MeanDistances<V>::floats(c) : 0;
   }
 
  private:
   static bool decodes(const InhibitorCall& c) { return Decode<V>::serves(c); }
-  static bool is_long(const InhibitorCall& c) { return LongForward<V>::serves(c); }
 };
 
 template <class V>

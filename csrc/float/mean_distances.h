@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "long_calls.h"
 #include "pack.h"
 #include "scalars.h"
 
@@ -121,6 +122,7 @@ struct MeanDistances {
     const int64_t groups = c.heads / c.kv_heads, first = part * kFeatures;
     const int64_t features = c.dim - first < kFeatures ? c.dim - first : kFeatures;
     const int64_t n = P::valid_keys(c, b, s.index), stride = c.key.stride[2];
+    if (n <= kMostAtOnce) return;
     const float* k = P::head(c.key, b, kv_head) + first;
     P::common_shift(sight_of(c), k, stride, s.index, n, features, s.shift);
     for (int64_t d = 0; d < features; ++d) {

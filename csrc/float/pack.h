@@ -23,6 +23,13 @@ struct Pack {
     return n;
   }
 
+  static int64_t count_valid(const InhibitorCall& c, int64_t b) {
+    if (!c.key_mask) return c.keys;
+    int64_t n = 0;
+    for (int64_t j = 0; j < c.keys; ++j) n += c.key_mask[b * c.key_mask_stride[0] + j * c.key_mask_stride[1]] != 0;
+    return n;
+  }
+
   static const float* head(const Tensor4& t, int64_t b, int64_t h) { return t.data + b * t.stride[0] + h * t.stride[1]; }
 
   static Vec load_upto(const float* p, int64_t n) { return n >= W ? V::load(p) : V::load_first(p, static_cast<int>(n)); }
