@@ -20,7 +20,8 @@ struct Team {
 
 // `GOMP_parallel` of the loaded runtime (libgomp, libomp and libiomp5 all export it); null: one thread.
 void set_parallel_entry(void* gomp_parallel);
-// Scratch is filled with NaN before every item (shared scratch: when it is made): tests prove that nothing is read before it is written.
+// Scratch is filled with NaN before every item, shared scratch when it is made: tests prove that nothing is read before
+// it is written.
 void set_poison(bool on);
 
 // Memory that all units of a call share; null: none is left.

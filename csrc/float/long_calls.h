@@ -10,8 +10,8 @@ namespace {
 constexpr int64_t kMostAtOnce = 8192;    // keys whose scores against a block of queries stay in the second-level cache
 constexpr int64_t kLeastQueries = 2048;  // which are worth sorting the keys for their means
 
-// Where many queries see more keys than that, and nothing takes a whole row of scores: a mask of pairs, causality, a bias,
-// the least score. Where padding leaves fewer keys to a sequence, that one takes them all at once.
+// Where many queries see more keys than that, and nothing takes a whole row of scores: a mask of pairs, causality, a
+// bias, the least score. A sequence to which padding leaves fewer keys takes them all at once.
 inline bool is_long(const InhibitorCall& c) {
   return c.keys > kMostAtOnce && c.queries >= kLeastQueries && sight_of(c) == Sight::kAll && !c.score_bias &&
          c.center != kLeast;

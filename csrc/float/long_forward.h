@@ -60,8 +60,8 @@ class LongForward {
       for (int64_t begin = 0; begin < n; begin += kKeys) {
         const int64_t keys = n - begin < kKeys ? n - begin : kKeys;
         pack_keys(c, s, unit, begin, keys);
-        for (int64_t i = 0; i < rows; i += kBlock)
-          (c.is_signed ? add_block<true> : add_block<false>)(c, s, unit, keys, i, rows - i < kBlock ? rows - i : kBlock);
+        const auto add = c.is_signed ? add_block<true> : add_block<false>;
+        for (int64_t i = 0; i < rows; i += kBlock) add(c, s, unit, keys, i, rows - i < kBlock ? rows - i : kBlock);
       }
       write(c, s, unit, n, first, rows);
     }
@@ -98,7 +98,8 @@ class LongForward {
 
   // Adds what the n packed keys give to `rows` queries from number `at` of those packed.
   template <bool Signed>
-  static void add_block(const InhibitorCall& c, Scratch& s, const ForwardUnit& unit, int64_t n, int64_t at, int64_t rows) {
+  static void add_block(const InhibitorCall& c, Scratch& s, const ForwardUnit& unit, int64_t n, int64_t at,
+                        int64_t rows) {
     static constexpr float kOnes[kBlock] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
                                             1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     const Sizes<V> size(c);
@@ -118,7 +119,8 @@ class LongForward {
       V::store(out + d, V::add(V::load(out + d), V::load(s.part + d)));
   }
 
-  static void write(const InhibitorCall& c, Scratch& s, const ForwardUnit& unit, int64_t n, int64_t first, int64_t rows) {
+  static void write(const InhibitorCall& c, Scratch& s, const ForwardUnit& unit, int64_t n, int64_t first,
+                    int64_t rows) {
     const Sizes<V> size(c);
     const HeadScalars scalars(c, unit.head);
     const float factor = scalars.eta * scalars.length(n);

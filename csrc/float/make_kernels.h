@@ -12,9 +12,7 @@ namespace {
 // A single query is decoded, more are packed: with all of their keys, or with some at a time where they are many.
 template <class V>
 struct AnyForward {
-  static int64_t items(const InhibitorCall& c) {
-    return decodes(c) ? Decode<V>::items(c) : Forward<V>::items(c);
-  }
+  static int64_t items(const InhibitorCall& c) { return decodes(c) ? Decode<V>::items(c) : Forward<V>::items(c); }
   static int64_t scratch(const InhibitorCall& c) {
     if (decodes(c)) return Decode<V>::scratch(c);
     const int64_t at_once = is_long(c) && !c.key_mask ? 0 : Forward<V>::scratch(c);
@@ -39,8 +37,8 @@ constexpr FloatKernels make_kernels() {
   using F = AnyForward<V>;
   using M = MeanDistances<V>;
   using B = Backward<V>;
-  return {V::kName, F::items,   F::scratch, F::run,   F::mean_floats, M::items,
-          M::scratch, M::run, B::items,   B::scratch, B::run};
+  return {V::kName,   F::items, F::scratch, F::run,     F::mean_floats, M::items,
+          M::scratch, M::run,   B::items,   B::scratch, B::run};
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The mean distance of every query to the keys of its head, without the distances: keys that are taken in blocks have to
-// be centered before the last of them is seen. Along one feature, sorted keys and their running sums give
+// The mean distance of every query to the keys of its head, without the distances: scores of keys that are taken in
+// blocks are centered before the last key is seen. Along one feature, sorted keys and their running sums give
 // sum_j |q - k_j| = q (2r - n) + sum_j k_j - 2 (sum of the r least), r the number of keys below q.
 #pragma once
 #include <cmath>
