@@ -39,7 +39,7 @@ class SortedKeys {
  private:
   static constexpr int kTogether = 8;
 
-  // Unsigned numbers in the order of the floats, which are least -NaN and most NaN.
+  // Unsigned numbers in the order of the floats, from -NaN over -0 and 0 to NaN.
   static uint32_t to_ordered(float x) {
     uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);
