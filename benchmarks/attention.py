@@ -2,7 +2,7 @@
 
     python benchmarks/attention.py [--threads 1 2] [--shape 8,12,128,64 …] [--seconds 3] [--quick] [--output FILE]
                                    [--student DIR --text FILE] [--lengths 64 128 256 512] [--isa avx2]
-                                   [--tables operation generation]
+                                   [--tables operation generation long]
     python benchmarks/attention.py --device cuda [--shape …] [--seconds 3] [--quick] [--output FILE]
 
 The sides take turns in one process. Times are CPU seconds of the calling thread with one thread, wall seconds with
@@ -19,7 +19,7 @@ import generation
 import torch
 from inputs import capture_inputs, gaussian
 from memory import extra_memory
-from operation import Effort, Measurement, measure, measure_instruction_sets, total
+from operation import Effort, Measurement, element_operations, measure, measure_forward, measure_instruction_sets, total
 from report import Report, machine, progress
 from require_tests import require_passing_tests
 from roofline import integer_roofline, roofline
@@ -38,6 +38,7 @@ SHAPES = (
     (8, 12, 128, 32),
     (8, 12, 512, 32),
 )
+LONG_SHAPES = tuple((1, 1, length, 64) for length in (2048, 4096, 8192, 16384, 32768))
 LENGTHS = (64, 128, 256, 512)
 BATCH = 8  # of the captured inputs
 
@@ -87,6 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
         report.line(f"\n## Attention, {threads} thread(s)\n\n{machine()}, {kernels.isa}, {clock_name()}.")
         if "generation" in options.tables:
             generation_table(report, options)
+        if "long" in options.tables:
+            long_table(report, options, threads)
         if "operation" not in options.tables:
             continue
         best = report_roofline(report, kernels.isa, threads)
@@ -156,6 +159,19 @@ def generation_table(report: Report, options: argparse.Namespace) -> None:
         report.row([case.title, case.shape, ms(times, "sdpa", 3), ms(times, "ours", 3), ratio(times, "ours")])
 
 
+def long_table(report: Report, options: argparse.Namespace, threads: int) -> None:
+    report.line("\n### Long sequences, forward\n")
+    report.line("Minima, medians in brackets. MiB: peak above inputs and results.\n")
+    report.header(["shape", "SDPA ms", "ours ms", "ours / SDPA", "G el/s", "MiB ours, SDPA"])
+    for shape in options.shape or LONG_SHAPES:
+        progress(f"long {shape}")
+        times = measure_forward(gaussian(*shape), Effort(options.seconds, 2 if options.quick else 7))
+        memory = [extra_memory(side, shape, threads) for side in ("fused", "softmax")]
+        rate = element_operations(shape) / times["ours"].minimum
+        cells = [*against_sdpa(times), f"{rate / 1e9:.1f}", ", ".join(f"{m[0]:.2f}" if m else "-" for m in memory)]
+        report.row(["×".join(map(str, shape)), *cells])
+
+
 def instruction_set_tables(report: Report, options: argparse.Namespace) -> None:
     kernels = library.load()
     best, *lower = kernels.isas
@@ -223,7 +239,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="for each row and direction, after 7 rounds")
     parser.add_argument("--quick", action="store_true", help="2 rounds, no cdist or naive form, one instruction set")
     tables = ("operation", "generation")
-    parser.add_argument("--tables", nargs="+", choices=tables, default=tables, help="all when left out")
+    parser.add_argument(
+        "--tables", nargs="+", choices=(*tables, "long"), default=tables, help="without long when left out"
+    )
     parser.add_argument("--student", help="folder of an aligned student: its inputs are timed too")
     parser.add_argument("--text", type=Path, help="what it reads: plain text, or Parquet with a column `text`")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="of that text, in tokens")

@@ -100,6 +100,13 @@ def measure(inputs: Inputs, effort: Effort) -> Measurement:
     )
 
 
+def measure_forward(inputs: Inputs, effort: Effort) -> Times:
+    """Sides `sdpa` and `ours` alone: the others would take too long, or too much memory, on long sequences."""
+    sides: Sides = {"sdpa": forward_call(baselines.softmax, inputs), "ours": forward_call(baselines.fused, inputs)}
+    require_right(sides, {}, inputs)
+    return interleave(sides, effort.budget())
+
+
 def measure_instruction_sets(inputs: Inputs, effort: Effort) -> Measurement:
     """Sides `sdpa` and one for every instruction set that the machine has."""
     names, softmax = library.load().isas, forward_call(baselines.softmax, inputs)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-_TESTS = ("test_cpu.py", "test_reference.py", "integer/test_engines.py")
+_TESTS = ("test_cpu.py", "test_cpu_long.py", "test_reference.py", "integer/test_engines.py")
 _GPU_TESTS = ("triton", "test_reference.py")
 
 

@@ -51,11 +51,17 @@ const Candidate& chosen() {
 struct Context {
   const InhibitorCall* call;
   const FloatKernels* kernels;
+  float* means = nullptr;
 };
+
+void mean_item(const void* context, int64_t item, float* scratch) {
+  const auto& c = *static_cast<const Context*>(context);
+  c.kernels->means(*c.call, item, scratch, c.means);
+}
 
 void forward_item(const void* context, int64_t item, float* scratch) {
   const auto& c = *static_cast<const Context*>(context);
-  c.kernels->forward(*c.call, item, scratch);
+  c.kernels->forward(*c.call, item, scratch, c.means);
 }
 
 void backward_item(const void* context, int64_t item, float* scratch) {
@@ -126,7 +132,14 @@ void inhibitor_poison_scratch(int64_t on) { set_poison(on != 0); }
 
 int64_t inhibitor_forward(const InhibitorCall* call) {
   const FloatKernels* k = chosen().kernels;
-  const Context context{call, k};
+  Context context{call, k};
+  const SharedScratch means(k->mean_floats(*call));
+  if (means.is_wanted()) {
+    context.means = means.data();
+    if (!context.means) return INHIBITOR_OUT_OF_MEMORY;
+    const int64_t status = run_items(k->mean_items(*call), Team(*call), k->mean_scratch(*call), mean_item, &context);
+    if (status != INHIBITOR_OK) return status;
+  }
   return run_items(k->forward_items(*call), Team(*call), k->forward_scratch(*call), forward_item, &context);
 }
 

@@ -41,6 +41,10 @@ class ThreadScratch {
 
 thread_local ThreadScratch t_scratch;
 
+void fill_with_nan(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = std::numeric_limits<float>::quiet_NaN();
+}
+
 struct Job {
   int64_t items, scratch_floats;
   Work work;
@@ -58,8 +62,7 @@ void take_items(void* argument) {
   }
   const bool poison = g_poison.load(std::memory_order_relaxed);
   for (int64_t item; (item = job.next.fetch_add(1, std::memory_order_relaxed)) < job.items;) {
-    if (poison)
-      for (int64_t i = 0; i < job.scratch_floats; ++i) scratch[i] = std::numeric_limits<float>::quiet_NaN();
+    if (poison) fill_with_nan(scratch, job.scratch_floats);
     job.work(job.context, item, scratch);
   }
   t_scratch.shrink();
@@ -69,6 +72,13 @@ void take_items(void* argument) {
 
 void set_parallel_entry(void* gomp_parallel) { g_parallel = reinterpret_cast<GompParallel>(gomp_parallel); }
 void set_poison(bool on) { g_poison = on; }
+
+SharedScratch::SharedScratch(int64_t floats)
+    : floats_(floats),
+      data_(floats > 0 ? static_cast<float*>(std::malloc(static_cast<size_t>(floats) * sizeof(float))) : nullptr) {
+  if (data_ && g_poison.load(std::memory_order_relaxed)) fill_with_nan(data_, floats);
+}
+SharedScratch::~SharedScratch() { std::free(data_); }
 
 int64_t run_items(int64_t items, const Team& team, int64_t scratch_floats, Work work, const void* context) {
   Job job;

@@ -2,6 +2,7 @@
 #pragma once
 #include "inhibit.h"
 #include "key_norms.h"
+#include "long_calls.h"
 #include "row_scores.h"
 
 namespace inhibitor {
@@ -19,7 +20,7 @@ struct Forward {
   // Everything one unit of work writes to.
   struct Scratch {
     Scratch(const InhibitorCall& c, Arena arena) : rows(c, arena), norms(c, arena) {
-      const Sizes<V> size(c);
+      const Sizes<V> size(c, most_at_once(c));
       index = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
       active = reinterpret_cast<int32_t*>(arena.take(c.keys + W));
       shift = arena.take(size.dim);
@@ -58,7 +59,7 @@ struct Forward {
 
  private:
   static void pack_head(const InhibitorCall& c, Scratch& s, const ForwardUnit& unit, int64_t n) {
-    const Sizes<V> size(c);
+    const Sizes<V> size(c, most_at_once(c));
     const T* k = P::template head<T>(c.key, unit.batch, unit.kv_head);
     const T* v = P::template head<T>(c.value, unit.batch, unit.kv_head);
     const Sight sight = sight_of(c);
@@ -76,7 +77,7 @@ struct Forward {
   template <bool Signed>
   static void run_block(const InhibitorCall& c, const Scratch& s, ValueSums<V>& v_sums, int64_t b, int64_t h,
                         int64_t all, int64_t first) {
-    const Sizes<V> size(c);
+    const Sizes<V> size(c, most_at_once(c));
     const HeadScalars scalars(c, h);
     const Sight sight = sight_of(c);
     const bool by_pair = sight == Sight::kPairs;

@@ -9,7 +9,12 @@ struct FloatKernels {
   const char* name;
   int64_t (*forward_items)(const InhibitorCall&);
   int64_t (*forward_scratch)(const InhibitorCall&);
-  void (*forward)(const InhibitorCall&, int64_t item, float* scratch);
+  void (*forward)(const InhibitorCall&, int64_t item, float* scratch, const float* means);
+  // What `forward` needs beforehand of all units: MeanDistances, of `mean_floats` floats (0: nothing).
+  int64_t (*mean_floats)(const InhibitorCall&);
+  int64_t (*mean_items)(const InhibitorCall&);
+  int64_t (*mean_scratch)(const InhibitorCall&);
+  void (*means)(const InhibitorCall&, int64_t item, float* scratch, float* means);
   int64_t (*backward_items)(const InhibitorCall&);
   int64_t (*backward_scratch)(const InhibitorCall&);
   void (*backward)(const InhibitorCall&, int64_t item, float* scratch);

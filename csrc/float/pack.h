@@ -31,6 +31,13 @@ struct Pack {
     return static_cast<T*>(t.data) + b * t.stride[0] + h * t.stride[1];
   }
 
+  static int64_t count_valid(const InhibitorCall& c, int64_t b) {
+    if (!c.key_mask) return c.keys;
+    int64_t n = 0;
+    for (int64_t j = 0; j < c.keys; ++j) n += c.key_mask[b * c.key_mask_stride[0] + j * c.key_mask_stride[1]] != 0;
+    return n;
+  }
+
   static Vec load_upto(const float* p, int64_t n) { return n >= W ? V::load(p) : V::load_first(p, static_cast<int>(n)); }
   static Vec load_upto(const Bfloat16* p, int64_t n) { return n >= W ? B::load(p) : B::load_first(p, n); }
   static void store_upto(float* p, Vec x, int64_t n) {

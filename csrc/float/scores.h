@@ -130,18 +130,22 @@ struct Scores {
   // z = relu((s - mean) * scale + shift) for all n keys; lanes past n become +inf. z may be s.
   template <class Shift>
   static Row inhibition(const float* s, int64_t n, bool centered, float scale, Shift shift, float* z) {
-    Row row{0.0f, n, false};
-    if (centered && n > 0) row.mean = valid_sum(s, n) / static_cast<float>(n);
-    const Vec mean = V::set(row.mean), factor = V::set(scale);
+    const float mean = centered && n > 0 ? valid_sum(s, n) / static_cast<float>(n) : 0.0f;
+    return {mean, n, inhibition_above(mean, s, n, scale, shift, z)};
+  }
+
+  // The same where the mean is known; returns whether some score is NaN.
+  template <class Shift>
+  static bool inhibition_above(float row_mean, const float* s, int64_t n, float scale, Shift shift, float* z) {
+    const Vec mean = V::set(row_mean), factor = V::set(scale);
     unsigned nan = 0;
     for (int64_t j = 0; j < n; j += W) {
       const Vec x = V::max(V::zero(), V::fma(V::sub(V::load(s + j), mean), factor, shift.at(j)));
       nan |= V::bits(V::is_nan(x)) & (j + W <= n ? ~0u : (1u << (n - j)) - 1u);
       V::store(z + j, x);
     }
-    row.is_nan = nan != 0;
     hide(z, n, round_up(n, kPanel));
-    return row;
+    return nan != 0;
   }
 
   // The same for the `count` keys whose `hidden` is 0 (RowMask); z becomes +inf elsewhere, whatever s holds there.

@@ -87,11 +87,11 @@ MEASURE_MEMORY = """
 import torch
 from inhibitor_transformers.attention import inhibitor_attention
 torch.set_num_threads(1)
-backward = {backward}
+backward, heads = {backward}, {heads}
 def memory(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field))
 def run(length):
-    q, k, v = (torch.randn(1, 2, length, 64, requires_grad=backward) for _ in range(3))
+    q, k, v = (torch.randn(1, heads, length, 64, requires_grad=backward) for _ in range(3))
     open("/proc/self/clear_refs", "w").write("5")  # the peak starts again from here
     before = memory("VmRSS")
     out = inhibitor_attention(q, k, v, engine="cpu")
@@ -100,7 +100,7 @@ def run(length):
         out.sum().backward()
     return memory("VmHWM") - before
 run(64)
-print(run(2048))
+print(run({length}))
 """
 
 
@@ -115,8 +115,16 @@ def test_extra_memory_at_length_2048(backward, limit):
     assert peak_mib(backward, ballast=32) - peak > 16  # the measurement sees what it should
 
 
-def peak_mib(backward: bool, ballast: int = 0) -> float:
-    code = MEASURE_MEMORY.format(backward=backward, ballast=ballast)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("length", [16384, pytest.param(32768, marks=pytest.mark.slow)])
+def test_extra_memory_of_long_sequences(length):
+    """MiB above inputs and output, of one head. Packed keys and values alone would be 8 and 16 MiB."""
+    output = length * 64 * 4 / 2**20
+    assert peak_mib(False, length, heads=1) - output < 4
+
+
+def peak_mib(backward: bool, length: int = 2048, *, heads: int = 2, ballast: int = 0) -> float:
+    code = MEASURE_MEMORY.format(backward=backward, length=length, heads=heads, ballast=ballast)
     # glibc raises its threshold as it goes, and keeps what is freed below it: then its habits would be measured.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
     command = [sys.executable, "-c", code]

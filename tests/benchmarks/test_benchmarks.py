@@ -94,6 +94,17 @@ def test_attention_quickly(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_
         assert {row[found[0][0].index(column)] for row in found[0][1:]} == {"-"}
 
 
+def test_attention_of_long_sequences(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    attention, output = script("attention"), tmp_path / "table.md"
+    monkeypatch.setattr(attention, "extra_memory", lambda side, *_: {"fused": (1.5, 9.0), "softmax": None}[side])
+    asked = ["--tables", "long", "--shape", "1,1,40,8", "1,2,9,8", "--quick"]
+    attention.main(["--threads", "1", *asked, "--seconds", "0", "--output", str(output)])
+    (table,) = tables(output)
+    assert [row[0] for row in table[1:]] == ["1×1×40×8", "1×2×9×8"]
+    assert all(NUMBER.match(cell) for row in table[1:] for cell in row[1:5])
+    assert {row[5] for row in table[1:]} == {"1.50, -"}
+
+
 def test_models_of_the_default_size(script: Script, tmp_path: Path) -> None:
     output = tmp_path / "table.md"
     quick = ["--layers", "1", "--threads", "1", "--seconds", "0", "--rounds", "1"]
