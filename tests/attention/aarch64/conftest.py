@@ -9,8 +9,9 @@ import pytest
 from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.attention.cpu.library import Library
 from tests.attention.aarch64 import emulator
-from tests.attention.aarch64.emulator import DOTPROD
+from tests.attention.aarch64.emulator import DOTPROD, PLAIN
 from tests.attention.engine_cases import instruction_set
+from tests.attention.integer import test_engines
 
 
 @pytest.fixture(scope="session")
@@ -35,4 +36,14 @@ def isa(request: pytest.FixtureRequest, library_on, monkeypatch: pytest.MonkeyPa
     """Each instruction set in turn, on a processor with dot products."""
     monkeypatch.setattr(library, "_loaded", library_on(DOTPROD))
     with instruction_set(request.param):
+        yield request.param
+
+
+@pytest.fixture(scope="module", params=[PLAIN, DOTPROD])
+def processor(request: pytest.FixtureRequest, library_on) -> Iterator[str]:
+    """Each processor in turn; tests of integers try its instruction sets themselves."""
+    kernels = library_on(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "_loaded", kernels)
+        patch.setattr(test_engines, "ISAS", kernels.isas)
         yield request.param

@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from inhibitor_transformers.attention.cpu.library import Library
 from tests.attention.packed import Region, backward_regions, forward_regions, integer_regions
-from tests.conftest import REPOSITORY
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 COMPILER, EMULATOR, SYSROOT = "aarch64-linux-gnu-g++", "qemu-aarch64", Path("/usr/aarch64-linux-gnu")
 TOOLS = (COMPILER, "aarch64-linux-gnu-gcc", EMULATOR, "cmake")
 # Processors to emulate: one without dot products of bytes, and one with them.
@@ -58,7 +58,9 @@ class Server:
         command = [EMULATOR, "-cpu", cpu, *options, "-L", str(SYSROOT), str(built.server), str(built.library), *isa]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
-        *self.isas, self.integer_isa = self._process.stdout.readline().decode().split()
+        first = self._process.stdout.readline().decode()
+        assert first, f"did not start: {' '.join(command)}"
+        *self.isas, self.integer_isa = first.split()
 
     def run(self, function: int, call: bytes, regions: list[Region], *, poison: bool) -> int:
         """The status of a call; what it writes is then where its pointers say."""
@@ -69,11 +71,12 @@ class Server:
         for offset, address, size, is_output in regions:
             given.write(pack("3q", offset, size, is_output) + ctypes.string_at(address, size))
         given.flush()
-        (status,) = unpack("q", answers.read(8))
+        status = answers.read(8)
+        assert len(status) == 8, "the kernels ended before they answered"
         for region in regions:
             if region.is_output:
                 ctypes.memmove(region.address, answers.read(region.size), region.size)
-        return int(status)
+        return int(unpack("q", status)[0])
 
     def close(self) -> None:
         """End the process, after its last answer."""
@@ -82,12 +85,11 @@ class Server:
 
 
 class Handle:
-    """The functions of csrc/inhibitor.h, on an emulated processor."""
+    """The functions of csrc/inhibitor.h, on an emulated processor; `servers`: of each instruction set."""
 
-    def __init__(self, built: Built, cpu: str) -> None:
-        self._servers = {isa: Server(built, cpu, isa) for isa in _isas(built, cpu)}
-        self.isas = list(self._servers)
-        self._server, self._poison = self._servers[self.isas[0]], False
+    def __init__(self, servers: dict[str, Server]) -> None:
+        self._servers, self._poison = servers, False
+        self._server = next(iter(servers.values()))
 
     def inhibitor_use_isa(self, name: bytes) -> int:
         if name.decode() not in self._servers:
@@ -123,13 +125,8 @@ class Handle:
             server.close()
 
 
-def _isas(built: Built, cpu: str) -> list[str]:
-    server = Server(built, cpu)
-    server.close()
-    return server.isas
-
-
 def open_library(built: Built, cpu: str) -> Library:
     """The kernels on an emulated processor, as `library.load` gives them; its `handle` is to be closed."""
-    handle = Handle(built, cpu)
-    return Library(handle, handle.isas[0], handle.isas, "one thread")  # type: ignore[arg-type]
+    first = Server(built, cpu)
+    servers = {first.isas[0]: first} | {isa: Server(built, cpu, isa) for isa in first.isas[1:]}
+    return Library(Handle(servers), first.isas[0], first.isas, "one thread")  # type: ignore[arg-type]

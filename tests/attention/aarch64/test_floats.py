@@ -1,14 +1,47 @@
+"""The engine in float32 with kernels for ARM against the reference: forward, backward and decoding, in all tiles."""
+
 from __future__ import annotations
 
 import pytest
+import torch
 
-from tests.attention import test_cpu
-from tests.attention.engine_cases import Shape, compare, inputs, masks
+from tests.attention import test_cpu, test_cpu_decode, test_cpu_normalization
+from tests.attention.engine_cases import Shape, compare, inputs, masks, normalized
 
 pytestmark = pytest.mark.usefixtures("isa")
 
 
 @pytest.mark.parametrize("mask", test_cpu.MASKS)
-@pytest.mark.parametrize("shape", test_cpu.SHAPES.values(), ids=test_cpu.SHAPES.keys())
-def test_agrees(shape, mask):
-    compare(inputs(shape), 3e-5, **masks(mask, shape))
+@pytest.mark.parametrize(
+    ("center", "signed"), [("mean", True), ("mean", False), ("none", True), ("min", True)], ids=str
+)
+@pytest.mark.parametrize("shape", [Shape(2, 4, 2, 37, 71, 16, 40), Shape(1, 3, 3, 33, 29, 7, 5)], ids=str)
+def test_agrees_with_reference(shape, center, signed, mask):
+    tensors = inputs(shape, off_lattice=4e-6 if center == "mean" else 3e-4)
+    compare(tensors, 3e-5, signed=signed, center=center, **masks(mask, shape))
+
+
+@pytest.mark.parametrize("name", ["square", "one", "cross"])
+def test_agrees_with_reference_at_other_sizes(name):
+    compare(inputs(test_cpu.SHAPES[name]), 3e-5)
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "all"])
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
+def test_sparse_gradients(signed, mask):
+    shape = test_cpu.SPARSE_SHAPES["odd"]
+    compare(test_cpu.mostly_dead(shape), 1e-4, signed=signed, **masks(mask, shape))
+
+
+@pytest.mark.parametrize("mask", ["none", "all"])
+def test_bias_key_norm_and_unit(mask):
+    shape = Shape(2, 4, 2, 37, 71, 16, 40)
+    tensors = normalized(shape, "key_norm", "unit", bias=True)
+    compare(tensors, test_cpu_normalization.TOLERANCE, **masks(mask, shape))
+
+
+@pytest.mark.parametrize("mask", ["none", "attn_mask", "all"])
+@pytest.mark.parametrize("name", ["plain", "threes", "one key head", "any features"])
+def test_decoding(name, mask):
+    shape = test_cpu_decode.SHAPES[name]
+    test_cpu_decode.assert_agrees(inputs(shape, torch.randn), **masks(mask, shape))
