@@ -7,6 +7,18 @@ import torch
 
 from tests.attention import test_cpu, test_cpu_decode, test_cpu_normalization
 from tests.attention.engine_cases import Shape, compare, inputs, masks, normalized
+from tests.attention.test_cpu import (  # noqa: F401  (run here as well)
+    test_a_nan_row_leaves_its_neighbors_alone,
+    test_content_of_keys_outside_a_row_mask_changes_nothing,
+    test_content_of_padded_keys_changes_nothing,
+    test_empty_sizes,
+    test_nan_in_a_valid_input_is_not_hidden,
+    test_rows_without_keys_give_zero_and_pass_no_gradient,
+    test_strided_inputs_and_gradients,
+    test_subnormals,
+    test_ties_of_sparse_gradients,
+    test_ties_take_the_zero_subgradient,
+)
 
 pytestmark = pytest.mark.usefixtures("isa")
 

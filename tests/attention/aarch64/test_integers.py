@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from inhibitor_transformers.attention.cpu import library
-from inhibitor_transformers.attention.integer import Requantize
-from inhibitor_transformers.attention.integer.qparams import BITS
+from inhibitor_transformers.attention.integer import Requantize, reference
+from inhibitor_transformers.attention.integer.qparams import BITS, MAX_DELTA
 from tests.attention.aarch64.emulator import DOTPROD
 from tests.attention.engine_cases import Shape
 from tests.attention.integer import test_engines, test_quantize
@@ -49,5 +49,13 @@ def test_quantize_uint8(isa, zero, plain):  # noqa: F811
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_sums_that_leave_16_bits(bits):
-    test_engines.test_the_largest_sum(bits, 600)
+def test_everything_is_taken_away_from_many_values(bits):
+    """The sums of what scores take away leave the 16 bits in which they are taken at first."""
+    qparams, keys = test_engines.largest(bits, 1), 600
+    qparams.delta.fill_(MAX_DELTA)
+    qparams.shift.zero_()
+    q, k, v = torch.zeros(1, 1, 5, 1), torch.zeros(1, 1, keys, 1), torch.full((1, 1, keys, 17), 1e9)
+    v[..., 1] = -1e9
+    call = test_engines.call_of(q, k, v, test_engines.masks_of("none", None, 0))
+    assert reference.integer_sums(call, qparams).eq(0).all()
+    test_engines.assert_equal_everywhere(call, qparams)
