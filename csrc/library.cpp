@@ -6,6 +6,12 @@
 #include "integer/kernel_table.h"
 #include "parallel.h"
 
+#if defined(INHIBITOR_WITH_NEON) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(INHIBITOR_WITH_NEON) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 namespace inhibitor {
 namespace {
 
@@ -22,6 +28,19 @@ bool has_avx512() {
 }
 const IntegerTable* beside_avx512() { return __builtin_cpu_supports("avx512vnni") ? &kIntegerVnni : &kIntegerAvx2; }
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#elif defined(INHIBITOR_WITH_NEON)
+bool has_dotprod() {
+#if defined(__linux__)
+  return getauxval(AT_HWCAP) >> 20 & 1;  // HWCAP_ASIMDDP, which old headers lack
+#elif defined(__APPLE__)
+  int has = 0;
+  size_t bytes = sizeof has;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &bytes, nullptr, 0) == 0 && has;
+#else
+  return false;
+#endif
+}
+const IntegerTable* beside_neon() { return has_dotprod() ? &kIntegerDotprod : &kIntegerNeon; }
 #endif
 
 // Fastest first.
@@ -30,6 +49,8 @@ const Candidate* candidates(int& count) {
   static const Candidate all[] = {{&kFloatAvx512, beside_avx512(), has_avx512()},
                                   {&kFloatAvx2, &kIntegerAvx2, has_avx2()},
                                   {&kFloatPortable, &kIntegerPortable, true}};
+#elif defined(INHIBITOR_WITH_NEON)
+  static const Candidate all[] = {{&kFloatNeon, beside_neon(), true}, {&kFloatPortable, &kIntegerPortable, true}};
 #else
   static const Candidate all[] = {{&kFloatPortable, &kIntegerPortable, true}};
 #endif

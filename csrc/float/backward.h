@@ -69,7 +69,7 @@ struct Backward {
       const int64_t h = kv_head * groups + group;
       const HeadScalars scalars(c, h);
       Totals totals;
-      s.norms.set_head(scalars.key_norm, sight_of(c) == Sight::kPairs ? nullptr : s.k_sums);
+      s.norms.set_head(scalars.key_norm, S::is_direct(sight_of(c)) ? nullptr : s.k_sums);
       const int64_t blocks = (c.queries + kBlock - 1) / kBlock;
       for (int64_t turn = 0; turn < blocks; ++turn) {
         // The first turn chooses how gradients are taken: let it be the block that sees most keys.
@@ -122,8 +122,8 @@ struct Backward {
     const float* k = P::head(c.key, b, kv_head);
     const Sight sight = sight_of(c);
     P::rows(k, c.key.stride[2], s.index, n, c.dim, size.dim, nullptr, 1.0f, s.k_rows);  // read once: far rows are slow
-    P::common_shift(sight, s.k_rows, size.dim, nullptr, n, size.dim, s.shift);
-    const float* shift = sight == Sight::kPairs ? nullptr : s.shift;
+    const float* shift = S::is_direct(sight) ? nullptr : s.shift;
+    if (shift) P::common_shift(sight, s.k_rows, size.dim, nullptr, n, size.dim, s.shift);
     P::transposed_panels(s.k_rows, size.dim, nullptr, n, c.dim, shift, s.k_panels);
     if (shift) P::panel_sums(s.k_panels, n, c.dim, s.k_sums);
     s.norms.pack(s.k_rows, size.dim, nullptr, n, size.dim);
@@ -138,16 +138,16 @@ struct Backward {
                         int64_t all, int64_t first, bool is_first, float sign_scale, Totals& totals) {
     const Sizes<V> size(c);
     const Sight sight = sight_of(c);
-    const bool by_pair = sight == Sight::kPairs;
+    const bool direct = S::is_direct(sight);
     const int64_t groups = c.heads / c.kv_heads;
     const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
     const float* q = P::head(c.query, b, h) + first * c.query.stride[2];
-    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, by_pair ? nullptr : s.shift, 1.0f, s.q);
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, direct ? nullptr : s.shift, 1.0f, s.q);
     P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, nullptr, sign_scale, s.q_scaled);
     for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
     const RowMask::Range range = RowMask(c, b, h, s.index, all).visible(first, rows, S::kPanel);
     const int64_t begin = range.begin, n = range.end - begin;
-    const typename S::Keys keys = s.norms.keys(s.k_panels, by_pair ? nullptr : s.k_sums, begin, n, c.dim);
+    const typename S::Keys keys = s.norms.keys(s.k_panels, direct ? nullptr : s.k_sums, begin, n, c.dim);
     S::distances(s.q, s.q_sums, size.dim, rows, keys, s.s, size.row);
 
     const RowScores<V> row_scores(c, b, h, s.index + begin, n, scalars, s.rows);

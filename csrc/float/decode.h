@@ -121,7 +121,7 @@ struct Decode {
           const Vec x = V::load(key + d);
           if (Normed) norm = V::add_by_fma(norm, V::abs(x));
           INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
-            acc[r] = V::add_by_fma(acc[r], V::abs(V::sub(V::load(q + r * q_stride + d), x)));
+            acc[r] = V::add_by_fma(acc[r], V::abs_difference(V::load(q + r * q_stride + d), x));
         }
         INHIBITOR_UNROLL for (int r = 0; r < R; ++r) sums[r][m] = acc[r];
         if (Normed) norms[m] = norm;

@@ -63,8 +63,8 @@ struct Forward {
     const T* k = P::template head<T>(c.key, unit.batch, unit.kv_head);
     const T* v = P::template head<T>(c.value, unit.batch, unit.kv_head);
     const Sight sight = sight_of(c);
-    P::common_shift(sight, k, c.key.stride[2], s.index, n, c.dim, s.shift);
-    const float* shift = sight == Sight::kPairs ? nullptr : s.shift;
+    const float* shift = S::is_direct(sight) ? nullptr : s.shift;
+    if (shift) P::common_shift(sight, k, c.key.stride[2], s.index, n, c.dim, s.shift);
     P::transposed_panels(k, c.key.stride[2], s.index, n, c.dim, shift, s.panels);
     if (shift) P::panel_sums(s.panels, n, c.dim, s.k_sums);
     s.norms.pack(k, c.key.stride[2], s.index, n, c.dim);
@@ -80,14 +80,14 @@ struct Forward {
     const Sizes<V> size(c, most_at_once(c));
     const HeadScalars scalars(c, h);
     const Sight sight = sight_of(c);
-    const bool by_pair = sight == Sight::kPairs;
+    const bool by_pair = sight == Sight::kPairs, direct = S::is_direct(sight);
     const int64_t rows = c.queries - first < kBlock ? c.queries - first : kBlock;
     const T* q = P::template head<T>(c.query, b, h) + first * c.query.stride[2];
-    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, by_pair ? nullptr : s.shift, 1.0f, s.q);
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, direct ? nullptr : s.shift, 1.0f, s.q);
     for (int64_t i = 0; i < rows; ++i) s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
     const RowMask::Range range = RowMask(c, b, h, s.index, all).visible(first, rows, S::kPanel);
     const int64_t begin = range.begin, n = range.end - begin;
-    const typename S::Keys keys = s.norms.keys(s.panels, by_pair ? nullptr : s.k_sums, begin, n, c.dim);
+    const typename S::Keys keys = s.norms.keys(s.panels, direct ? nullptr : s.k_sums, begin, n, c.dim);
     S::distances(s.q, s.q_sums, size.dim, rows, keys, s.z, size.row);
 
     const RowScores<V> row_scores(c, b, h, s.index + begin, n, scalars, s.rows);

@@ -24,6 +24,8 @@ extern const FloatKernels kFloatPortable;
 #if defined(INHIBITOR_WITH_X86)
 extern const FloatKernels kFloatAvx2;
 extern const FloatKernels kFloatAvx512;
+#elif defined(INHIBITOR_WITH_NEON)
+extern const FloatKernels kFloatNeon;
 #endif
 
 }  // namespace inhibitor

@@ -14,6 +14,8 @@ class LongForward {
   static constexpr int64_t kQueries = 2048;    // that they serve; whole blocks
   static constexpr int64_t kRow = kKeys + 16;  // as Sizes::row
 
+  static constexpr bool kDirect = V::kDirect;  // Scores::is_direct
+
  public:
   using P = Pack<V>;
   using S = Scores<V>;
@@ -52,7 +54,8 @@ class LongForward {
     const ForwardUnit unit(c, item);
     Scratch s(c, Arena(base));
     const int64_t n = P::valid_keys(c, unit.batch, s.index);
-    P::common_shift(Sight::kAll, P::head(c.key, unit.batch, unit.kv_head), c.key.stride[2], s.index, n, c.dim, s.shift);
+    const float* k = P::head(c.key, unit.batch, unit.kv_head);
+    if (!kDirect) P::common_shift(Sight::kAll, k, c.key.stride[2], s.index, n, c.dim, s.shift);
     const int64_t end = unit.last_block * kBlock < c.queries ? unit.last_block * kBlock : c.queries;
     for (int64_t first = unit.first_block * kBlock; first < end; first += kQueries) {
       const int64_t rows = end - first < kQueries ? end - first : kQueries;
@@ -72,7 +75,7 @@ class LongForward {
                            const float* means) {
     const Sizes<V> size(c);
     const float* q = P::head(c.query, unit.batch, unit.head) + first * c.query.stride[2];
-    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, s.shift, 1.0f, s.q);
+    P::rows(q, c.query.stride[2], nullptr, rows, c.dim, size.dim, kDirect ? nullptr : s.shift, 1.0f, s.q);
     for (int64_t i = 0; i < rows; ++i) {
       s.q_sums[i] = P::row_sum(s.q + i * size.dim, size.dim);
       s.means[i] = means ? Means::of_row(c, means, unit.batch, unit.head, first + i) : 0.0f;
@@ -87,10 +90,10 @@ class LongForward {
     const float* k = P::head(c.key, unit.batch, unit.kv_head);
     const float* v = P::head(c.value, unit.batch, unit.kv_head);
     const int32_t* index = s.index + begin;
-    P::transposed_panels(k, c.key.stride[2], index, n, c.dim, s.shift, s.panels);
-    P::panel_sums(s.panels, n, c.dim, s.k_sums);
+    P::transposed_panels(k, c.key.stride[2], index, n, c.dim, kDirect ? nullptr : s.shift, s.panels);
+    if (!kDirect) P::panel_sums(s.panels, n, c.dim, s.k_sums);
     s.norms.pack(k, c.key.stride[2], index, n, c.dim);
-    s.norms.set_head(HeadScalars(c, unit.head).key_norm, s.k_sums);
+    s.norms.set_head(HeadScalars(c, unit.head).key_norm, kDirect ? nullptr : s.k_sums);
     P::rows(v, c.value.stride[2], index, n, c.value_dim, size.value_dim, nullptr, 1.0f, s.values);
     P::column_sum(s.values, n, size.value_dim, s.v_sums);
     P::max_abs_values(s.values, n, size.value_dim, c.is_signed, s.max_abs_value);
@@ -105,7 +108,7 @@ class LongForward {
     const Sizes<V> size(c);
     const HeadScalars scalars(c, unit.head);
     const typename S::SameShift shift(scalars.delta);
-    const typename S::Keys keys = s.norms.keys(s.panels, s.k_sums, 0, n, c.dim);
+    const typename S::Keys keys = s.norms.keys(s.panels, kDirect ? nullptr : s.k_sums, 0, n, c.dim);
     S::distances(s.q + at * size.dim, s.q_sums + at, size.dim, rows, keys, s.z, kRow);
     for (int64_t i = 0; i < rows; ++i) {
       float* z = s.z + i * kRow;

@@ -75,8 +75,7 @@ struct Pack {
   template <class T>
   static void common_shift(Sight sight, const T* k, int64_t stride, const int32_t* index, int64_t n, int64_t dim,
                            float* out) {
-    const int64_t seen_by_all = sight == Sight::kPrefix && n > 1 ? 1 : n;
-    if (sight != Sight::kPairs) column_mean(k, stride, index, seen_by_all, dim, out);
+    column_mean(k, stride, index, sight == Sight::kPrefix && n > 1 ? 1 : n, dim, out);
   }
 
   // Transposes a square of W vectors in place: log2(W) perfect shuffles.

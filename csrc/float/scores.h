@@ -14,6 +14,9 @@ struct Scores {
   static constexpr int W = V::kWidth;
   static constexpr int kPanel = Sizes<V>::kPanel;
 
+  // Whether distances are taken as such, not from minima and sums over the features.
+  static bool is_direct(Sight sight) { return V::kDirect || sight == Sight::kPairs; }
+
   // The keys of one head as phase one reads them.
   struct Keys {
     const float* panels;  // transposed, shifted
@@ -63,7 +66,7 @@ struct Scores {
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const Vec x = V::set(q[r * q_stride + d]);
         INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
-          acc[r][p] = V::add_by_fma(acc[r][p], V::abs(V::sub(x, k[p])));
+          acc[r][p] = V::add_by_fma(acc[r][p], V::abs_difference(x, k[p]));
       }
     }
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
@@ -86,7 +89,7 @@ struct Scores {
   // s[i][j] for `rows` packed queries and all keys.
   INHIBITOR_APART static void distances(const float* q, const float* q_sums, int64_t q_stride, int64_t rows,
                                         const Keys& keys, float* s, int64_t s_stride) {
-    const bool direct = keys.sums == nullptr;
+    const bool direct = V::kDirect || keys.sums == nullptr;
     for (int64_t j = 0; j < keys.count; j += kPanel) {
       const int64_t left = keys.count - j;
       const int vecs = static_cast<int>(left >= kPanel ? V::kTileVecs : (left + W - 1) / W);

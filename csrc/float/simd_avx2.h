@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "lanes.h"
+
 namespace inhibitor {
 namespace {
 
@@ -13,6 +15,7 @@ struct Avx2 {
   static constexpr int kWidth = 8;
   static constexpr int kTileVecs = 2;
   static constexpr int kGradVecs = 1;
+  static constexpr bool kDirect = false;
   static constexpr float kSparse = 0.25f;
   static constexpr const char* kName = "avx2";
 
@@ -33,6 +36,7 @@ struct Avx2 {
   static Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
   static Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
   static Vec abs(Vec a) { return _mm256_andnot_ps(sign_bit(), a); }
+  static Vec abs_difference(Vec a, Vec b) { return abs(sub(a, b)); }
   static float sum(Vec a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -96,21 +100,10 @@ struct Avx2 {
     x[0] = add(_mm256_shuffle_ps(x[0], x[2], 0x88), _mm256_shuffle_ps(x[0], x[2], 0xDD));
   }
 
-  // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
-  static int append(int32_t* out, Mask m, int32_t first) {
-    const unsigned set = bits(m);
-    int n = 0;
-    for (int lane = 0; lane < kWidth; ++lane) {
-      out[n] = first + lane;
-      n += static_cast<int>(set >> lane & 1u);
-    }
-    return n;
-  }
-
-  // Lanes whose bit is set take the next float from `p`, the others 0.
+  static int append(int32_t* out, Mask m, int32_t first) { return append_lanes<kWidth>(out, bits(m), first); }
   static Vec expand(const float* p, uint32_t bits) {
     float x[kWidth];
-    for (int lane = 0; lane < kWidth; ++lane) x[lane] = bits >> lane & 1u ? *p++ : 0.0f;
+    expand_lanes(p, bits, x);
     return load(x);
   }
 

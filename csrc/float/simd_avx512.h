@@ -13,6 +13,7 @@ struct Avx512 {
   static constexpr int kWidth = 16;
   static constexpr int kTileVecs = 4;   // vectors per row of a forward tile: 4 rows x 4 = 16 accumulators
   static constexpr int kGradVecs = 2;   // the same for gradient tiles, which hold three values per element
+  static constexpr bool kDirect = false;  // whether an absolute difference costs no more than a minimum
   static constexpr float kSparse = 0.5f;  // share of keys in the lists below which sparse gradients pay
   static constexpr const char* kName = "avx512";
 
@@ -33,6 +34,7 @@ struct Avx512 {
   static Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
   static Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
   static Vec abs(Vec a) { return _mm512_abs_ps(a); }
+  static Vec abs_difference(Vec a, Vec b) { return abs(sub(a, b)); }
   static float sum(Vec a) { return _mm512_reduce_add_ps(a); }
   static float largest(Vec a) { return _mm512_reduce_max_ps(a); }
 

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "lanes.h"
+
 namespace inhibitor {
 namespace {
 
@@ -16,6 +18,7 @@ struct Portable {
   static constexpr int kWidth = 4;
   static constexpr int kTileVecs = 2;
   static constexpr int kGradVecs = 1;
+  static constexpr bool kDirect = false;
   static constexpr float kSparse = 0.5f;
   static constexpr const char* kName = "portable";
 
@@ -48,6 +51,7 @@ struct Portable {
   static Vec max(Vec a, Vec b) { return a > b ? a : b; }
 #endif
   static Vec abs(Vec a) { return as_float(as_int(a) & INT32_MAX); }
+  static Vec abs_difference(Vec a, Vec b) { return abs(a - b); }
   static float sum(Vec a) { return (a[0] + a[2]) + (a[1] + a[3]); }
   static float largest(Vec a) {
     const float x = a[0] > a[1] ? a[0] : a[1];
@@ -99,21 +103,10 @@ struct Portable {
       for (int m = 0; m < half; ++m) x[m] = add(zip_low(x[m], x[m + half]), zip_high(x[m], x[m + half]));
   }
 
-  // Writes first + lane for every set lane, returns how many; may write a whole vector at `out`.
-  static int append(int32_t* out, Mask m, int32_t first) {
-    const unsigned set = bits(m);
-    int n = 0;
-    for (int lane = 0; lane < kWidth; ++lane) {
-      out[n] = first + lane;
-      n += static_cast<int>(set >> lane & 1u);
-    }
-    return n;
-  }
-
-  // Lanes whose bit is set take the next float from `p`, the others 0.
+  static int append(int32_t* out, Mask m, int32_t first) { return append_lanes<kWidth>(out, bits(m), first); }
   static Vec expand(const float* p, uint32_t bits) {
     float x[kWidth];
-    for (int lane = 0; lane < kWidth; ++lane) x[lane] = bits >> lane & 1u ? *p++ : 0.0f;
+    expand_lanes(p, bits, x);
     return load(x);
   }
 

@@ -21,6 +21,9 @@ extern const IntegerTable kIntegerPortable;
 #if defined(INHIBITOR_WITH_X86)
 extern const IntegerTable kIntegerAvx2;
 extern const IntegerTable kIntegerVnni;
+#elif defined(INHIBITOR_WITH_NEON)
+extern const IntegerTable kIntegerNeon;
+extern const IntegerTable kIntegerDotprod;
 #endif
 
 }  // namespace inhibitor

@@ -58,7 +58,7 @@ struct IntegerScores {
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r) {
         const Vec x = V::broadcast64(q + r * q_stride + g * 8);
-        INHIBITOR_UNROLL for (int p = 0; p < kPanelVecs; ++p) acc[r][p] = V::distance(acc[r][p], k[p], x);
+        INHIBITOR_UNROLL for (int p = 0; p < kPanelVecs; ++p) acc[r][p] = V::template distance<Distance>(acc[r][p], k[p], x);
         INHIBITOR_UNROLL for (int p = 0; p < kPanelVecs; ++p) V::keep(acc[r][p]);
       }
     }

@@ -105,6 +105,7 @@ struct BytesAvx2 : Avx2Lanes {
     return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
   static void write_head(uint8_t*, const Element*, int64_t, int64_t) {}
+  template <class>
   static Vec distance(Vec acc, Vec k, Vec q) { return add(acc, _mm256_sad_epu8(k, q)); }
   using Avx2Lanes::merge;
   static void merge(const Vec (&acc)[4], int16_t* out) {
@@ -158,6 +159,7 @@ struct WordsAvx2 : Avx2Lanes {
     const int64_t head = static_cast<uint32_t>(sum(total) + 32768 * static_cast<int32_t>(padded - used));
     __builtin_memcpy(out, &head, sizeof head);
   }
+  template <class>
   static Vec distance(Vec acc, Vec k, Vec q) {
     return add(acc, _mm256_madd_epi16(_mm256_min_epi16(k, q), _mm256_set1_epi16(-2)));
   }

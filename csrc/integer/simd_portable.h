@@ -118,6 +118,7 @@ struct BytesPortable : PortableLanes {
     return to<Vec>(out);
   }
   static void write_head(uint8_t*, const Element*, int64_t, int64_t) {}
+  template <class>
   static Vec distance(Vec acc, Vec k, Vec q) {
 #if defined(__SSE2__)
     return add(acc, to<Vec>(_mm_sad_epu8(to<__m128i>(k), to<__m128i>(q))));
@@ -187,6 +188,7 @@ struct WordsPortable : PortableLanes {
     std::memcpy(out, &head, sizeof head);
   }
   // Times -2 for distances, times 1 or -1 for signs: products and their pairs stay within 2^17.
+  template <class>
   static Vec distance(Vec acc, Vec k, Vec q) {
     const Vec minus_two = set(static_cast<int32_t>(0xFFFEFFFEu));
     return dot(acc, min(k, q), minus_two);

@@ -92,6 +92,7 @@ struct BytesVnni : VnniLanes {
     return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
   }
   static void write_head(uint8_t*, const Element*, int64_t, int64_t) {}
+  template <class>
   static Vec distance(Vec acc, Vec k, Vec q) { return add(acc, _mm512_sad_epu8(k, q)); }
   using VnniLanes::merge;
   static void merge(const Vec (&acc)[4], int16_t* out) {
@@ -148,6 +149,7 @@ struct WordsVnni : VnniLanes {
     const int64_t head = static_cast<uint32_t>(sum(total) + 32768 * static_cast<int32_t>(padded - used));
     __builtin_memcpy(out, &head, sizeof head);
   }
+  template <class>
   static Vec distance(Vec acc, Vec k, Vec q) {
     return _mm512_dpwssd_epi32(acc, _mm512_min_epi16(k, q), _mm512_set1_epi16(-2));
   }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from struct import unpack
 from types import SimpleNamespace
 
 import pytest
@@ -11,11 +10,12 @@ import torch
 
 from inhibitor_transformers.attention.call import MaskedTensors, Masks, Options, Tensors
 from inhibitor_transformers.attention.cpu import library
-from inhibitor_transformers.attention.cpu.abi import ABI_VERSION, CALL, INTEGER_CALL, CStruct, pack_call
+from inhibitor_transformers.attention.cpu.abi import ABI_VERSION, CALL, INTEGER_CALL, pack_call
 from inhibitor_transformers.attention.integer import QuantParams, Requantize
 from inhibitor_transformers.attention.integer import cpu as integer_cpu
 from tests.attention.engine_cases import Shape
 from tests.attention.integer.cases import random_qparams, tensors
+from tests.attention.packed import unpacked
 from tests.conftest import REPOSITORY
 
 HEADER = re.sub(r"/\*.*?\*/", "", (REPOSITORY / "csrc" / "inhibitor.h").read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -48,13 +48,6 @@ def test_version() -> None:
 def test_the_parts_of_a_member() -> None:
     assert members_of("InhibitorTensor4") == {"data": "q", "stride": "3q"}
     assert members_of("InhibitorPerHead") == {"data": "q", "stride": "q"}
-
-
-def unpacked(struct: CStruct, packed: bytes) -> dict[str, list[float]]:
-    """The numbers of each member, by name."""
-    assert len(packed) == struct.size
-    numbers = iter(unpack(" ".join(struct.members.values()), packed))
-    return {name: [next(numbers) for _ in range(int(f[:-1] or 1))] for name, f in struct.members.items()}
 
 
 def test_a_call() -> None:
