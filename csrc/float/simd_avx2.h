@@ -76,7 +76,7 @@ struct Avx2 {
   // Adds clamp(v, -z, z) = sign(v) min(|v|, z), z a scalar in memory.
   struct Clamp {
     Clamp() = default;
-    explicit Clamp(Vec v) : size(abs(v)), sign(sign_one(v)) {}
+    explicit Clamp(Vec v) : size(abs(v)), sign(_mm256_or_ps(_mm256_xor_ps(v, size), set(1.0f))) {}
     Vec add_to(Vec acc, const float* z) const { return fma(min_at(size, z), sign, acc); }
     Vec size, sign;
   };
