@@ -12,8 +12,10 @@
 
 #include <stdint.h>
 
-#if defined(_WIN32)
+#if defined(_WIN32) && defined(INHIBITOR_BUILD)
 #define INHIBITOR_EXPORT __declspec(dllexport)
+#elif defined(_WIN32)
+#define INHIBITOR_EXPORT
 #else
 #define INHIBITOR_EXPORT __attribute__((visibility("default")))
 #endif
