@@ -9,6 +9,7 @@ VENV ?= .venv
 OUTPUT ?= quickstart
 MODEL ?= $(OUTPUT)
 ARGS ?=
+PREFIX ?= /usr/local
 
 # Standard cells: where Debian installs them, or below this folder.
 UNPACKED_CELLS := build/cells/usr/share/qflow/tech/osu018
@@ -24,20 +25,22 @@ ifneq ($(shell cat $(TORCH_STAMP) 2>/dev/null),$(TORCH))
 .PHONY: $(TORCH_STAMP)
 endif
 endif
-PACKAGING := pyproject.toml $(wildcard CMakeLists.txt csrc/* csrc/*/*)
+PACKAGING := pyproject.toml $(wildcard CMakeLists.txt packaging/*.cmake csrc/* csrc/*/*)
 
 # Tests, checks and the site ask no server for a model.
 test test-slow mutants bench docs: export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow test-lowest mutants check format bench hardware cells docs findings clean
+.PHONY: help demo install test test-slow test-lowest mutants check format bench hardware cells docs findings \
+	wheels wheel-test c-library clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH)  TORCH_INDEX=$(TORCH_INDEX)"
 	@echo "             OUTPUT=$(OUTPUT) (demo)  ARGS=… (passed on to the command behind the target)"
+	@echo "             PREFIX=$(PREFIX) (c-library)"
 
 demo: $(VENV)/.installed-quickstart ## install, then distill an inhibitor encoder: minutes on two cores
 	@if [ -e "$(OUTPUT)" ] && [ -z "$(findstring --overwrite,$(ARGS))" ]; then \
@@ -94,6 +97,25 @@ docs: $(VENV)/.installed-docs ## build the documentation site in build/site; a b
 findings: ## run what surprised us about other libraries (findings/): minutes, and downloads
 	@for script in findings/*.sh; do echo "== $$script"; bash "$$script" || exit 1; done
 
+wheels: $(VENV)/.installed-wheels ## build the sdist and wheels for Linux, macOS and Windows in dist, and check them
+	$(BIN)/python -m build --sdist --outdir dist .
+	$(BIN)/python packaging/wheels.py $(ARGS)
+
+# Only this environment is on the path: no compiler is.
+wheel-test: ## install this platform's wheel of dist in a new environment, and test the attention there
+	rm -rf build/wheel
+	$(MAKE) build/wheel/.torch VENV=build/wheel
+	build/wheel/bin/python -m pip install --quiet --no-index --no-deps --find-links dist inhibitor-transformers
+	build/wheel/bin/python -m pip install --quiet inhibitor-transformers hypothesis pytest pytest-timeout
+	PATH="$(CURDIR)/build/wheel/bin" python -c \
+		'from inhibitor_transformers.attention.cpu import library; print(library.__file__, library.load())'
+	PATH="$(CURDIR)/build/wheel/bin" python -m pytest tests/attention $(ARGS)
+
+c-library: ## build libinhibitor for C programs and install it, its header and its pkg-config file under PREFIX
+	cmake -S . -B build/c -DINHIBITOR_C_LIBRARY=ON
+	cmake --build build/c --parallel
+	cmake --install build/c --component c --prefix "$(PREFIX)"
+
 clean: ## remove .venv, caches and build output (never quickstart/ or runs/)
 	rm -rf $(VENV) build dist mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -exec rm -rf {} +
@@ -123,6 +145,11 @@ $(VENV)/.installed-dev: $(TORCH_STAMP) $(PACKAGING)
 $(VENV)/.installed-hardware: $(TORCH_STAMP) $(PACKAGING)
 	@echo "Installing inhibitor-transformers[hardware,quickstart]"
 	$(PIP) --editable '.[hardware,quickstart]'
+	@touch $@
+
+$(VENV)/.installed-wheels: $(TORCH_STAMP) $(PACKAGING)
+	@echo "Installing inhibitor-transformers[wheels]"
+	$(PIP) --editable '.[wheels]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(TORCH_STAMP) $(PACKAGING)

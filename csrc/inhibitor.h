@@ -12,8 +12,10 @@
 
 #include <stdint.h>
 
-#if defined(_WIN32)
+#if defined(_WIN32) && defined(INHIBITOR_BUILD)
 #define INHIBITOR_EXPORT __declspec(dllexport)
+#elif defined(_WIN32)
+#define INHIBITOR_EXPORT
 #else
 #define INHIBITOR_EXPORT __attribute__((visibility("default")))
 #endif
@@ -114,7 +116,8 @@ INHIBITOR_EXPORT int64_t inhibitor_use_isa(const char* name);
 /* The instructions that serve integers under the chosen instruction set. */
 INHIBITOR_EXPORT const char* inhibitor_integer_isa(void);
 
-/* `GOMP_parallel` of a loaded OpenMP runtime (libgomp, libomp and libiomp5 all export it), for calls without `parallel`. */
+/* `GOMP_parallel` of a loaded OpenMP runtime, for calls without `parallel`. libgomp, libomp and libiomp5 all export it,
+ * but on Windows. */
 INHIBITOR_EXPORT void inhibitor_set_parallel(void* gomp_parallel);
 /* Not 0: scratch is filled with NaN before every use, by which tests prove that nothing is read before it is written. */
 INHIBITOR_EXPORT void inhibitor_poison_scratch(int64_t on);

@@ -5,6 +5,9 @@
 #include "float/kernel_table.h"
 #include "integer/kernel_table.h"
 #include "parallel.h"
+#if defined(INHIBITOR_WITH_X86)
+#include "x86_features.h"
+#endif
 
 #if defined(INHIBITOR_WITH_NEON) && defined(__linux__)
 #include <sys/auxv.h>
@@ -21,14 +24,7 @@ struct Candidate {
   bool supported;
 };
 
-#if defined(INHIBITOR_WITH_X86)
-bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-}
-const IntegerTable* beside_avx512() { return __builtin_cpu_supports("avx512vnni") ? &kIntegerVnni : &kIntegerAvx2; }
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-#elif defined(INHIBITOR_WITH_NEON)
+#if defined(INHIBITOR_WITH_NEON)
 bool has_dotprod() {
 #if defined(__linux__)
   return getauxval(AT_HWCAP) >> 20 & 1;  // HWCAP_ASIMDDP, which old headers lack
@@ -46,8 +42,9 @@ const IntegerTable* beside_neon() { return has_dotprod() ? &kIntegerDotprod : &k
 // Fastest first.
 const Candidate* candidates(int& count) {
 #if defined(INHIBITOR_WITH_X86)
-  static const Candidate all[] = {{&kFloatAvx512, beside_avx512(), has_avx512()},
-                                  {&kFloatAvx2, &kIntegerAvx2, has_avx2()},
+  static const X86Features has;
+  static const Candidate all[] = {{&kFloatAvx512, has.avx512_vnni ? &kIntegerVnni : &kIntegerAvx2, has.avx512},
+                                  {&kFloatAvx2, &kIntegerAvx2, has.avx2_fma},
                                   {&kFloatPortable, &kIntegerPortable, true}};
 #elif defined(INHIBITOR_WITH_NEON)
   static const Candidate all[] = {{&kFloatNeon, beside_neon(), true}, {&kFloatPortable, &kIntegerPortable, true}};

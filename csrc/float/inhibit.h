@@ -45,13 +45,15 @@ struct Inhibit {
   using Vec = typename V::Vec;
   static constexpr int W = V::kWidth;
 
-  // Which keys a tile visits: all of them, or those in a list.
+  // Which keys a tile visits: all of them, whose values were summed before (ValueSums), or those in a list.
   struct All {
+    static constexpr bool kSummed = true;
     int64_t count;
     int64_t operator[](int64_t n) const { return n; }
     int64_t row(int64_t n) const { return n; }
   };
   struct Listed {
+    static constexpr bool kSummed = false;
     const int32_t* index;
     int64_t count;
     int64_t operator[](int64_t n) const { return index[n]; }
@@ -59,6 +61,7 @@ struct Inhibit {
   };
   // All scores, whose values lie in the listed rows.
   struct Gathered {
+    static constexpr bool kSummed = false;
     const int32_t* index;
     int64_t count;
     int64_t operator[](int64_t n) const { return n; }
@@ -66,7 +69,7 @@ struct Inhibit {
   };
 
   // out = factor * sum over the visited keys of (v - its shrink term), for R rows and P vectors.
-  // `v_sums` is the sum of v over those keys, null: it is taken here.
+  // `v_sums` is the sum of v over those keys, null where it is taken here.
   template <int R, int P, class Keys>
   static void tile(const float* z, int64_t z_stride, const float* v, int64_t v_stride, Keys keys, const float* v_sums,
                    const float* factor, float* out, int64_t out_stride) {
@@ -81,13 +84,13 @@ struct Inhibit {
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p) {
         value[p] = V::load(from + p * W);
         term[p] = ShrinkTerm<V, Signed>(value[p]);
-        if (!v_sums) total[p] = V::add(total[p], value[p]);
+        if constexpr (!Keys::kSummed) total[p] = V::add(total[p], value[p]);
       }
       INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
         INHIBITOR_UNROLL for (int p = 0; p < P; ++p) acc[r][p] = term[p].add_to(acc[r][p], z + r * z_stride + j);
     }
     INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
-      if (v_sums) total[p] = V::load(v_sums + p * W);
+      if constexpr (Keys::kSummed) total[p] = V::load(v_sums + p * W);
     INHIBITOR_UNROLL for (int r = 0; r < R; ++r)
       INHIBITOR_UNROLL for (int p = 0; p < P; ++p)
         V::store(out + r * out_stride + p * W, V::mul(V::sub(total[p], acc[r][p]), V::set(factor[r])));

@@ -27,8 +27,12 @@ struct Avx2 {
   static void store_first(float* p, Vec x, int n) { _mm256_maskstore_ps(p, first(n), x); }
 
   static Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
-  // a + b on the multiply-add units: on Zen, min, max, range and add share the other two units.
-  static Vec add_by_fma(Vec a, Vec b) { return _mm256_fmadd_ps(b, _mm256_set1_ps(1.0f), a); }
+  // a + b on the multiply-add units: on Zen, min, max, range and add share the other two units. Assembler, because Clang
+  // makes an addition of a product by one.
+  static Vec add_by_fma(Vec a, Vec b) {
+    asm("vfmadd231ps %1, %2, %0" : "+x"(a) : "x"(b), "x"(_mm256_set1_ps(1.0f)));
+    return a;
+  }
   static Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
   static Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
   static Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
@@ -76,7 +80,7 @@ struct Avx2 {
   // Adds clamp(v, -z, z) = sign(v) min(|v|, z), z a scalar in memory.
   struct Clamp {
     Clamp() = default;
-    explicit Clamp(Vec v) : size(abs(v)), sign(sign_one(v)) {}
+    explicit Clamp(Vec v) : size(abs(v)), sign(_mm256_or_ps(_mm256_xor_ps(v, size), set(1.0f))) {}
     Vec add_to(Vec acc, const float* z) const { return fma(min_at(size, z), sign, acc); }
     Vec size, sign;
   };

@@ -26,8 +26,10 @@ pytestmark = pytest.mark.timeout(300)
 
 # Programs of shell blocks that are not run here, and why.
 NOT_RUN = {
+    "cc": "a program in C: tests/examples/test_c.py",
     "cd": "changes nothing",
     "cmake": "a build: tests/attention/test_cpu.py",
+    "export": "changes nothing",
     "git": "needs the network",
     "hf": "needs the network",
     "make": "installs, or runs these very tests",

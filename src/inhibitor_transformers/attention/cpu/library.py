@@ -134,7 +134,7 @@ def _open_and_check() -> Library:
 
 def find() -> Path:
     """Where the library lies; those of csrc/runtimes lie beside it. Raises UnavailableError."""
-    # Found as if it were an extension module: true for wheels and for editable installs alike.
+    # Found as if it were an extension module (.so, on Windows .pyd): true for wheels and for editable installs alike.
     spec = importlib.util.find_spec(_MODULE)
     if spec is None or spec.origin is None:
         raise UnavailableError("the package was installed without compiled kernels (no C++17 compiler at install time)")
@@ -172,6 +172,8 @@ def _open(path: Path) -> ctypes.CDLL:
 
 def _share_threads(handle: ctypes.CDLL) -> str:
     """Hand the entry point of torch's OpenMP runtime to the kernels; returns what they will use."""
+    if sys.platform == "win32":
+        return "one thread (torch's OpenMP runtime has no GOMP_parallel on Windows)"
     for path in _openmp_runtimes():
         try:
             entry = ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, c_void_p)
