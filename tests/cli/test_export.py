@@ -14,9 +14,13 @@ def test_a_package_of_torch(inhibit: Inhibit, student: str, tmp_path: Path) -> N
     done = inhibit("export", student, tmp_path / "out", "--runtime", "torch", "--threads", "1")
     assert done.status == 0, done.err
     assert done.err == ""
-    first, second = done.out.splitlines()
+    first, *differences, loading = done.out.splitlines()
     assert first.startswith(f"InhibiDistilBertModel exported to {tmp_path / 'out' / 'model.pt2'} (")
-    assert second.startswith("largest difference from the model, standard operators: ")
+    for line, name in zip(differences, ("operator", "standard operators"), strict=True):
+        assert line.startswith(f"largest difference from the model, {name}: ")
+    library = tmp_path / "out" / "_torch_operator.so"
+    assert loading.startswith(f"to load it: torch.ops.load_library('{library}'), then torch.export.load(")
+    assert library.is_file()
     assert (tmp_path / "out" / "tokenizer.json").is_file()
 
 
@@ -36,7 +40,7 @@ def test_onnxruntime_is_the_default(inhibit: Inhibit, student: str, tmp_path: Pa
 def test_refusals_are_one_line(refused: Callable[..., str], teacher: str, student: str, tmp_path: Path) -> None:
     assert "only InhibiDistilBERT can be exported" in refused("export", teacher, tmp_path / "out", "--runtime", "torch")
     assert "is the model" in refused("export", student, student, "--runtime", "torch")
-    assert "--runtime must be one of onnxruntime, torch" in refused(
+    assert "--runtime must be one of onnxruntime, openvino, torch" in refused(
         "export", student, tmp_path / "out", "--runtime", "gguf"
     )
     assert "it is called --runtime now" in refused("export", student, tmp_path / "out", "--format", "torch")
