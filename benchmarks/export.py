@@ -1,6 +1,10 @@
 """Times attention, and whole models, outside Python: the exported forms against each other and against softmax.
 
     python benchmarks/export.py [--shape 1,128 1,512 8,128] [--layers 6] [--compile] [--seconds 5] [--output FILE]
+    python benchmarks/export.py --runtime onnxruntime openvino [--threads 1 2] [--json FILE] …
+
+The second form times what a user would deploy: exported models beside softmax models in the forms in which their
+runtimes run them fastest (runtime_sides.py). The first:
 
 One thread, CPU seconds of the thread. Attention has 12 heads of 64, models have DistilBERT's sizes; weights, scores and
 tokens are random. Memory is what a call allocates above its inputs and results, every malloc counted, with ONNX
@@ -28,22 +32,24 @@ from compiler import shared_library
 from inputs import gaussian
 from report import Report, machine, progress
 from require_tests import require_passing_tests
+from runtime_sides import SIDES_OF, runtime_tables
 from timing import Budget, clock_name, interleave
 from torch import Tensor, nn
 from transformers import DistilBertConfig, DistilBertModel
 
 from inhibitor_transformers import InhibiDistilBertModel
 from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention, reference
-from inhibitor_transformers.deploy.export.onnx_file import write_onnx
-from inhibitor_transformers.deploy.export.onnx_sums import onnx_sums
+from inhibitor_transformers.deploy.export.onnx_attention import onnx_operator
+from inhibitor_transformers.deploy.export.onnx_file import write_onnx, write_onnx_model
 from inhibitor_transformers.deploy.export.plain import plain_attention, with_plain_attention
 from inhibitor_transformers.deploy.export.torch_sums import torch_sums
 from inhibitor_transformers.deploy.export.tracing import Traceable
+from inhibitor_transformers.deploy.runtimes.onnxruntime_operator import register
 
 HEADS, DIM = 12, 64
 SIDES = [
     "torch: softmax", "torch: engine", "torch: cdist", "torch: broadcast",
-    "ONNX Runtime: softmax", "ONNX Runtime: scan", "ONNX Runtime: broadcast",
+    "ONNX Runtime: softmax", "ONNX Runtime: operator", "ONNX Runtime: function", "ONNX Runtime: broadcast",
 ]  # fmt: skip
 COMPILED = ["torch.compile: cdist", "torch.compile: broadcast"]
 Call = Callable[..., Any]
@@ -66,8 +72,12 @@ class Attention(nn.Module):
             given = {name: getattr(self.scalars, name)[:, None, None] for name in self.scalars.initial}
             options = {"length_reference": 64.0, "signed": True, "center": "mean"}
             return reference.attend(q, k, v, valid[:, None, None, :], None, **given, **options)
-        sums = {"scan": onnx_sums, "cdist": torch_sums}[self.form]
-        return plain_attention(sums, q, k, v, valid, self.scalars, signed=True, center="mean")
+        if self.form == "cdist":
+            return plain_attention(torch_sums, q, k, v, valid, self.scalars, signed=True, center="mean")
+        scalars = [getattr(self.scalars, name) for name in ("gamma", "eta", "delta", "length_exponent")]
+        rows = [t.transpose(1, 2).flatten(2) for t in (q, k, v)]
+        options = {"num_heads": HEADS, "length_reference": 64.0, "center": "mean", "is_signed": True}
+        return onnx_operator(*rows, valid, *scalars, None, **options).unflatten(2, (HEADS, DIM)).transpose(1, 2)
 
 
 def attention_inputs(batch: int, length: int) -> tuple[Tensor, ...]:
@@ -75,19 +85,21 @@ def attention_inputs(batch: int, length: int) -> tuple[Tensor, ...]:
     return q, k, v, torch.ones(batch, length, dtype=torch.bool)
 
 
-def in_onnx_runtime(file: Path, *, arena: bool = True) -> Call:
-    """What runs `file` on one thread and takes torch tensors."""
+def in_onnx_runtime(file: Path, *, arena: bool = True, operator: bool = False) -> Call:
+    """What runs `file` on one thread and takes torch tensors; `operator`: with this package's registered."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.enable_cpu_mem_arena = 1, arena
+    if operator:
+        register(options)
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     return lambda *given: session.run(None, {n: t.numpy() for n, t in zip(names, given, strict=True)})
 
 
 def attention_side(side: str, folder: Path, *, arena: bool = True) -> Call:
-    """ "ONNX Runtime: scan", "torch: cdist", "torch.compile: broadcast" and so on."""
+    """ "ONNX Runtime: function", "torch: cdist", "torch.compile: broadcast" and so on."""
     where, form = side.split(": ")
     module = Attention(form).eval().requires_grad_(False)
     if where == "ONNX Runtime":
@@ -95,7 +107,7 @@ def attention_side(side: str, folder: Path, *, arena: bool = True) -> Call:
         if not file.exists():
             axes = {name: {0: "batch", 2: "length"} for name in "qkv"} | {"valid": {0: "batch", 1: "length"}}
             write_onnx(module, dict(zip(axes, attention_inputs(2, 37), strict=True)), axes, ["attention_output"], file)
-        return in_onnx_runtime(file, arena=arena)
+        return in_onnx_runtime(file, arena=arena, operator=form == "operator")
     return torch.compile(module, dynamic=True) if where == "torch.compile" else module
 
 
@@ -111,10 +123,13 @@ def models(layers: int, folder: Path) -> dict[str, Call]:
     # two tensors: of one for both, the exporter makes one input, and what is embedded is the mask
     inputs = {"input_ids": torch.arange(1000, 1014).view(2, 7), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
     axes = {name: {0: "batch", 1: "length"} for name in inputs}
-    for name, model in {"softmax": softmax, "inhibitor": with_plain_attention(inhibitor, onnx_sums)}.items():
-        progress(f"exporting {name}")
-        write_onnx(Traceable(model).eval(), inputs, axes, ["last_hidden_state"], folder / f"{name}.onnx")
-        sides[f"ONNX Runtime: {name}"] = in_onnx_runtime(folder / f"{name}.onnx")
+    progress("exporting softmax")
+    write_onnx(Traceable(softmax).eval(), inputs, axes, ["last_hidden_state"], folder / "softmax.onnx")
+    sides["ONNX Runtime: softmax"] = in_onnx_runtime(folder / "softmax.onnx")
+    progress("exporting inhibitor")
+    write_onnx_model(inhibitor, folder / "inhibitor.onnx")
+    for name, operator in {"inhibitor": True, "inhibitor, by its function": False}.items():
+        sides[f"ONNX Runtime: {name}"] = in_onnx_runtime(folder / "inhibitor.onnx", operator=operator)
     require_same_models(sides)
     return sides
 
@@ -182,6 +197,9 @@ def main(arguments: list[str] | None = None) -> None:
         count_memory(options.memory_of[0], options.shape, Path(options.memory_of[1]))
         return
     require_passing_tests()
+    if options.runtime:
+        runtime_tables(options)
+        return
     report, budget = Report(options.output), Budget(3, options.seconds)
     report.line(f"{machine()}, one thread, {clock_name()}.")
     with TemporaryDirectory() as folder:
@@ -228,6 +246,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=6, help="of the models; 0: attention alone")
     parser.add_argument("--compile", action="store_true", help="also what torch.compile makes of the forms")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each shape, after three rounds")
+    parser.add_argument("--runtime", nargs="+", choices=list(SIDES_OF), help="time exported models in these runtimes")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1], help="with --runtime")
+    parser.add_argument("--json", type=Path, help="with --runtime: a new file for the rows")
     parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)

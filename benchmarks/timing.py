@@ -51,11 +51,11 @@ def clock_name() -> str:
     return "CPU seconds of the thread" if clock() is time.thread_time else "wall seconds"
 
 
-def stopwatch(device: torch.device) -> Callable[[Callable[[], object]], float]:
-    """Seconds of a call: between two events of the device on a GPU, else as `clock` counts."""
+def stopwatch(device: torch.device, now: Callable[[], float] | None = None) -> Callable[[Callable[[], object]], float]:
+    """Seconds of a call: between two events of the device on a GPU, else as `now` counts, by default `clock`."""
     if device.type == "cuda":
         return _between_events
-    now = clock()
+    now = now or clock()
 
     def seconds(call: Callable[[], object]) -> float:
         start = now()
@@ -77,9 +77,11 @@ def _between_events(call: Callable[[], object]) -> float:
 CPU = torch.device("cpu")
 
 
-def interleave(sides: Sides, budget: Budget, device: torch.device = CPU) -> Times:
-    """Time every side in every round; each round starts with another side."""
-    time_of, names = stopwatch(device), list(sides)
+def interleave(
+    sides: Sides, budget: Budget, device: torch.device = CPU, now: Callable[[], float] | None = None
+) -> Times:
+    """Time every side in every round; each round starts with another side. `now` counts seconds on a CPU."""
+    time_of, names = stopwatch(device, now), list(sides)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     end, turn = time.perf_counter() + budget.seconds, 0
     if budget.warm_up:

@@ -1,9 +1,10 @@
-"""Sentence embeddings from an exported encoder, without torch and without this package:
+"""Sentence embeddings from an exported encoder, without torch:
 
     inhibit export quickstart exported
     pip install onnxruntime tokenizers
     python examples/onnx_embeddings.py exported ["A text." "Another." …]
 
+Where this package is installed, its operator serves, several times as fast as the standard operators that do otherwise.
 Prints the cosine similarity of every pair of texts.
 """
 
@@ -30,6 +31,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def open_session(file: Path) -> onnxruntime.InferenceSession:
+    """The exported model, with the operator of inhibitor-transformers if that is installed."""
+    options = onnxruntime.SessionOptions()
+    try:
+        from inhibitor_transformers.deploy.runtimes.onnxruntime_operator import register
+
+        register(options)
+    except (ImportError, RuntimeError) as reason:  # it is not installed, or was without a compiler
+        print(f"standard operators serve: {reason}", file=sys.stderr)
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
 def embed(session: onnxruntime.InferenceSession, tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
     """(texts, dim): the mean of the last hidden states over the tokens of each text, of length one."""
     encodings = tokenizer.encode_batch(texts)
@@ -48,8 +61,7 @@ def main() -> None:
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
     folder, texts = Path(sys.argv[1]), sys.argv[2:] or TEXTS
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    embeddings = embed(session, load_tokenizer(folder), texts)
+    embeddings = embed(open_session(folder / "model.onnx"), load_tokenizer(folder), texts)
     for i, row in enumerate(embeddings @ embeddings.T):
         for j, cosine in enumerate(row[:i]):
             print(f"{cosine:6.3f}  {texts[j]!r} {texts[i]!r}")

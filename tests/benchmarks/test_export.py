@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,11 @@ def tiny(export: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_exported_models_read_tokens_and_mask(tiny: Any, tmp_path: Path) -> None:
     sides = tiny.models(1, tmp_path)
-    assert list(sides)[-2:] == ["ONNX Runtime: softmax", "ONNX Runtime: inhibitor"]
+    assert list(sides)[-3:] == [
+        "ONNX Runtime: softmax",
+        "ONNX Runtime: inhibitor",
+        "ONNX Runtime: inhibitor, by its function",
+    ]
 
 
 class OfTheMask(torch.nn.Module):
@@ -103,3 +108,40 @@ def test_memory_is_counted(export: Any, tmp_path: Path) -> None:
     if broadcast == "-":
         pytest.skip("needs Linux with glibc and a compiler")
     assert float(broadcast) >= 12 * 32 * 32 * 64 * 4 / 2**20
+
+
+@pytest.fixture
+def runtimes(script: Script, monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = script("runtime_sides")
+    monkeypatch.setattr(module, "DistilBertConfig", tiny_distilbert)
+    return module
+
+
+def test_models_in_onnxruntime(export: Any, runtimes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Softmax by ONNX Runtime's own operators is softmax; rows say what was timed."""
+    monkeypatch.setattr(export, "runtime_tables", runtimes.runtime_tables)
+    threads, rows = torch.get_num_threads(), tmp_path / "rows.json"
+    shapes = ["--shape", "1,5", "2,9", "--layers", "1", "--seconds", "0"]
+    try:
+        export.main(["--runtime", "onnxruntime", *shapes, "--json", str(rows), "--output", str(tmp_path / "table.md")])
+    finally:
+        torch.set_num_threads(threads)
+    found = json.loads(rows.read_text())
+    sides = ["softmax, plain", "softmax, Attention", "softmax, MultiHeadAttention"]
+    sides += ["softmax, MultiHeadAttention, residuals apart as in ours", "inhibitor, operator"]
+    assert [(row["side"], row["batch"], row["length"]) for row in found] == [
+        (side, batch, length) for batch, length in ((1, 5), (2, 9)) for side in sides
+    ]
+    assert {(row["runtime"], row["precision"], row["threads"], row["equal"]) for row in found} == {
+        ("onnxruntime", "float32", 1, True)
+    }
+    assert all(0 < row["ms"] <= row["median_ms"] and row["difference"] < 1e-4 for row in found)
+    (table,) = tables(tmp_path / "table.md")
+    assert [row[0] for row in table[1:]] == sides
+
+
+def test_a_model_that_computes_something_else_is_not_timed(runtimes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = runtimes.make_pair(1)
+    wrong = runtimes.Side("mine", "float32", lambda inputs: dict(pair.inhibitor(**inputs)), pair.softmax)
+    with pytest.raises(SystemExit, match="mine, float32, computes something else"):
+        runtimes.differences([wrong])

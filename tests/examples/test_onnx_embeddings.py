@@ -21,10 +21,10 @@ EXAMPLE = REPOSITORY / "examples" / "onnx_embeddings.py"
 TEXTS = ["the old cat sees a bird", "a dog", "the small fish sleeps and hears the " + 20 * "old cat and dog "]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, absent: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     code = f"""
 import runpy, sys
-for name in ("torch", "transformers", "inhibitor_transformers"):
+for name in ("torch", "transformers", *{absent!r}):
     sys.modules[name] = None  # importing it raises ImportError
 sys.argv = {[EXAMPLE.name, *arguments]!r}
 runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
@@ -32,11 +32,12 @@ runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("segments", [0, 2])
-def test_similarities_are_those_of_the_model(segments: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("segments", "absent"), [(0, ()), (2, ("inhibitor_transformers",))])
+def test_similarities_are_those_of_the_model(segments: int, absent: tuple[str, ...], tmp_path: Path) -> None:
+    """With the operator, and where this package is not installed."""
     source, model = saved_student(tmp_path / "model", type_vocab_size=segments)
     export_model(source, tmp_path / "out")
-    done = run(str(tmp_path / "out"), *TEXTS)
+    done = run(str(tmp_path / "out"), *TEXTS, absent=absent)
     assert done.returncode == 0, done.stderr
     found = {tuple(line[8:].split("' '")): float(line[:6]) for line in done.stdout.splitlines()}
 

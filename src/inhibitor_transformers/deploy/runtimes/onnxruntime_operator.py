@@ -5,7 +5,7 @@
     session = onnxruntime.InferenceSession("exported/model.onnx", options)
 
 Neither this module nor the operator needs torch or transformers. From another language, or without this package, give
-`library_path()`, or a copy of that file, to ONNX Runtime's RegisterCustomOpsLibrary. csrc/runtimes/attention.h says what
+`library_path()`, or a copy of that file, to RegisterCustomOpsLibrary. csrc/runtimes/attention.h says what
 inputs and attributes the operator has; it computes in float32 on the processor, with the threads of the session.
 
 Runs in ONNX Runtime 1.17 and newer; tried in 1.17.3, 1.18.1, 1.20.1, 1.24.1 and 1.32.0.
