@@ -1,5 +1,5 @@
-// The operators of the domain `inhibitor` for OpenVINO: core.add_extension(path of this library), then
-// core.read_model of ONNX files and of OpenVINO's own. deploy/runtimes/openvino_operator.py compiles it, for one release.
+// The operators of the domain `inhibitor` for OpenVINO: core.add_extension(path of this library), then core.read_model
+// of ONNX files and of OpenVINO's own. deploy/runtimes/openvino_operator.py compiles it, for a release.
 //
 // query, key, value and output are float32, or all bfloat16: the processor plugin converts nothing between projections
 // that compute in bfloat16 and an operator that takes it. Threads are those of the inference.
@@ -19,7 +19,7 @@ using namespace openvino;
 using runtimes::Attributes;
 
 // Inputs: query, key, value, key_padding_mask if there is one, the scalars (4, H), and score_bias if there is one. The
-// scalars are one input and not four because a model of dynamic shapes copies the node, with all of its inputs, in every
+// scalars are one input and not four because a model of dynamic shapes copies the node, with all of its inputs, in each
 // call.
 class InhibitorAttention : public ov::op::Op {
  public:
@@ -77,7 +77,7 @@ class InhibitorAttention : public ov::op::Op {
     if (!wrong.empty()) return wrong;
     const size_t at_least = scalars_at() + 1;
     if (get_input_size() < at_least || get_input_size() > at_least + 1)
-      return "it has " + std::to_string(get_input_size()) + " inputs, not " + std::to_string(at_least) + ", or one more";
+      return "it has " + std::to_string(get_input_size()) + " inputs, not " + std::to_string(at_least) + " or one more";
     wrong = wrong_types();
     if (!wrong.empty() || !is_static(0) || !is_static(1) || !is_static(2)) return wrong;
     runtimes::output_shape(attributes_, static_shape(0), static_shape(1), static_shape(2), wrong);
@@ -160,7 +160,7 @@ ov::OutputVector convert(const ov::frontend::NodeContext& node) {
 
 std::vector<ov::Extension::Ptr> extensions() {
   if (inhibitor_abi_version() != INHIBITOR_ABI_VERSION)
-    OPENVINO_THROW("inhibitor: the compiled kernels are of another version than this extension: compile it again");
+    OPENVINO_THROW("inhibitor: the kernels are of another version than this extension: compile it again");
   using ov::frontend::onnx::ConversionExtension;
   return {std::make_shared<ov::OpExtension<InhibitorAttention>>(),
           std::make_shared<ov::OpExtension<IntegerInhibitorAttention>>(),
