@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# openvino 2026.4.1: Convert from float32 to bfloat16 rounds up only where the last bit that stays is 1: 1 + 3/512, which
-# lies three quarters of the way from 1 to the next number, becomes 1. A quarter of random numbers differ from the nearest
-# bfloat16. Products that compute in bfloat16 (INFERENCE_PRECISION_HINT) round to nearest.
+# openvino 2026.4.1: Convert from float32 to bfloat16 rounds up only where the last bit that stays is 1: 1 + 3/512,
+# three quarters of the way from 1 to the next number, becomes 1. A quarter of random numbers differ from the nearest.
 # Guess before it was run: to nearest, ties to even, as torch, ONNX Runtime and the processor's instruction do.
-# For users of inhibitor models: in a bfloat16 export projections give bfloat16 themselves, and no Convert is left between
-# them and attention (tests/deploy/runtimes/test_openvino_operator.py).
+# For users of inhibitor models: in a bfloat16 export projections give bfloat16 themselves, and no Convert is left
+# between them and attention (tests/deploy/runtimes/test_openvino_operator.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# openvino 2026.4.1: on one thread, infer() on a model of dynamic shapes drops the error of a node that fails, and returns
-# an empty output. Adding 2 numbers to 3 raises on two threads, and on one thread by start_async() and wait(); infer() on
-# one thread returns shape [0].
+# openvino 2026.4.1: on one thread, infer() on a model of dynamic shapes drops the error of a node that fails, and
+# returns an empty output. Adding 2 numbers to 3 raises on two threads, and on one thread by start_async() and wait();
+# infer() on one thread returns shape [0].
 # Guess before it was run: a node that fails is an error however it is called.
-# For users of inhibitor models: with INFERENCE_NUM_THREADS 1, a sequence longer than the model's positions gives outputs
-# of size 0 and no error (docs/how-to/deploy.md).
+# For users of inhibitor models: with INFERENCE_NUM_THREADS 1, a sequence longer than the model's positions gives
+# outputs of size 0 and no error (docs/how-to/deploy.md).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

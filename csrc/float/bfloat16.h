@@ -1,5 +1,5 @@
-// bfloat16 as vectors of float32, by compiler vector extensions: the instructions that GCC makes of them are the few that
-// there are for it.
+// bfloat16 as vectors of float32, by compiler vector extensions: GCC makes of them the few instructions that there are
+// for it.
 #pragma once
 #include <cstdint>
 #include <cstring>

@@ -1,5 +1,5 @@
 // The operator inhibitor::InhibitorAttention of OpenVINO: core.add_extension(path of this library), then
-// core.read_model of ONNX files and of OpenVINO's own. deploy/runtimes/openvino_operator.py compiles it, for one release.
+// core.read_model of ONNX files and of OpenVINO's own. deploy/runtimes/openvino_operator.py compiles it, for a release.
 //
 // query, key, value and output are float32, or all bfloat16: the processor plugin converts nothing between projections
 // that compute in bfloat16 and an operator that takes it. Threads are those of the inference.
@@ -22,7 +22,7 @@ using runtimes::Attributes;
 using runtimes::Shape;
 
 // Inputs: query, key, value, key_padding_mask if there is one, the scalars (4, H), and score_bias if there is one. The
-// scalars are one input and not four because a model of dynamic shapes copies the node, with all of its inputs, in every
+// scalars are one input and not four because a model of dynamic shapes copies the node, with all of its inputs, in each
 // call.
 class InhibitorAttention : public ov::op::Op {
  public:
@@ -85,7 +85,7 @@ class InhibitorAttention : public ov::op::Op {
     if (!wrong.empty()) return wrong;
     const size_t at_least = scalars_at() + 1;
     if (get_input_size() < at_least || get_input_size() > at_least + 1)
-      return "it has " + std::to_string(get_input_size()) + " inputs, not " + std::to_string(at_least) + ", or one more";
+      return "it has " + std::to_string(get_input_size()) + " inputs, not " + std::to_string(at_least) + " or one more";
     wrong = wrong_types();
     if (!wrong.empty() || !is_static(0) || !is_static(1) || !is_static(2)) return wrong;
     runtimes::output_shape(attributes_, static_shape(0), static_shape(1), static_shape(2), wrong);
@@ -192,7 +192,7 @@ ov::OutputVector convert(const ov::frontend::NodeContext& node) {
 
 std::vector<ov::Extension::Ptr> extensions() {
   if (inhibitor_abi_version() != INHIBITOR_ABI_VERSION)
-    OPENVINO_THROW("InhibitorAttention: the compiled kernels are of another version than this extension: compile it again");
+    OPENVINO_THROW("InhibitorAttention: the kernels are of another version than this extension: compile it again");
   return {std::make_shared<ov::OpExtension<InhibitorAttention>>(),
           std::make_shared<ov::frontend::onnx::ConversionExtension>("InhibitorAttention", "inhibitor", convert)};
 }
