@@ -41,9 +41,12 @@ from inhibitor_transformers import InhibiDistilBertModel
 from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention, reference
 from inhibitor_transformers.deploy.export.onnx_attention import onnx_operator
 from inhibitor_transformers.deploy.export.onnx_file import write_onnx, write_onnx_model
+from inhibitor_transformers.deploy.export.operator import with_operator
 from inhibitor_transformers.deploy.export.plain import plain_attention, with_plain_attention
+from inhibitor_transformers.deploy.export.torch_program import trace
 from inhibitor_transformers.deploy.export.torch_sums import torch_sums
 from inhibitor_transformers.deploy.export.tracing import Traceable
+from inhibitor_transformers.deploy.runtimes import torch_operator
 from inhibitor_transformers.deploy.runtimes.onnxruntime_operator import register
 
 HEADS, DIM = 12, 64
@@ -111,8 +114,16 @@ def attention_side(side: str, folder: Path, *, arena: bool = True) -> Call:
     return torch.compile(module, dynamic=True) if where == "torch.compile" else module
 
 
-def models(layers: int, folder: Path) -> dict[str, Call]:
-    """DistilBERT and the inhibitor model made from it, in torch and in ONNX Runtime."""
+def in_aotinductor(model: nn.Module, inhibitor: InhibiDistilBertModel, file: Path) -> Call:
+    """`model` compiled; `inhibitor` says what its inputs are."""
+    progress(f"compiling {file.stem}")
+    torch._inductor.aoti_compile_and_package(trace(inhibitor, Traceable(model)), package_path=str(file))
+    run = torch._inductor.aoti_load_package(str(file))
+    return lambda ids, mask: run(input_ids=ids, attention_mask=mask)["last_hidden_state"]
+
+
+def models(layers: int, folder: Path, *, compiled: bool) -> dict[str, Call]:
+    """DistilBERT and the inhibitor model made from it, in torch, in ONNX Runtime and compiled by AOTInductor."""
     torch.manual_seed(0)
     config = DistilBertConfig(n_layers=layers, attn_implementation="sdpa")
     softmax = DistilBertModel(config).eval().requires_grad_(False)
@@ -130,6 +141,9 @@ def models(layers: int, folder: Path) -> dict[str, Call]:
     write_onnx_model(inhibitor, folder / "inhibitor.onnx")
     for name, operator in {"inhibitor": True, "inhibitor, by its function": False}.items():
         sides[f"ONNX Runtime: {name}"] = in_onnx_runtime(folder / "inhibitor.onnx", operator=operator)
+    if compiled:
+        forms = {"softmax": softmax, "inhibitor": with_operator(inhibitor, torch_operator.load())}
+        sides |= {f"AOTInductor: {n}": in_aotinductor(m, inhibitor, folder / f"{n}.pt2") for n, m in forms.items()}
     require_same_models(sides)
     return sides
 
@@ -205,7 +219,8 @@ def main(arguments: list[str] | None = None) -> None:
     with TemporaryDirectory() as folder:
         attention_table(report, Path(folder), options.shape, SIDES + (COMPILED if options.compile else []), budget)
         if options.layers:
-            model_table(report, Path(folder), options.shape, options.layers, budget)
+            whole = models(options.layers, Path(folder), compiled=options.compile)
+            model_table(report, whole, options.shape, options.layers, budget)
 
 
 def attention_table(report: Report, folder: Path, shapes: list[Shape], sides: list[str], budget: Budget) -> None:
@@ -220,8 +235,7 @@ def attention_table(report: Report, folder: Path, shapes: list[Shape], sides: li
         report.row([side, *(f"{t[side]} / {m}" for t, m in zip(times, memory, strict=True))])
 
 
-def model_table(report: Report, folder: Path, shapes: list[Shape], layers: int, budget: Budget) -> None:
-    whole = models(layers, folder)
+def model_table(report: Report, whole: dict[str, Call], shapes: list[Shape], layers: int, budget: Budget) -> None:
     times = [timed(whole, (torch.randint(1000, 30000, s), torch.ones(s).long()), budget) for s in shapes]
     report.line(f"\n## Models, {layers} layers, 768 wide\n\nMilliseconds of the fastest call.")
     report.header(["", *columns(shapes)])
@@ -244,7 +258,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     shape = {"type": lambda text: tuple(map(int, text.split(","))), "metavar": "BATCH,LENGTH"}
     parser.add_argument("--shape", nargs="+", default=[(1, 128), (1, 512), (8, 128)], **shape)
     parser.add_argument("--layers", type=int, default=6, help="of the models; 0: attention alone")
-    parser.add_argument("--compile", action="store_true", help="also what torch.compile makes of the forms")
+    parser.add_argument("--compile", action="store_true", help="also what Inductor makes of the forms")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each shape, after three rounds")
     parser.add_argument("--runtime", nargs="+", choices=list(SIDES_OF), help="time exported models in these runtimes")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], help="with --runtime")

@@ -85,15 +85,14 @@ class ContribAttention(nn.Module):
     def __init__(self, original: Any, operator: str) -> None:
         super().__init__()
         self.original, self.operator, self.heads = original, f"com.microsoft::{operator}", original.n_heads
-        self.mask: Tensor | None = None
 
-    def forward(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor, None]:
+    def forward(self, hidden_states: Tensor, key_mask: Tensor, **_: Any) -> tuple[Tensor, None]:
         layers = (self.original.q_lin, self.original.k_lin, self.original.v_lin)
         if self.operator.endswith("MultiHeadAttention"):
-            inputs = [*(layer(hidden_states) for layer in layers), None, self.mask]
+            inputs = [*(layer(hidden_states) for layer in layers), None, key_mask]
         else:
             weight = torch.cat([layer.weight for layer in layers]).t().contiguous()
-            inputs = [hidden_states, weight, torch.cat([layer.bias for layer in layers]), self.mask]
+            inputs = [hidden_states, weight, torch.cat([layer.bias for layer in layers]), key_mask]
         attributes, shape = {"num_heads": self.heads}, hidden_states.shape
         found = torch.onnx.ops.symbolic(self.operator, inputs, attributes, dtype=torch.float32, shape=shape, version=1)
         return self.original.out_lin(found), None
@@ -109,9 +108,8 @@ class WithContribAttention(nn.Module):
             layer.attention = ContribAttention(layer.attention, operator)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensors:
-        for layer in self.model.transformer.layer:
-            layer.attention.mask = attention_mask.to(torch.int32)
-        return {"last_hidden_state": self.model(input_ids=input_ids).last_hidden_state}
+        mask = attention_mask.to(torch.int32)
+        return {"last_hidden_state": self.model(input_ids=input_ids, key_mask=mask).last_hidden_state}
 
 
 def in_onnxruntime(file: Path, disabled: tuple[str, ...] = ()) -> Run:

@@ -4,8 +4,8 @@
 # Runtime 1.32.0 and ONNX's reference evaluator give the right values. With one input that is added up, OpenVINO is
 # right too.
 # Guess before it was run: all three agree wherever OpenVINO loads the model.
-# For users of inhibitor models: OpenVINO refuses exported models with an error (their Scans use values from outside, see
-# docs/how-to/export.md), so it gives no wrong value for them.
+# For users of inhibitor models: exported models have no state in their Scan, and `inhibit export --runtime openvino`
+# compares what OpenVINO computes with the model.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -16,11 +16,10 @@ from tests.conftest import REPOSITORY
 TEXTS = ["the old cat sees a bird", "a dog", "the small fish sleeps and hears the " + 20 * "old cat and dog "]
 
 
-def run(
-    example: str, *arguments: str, absent: tuple[str, ...] = ("inhibitor_transformers",)
-) -> subprocess.CompletedProcess[str]:
-    """Run an example in a process that has neither torch nor transformers, nor what is `absent`."""
+def run(example: str, *arguments: str, with_package: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run an example in a process that has no torch, and this package only if wanted."""
     file = REPOSITORY / "examples" / example
+    absent = [] if with_package else ["inhibitor_transformers"]
     code = f"""
 import runpy, sys
 for name in ("torch", "transformers", *{absent!r}):
