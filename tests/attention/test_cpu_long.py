@@ -154,6 +154,17 @@ def test_nan_is_where_the_reference_has_it(name, bad, center):
         assert torch.equal(got.isnan(), expected.isnan()), isa
 
 
+def test_a_score_that_is_nan_makes_its_row_nan_whichever_block_of_keys_it_is_in():
+    tensors = inputs(SHAPES["least"], torch.randn)
+    tensors["key"][0, 0, 33] = 3e38  # at an infinite distance, times 0
+    tensors["gamma"] = torch.zeros(1)
+    expected = inhibitor_attention(**tensors | {"query": tensors["query"][:, :, :1]}, engine="reference", center="none")
+    assert expected.isnan().all()
+    for isa in ISAS:
+        with instruction_set(isa):
+            assert inhibitor_attention(**tensors, engine="cpu", center="none").isnan().all(), isa
+
+
 def test_result_is_the_same_for_any_number_of_threads():
     tensors = inputs(Shape(1, 2, 1, LEAST_QUERIES + 35, MOST_AT_ONCE + 60, 20, 8), torch.randn)
     results = []
