@@ -118,6 +118,13 @@ def test_features_of_any_distribution():
     assert_agrees(tensors, 3e-6)
 
 
+def test_queries_beyond_all_keys():
+    tensors = inputs(SHAPES["least"], torch.randn)
+    tensors["query"] = tensors["query"].sign() * 1000
+    tensors["value"] = tensors["value"] * 100
+    assert_agrees(tensors, 1e-4)
+
+
 def test_padding_is_not_touched_and_short_sequences_are_taken_whole():
     """Row 0 has more valid keys than are taken at once, row 1 has fewer."""
     shape = Shape(2, 2, 1, LEAST_QUERIES, MOST_AT_ONCE + 900, 8, 8)
