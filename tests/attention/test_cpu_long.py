@@ -118,6 +118,13 @@ def test_features_of_any_distribution():
     assert_agrees(tensors, 3e-6)
 
 
+def test_queries_beyond_all_keys():
+    tensors = inputs(SHAPES["least"], torch.randn)
+    tensors["query"] = tensors["query"].sign() * 1000
+    tensors["value"] = tensors["value"] * 100
+    assert_agrees(tensors, 1e-4)
+
+
 def test_padding_is_not_touched_and_short_sequences_are_taken_whole():
     """Row 0 has more valid keys than are taken at once, row 1 has fewer."""
     shape = Shape(2, 2, 1, LEAST_QUERIES, MOST_AT_ONCE + 900, 8, 8)
@@ -152,6 +159,17 @@ def test_nan_is_where_the_reference_has_it(name, bad, center):
         with instruction_set(isa):
             got = inhibitor_attention(**tensors, engine="cpu", center=center)[:, :, rows]
         assert torch.equal(got.isnan(), expected.isnan()), isa
+
+
+def test_a_score_that_is_nan_makes_its_row_nan_whichever_block_of_keys_it_is_in():
+    tensors = inputs(SHAPES["least"], torch.randn)
+    tensors["key"][0, 0, 33] = 3e38  # at an infinite distance, times 0
+    tensors["gamma"] = torch.zeros(1)
+    expected = inhibitor_attention(**tensors | {"query": tensors["query"][:, :, :1]}, engine="reference", center="none")
+    assert expected.isnan().all()
+    for isa in ISAS:
+        with instruction_set(isa):
+            assert inhibitor_attention(**tensors, engine="cpu", center="none").isnan().all(), isa
 
 
 def test_result_is_the_same_for_any_number_of_threads():
