@@ -3,7 +3,8 @@
 # (2**53 + 1 gives 2**53), and what does not fit stops at the type's ends: int32 2147483647 + 1 gives 2147483647. Add
 # and CumSum of the same numbers are exact and wrap around, so that a sum depends on how it is written.
 # Guess before it was run: int64 sums are exact, and both types wrap around.
-# For users of inhibitor models: exported models add up floats; quantized models are not exported (docs/how-to/export.md).
+# For users of inhibitor models: exported quantized models add up in float32 and float64, whose numbers are whole there
+# (deploy/export/onnx_integer_attention.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -16,7 +16,6 @@ from inhibitor_transformers.deploy.export import export, export_model
 from inhibitor_transformers.deploy.export.export import RUNTIMES
 from inhibitor_transformers.deploy.export.onnx_file import write_onnx
 from inhibitor_transformers.deploy.export.runtime import Precision, Run, Runtime
-from inhibitor_transformers.deploy.quantize import quantize
 from tests.deploy.export.cases import NO_ONNX, saved_student
 from tests.models.tiny import CLASSES, POSITIONS, outputs_of, save_tokenizer, tiny_student, tiny_teacher
 
@@ -226,12 +225,6 @@ class TestRefused:
         config.write_text(config.read_text().replace("InhibiDistilBertModel", "MyInhibitorForNothing"))
         message = self.refused(tmp_path / "model", tmp_path / "out")
         assert message.endswith("was saved by MyInhibitorForNothing, which is not a class of this package")
-
-    def test_a_quantized_model(self, tmp_path: Path) -> None:
-        tokenizer = save_tokenizer(tmp_path / "model")
-        quantize(tiny_student(), ["the old cat sees a bird"] * 4, tokenizer).save_pretrained(tmp_path / "model")
-        message = self.refused(tmp_path / "model", tmp_path / "out")
-        assert message.endswith("is quantized; export the model that it was made from")
 
     def test_no_tokenizer(self, tmp_path: Path) -> None:
         tiny_student().save_pretrained(tmp_path / "model")

@@ -90,7 +90,11 @@ def qlinear_case(shape: Shape, options: Options, *, masked: bool, packed: bool =
 def _drawn(shape: Shape, options: Options, masked: bool) -> tuple[tuple[Tensor, ...], QuantParams, Tensor | None]:
     mask = torch.rand(shape.batch, shape.keys) < 0.7
     mask[0] = False  # a sequence that is padding alone
-    return tensors(shape), random_qparams(shape, options.bits, seed=shape.keys, extra=options.extra), mask if masked else None
+    return (
+        tensors(shape),
+        random_qparams(shape, options.bits, seed=shape.keys, extra=options.extra),
+        mask if masked else None,
+    )
 
 
 def _reference(

@@ -63,8 +63,8 @@ def export_model(
             and named as the model's.
         runtime: a name of RUNTIMES: "onnxruntime", "openvino" or "torch" (torch.export), the latter two with the
             operator, compiled, and a graph that needs none, or "aotinductor" (the model compiled; calls the operator).
-        precision: of those that the runtime serves. "int8" is for a model that `inhibit quantize` made, and its default;
-            that of other models is "float32".
+        precision: of those that the runtime serves. "int8" is for a model that `inhibit quantize` made, and its
+            default; that of other models is "float32".
         overwrite: replace what an earlier command wrote to `output`.
 
     Raises ValueError for a model of another architecture or without a tokenizer, a runtime or precision that is not

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,9 @@ class ByteInput(nn.Module):
     Weights have taken over the steps of their inputs: a byte less its zero point stands for itself.
     """
 
+    inverse_step: Tensor
+    zero_point: Tensor
+
     def __init__(self, layer: Int8Linear) -> None:
         super().__init__()
         inverse = 1.0 / layer.input_step
@@ -74,6 +77,11 @@ class ByteInput(nn.Module):
 
 class ByteProduct(nn.Module):
     """x·W + b with 8-bit weights, of an input that `ByteInput` gives."""
+
+    weight: Tensor
+    scale: Tensor
+    zero_point: Tensor
+    bias: Tensor | None
 
     def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -119,6 +127,10 @@ class ByteFeedForward(nn.Module):
 class IntegerOperator(nn.Module):
     """What both forms of integer attention have in common: the parameters of scores and the attributes."""
 
+    sign: Tensor
+    delta: Tensor
+    shift: Tensor
+
     def __init__(self, layer: AttentionLayer) -> None:
         super().__init__()
         self.config = config = layer.module.config
@@ -147,14 +159,18 @@ class ByteAttention(IntegerOperator):
     Raises ValueError where the projections do not read the same bytes, or the features of a head not with one step.
     """
 
+    multiplier: Tensor
+    output_shift: Tensor
+    zero_point: Tensor
+
     def __init__(self, layer: AttentionLayer) -> None:
         super().__init__(layer)
-        readers = (layer.query, layer.key, layer.value)
-        if any(not _read_alike(reader, layer.query) for reader in readers):
+        query, key, value, out = cast(list[Int8Linear], [layer.query, layer.key, layer.value, layer.output])
+        if not (_read_alike(query, key) and _read_alike(query, value)):
             raise ValueError(f"{layer.name}: q, k and v read different bytes: quantize the model anew")
-        self.input, self.product = ByteInput(layer.query), _fused_product(*readers, self.qparams)
-        self.output_input, self.output = ByteInput(layer.output), ByteProduct.of(layer.output)
-        step, zero_point = _step_of_heads(layer, self.config.n_heads), int(layer.output.input_zero_point)
+        self.input, self.product = ByteInput(query), _fused_product(query, key, value, self.qparams)
+        self.output_input, self.output = ByteInput(out), ByteProduct.of(out)
+        step, zero_point = _step_of_heads(layer.name, out, self.config.n_heads), int(out.input_zero_point)
         output = Requantize(self.qparams, step, zero_point)
         self.register_buffer("multiplier", output.multipliers(self.longest).contiguous())
         self.register_buffer("output_shift", output.shift)
@@ -176,6 +192,12 @@ class ByteAttention(IntegerOperator):
 
 class FloatIntegerAttention(IntegerOperator):
     """The self-attention of a layer with integers inside, between projections of any kind."""
+
+    offset: Tensor
+    source: Tensor
+    inverse_step: Tensor
+    value_inverse_step: Tensor
+    factors: Tensor
 
     def __init__(self, layer: AttentionLayer) -> None:
         super().__init__(layer)
@@ -204,7 +226,7 @@ def is_quantized(model: PreTrainedModel) -> bool:
 
 
 def with_integer_operators(model: InhibiDistilBertPreTrainedModel) -> InhibiDistilBertPreTrainedModel:
-    """A copy of a quantized `model` whose layers are those above. Raises ValueError for one that they cannot express."""
+    """A copy of a quantized `model` with the layers above. Raises ValueError for one that they cannot express."""
     copied = copy.deepcopy(model)
     for layer in attention_layers(copied):
         in_bytes = isinstance(layer.query, Int8Linear) and _qparams(layer).bits <= 8
@@ -217,8 +239,7 @@ def with_integer_operators(model: InhibiDistilBertPreTrainedModel) -> InhibiDist
 
 
 def _qparams(layer: AttentionLayer) -> QuantParams:
-    scalars: QuantizedScalars = layer.scalars  # type: ignore[assignment]
-    return scalars.qparams
+    return cast(QuantizedScalars, layer.scalars).qparams
 
 
 def _exported_linear(layer: nn.Module) -> nn.Module:
@@ -229,11 +250,11 @@ def _read_alike(a: Int8Linear, b: Int8Linear) -> bool:
     return torch.equal(a.input_step, b.input_step) and torch.equal(a.input_zero_point, b.input_zero_point)
 
 
-def _step_of_heads(layer: AttentionLayer, heads: int) -> Tensor:
-    """(H,): the step of what the output projection reads of each head."""
-    steps = layer.output.input_step.unflatten(0, (heads, -1))
+def _step_of_heads(name: str, output: Int8Linear, heads: int) -> Tensor:
+    """(H,): the step of what the output projection of attention `name` reads of each head."""
+    steps = output.input_step.unflatten(0, (heads, -1))
     if not bool((steps == steps[:, :1]).all()):
-        raise ValueError(f"{layer.name}: the features of a head are read with different steps: quantize the model anew")
+        raise ValueError(f"{name}: the features of a head are read with different steps: quantize the model anew")
     return steps[:, 0].contiguous()
 
 

@@ -69,7 +69,8 @@ def add_function(model: Model) -> None:
 
 def _functions(node: Node) -> list[OnnxFunction]:
     if node.op_type == "InhibitorAttention":
-        return [_attention_function(node.attributes["center"].as_string())]
+        center: Any = node.attributes["center"].as_string()
+        return [_attention_function(center)]
     return integer_functions(node)
 
 

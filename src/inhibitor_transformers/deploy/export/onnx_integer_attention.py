@@ -1,8 +1,8 @@
 """Integer inhibitor attention in standard ONNX operators: what runtimes compute that have no kernels for its nodes.
 
 Every step is exact (attention/integer/reference.py): sums of integers that float32 or, with 16 bits, float64 holds, and
-64 bits for what is requantized. In ONNX Runtime, that is: OpenVINO computes integers and float64 in float32. The form is
-that of `onnx_attention`. Needs onnxscript.
+64 bits for what is requantized. That is so in ONNX Runtime: OpenVINO computes integers and float64 in float32. The form
+is that of `onnx_attention`. Needs onnxscript.
 """
 
 from __future__ import annotations
@@ -203,7 +203,9 @@ def _from_bytes(IntegerSums: OnnxFunction, settings: Settings) -> OnnxFunction: 
         scaled = op.Cast(sums, to=TensorProto.INT64) * op.Cast(op.Unsqueeze(factor, [2, 3]), to=TensorProto.INT64)
         rounded = scaled + power / op.Constant(value_int=2)
         floor = (rounded - op.Mod(rounded, power)) / power  # a division of integers goes towards 0
-        output = op.Clip(floor + op.Constant(value_int=output_zero_point), op.Constant(value_int=0), op.Constant(value_int=255))
+        output = op.Clip(
+            floor + op.Constant(value_int=output_zero_point), op.Constant(value_int=0), op.Constant(value_int=255)
+        )
         return op.Reshape(op.Transpose(op.Cast(output, to=TensorProto.UINT8), perm=[0, 2, 1, 3]), [0, 0, -1])
 
     return QLinearInhibitorAttention
