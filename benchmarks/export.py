@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from agreement import FLOAT32, require_close
 from compiler import shared_library
-from inhibitor_transformers.deploy.export.onnx_sums import onnx_sums
 from inputs import gaussian
 from report import Report, machine, progress
 from require_tests import require_passing_tests
@@ -36,6 +35,7 @@ from transformers import DistilBertConfig, DistilBertModel
 from inhibitor_transformers import InhibiDistilBertModel
 from inhibitor_transformers.attention import InhibitorScalars, inhibitor_attention, reference
 from inhibitor_transformers.deploy.export.onnx_file import write_onnx
+from inhibitor_transformers.deploy.export.onnx_sums import onnx_sums
 from inhibitor_transformers.deploy.export.operator import with_operator
 from inhibitor_transformers.deploy.export.plain import plain_attention, with_plain_attention
 from inhibitor_transformers.deploy.export.torch_program import trace
