@@ -2,6 +2,11 @@
 
     python benchmarks/quantized.py [--threads 1 2] [--batches 1 8 32] [--lengths 64 128 256 512] [--seconds 10]
                                    [--rounds 3] [--layers 6] [--output FILE]
+    python benchmarks/quantized.py --peers openvino onnxruntime torchao torch [--json FILE] …
+                                   [--student QUANTIZED --teacher MODEL --stsb FOLDER]
+
+The second form times int8 models in the runtimes that people deploy them in (quantized_peers.py), of random weights, or
+of a quantized student and its teacher, whose accuracy on STS-B it then shows as well. The first:
 
 Softmax and inhibitor model with float32 throughout, both with the same 8-bit linear layers, the inhibitor with integer
 attention beside them; all take turns in one process. `bound` is what a model gains whose attention costs nothing. One
@@ -23,6 +28,7 @@ from pathlib import Path
 import torch
 from agreement import INT8, ROUNDED, last_hidden, require_close, require_plain_outputs
 from compiler import shared_library
+from quantized_peers import PEERS, Models, of_student, peer_tables
 from report import Report, machine, progress
 from require_tests import require_passing_tests
 from timing import Budget, Times, clock_name, interleave
@@ -57,6 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
         print_peak(*options.peak, options)
         return
     require_passing_tests()
+    if options.peers:
+        peer_tables(of_student(options) if options.student else random_models(options.layers), options)
+        return
     models = all_models(options.layers)
     require_right(models)
     report = Report(options.output)
@@ -93,6 +102,13 @@ def all_models(layers: int) -> dict[str, PreTrainedModel]:
     models["no attention"] = copy.deepcopy(int8_softmax)
     models["no attention"].config._attn_implementation = "none"
     return models
+
+
+def random_models(layers: int) -> Models:
+    """As `all_models`, of which the peers need two."""
+    made = all_models(layers)
+    batches = [{"input_ids": tokens(4, 64), "attention_mask": torch.ones(4, 64, dtype=torch.long)} for _ in range(8)]
+    return Models(made["softmax"], made["int8 inhibitor"].requires_grad_(False), batches)
 
 
 def require_right(models: dict[str, PreTrainedModel]) -> None:
@@ -194,9 +210,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each row, after the rounds")
     parser.add_argument("--rounds", type=int, default=3, help="for each row at least")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, help="runtimes to compare int8 models in")
+    parser.add_argument("--student", help="of the peers: a quantized model instead of random weights")
+    parser.add_argument("--teacher", help="the softmax model that it was made from")
+    parser.add_argument("--stsb", type=Path, help="a folder with train.parquet and validation.parquet of STS-B")
+    parser.add_argument("--json", type=Path, help="a new file for the rows, of the peers")
     parser.add_argument("--output", type=Path, help="a new file for the Markdown")
     parser.add_argument("--peak", nargs=3, metavar=("SIDE", "BATCH", "LENGTH"), help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.student and not (options.teacher and options.stsb):
+        parser.error("--student needs --teacher and --stsb")
+    return options
 
 
 if __name__ == "__main__":

@@ -199,33 +199,34 @@ def runtime_tables(options: argparse.Namespace) -> None:
         for threads in options.threads:
             torch.set_num_threads(threads)
             with TemporaryDirectory() as folder:
-                listed += one_table(report, runtime, pair, Path(folder), options.shape, Budget(5, options.seconds))
+                sides = {runtime: list(SIDES_OF[runtime](pair, Path(folder)))}
+                listed += timed_table(report, sides, options.shape, Budget(5, options.seconds))
     if written.output is not None:
         written.output.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
 
 
-def one_table(
-    report: Report, runtime: str, pair: Pair, folder: Path, shapes: list[tuple[int, int]], budget: Budget
+def timed_table(
+    report: Report, sides: dict[str, list[Side]], shapes: list[tuple[int, int]], budget: Budget
 ) -> list[dict[str, Any]]:
+    """Times of all sides, by runtime, in turn: as Markdown, and as a row for each side and shape."""
     threads = torch.get_num_threads()
-    sides = list(SIDES_OF[runtime](pair, folder))
-    apart = dict(zip([(s.name, s.precision) for s in sides], differences(sides), strict=True))
     # OpenVINO computes on a thread of its own, whose seconds that of the caller does not count.
     clock = time.process_time if threads == 1 else time.perf_counter
-    rows, cells = [], {key: [] for key in apart}
+    apart = {name: differences(of_runtime) for name, of_runtime in sides.items()}
+    every = [(name, i, side) for name, of_runtime in sides.items() for i, side in enumerate(of_runtime)]
+    rows, cells = [], [[name, side.name, side.precision] for name, _, side in every]
     for batch, length in shapes:
-        progress(f"{runtime}, {threads} threads, {batch} × {length}")
+        progress(f"{', '.join(sides)}, {threads} threads, {batch} × {length}")
         inputs = inputs_of(batch, length)
-        calls = {f"{s.name}\n{s.precision}": partial(s.run, inputs) for s in sides}
-        for key, summary in interleave(calls, budget, now=clock).items():
-            side, precision = key.split("\n")
-            cells[side, precision].append(f"{1e3 * summary.minimum:.1f} ({1e3 * summary.median:.1f})")
-            row = {"side": side, "precision": precision, "runtime": runtime, "batch": batch, "length": length}
+        times = interleave({f"{n} {i}": partial(s.run, inputs) for n, i, s in every}, budget, now=clock)
+        for (name, i, side), summary, shown in zip(every, times.values(), cells, strict=True):
+            shown.append(f"{1e3 * summary.minimum:.1f} ({1e3 * summary.median:.1f})")
+            row = {"side": side.name, "precision": side.precision, "runtime": name, "batch": batch, "length": length}
             timed = {"threads": threads, "ms": 1e3 * summary.minimum, "median_ms": 1e3 * summary.median, "equal": True}
-            rows.append(row | timed | {"difference": apart[side, precision]})
+            rows.append(row | timed | {"difference": apart[name][i]})
     what = "CPU seconds of the process" if threads == 1 else "wall seconds"
-    report.line(f"\n## {runtime}, {threads} thread{'s' if threads > 1 else ''} ({what})")
-    report.header(["", "", *(f"{batch} × {length}" for batch, length in shapes)])
-    for key, found in cells.items():
-        report.row([*key, *found])
+    report.line(f"\n## {', '.join(sides)}, {threads} thread{'s' if threads > 1 else ''} ({what})")
+    report.header(["", "", "", *(f"{batch} × {length}" for batch, length in shapes)])
+    for shown in cells:
+        report.row(shown)
     return rows
