@@ -80,7 +80,7 @@ def write_functions_out(model: Model) -> None:
     model.opset_imports.pop(DOMAIN, None)
 
 
-def _attention_function(center: ModelCenter) -> OnnxFunction:
+def _attention_function(center: str) -> OnnxFunction:
     """What a node of `onnx_operator` computes. No standard operator looks at a string: `center` is known beforehand."""
     counted = 1.0 if center == "mean" else 0.0
 
