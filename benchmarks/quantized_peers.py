@@ -1,8 +1,8 @@
 """int8 models in every runtime: ours as `inhibit export` writes them, softmax models as people quantize them there.
 
-A runtime has one function in PEERS. Softmax: in OpenVINO quantized by NNCF (static, with calibration), in ONNX Runtime by
-its own quantizer (dynamic, per channel), in torch by torchao, compiled. Every side is compared with the model in torch
-that it stands for before anything is timed.
+A runtime has one function in PEERS. Softmax: in OpenVINO quantized by NNCF (static, with calibration), in ONNX Runtime
+by its own quantizer (dynamic, per channel), in torch by torchao, compiled. Every side is compared with the model in
+torch that it stands for before anything is timed.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Embedder(nn.Module):
 
 
 def peer_tables(models: Models, options: argparse.Namespace) -> None:
-    """A table of times for each number of threads, and all rows to `options.json`; accuracy where a student is given."""
+    """A table of times for each number of threads, accuracy where a student is given, all rows to `options.json`."""
     report, written = Report(options.output), Report(options.json)
     report.line(f"{machine()}. int8 models; milliseconds: minima (medians).")
     shapes = [(batch, length) for batch in options.batches for length in options.lengths]
