@@ -16,7 +16,7 @@ from inhibitor_transformers.models.quantized.modules import join, linear_modules
 from tests.models.test_transforms import OnlyTensors, assert_same
 from tests.models.tiny import texts, tiny_student
 
-CANNOT = "a quantized model cannot be traced or exported: take the model that it was made from"
+CANNOT = "a quantized model cannot be traced: inhibit export writes it, or take the model that it was made from"
 
 
 def quantized(linears: bool) -> Any:
