@@ -26,7 +26,7 @@ def load_model(folder: Path) -> openvino.CompiledModel:
     """The model on the processor, with the operator where it can be loaded."""
     core = openvino.Core()
     try:
-        core.add_extension(folder / "inhibitor_openvino.so")
+        core.add_extension(str(folder / "inhibitor_openvino.so"))
     except RuntimeError as reason:
         print(f"without the operator: {reason}", file=sys.stderr)
         return core.compile_model(folder / "standard.onnx", "CPU", PRECISION)

@@ -37,7 +37,7 @@ TYPES = {torch.float32: TensorProto.FLOAT, torch.bool: TensorProto.BOOL}
 @pytest.fixture(scope="module")
 def core() -> Any:
     made = openvino.Core()
-    made.add_extension(EXTENSION)
+    openvino_operator.register(made)
     return made
 
 

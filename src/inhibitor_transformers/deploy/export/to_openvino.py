@@ -56,7 +56,7 @@ def _runs(file: Path, precision: str) -> Iterator[tuple[str, Run]]:
     import openvino
 
     core = openvino.Core()
-    core.add_extension(file.with_name(openvino_operator.NAME))
+    core.add_extension(str(file.with_name(openvino_operator.NAME)))
     yield "operator", _compiled(core, file, precision)
     yield "standard operators", _compiled(openvino.Core(), file.with_name(STANDARD), precision)
 

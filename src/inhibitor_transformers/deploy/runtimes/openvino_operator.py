@@ -40,7 +40,7 @@ class ExtensionError(RuntimeError):
 
 def register(core: Any) -> None:
     """Make the operator known to an `openvino.Core`. Raises as `extension_path`."""
-    core.add_extension(extension_path())
+    core.add_extension(str(extension_path()))
 
 
 def extension_path() -> Path:
