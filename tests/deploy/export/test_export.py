@@ -128,7 +128,7 @@ import sys
 for name in ("transformers", "inhibitor_transformers", "onnx", "onnxscript"):
     sys.modules[name] = None  # importing it raises ImportError
 import torch
-module = torch.export.load({str(folder / "model.pt2")!r}).module()
+module = torch.export.load({str(folder / "standard.pt2")!r}).module()
 torch.save(module(**torch.load({str(tmp_path / "inputs")!r})), {str(tmp_path / "outputs")!r})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
