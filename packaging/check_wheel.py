@@ -7,6 +7,7 @@ A system's own libraries are all that a library may need: no C++ runtime, no gli
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -35,6 +36,9 @@ FORMATS = {
 }
 # Of Windows 10: its kernel and its C runtime.
 SYSTEM_DLL = re.compile(r"(kernel32|ntdll|api-ms-win-crt-[\w-]+)\.dll", re.IGNORECASE)
+
+# What the operator in torch finds in its process: torch is there.
+TORCH = {"libtorch_cpu.so", "@rpath/libtorch_cpu.dylib"}
 
 
 class WheelError(ValueError):
@@ -86,19 +90,27 @@ def faults_of_macos(binary: lief.MachO.Binary, platform: str) -> Iterator[str]:
     if (oldest := tuple(binary.build_version.minos[:2])) > tagged:
         yield f"it needs macOS {oldest}"
     needed = {library.name for library in binary.libraries if library.command == lief.MachO.LoadCommand.TYPE.LOAD_DYLIB}
-    if foreign := needed - {"/usr/lib/libSystem.B.dylib"}:
+    if foreign := needed - {"/usr/lib/libSystem.B.dylib"} - TORCH:
         yield f"it needs {sorted(foreign)}"
     if platform.endswith("arm64") and not binary.has_code_signature:
         yield "it is not signed, and would not be loaded"
 
 
-def faults_of_manylinux(wheel: Path, platform: str) -> list[str]:
-    shown = subprocess.run([sys.executable, "-m", "auditwheel", "show", wheel], capture_output=True, text=True)
-    consistent = re.search(r'is consistent with the following platform tag: "(\w+)"', " ".join(shown.stdout.split()))
-    if consistent is None:
-        return [f"auditwheel: {' '.join((shown.stdout + shown.stderr).split())}"]
-    oldest, tagged = (tuple(map(int, re.findall(r"_(\d+)(?=_)", tag))) for tag in (consistent[1], platform))
-    return [f"auditwheel: {consistent[1]}"] if oldest > tagged else []
+def faults_of_manylinux(wheel: Path, platform: str) -> Iterator[str]:
+    shown = subprocess.run(
+        [sys.executable, "-m", "auditwheel", "show", "--json", wheel], capture_output=True, text=True, check=True
+    )
+    audit = json.loads(shown.stdout)
+    if "error" in audit:
+        yield f"auditwheel: {audit['error']}"
+        return
+    needed, tagged = (re.fullmatch(r"manylinux_2_(\d+)_\w+", tag) for tag in (audit["sym_tag"], platform))
+    if needed is None or int(needed[1]) > int(tagged[1]):
+        yield f"auditwheel: it needs {audit['sym_tag']}"
+    if foreign := sorted(set(audit["external_libs"]) - TORCH):
+        yield f"auditwheel: it needs {foreign}"
+    if audit["unsupported_isa"]:
+        yield "auditwheel: it needs a newer processor"
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_of_another_processor(checks: ModuleType, tmp_path: Path) -> None:
 
 def test_for_an_older_system_than_it_needs(checks: ModuleType, tmp_path: Path) -> None:
     """Kernels compiled here need this machine's C++ library and glibc."""
-    with pytest.raises(checks.WheelError, match=rf"auditwheel: (manylinux_2_\d+|linux)_{MACHINE}$"):
+    with pytest.raises(checks.WheelError, match=rf"auditwheel: it needs manylinux_2_\d+_{MACHINE}$"):
         checks.check(wheel(tmp_path, f"manylinux_2_5_{MACHINE}", library._find().read_bytes()))
 
 
