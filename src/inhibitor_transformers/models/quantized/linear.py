@@ -177,7 +177,9 @@ class Int8Linear(nn.Module):
     def _pack(self) -> _Packed:
         """Weights in the layout of the kernels, made on first use and anew when a buffer is another or has changed."""
         if torch.compiler.is_exporting() or (is_recorded() and not torch.compiler.is_compiling()):
-            raise ValueError("a quantized model cannot be traced: inhibit export writes it, or take the model that it was made from")
+            raise ValueError(
+                "a quantized model cannot be traced: inhibit export writes it, or take the model that it was made from"
+            )
         made_of = (self.weight, self.input_step, self.input_zero_point)
         if self._packed is None or not self._packed.versions.match(*made_of):
             packed = _Packed(self, TensorVersions(*made_of))
