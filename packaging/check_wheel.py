@@ -98,12 +98,12 @@ def faults_of_macos(binary: lief.MachO.Binary, platform: str) -> Iterator[str]:
 
 def faults_of_manylinux(wheel: Path, platform: str) -> Iterator[str]:
     shown = subprocess.run(
-        [sys.executable, "-m", "auditwheel", "show", "--json", wheel], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "auditwheel", "show", "--json", wheel], capture_output=True, text=True
     )
-    audit = json.loads(shown.stdout)
-    if "error" in audit:
-        yield f"auditwheel: {audit['error']}"
+    if shown.returncode:
+        yield f"auditwheel: {' '.join((shown.stdout + shown.stderr).split())}"
         return
+    audit = json.loads(shown.stdout)
     needed, tagged = (re.fullmatch(r"manylinux_2_(\d+)_\w+", tag) for tag in (audit["sym_tag"], platform))
     if needed is None or int(needed[1]) > int(tagged[1]):
         yield f"auditwheel: it needs {audit['sym_tag']}"
