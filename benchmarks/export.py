@@ -122,7 +122,7 @@ def in_aotinductor(model: nn.Module, inhibitor: InhibiDistilBertModel, file: Pat
     return lambda ids, mask: run(input_ids=ids, attention_mask=mask)["last_hidden_state"]
 
 
-def models(layers: int, folder: Path, *, compiled: bool) -> dict[str, Call]:
+def models(layers: int, folder: Path, *, compiled: bool = False) -> dict[str, Call]:
     """DistilBERT and the inhibitor model made from it, in torch, in ONNX Runtime and compiled by AOTInductor."""
     torch.manual_seed(0)
     config = DistilBertConfig(n_layers=layers, attn_implementation="sdpa")

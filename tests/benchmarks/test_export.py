@@ -90,7 +90,7 @@ def test_an_export_that_embeds_the_mask_is_not_timed(
 def test_tables(export: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     threads, output = torch.get_num_threads(), tmp_path / "table.md"
     monkeypatch.setattr(export, "extra_memory", lambda side, shapes, _: ["0.5"] * len(shapes))
-    monkeypatch.setattr(export, "models", lambda *_: {"torch: a": lambda *_: None, "torch: b": lambda *_: None})
+    monkeypatch.setattr(export, "models", lambda *_, **__: {"torch: a": lambda *_: None, "torch: b": lambda *_: None})
     try:
         export.main(["--shape", "1,5", "2,17", "--seconds", "0", "--output", str(output)])
     finally:

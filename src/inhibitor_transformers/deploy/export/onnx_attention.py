@@ -1,7 +1,7 @@
 """Inhibitor attention in an ONNX graph: one node, and a function that says in standard operators what it computes.
 
 A runtime that has a kernel for inhibitor::InhibitorAttention (csrc/runtimes) takes it; one that has none, and knows
-functions of a model, takes the function; for the others it is written out in the graph (`onnx_file.write_onnx`).
+functions of a model, takes the function; for the others it is written out in the graph (`write_functions_out`).
 
 The function: a Scan over heads, and within it a Loop over blocks of query rows. Of all forms that were tried none is
 faster in ONNX Runtime, and it holds 16 × N × D numbers at a time, never N × N × D and not even N × N
