@@ -148,7 +148,8 @@ def peer_tables(models: Models, options: argparse.Namespace) -> None:
                 place = Path(folder) / runtime
                 place.mkdir()
                 sides[runtime] = list(PEERS[runtime](models, place))
-            rows += timed_table(report, sides, shapes, Budget(options.rounds, options.seconds))
+            texts = models.batches[0] if options.student else None
+            rows += timed_table(report, sides, shapes, Budget(options.rounds, options.seconds), texts)
             if options.student and threads == options.threads[-1]:
                 rows += accuracy_table(report, sides, options)
     if written.output is not None:
