@@ -52,7 +52,10 @@ def embed(model: openvino.CompiledModel, tokenizer: Tokenizer, texts: list[str])
         "token_type_ids": np.array([e.type_ids for e in encodings], dtype=np.int64),
     }
     names = [value.get_any_name() for value in model.inputs]
-    hidden = model({name: found[name] for name in names})["last_hidden_state"]
+    request = model.create_infer_request()
+    request.start_async({name: found[name] for name in names})  # infer() on one thread drops errors
+    request.wait()
+    hidden = request.get_tensor("last_hidden_state").data
     valid = found["attention_mask"][..., None]
     mean = (hidden * valid).sum(1) / valid.sum(1)
     return mean / np.linalg.norm(mean, axis=1, keepdims=True)

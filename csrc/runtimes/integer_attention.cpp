@@ -54,7 +54,9 @@ std::string check_sums(const IntegerAttributes& a, const Sizes& s) {
 }
 
 Sizes packed_sizes(const IntegerAttributes& a, const Shape& packed, std::string& error) {
-  const int64_t kv = kv_heads(a), rest = packed.size() == 3 ? packed[2] - (a.num_heads + kv) * a.head_size : 0;
+  const int64_t kv = kv_heads(a), width = packed.size() == 3 ? packed[2] : 0;
+  const bool fits = a.head_size > 0 && a.num_heads + kv <= width / a.head_size;
+  const int64_t rest = fits ? width - (a.num_heads + kv) * a.head_size : 0;
   if (a.head_size < 1)
     error = "head_size must be given where query holds queries, keys and values";
   else if (rest < kv || rest % kv)

@@ -1,6 +1,7 @@
 // What the operators of onnxruntime.cpp share: the runtime's functions, attributes, inputs, threads, and the structure by
 // which one is described.
 #pragma once
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <new>
@@ -145,7 +146,7 @@ class Call {
   }
 
   // How many threads the session has cannot be asked: it takes as many of the team as it has.
-  runtimes::Threads threads() { return {std::thread::hardware_concurrency(), run_team, &pool_}; }
+  runtimes::Threads threads() { return {std::max(1u, std::thread::hardware_concurrency()), run_team, &pool_}; }
 
  private:
   const Runtime& runtime_;

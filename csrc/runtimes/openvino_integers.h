@@ -199,7 +199,10 @@ inline ov::OutputVector convert_integer(const ov::frontend::NodeContext& node) {
   ov::OutputVector inputs{node.get_input(0), node.get_input(1), node.get_input(2)};
   const bool is_masked = is_given(node, 3);
   if (is_masked) inputs.push_back(node.get_input(3));
-  for (const int input : {4, 6, 7, 11}) inputs.push_back(node.get_input(input));
+  for (const int input : {4, 6, 7, 11}) {
+    if (!is_given(node, input)) OPENVINO_THROW(node.get_name(), " (", node.get_op_type(), "): inputs are missing");
+    inputs.push_back(node.get_input(input));
+  }
   inputs.push_back(in_a_row(node, {8, 9, 10, 5}));
   return {std::make_shared<IntegerInhibitorAttention>(inputs, attributes, is_masked)};
 }

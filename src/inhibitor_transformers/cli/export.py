@@ -43,5 +43,5 @@ def export(
     log(f"{done.model_class} exported to {done.file} ({size / 1e6:.1f} MB)")
     for name, difference in done.differences.items():
         log(f"largest difference from the model, {name}: {difference:.1e} of the largest output")
-    if loading := RUNTIMES[runtime].loading:
-        log(f"to load it: {loading.format(folder=done.file.parent)}")
+    if done.loading:
+        log(f"to load it: {done.loading}")

@@ -37,12 +37,13 @@ RUNTIMES = {
 class Exported(NamedTuple):
     """What was written: the file, the class that it came from, and how far its outputs are from that (relative).
 
-    differences: by the names of the ways in which the file can be run here.
+    differences: by the names of the ways in which the file can be run here. loading: how to load it; "": as any other.
     """
 
     file: Path
     model_class: str
     differences: dict[str, float]
+    loading: str
 
 
 def export_model(
@@ -75,12 +76,14 @@ def export_model(
     if runtime not in RUNTIMES:
         raise ValueError(f"--runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
     chosen = RUNTIMES[runtime]
-    if precision is not None:
-        chosen.require(precision)
+    chosen.require("float32" if precision is None else precision)
     require_apart(output, {"model": source})
     with OutputDir(output, "export", overwrite=overwrite, resumable=False) as folder:
         model, tokenizer = _load(source), load_tokenizer(source)
         precision = _precision(source, model, precision)
+        if precision not in chosen.precisions:
+            serving = ", ".join(name for name, other in RUNTIMES.items() if precision in other.precisions)
+            raise ValueError(f"{source!r} is quantized, which --runtime {runtime} does not serve: {serving} do")
         wanted = chosen.require(precision)
         folder.create({"model": source, "runtime": runtime, "precision": precision})
         with progress(f"exporting for {runtime}"):
@@ -93,7 +96,8 @@ def export_model(
             model.config.save_pretrained(folder.path)
             tokenizer.save_pretrained(folder.path)
         folder.finish()
-    return Exported(output / chosen.file, type(model).__name__, differences)
+    loading = chosen.loading(output, precision)
+    return Exported(output / chosen.file, type(model).__name__, differences, loading)
 
 
 def _load(source: str) -> PreTrainedModel:

@@ -31,7 +31,7 @@ class Runtime(NamedTuple):
     """`runs(file, precision)` gives every way in which this machine can run what was written, by its name.
 
     extra: the extra of this package that brings `packages`. missing: what else this machine lacks; None: nothing.
-    beside: what is written beside `file`. loading: how to load it, with {folder} in place of the folder.
+    beside: what may be written beside `file`. loading(folder, precision): how to load it.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Runtime(NamedTuple):
     runs: Callable[[Path, str], Iterator[tuple[str, Run]]]
     missing: Callable[[], str | None] = lambda: None
     beside: tuple[str, ...] = ()
-    loading: str = ""
+    loading: Callable[[Path, str], str] = lambda folder, precision: ""
 
     def require(self, precision: str) -> Precision:
         """The precision of that name. Raises ValueError if it is not served, or if something is missing."""

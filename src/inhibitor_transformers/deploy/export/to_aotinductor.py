@@ -75,9 +75,9 @@ AOTINDUCTOR = Runtime(
     precisions={"float32": Precision(_write)},
     runs=_runs,
     beside=(torch_operator.FILE,),
-    loading=(
-        f"torch.ops.load_library('{{folder}}/{torch_operator.FILE}'), or dlopen in C++, then torch._inductor."
-        "aoti_load_package('{folder}/model.aoti.pt2'), or AOTIModelPackageLoader"
+    loading=lambda folder, precision: (
+        f"torch.ops.load_library('{folder}/{torch_operator.FILE}'), or dlopen in C++, then torch._inductor."
+        f"aoti_load_package('{folder}/model.aoti.pt2'), or AOTIModelPackageLoader"
     ),
     missing=_missing,
 )

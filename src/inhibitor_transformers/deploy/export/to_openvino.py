@@ -81,6 +81,16 @@ def _compiled(core: Any, file: Path, precision: str) -> Run:
     return run
 
 
+def _loading(folder: Path, precision: str) -> str:
+    # Without the hint, processors that have bfloat16 compute everything in it.
+    settings = f"{{'INFERENCE_PRECISION_HINT': '{_HINTS[precision]}'}}"
+    lines = (
+        f"core.add_extension('{folder}/{openvino_operator.NAME}'), then "
+        f"core.compile_model('{folder}/model.onnx', 'CPU', {settings})"
+    )
+    return lines if precision == INT8 else f"{lines}; without the extension, '{folder}/{STANDARD}'"
+
+
 OPENVINO = Runtime(
     name="openvino",
     file="model.onnx",
@@ -94,8 +104,5 @@ OPENVINO = Runtime(
     runs=_runs,
     missing=_missing,
     beside=(STANDARD, WEIGHTS, openvino_operator.NAME, "_cpu_kernels.so"),
-    loading=(
-        f"core.add_extension('{{folder}}/{openvino_operator.NAME}'), then core.compile_model('{{folder}}/model.onnx', "
-        f"'CPU'); without the extension, '{{folder}}/{STANDARD}'"
-    ),
+    loading=_loading,
 )

@@ -60,9 +60,9 @@ TORCH = Runtime(
     precisions={"float32": Precision(_write)},
     runs=_runs,
     beside=(STANDARD, torch_operator.FILE),
-    loading=(
-        f"torch.ops.load_library('{{folder}}/{torch_operator.FILE}'), then torch.export.load('{{folder}}/model.pt2')"
-        f".module(); without the library, '{{folder}}/{STANDARD}'"
+    loading=lambda folder, precision: (
+        f"torch.ops.load_library('{folder}/{torch_operator.FILE}'), then torch.export.load('{folder}/model.pt2')"
+        f".module(); without the library, '{folder}/{STANDARD}'"
     ),
     missing=torch_operator.unavailable,
 )

@@ -2,7 +2,7 @@
 
     core = openvino.Core()
     register(core)
-    model = core.compile_model("exported/model.onnx", "CPU")
+    model = core.compile_model("exported/model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})  # or "bf16"
 
 OpenVINO's operators are C++ classes of its own headers: an extension serves one release. It is compiled on first use,
 with the headers in OpenVINO's wheel, in some 10 seconds, and kept in the user's cache. Neither this module nor the
