@@ -20,6 +20,7 @@ from tests.conftest import REPOSITORY
 from tests.distill.tiny import bert, saved, sentences, text_file
 from tests.docs.commands import Call, Line, Local, call, calls_of, documents, reads, shown_lines, strings, task_files
 from tests.evaluation import converted
+from tests.hardware.gates.designs import needs_library, needs_yosys
 from tests.tasks.modalities.tiny import png
 
 pytestmark = pytest.mark.timeout(300)
@@ -45,6 +46,8 @@ OTHERS = [line for line in LINES if line.words[0] != "inhibit"]
 
 
 def _marks(line: Line) -> list[pytest.MarkDecorator]:
+    if line.words[1] == "hardware":
+        return [needs_library, needs_yosys]
     real = line.words[1] == "quickstart"
     return [pytest.mark.slow, pytest.mark.timeout(1200)] if real else []  # a real teacher: the one there is
 
