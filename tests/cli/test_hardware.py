@@ -39,6 +39,8 @@ def test_a_table_and_a_file(inhibit, folders, tmp_path, monkeypatch):
     assert "exists: name another file, or replace it with --overwrite" in again.err
 
 
+@needs_library
+@needs_yosys
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
