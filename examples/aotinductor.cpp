@@ -2,7 +2,7 @@
 //
 //     inhibit export quickstart compiled --runtime aotinductor
 //     TORCH=$(python -c "import torch; print(torch.__path__[0])")
-//     LIBRARY=$(python -c "from inhibitor_transformers.deploy.runtimes import torch_operator as t; print(t.library_path())")
+//     LIBRARY=$(python -c "from inhibitor_transformers.deploy.runtimes import torch_operator as t; print(t.shared_library())")
 //     g++ -std=c++20 -O2 -I$TORCH/include -I$TORCH/include/torch/csrc/api/include examples/aotinductor.cpp -o encode \
 //         -L$TORCH/lib -ltorch -ltorch_cpu -lc10 -Wl,-rpath,$TORCH/lib
 //     ./encode compiled/model.aoti.pt2 $LIBRARY 101 7592 2088 102

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from inhibitor_transformers.attention.cpu import library
-from inhibitor_transformers.attention.cpu.library import Library
 from tests.attention.aarch64 import emulator
 from tests.attention.aarch64.emulator import DOTPROD, PLAIN
 from tests.attention.engine_cases import instruction_set
@@ -15,13 +14,13 @@ from tests.attention.integer import test_engines
 
 
 @pytest.fixture(scope="session")
-def library_on() -> Iterator[Callable[[str], Library]]:
+def library_on() -> Iterator[Callable[[str], library.Library]]:
     """The library on a processor that is emulated."""
     if reason := emulator.missing():
         pytest.skip(reason)
     built, opened = emulator.build(), {}
 
-    def on(cpu: str) -> Library:
+    def on(cpu: str) -> library.Library:
         if cpu not in opened:
             opened[cpu] = emulator.open_library(built, cpu)
         return opened[cpu]

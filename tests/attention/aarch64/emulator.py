@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from inhibitor_transformers.attention.cpu.library import Library
+from inhibitor_transformers.attention.cpu import library
 from tests.attention.packed import Region, backward_regions, forward_regions, integer_regions
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -30,7 +30,7 @@ def missing() -> str | None:
 class Built(NamedTuple):
     """The library of kernels, and the program that opens it (serve.c)."""
 
-    library: Path
+    kernels: Path
     server: Path
 
 
@@ -55,7 +55,7 @@ class Server:
     """A running serve.c on an emulated processor, with one instruction set; `options`: of qemu."""
 
     def __init__(self, built: Built, cpu: str, *isa: str, options: tuple[str, ...] = ()) -> None:
-        command = [EMULATOR, "-cpu", cpu, *options, "-L", str(SYSROOT), str(built.server), str(built.library), *isa]
+        command = [EMULATOR, "-cpu", cpu, *options, "-L", str(SYSROOT), str(built.server), str(built.kernels), *isa]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         first = self._process.stdout.readline().decode()
@@ -125,8 +125,8 @@ class Handle:
             server.close()
 
 
-def open_library(built: Built, cpu: str) -> Library:
+def open_library(built: Built, cpu: str) -> library.Library:
     """The kernels on an emulated processor, as `library.load` gives them; its `handle` is to be closed."""
     first = Server(built, cpu)
     servers = {first.isas[0]: first} | {isa: Server(built, cpu, isa) for isa in first.isas[1:]}
-    return Library(Handle(servers), first.isas[0], first.isas, "one thread")  # type: ignore[arg-type]
+    return library.Library(Handle(servers), first.isas[0], first.isas, "one thread")  # type: ignore[arg-type]

@@ -97,13 +97,13 @@ def test_without_python(tmp_path: Path) -> None:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     ids = [7, 8, 9, 40]
-    ran = encode(torch_operator.library_path(), *ids)
+    ran = encode(torch_operator.shared_library(), *ids)
     assert ran.returncode == 0, ran.stderr
     tokens = torch.tensor([ids])
     mean = outputs_of(model, input_ids=tokens, attention_mask=torch.ones_like(tokens))["last_hidden_state"].mean((0, 1))
     torch.testing.assert_close(torch.tensor([float(n) for n in ran.stdout.split()]), mean, atol=1e-5, rtol=1e-4)
     assert "cannot open shared object" in encode(tmp_path / "nothing.so", *ids).stderr
-    assert "input_ids must be at least 0 and below 100" in encode(torch_operator.library_path(), 100).stderr
+    assert "input_ids must be at least 0 and below 100" in encode(torch_operator.shared_library(), 100).stderr
 
 
 def test_without_a_compiler_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inhibitor_transformers.attention.cpu.library import UnavailableError
+from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.deploy.export import export_model
 from inhibitor_transformers.deploy.runtimes import torch_operator
 from tests.deploy.export.cases import saved_student
@@ -52,7 +52,7 @@ torch.save([module(**inputs) for inputs in torch.load({str(tmp_path / "inputs")!
 
 def test_without_the_operator_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
-        raise UnavailableError("not built")
+        raise library.UnavailableError("not built")
 
     monkeypatch.setattr(torch_operator, "load", fails)
     for runtime in ("torch", "aotinductor"):

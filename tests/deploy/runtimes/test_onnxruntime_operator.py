@@ -184,9 +184,9 @@ import sys
 for name in ("torch", "transformers"):
     sys.modules[name] = None  # importing it raises ImportError
 import onnxruntime
-from inhibitor_transformers.deploy.runtimes.onnxruntime_operator import library_path, register
+from inhibitor_transformers.deploy.runtimes.onnxruntime_operator import shared_library, register
 register(onnxruntime.SessionOptions())
-print(library_path())
+print(shared_library())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

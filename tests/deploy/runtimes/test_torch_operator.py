@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.library import opcheck
 
 from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.deploy.runtimes import torch_operator
@@ -83,7 +84,7 @@ def test_threads_are_those_of_torch(tmp_path: Path) -> None:
     """In a process of its own: threads stay once they have been started."""
     code = f"""
 import os, torch
-torch.ops.load_library({str(torch_operator.library_path())!r})
+torch.ops.load_library({str(torch_operator.shared_library())!r})
 def threads(): return len(os.listdir("/proc/self/task"))
 q, ones = torch.randn(8, 200, 256), torch.ones(4)
 def attend(): return torch.ops.inhibitor.InhibitorAttention(q, q, q, None, ones, ones, ones, ones, None, 4)
@@ -148,7 +149,7 @@ def test_nothing_is_kept() -> None:
 @pytest.mark.parametrize("options", OPTIONS[:5], ids=str)
 def test_torch_finds_nothing_amiss(options: dict[str, Any]) -> None:
     case = make_case(SMALL, **options)
-    torch.library.opcheck(attention, case.arguments, case.attributes)
+    opcheck(attention, case.arguments, case.attributes)
 
 
 def test_exported_with_dynamic_shapes() -> None:
@@ -175,10 +176,10 @@ def test_backward_warns() -> None:
 
 def test_a_second_copy_leaves_the_operator_to_the_first(tmp_path: Path) -> None:
     copy = tmp_path / "copy.so"
-    shutil.copy(torch_operator.library_path(), copy)
+    shutil.copy(torch_operator.shared_library(), copy)
     code = f"""
 import torch
-for path in ({str(torch_operator.library_path())!r}, {str(copy)!r}):
+for path in ({str(torch_operator.shared_library())!r}, {str(copy)!r}):
     torch.ops.load_library(path)
 q, ones = torch.ones(1, 3, 4), torch.ones(2)
 print(torch.ops.inhibitor.InhibitorAttention(q, q, q, None, ones, ones, ones, ones, None, 2).shape)
@@ -195,7 +196,9 @@ class TestLibrary:
         """Kind and name of every dynamic symbol, without its version."""
         if sys.platform != "linux" or shutil.which("nm") is None:
             pytest.skip("needs nm, of binutils, and ELF")
-        listed = subprocess.run(["nm", "-D", torch_operator.library_path()], capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            ["nm", "-D", torch_operator.shared_library()], capture_output=True, text=True, check=True
+        )
         return [(kind, name.partition("@")[0]) for *_, kind, name in map(str.split, listed.stdout.splitlines())]
 
     def test_only_stable_functions_of_torch(self, symbols: list[tuple[str, str]]) -> None:
@@ -210,7 +213,7 @@ class TestLibrary:
         assert [name for kind, name in symbols if kind not in "Uw"] == []
 
     def test_it_says_that_torch_is_missing(self) -> None:
-        code = f"import ctypes; ctypes.CDLL({str(torch_operator.library_path())!r})"
+        code = f"import ctypes; ctypes.CDLL({str(torch_operator.shared_library())!r})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
         assert "OSError: libtorch_cpu.so" in done.stderr
 
@@ -233,7 +236,7 @@ class TestLibrary:
 def test_a_package_without_the_library_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_operator, "FILE", "_no_such.so")
     with pytest.raises(library.UnavailableError, match=r"installed without _no_such\.so: install it again"):
-        torch_operator.library_path()
+        torch_operator.shared_library()
 
 
 def test_the_layout_of_heads() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -66,7 +67,7 @@ def plain_attention(
     return output * (scalars.eta[:, None, None] * length)
 
 
-class TracedAttention(nn.Module):
+class TracedAttention(nn.Module, ABC):
     """The self-attention of a layer, with its weights, in the form that `attend` gives; to be traced, not trained."""
 
     def __init__(self, original: AttentionLayer) -> None:
@@ -85,9 +86,9 @@ class TracedAttention(nn.Module):
         q, k, v = (of(hidden_states) for of in (self.q_lin, self.k_lin, self.v_lin))
         return self.out_lin(self.attend(q, k, v, attention_mask)), None
 
+    @abstractmethod
     def attend(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor) -> Tensor:
         """Attention outputs (B, N, dim) of projections (B, N, dim) and a (B, N) bool mask."""
-        raise NotImplementedError
 
 
 class PlainAttention(TracedAttention):

@@ -5,7 +5,7 @@
     session = onnxruntime.InferenceSession("exported/model.onnx", options)
 
 Neither this module nor the operator needs torch or transformers. From another language, or without this package, give
-`library_path()`, or a copy of that file, to RegisterCustomOpsLibrary. csrc/runtimes/attention.h says what
+`shared_library()`, or a copy of that file, to RegisterCustomOpsLibrary. csrc/runtimes/attention.h says what
 inputs and attributes the operator has; it computes in float32 on the processor, with the threads of the session.
 
 Runs in ONNX Runtime 1.17 and newer; tried in 1.17.3, 1.18.1, 1.20.1, 1.24.1 and 1.32.0.
@@ -20,9 +20,9 @@ from typing import Any
 _MODULE = "inhibitor_transformers.attention._cpu_kernels"
 
 
-def library_path() -> Path:
+def shared_library() -> Path:
     """The shared library. Raises RuntimeError if the package was installed without."""
-    # As attention.cpu.library finds it, but without the import of the package around it, which loads torch.
+    # As the engine finds it (attention/cpu), but without the import of the package around it, which loads torch.
     folder = str(Path(__file__).parents[2] / "attention")
     for finder in sys.meta_path:
         spec = finder.find_spec(_MODULE, [folder])
@@ -36,4 +36,4 @@ def register(options: Any) -> None:
 
     Raises RuntimeError if the package was installed without kernels, and what ONNX Runtime raises if it is too old.
     """
-    options.register_custom_ops_library(str(library_path()))
+    options.register_custom_ops_library(str(shared_library()))

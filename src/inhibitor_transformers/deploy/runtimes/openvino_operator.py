@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ...common.paths import user_cache
-from .onnxruntime_operator import library_path as kernels_path
+from .onnxruntime_operator import shared_library as kernels_path
 
 NAME = "inhibitor_openvino.so"
 _SOURCES = (

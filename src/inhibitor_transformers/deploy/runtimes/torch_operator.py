@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import register_fake
 
 from ...attention.cpu import library
 
@@ -29,7 +30,7 @@ NAME = "inhibitor::InhibitorAttention"
 FILE = "_torch_operator.so"
 
 
-def library_path() -> Path:
+def shared_library() -> Path:
     """The shared library; a copy of it serves as well. Raises UnavailableError, saying why there is none."""
     file = library.find().with_name(FILE)
     if not file.exists():
@@ -39,7 +40,7 @@ def library_path() -> Path:
 
 def copy_library(folder: Path) -> None:
     """Copy the shared library to `folder`. Raises UnavailableError, and OSError where it cannot be written."""
-    shutil.copy(library_path(), folder)
+    shutil.copy(shared_library(), folder)
 
 
 def unavailable() -> str | None:
@@ -57,13 +58,13 @@ def load() -> Any:
 
     Raises UnavailableError, saying why it cannot be loaded.
     """
-    path = library_path()
+    path = shared_library()
     if not hasattr(torch.ops.inhibitor, "InhibitorAttention"):  # by the caller's own torch.ops.load_library
         try:
             torch.ops.load_library(path)
         except OSError as error:
             raise library.UnavailableError(f"torch's operator cannot be loaded: {error}") from error
-    torch.library.register_fake(NAME, _fake)
+    register_fake(NAME, _fake)
     return torch.ops.inhibitor.InhibitorAttention.default
 
 
