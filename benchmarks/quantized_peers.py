@@ -1,13 +1,15 @@
 """int8 models in every runtime: ours as `inhibit export` writes them, softmax models as people quantize them there.
 
-A runtime has one function in PEERS. Softmax: in OpenVINO quantized by NNCF (static, with calibration), in ONNX Runtime
-by its own quantizer (dynamic, per channel), in torch by torchao, compiled. Every side is compared with the model in
-torch that it stands for before anything is timed.
+A runtime has one function in PEERS. Softmax is quantized in OpenVINO by NNCF (static, with calibration), as it is and
+with one product for queries, keys and values, which our exports have; in ONNX Runtime by its own quantizer (dynamic, per
+channel); in torch by torchao, compiled. Every side is compared with the model in torch that it stands for before
+anything is timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ from inhibitor_transformers.deploy.export.runtime import INT8 as INT8_PRECISION
 from inhibitor_transformers.deploy.export.runtime import Run
 from inhibitor_transformers.deploy.export.tracing import Tensors, Traceable
 from inhibitor_transformers.evaluation.similarity import sts_spearman
+from inhibitor_transformers.models.architectures import attention_layers
+from inhibitor_transformers.models.quantized.modules import replace
 from inhibitor_transformers.tasks.files import read_table
 
 _AXES = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}
@@ -50,15 +54,48 @@ def ours(models: Models, runtime: str, folder: Path) -> Iterator[Side]:
     yield Side(f"inhibitor, {way}", "int8", run, models.inhibitor, INT8)
 
 
+class OneProduct(nn.Module):
+    """Queries, keys and values by one linear layer; called for each in turn, it computes them in the first call."""
+
+    def __init__(self, *layers: nn.Linear) -> None:
+        super().__init__()
+        self.linear = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers))
+        self.linear.weight.data = torch.cat([layer.weight for layer in layers])
+        self.linear.bias.data = torch.cat([layer.bias for layer in layers])
+        self.waiting: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.waiting:
+            self.waiting = list(self.linear(x).chunk(3, -1))
+        return self.waiting.pop(0)
+
+
+def with_one_product(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of a softmax model whose projections to q, k and v are one, as our exports have them."""
+    copied = copy.deepcopy(model)
+    for layer in attention_layers(copied):
+        together = OneProduct(layer.query, layer.key, layer.value)
+        for name, module in list(layer.module.named_modules()):
+            if module in (layer.query, layer.key, layer.value):
+                replace(layer.module, name, together)
+    return copied.requires_grad_(False)
+
+
 def openvino_peers(models: Models, folder: Path) -> Iterator[Side]:
+    yield nncf_side("softmax, NNCF", models.softmax, models)
+    yield nncf_side("softmax with one product for q, k, v, NNCF", with_one_product(models.softmax), models)
+    yield from ours(models, "openvino", folder)
+
+
+def nncf_side(name: str, softmax: PreTrainedModel, models: Models) -> Side:
     import nncf
     import openvino
 
-    progress("quantizing softmax by NNCF")
+    progress(f"quantizing {name}")
     arrays = [{name: t.numpy() for name, t in batch.items()} for batch in models.batches]
     shapes = [openvino.PartialShape([-1, -1])] * 2
     example = {name: t[:2] for name, t in models.batches[0].items()}
-    model = openvino.convert_model(Traceable(models.softmax), example_input=example, input=shapes)
+    model = openvino.convert_model(Traceable(softmax), example_input=example, input=shapes)
     quantized = nncf.quantize(
         model, nncf.Dataset(arrays), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(arrays)
     )
@@ -69,8 +106,7 @@ def openvino_peers(models: Models, folder: Path) -> Iterator[Side]:
         found = compiled({name: t.numpy() for name, t in inputs.items()})
         return {"last_hidden_state": torch.from_numpy(found[0].copy())}
 
-    yield Side("softmax, NNCF", "int8", run, models.softmax, INT8)
-    yield from ours(models, "openvino", folder)
+    return Side(name, "int8", run, models.softmax, INT8)
 
 
 def onnxruntime_peers(models: Models, folder: Path) -> Iterator[Side]:
@@ -91,8 +127,6 @@ def torch_peers(models: Models, folder: Path) -> Iterator[Side]:
 
 
 def torchao_peers(models: Models, folder: Path) -> Iterator[Side]:
-    import copy
-
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
     progress("quantizing softmax by torchao, compiling")
