@@ -1,8 +1,8 @@
 """int8 models in every runtime: ours as `inhibit export` writes them, softmax models as people quantize them there.
 
 A runtime has one function in PEERS. Softmax is quantized in OpenVINO by NNCF (static, with calibration), as it is and
-with one product for queries, keys and values, which our exports have; in ONNX Runtime by its own quantizer (dynamic, per
-channel); in torch by torchao, compiled. Every side is compared with the model in torch that it stands for before
+with one product for queries, keys and values, which our exports have; in ONNX Runtime by its own quantizer (dynamic,
+per channel); in torch by torchao, compiled. Every side is compared with the model in torch that it stands for before
 anything is timed.
 """
 
