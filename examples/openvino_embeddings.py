@@ -5,7 +5,8 @@
     python examples/openvino_embeddings.py exported ["A text." "Another." …]
 
 Prints the cosine similarity of every pair of texts. The operator is taken from the exported folder; it was compiled for
-one release of OpenVINO, and for another the model in standard operators serves, several times slower.
+one release of OpenVINO, and for another the model in standard operators serves, several times slower; a quantized model
+has none.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ def load_model(folder: Path) -> openvino.CompiledModel:
         core.add_extension(str(folder / "inhibitor_openvino.so"))
     except RuntimeError as reason:
         print(f"without the operator: {reason}", file=sys.stderr)
-        return core.compile_model(folder / "standard.onnx", "CPU", PRECISION)
+        standard = folder / "standard.onnx"
+        if not standard.exists():
+            raise SystemExit(f"{folder} has no {standard.name}: a quantized model needs the operator") from reason
+        return core.compile_model(standard, "CPU", PRECISION)
     return core.compile_model(folder / "model.onnx", "CPU", PRECISION)
 
 

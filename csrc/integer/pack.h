@@ -81,8 +81,8 @@ struct IntegerPack {
     uint8_t* second = packed + size.packed_row;
     for (int64_t j = 0; j < n; j += 2) {
       prefetch_rows(k, stride, index, j, n, 2, f.dim);
-      row(row_at(k, stride, index, j), f, extended, packed);
-      row(row_at(k, stride, index, j + 1 < n ? j + 1 : j), f, extended, second);
+      row(P::row(k, stride, index, j), f, extended, packed);
+      row(P::row(k, stride, index, j + 1 < n ? j + 1 : j), f, extended, second);
       zip(packed, second, size.granules, out + key_pair(j, size));
     }
   }
@@ -106,8 +106,8 @@ struct IntegerPack {
                          const Sizes& size, uint8_t* packed, uint8_t* out) {
     uint8_t* second = packed + size.packed_row;
     for (int64_t j = 0; j < n; j += 2) {
-      level_row(row_at(k, stride, index, j), f, packed);
-      level_row(row_at(k, stride, index, j + 1 < n ? j + 1 : j), f, second);
+      level_row(P::row(k, stride, index, j), f, packed);
+      level_row(P::row(k, stride, index, j + 1 < n ? j + 1 : j), f, second);
       zip(packed, second, size.granules, out + key_pair(j, size));
     }
   }
@@ -143,7 +143,7 @@ struct IntegerPack {
     for (int64_t j = 0; j < n; j += G) {
       prefetch_rows(v, stride, index, j, n, G, dim);
       const T* from[G];
-      for (int g = 0; g < G; ++g) from[g] = row_at(v, stride, index, j + g < n ? j + g : j);
+      for (int g = 0; g < G; ++g) from[g] = P::row(v, stride, index, j + g < n ? j + g : j);
       const int real = static_cast<int>(n - j < G ? n - j : G);
       for (int64_t d = 0; d < size.value_dim; d += L) {
         Vec levels[G];
@@ -168,13 +168,7 @@ struct IntegerPack {
   template <class T>
   static void prefetch_rows(const T* rows, int64_t stride, const int32_t* index, int64_t j, int64_t n, int count,
                             int64_t dim) {
-    for (int64_t i = j + kAhead; i < j + kAhead + count && i < n; ++i) prefetch(row_at(rows, stride, index, i), dim);
-  }
-
-  // Row j of `rows` is number index[j], with a null index number j.
-  template <class T>
-  static const T* row_at(const T* rows, int64_t stride, const int32_t* index, int64_t j) {
-    return rows + (index ? index[j] : j) * stride;
+    for (int64_t i = j + kAhead; i < j + kAhead + count && i < n; ++i) prefetch(P::row(rows, stride, index, i), dim);
   }
 
   // Where the granules of keys j and j + 1 begin among the panels, in bytes.
