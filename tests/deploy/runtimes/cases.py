@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from inhibitor_transformers.attention import inhibitor_attention
 from tests.attention.cases import Shape, random_inputs
 
+SMALL = Shape(2, 4, 2, 5, 6, 3, 4)
 SCALARS = ("gamma", "eta", "delta", "length_exponent")
 SHAPES = [
     Shape(1, 1, 1, 1, 1, 1, 1),
@@ -44,6 +46,9 @@ class Case(NamedTuple):
         return tuple(self.tensors[name] for name in order)
 
 
+Run = Callable[[Case], Tensor]  # of a runtime
+
+
 def make_case(shape: Shape, masked: bool = False, bias: str | None = None, **attributes: Any) -> Case:
     """Random; a mask pads row 0 behind and row 1 before, others anywhere."""
     found: dict[str, Tensor | None] = dict(random_inputs(shape, dtype=torch.float32))
@@ -75,3 +80,20 @@ def flat(heads: Tensor | None) -> Tensor:
     """(B, N, H·D) of (B, H, N, D)."""
     assert heads is not None
     return heads.transpose(1, 2).flatten(2).contiguous()
+
+
+def require_one_number_for_all_heads(run: Run) -> None:
+    """What one number gives is what it gives once per head."""
+    case = make_case(SMALL)
+    one = {"gamma": torch.tensor([0.7]), "delta": torch.tensor(0.2)}
+    of_each = {name: t.reshape(1).expand(4).contiguous() for name, t in one.items()}
+    found, there = (run(case._replace(tensors=case.tensors | scalars)) for scalars in (one, of_each))
+    assert torch.equal(found, there)
+
+
+def require_masked_keys_unread(run: Run) -> None:
+    """NaN in the keys and values that the mask leaves out changes nothing."""
+    case = make_case(SMALL, masked=True)
+    invalid = ~case.tensors["key_padding_mask"][..., None]
+    poisoned = {name: case.tensors[name].masked_fill(invalid, torch.nan) for name in ("key", "value")}
+    assert torch.equal(run(case._replace(tensors=case.tensors | poisoned)), run(case))

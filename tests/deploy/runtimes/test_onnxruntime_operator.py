@@ -17,7 +17,17 @@ from inhibitor_transformers.deploy.runtimes import onnxruntime_operator
 from tests.attention.cases import Shape
 from tests.attention.engine_cases import error
 from tests.deploy.export.cases import NO_ONNX
-from tests.deploy.runtimes.cases import OPTIONS, SCALARS, SHAPES, Case, expected, make_case
+from tests.deploy.runtimes.cases import (
+    OPTIONS,
+    SCALARS,
+    SHAPES,
+    SMALL,
+    Case,
+    expected,
+    make_case,
+    require_masked_keys_unread,
+    require_one_number_for_all_heads,
+)
 
 onnx = pytest.importorskip("onnx", reason=NO_ONNX)
 onnxruntime = pytest.importorskip("onnxruntime", reason=NO_ONNX)
@@ -25,7 +35,6 @@ onnxruntime_pybind11_state = onnxruntime.capi.onnxruntime_pybind11_state
 if (reason := library.unavailable()) is not None:
     pytest.skip(f"ONNX Runtime's operator: {reason}", allow_module_level=True)
 
-SMALL = Shape(2, 4, 2, 5, 6, 3, 4)
 NAMES = ("query", "key", "value", "key_padding_mask", *SCALARS, "score_bias")
 RAISED = (onnxruntime_pybind11_state.InvalidArgument, onnxruntime_pybind11_state.RuntimeException)
 
@@ -68,12 +77,7 @@ def test_it_is_the_engine(shape: Shape, options: dict[str, Any]) -> None:
 
 
 def test_one_number_serves_all_heads() -> None:
-    case = make_case(SMALL)
-    one = {"gamma": torch.tensor([0.7]), "delta": torch.tensor(0.2)}
-    of_each = {name: t.reshape(1).expand(4).contiguous() for name, t in one.items()}
-    assert torch.equal(
-        run(case._replace(tensors=case.tensors | one)), run(case._replace(tensors=case.tensors | of_each))
-    )
+    require_one_number_for_all_heads(run)
 
 
 def test_attributes_that_are_left_out() -> None:
@@ -83,10 +87,7 @@ def test_attributes_that_are_left_out() -> None:
 
 
 def test_nan_in_masked_keys_is_not_read() -> None:
-    case = make_case(SMALL, masked=True)
-    invalid = ~case.tensors["key_padding_mask"][..., None]
-    poisoned = {name: case.tensors[name].masked_fill(invalid, torch.nan) for name in ("key", "value")}
-    assert torch.equal(run(case._replace(tensors=case.tensors | poisoned)), run(case))
+    require_masked_keys_unread(run)
 
 
 @pytest.mark.parametrize("arena", [True, False])

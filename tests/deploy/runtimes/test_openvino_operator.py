@@ -22,14 +22,23 @@ from onnx import TensorProto, helper  # noqa: E402
 from inhibitor_transformers.deploy.runtimes import openvino_operator  # noqa: E402
 from tests.attention.cases import Shape  # noqa: E402
 from tests.attention.engine_cases import error  # noqa: E402
-from tests.deploy.runtimes.cases import OPTIONS, SCALARS, SHAPES, Case, expected, make_case  # noqa: E402
+from tests.deploy.runtimes.cases import (  # noqa: E402
+    OPTIONS,
+    SCALARS,
+    SHAPES,
+    SMALL,
+    Case,
+    expected,
+    make_case,
+    require_masked_keys_unread,
+    require_one_number_for_all_heads,
+)
 
 try:
     EXTENSION = openvino_operator.extension_path()
 except RuntimeError as reason:
     pytest.skip(f"OpenVINO's operator: {reason}", allow_module_level=True)
 
-SMALL = Shape(2, 4, 2, 5, 6, 3, 4)
 NAMES = ("query", "key", "value", "key_padding_mask", *SCALARS, "score_bias")
 TYPES = {torch.float32: TensorProto.FLOAT, torch.bool: TensorProto.BOOL}
 
@@ -144,12 +153,7 @@ def test_one_compiled_model_takes_any_sizes(core: Any) -> None:
 
 
 def test_one_number_serves_all_heads(core: Any) -> None:
-    case = make_case(SMALL)
-    one = {"gamma": torch.tensor([0.7]), "delta": torch.tensor(0.2)}
-    of_each = {name: t.reshape(1).expand(4).contiguous() for name, t in one.items()}
-    there = on_cpu(case._replace(tensors=case.tensors | of_each))
-    case = case._replace(tensors=case.tensors | one)
-    assert torch.equal(run(core, core.read_model(graph(case)), case), there)
+    require_one_number_for_all_heads(lambda case: run(core, core.read_model(graph(case)), case))
 
 
 @pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.BFLOAT16], ids=["float32", "bfloat16"])
@@ -162,11 +166,7 @@ def test_files_of_openvino_keep_it(core: Any, dtype: int, tmp_path: Path) -> Non
 
 
 def test_nan_in_masked_keys_is_not_read(core: Any) -> None:
-    case = make_case(SMALL, masked=True)
-    invalid = ~case.tensors["key_padding_mask"][..., None]
-    poisoned = {name: case.tensors[name].masked_fill(invalid, torch.nan) for name in ("key", "value")}
-    found = run(core, core.read_model(graph(case)), case._replace(tensors=case.tensors | poisoned))
-    assert torch.equal(found, on_cpu(case))
+    require_masked_keys_unread(lambda case: run(core, core.read_model(graph(case)), case))
 
 
 WRONG = [

@@ -18,7 +18,17 @@ from inhibitor_transformers.attention.cpu import library
 from inhibitor_transformers.deploy.runtimes import torch_operator
 from tests.attention.cases import Shape
 from tests.attention.engine_cases import error
-from tests.deploy.runtimes.cases import OPTIONS, SHAPES, Case, expected, flat, make_case
+from tests.deploy.runtimes.cases import (
+    OPTIONS,
+    SHAPES,
+    SMALL,
+    Case,
+    expected,
+    flat,
+    make_case,
+    require_masked_keys_unread,
+    require_one_number_for_all_heads,
+)
 
 if torch_operator.unavailable():
     pytest.skip(f"torch's operator: {torch_operator.unavailable()}", allow_module_level=True)
@@ -26,7 +36,6 @@ attention = torch_operator.load()
 
 CSRC = Path(__file__).resolve().parents[3] / "csrc" / "runtimes"
 TORCH = Path(torch.__file__).parent
-SMALL = Shape(2, 4, 2, 5, 6, 3, 4)
 
 
 def run(case: Case) -> Tensor:
@@ -60,12 +69,7 @@ def test_any_strides() -> None:
 
 
 def test_one_number_serves_all_heads() -> None:
-    case = make_case(SMALL)
-    one = {"gamma": torch.tensor([0.7]), "delta": torch.tensor(0.2)}
-    of_each = {name: t.reshape(1).expand(4).contiguous() for name, t in one.items()}
-    assert torch.equal(
-        run(case._replace(tensors=case.tensors | one)), run(case._replace(tensors=case.tensors | of_each))
-    )
+    require_one_number_for_all_heads(run)
 
 
 def test_as_many_heads_of_keys_unless_said() -> None:
@@ -74,10 +78,7 @@ def test_as_many_heads_of_keys_unless_said() -> None:
 
 
 def test_nan_in_masked_keys_is_not_read() -> None:
-    case = make_case(SMALL, masked=True)
-    invalid = ~case.tensors["key_padding_mask"][..., None]
-    poisoned = {name: case.tensors[name].masked_fill(invalid, torch.nan) for name in ("key", "value")}
-    assert torch.equal(run(case._replace(tensors=case.tensors | poisoned)), run(case))
+    require_masked_keys_unread(run)
 
 
 def test_threads_are_those_of_torch(tmp_path: Path) -> None:
