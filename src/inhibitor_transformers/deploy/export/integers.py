@@ -32,7 +32,8 @@ _VALUE_ZERO_POINT = 128
 def quantize_linear(x: Tensor, zero_point: Tensor) -> Tensor:
     """ONNX's QuantizeLinear of float32, to the zero point's type, with step 1.
 
-    Other steps are factors before it: OpenVINO knows none per feature behind a product, ONNX Runtime fuses either.
+    Other steps are factors before it: OpenVINO compiles steps per feature behind a product alone
+    (findings/openvino-quantize-per-feature.sh).
     """
     return _node("QuantizeLinear", (x, torch.ones(()), zero_point), {}, zero_point.dtype, x.shape)
 
