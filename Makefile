@@ -52,7 +52,7 @@ demo: $(VENV)/.installed-quickstart ## install, then distill an inhibitor encode
 install: $(VENV)/.installed-dev ## install the package for development, with what tests and checks need
 
 test: $(VENV)/.installed-dev ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 0 $(ARGS)
 
 test-slow: $(VENV)/.installed-dev ## run the slow tests, which guard the main claims
 	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1800 $(ARGS)

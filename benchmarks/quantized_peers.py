@@ -29,6 +29,7 @@ from inhibitor_transformers.deploy.export.onnx_file import write_onnx
 from inhibitor_transformers.deploy.export.runtime import INT8 as INT8_PRECISION
 from inhibitor_transformers.deploy.export.runtime import Run
 from inhibitor_transformers.deploy.export.tracing import Tensors, Traceable
+from inhibitor_transformers.deploy.runtimes import openvino_operator
 from inhibitor_transformers.evaluation.similarity import sts_spearman
 from inhibitor_transformers.models.architectures import attention_layers
 from inhibitor_transformers.models.quantized.modules import replace
@@ -100,7 +101,7 @@ def nncf_side(name: str, softmax: PreTrainedModel, models: Models) -> Side:
         model, nncf.Dataset(arrays), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(arrays)
     )
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = openvino.Core().compile_model(quantized, "CPU", settings)
+    compiled = openvino_operator.new_core().compile_model(quantized, "CPU", settings)
 
     def run(inputs: Tensors) -> Tensors:
         found = compiled({name: t.numpy() for name, t in inputs.items()})

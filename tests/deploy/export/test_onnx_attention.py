@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from inhibitor_transformers.attention import reference
 from inhibitor_transformers.attention.call import CENTERS
+from inhibitor_transformers.deploy.runtimes import openvino_operator
 from tests.attention.cases import Shape
 from tests.deploy.export.cases import NO_ONNX, padding
 from tests.deploy.runtimes.cases import SCALARS, Case, expected, make_case
@@ -88,8 +89,8 @@ def in_evaluator(file: Path) -> Run:
 
 
 def in_openvino(file: Path) -> Run:
-    openvino = pytest.importorskip("openvino", reason="needs openvino: pip install openvino")
-    model = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    pytest.importorskip("openvino", reason="needs openvino: pip install openvino")
+    model = openvino_operator.new_core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda case: torch.from_numpy(model(feed(case))[0].copy())
 
 

@@ -33,7 +33,7 @@ except RuntimeError as reason:
 
 @pytest.fixture(scope="module")
 def core() -> Any:
-    made = openvino.Core()
+    made = openvino_operator.new_core()
     made.add_extension(EXTENSION)
     return made
 

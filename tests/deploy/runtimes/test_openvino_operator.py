@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -45,7 +46,7 @@ TYPES = {torch.float32: TensorProto.FLOAT, torch.bool: TensorProto.BOOL}
 
 @pytest.fixture(scope="module")
 def core() -> Any:
-    made = openvino.Core()
+    made = openvino_operator.new_core()
     openvino_operator.register(made)
     return made
 
@@ -199,6 +200,31 @@ def test_what_is_wrong_with_the_sizes_of_a_call_is_said(core: Any) -> None:
 def test_types_that_it_does_not_take(core: Any) -> None:
     with pytest.raises(RuntimeError, match="query, key and value must all be f32 or all bf16, got f64, f64, f64"):
         core.read_model(graph(make_case(SMALL), dtype=TensorProto.DOUBLE))
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t of Linux, zero but for SS_DISABLE where there is none."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def signal_stack() -> tuple[int | None, int, int]:
+    found = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) == 0
+    return found.start, found.flags, found.size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the structure is Linux's")
+def test_cores_that_are_gone_leave_signals_as_they_were() -> None:
+    """findings/openvino-signal-stack.sh"""
+    before, case = signal_stack(), make_case(SHAPES[0])
+    first, second = openvino_operator.new_core(), openvino_operator.new_core()
+    for core in (first, second):
+        openvino_operator.register(core)
+        run(core, core.read_model(graph(case)), case)
+    del core, first
+    del second
+    assert signal_stack() == before
 
 
 def test_threads_are_those_of_openvino() -> None:

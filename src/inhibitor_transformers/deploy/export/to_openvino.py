@@ -57,13 +57,11 @@ def _missing() -> str | None:
 
 
 def _runs(file: Path, precision: str) -> Iterator[tuple[str, Run]]:
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_operator.new_core()
     core.add_extension(str(file.with_name(openvino_operator.NAME)))
     yield "operator", _compiled(core, file, precision)
     if (standard := file.with_name(STANDARD)).exists():
-        yield "standard operators", _compiled(openvino.Core(), standard, precision)
+        yield "standard operators", _compiled(openvino_operator.new_core(), standard, precision)
 
 
 def _compiled(core: Any, file: Path, precision: str) -> Run:

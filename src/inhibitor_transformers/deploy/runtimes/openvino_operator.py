@@ -22,6 +22,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,21 @@ _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
 
 class ExtensionError(RuntimeError):
     """The extension cannot be compiled; the message says why."""
+
+
+def new_core() -> Any:
+    """An `openvino.Core` that may be released while others live; needs openvino.
+
+    What computes on the processor puts a signal stack under the thread that loads it. Of two Cores the second released
+    puts that of the first back, freed by then: the next signal would end the process
+    (findings/openvino-signal-stack.sh). So a thread that ends loads it.
+    """
+    import openvino
+
+    core = openvino.Core()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(core.get_property, "CPU", "FULL_DEVICE_NAME").result()
+    return core
 
 
 def register(core: Any) -> None:
