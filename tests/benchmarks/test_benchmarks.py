@@ -58,6 +58,7 @@ def tables(file: Path) -> list[list[list[str]]]:
     return split
 
 
+@pytest.mark.slow
 def test_attention_with_a_student(script: Script, student: Path, tmp_path: Path) -> None:
     output, kernels = tmp_path / "table.md", library.load()
     before = kernels.isa

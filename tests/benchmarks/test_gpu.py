@@ -31,6 +31,7 @@ def rows(table: str) -> list[list[str]]:
     return [line[2:-2].split(" | ") for line in table.splitlines() if line.startswith("|") and "---" not in line]
 
 
+@pytest.mark.slow
 def test_the_whole_table_in_the_interpreter() -> None:
     code = """
 import sys; sys.path.insert(0, "benchmarks")
@@ -49,6 +50,7 @@ attention.main(["--device", "cpu:0", "--shape", "1,1,8,8", "1,2,5,4", "--quick",
     assert all(re.match(r"\d", cell) for row in measured if row != header for cell in row[1:])
 
 
+@pytest.mark.slow
 def test_the_compiled_code(tmp_path: Path) -> None:
     """Nothing spills in the loops, and an element costs what the roofline is computed from."""
     table = run("benchmarks/triton_code.py", "--dims", "64", TRITON_CACHE_DIR=str(tmp_path))

@@ -98,6 +98,7 @@ class TestEveryArchitecture:
         assert (ours[1] - theirs).norm() < (ours[0] - theirs).norm()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", ["gpt2", "vit", "albert"])
 @pytest.mark.parametrize("criterion", [AttentionOutputLoss, HiddenStateLoss])
 def test_an_interrupted_run_ends_with_the_same_weights(kind, criterion, teachers, data, tmp_path, monkeypatch):

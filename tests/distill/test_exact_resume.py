@@ -131,6 +131,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_weights_and_the_order_are_those_of_an_uninterrupted_run(name, tmp_path):
     """From the checkpoint at the end of the first epoch, and from one inside the second."""

@@ -66,6 +66,7 @@ def unfinished(whole: Path, run: Path, name: str) -> Path:
     return stage
 
 
+@pytest.mark.sampled(3)
 class TestResume:
     """What an interrupted run leaves behind is gone on with, to the very same weights."""
 
@@ -128,6 +129,7 @@ class TestResume:
         assert "resuming from checkpoint-2" in said
         assert_same_weights(tmp_path / "run", folder)
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "rng_state.pth"])
     def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(self, file, whole, tmp_path):
         name, config, folder = whole

@@ -70,6 +70,7 @@ def assert_same_losses(one: Path, two: Path, logs: int) -> None:
         assert b == pytest.approx(a, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student", [*STUDENTS, "."])
 @pytest.mark.parametrize("run", ["distilled", "resumed"])
 def test_every_stage_leaves_the_same_student(run, student, folders):

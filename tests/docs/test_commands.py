@@ -48,8 +48,9 @@ OTHERS = [line for line in LINES if line.words[0] != "inhibit"]
 def _marks(line: Line) -> list[pytest.MarkDecorator]:
     if line.words[1] == "hardware":
         return [needs_library, needs_yosys]
-    real = line.words[1] == "quickstart"
-    return [pytest.mark.slow, pytest.mark.timeout(1200)] if real else []  # a real teacher: the one there is
+    if line.words[1] == "quickstart":  # a real teacher: the one there is
+        return [pytest.mark.slow, pytest.mark.timeout(1200)]
+    return [pytest.mark.slow] if "aotinductor" in line.words else []  # which compiles
 
 
 def goes_on(asked: Call) -> bool:

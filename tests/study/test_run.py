@@ -46,6 +46,7 @@ class TestRun:
         run_study(small, tmp_path / "study", resume=True, log=again.append)
         assert again == []
 
+    @pytest.mark.slow
     def test_a_taught_row_that_is_added_later_gets_its_teacher(self, small, tmp_path):
         alone = dataclasses.replace(small, models={"teacher": small.models["teacher"]}, learning_rates=[1e-3])
         study = run_study(alone, tmp_path / "study", log=lambda _: None)
@@ -130,6 +131,7 @@ class TestRun:
         assert execute(small, tmp_path, run, 1) == "no better than chance"
         assert Study(small, tmp_path).is_skipped(run)
 
+    @pytest.mark.slow
     def test_a_failure_is_told_after_the_others_have_run(self, small, tmp_path):
         diverging = {"model": small.models["teacher"], "learning_rates": [1e30, 2e30]}
         broken = dataclasses.replace(small, models={"diverging": diverging} | small.models)

@@ -50,6 +50,7 @@ def on(device: torch.device, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.to(device) for name, t in tensors.items()}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
 @pytest.mark.parametrize("center", ["mean", "none"])
@@ -59,12 +60,14 @@ def test_agrees_with_reference_with_all_options(shape, center, signed, mask, dev
     compare(tensors, 3e-5, "triton", signed=signed, center=center, **masks(mask, shape, device))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_agrees_with_reference_at_all_shapes(shape, mask, device):
     compare(on(device, inputs(shape)), 3e-5, "triton", **masks(mask, shape, device))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
 def test_distances_computed_twice_give_the_same(mask, signed, device, monkeypatch):
@@ -244,6 +247,7 @@ def test_dropout_takes_the_engine_too(device):
     assert error(*results) < 1e-5
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kernel", ["forward", "bwd_dq", "bwd_dkdv"])
 @pytest.mark.parametrize("dim", [64, 128, 256])
 def test_shipped_sizes_agree_with_the_reference(kernel, dim, device, monkeypatch):

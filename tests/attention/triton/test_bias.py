@@ -26,6 +26,7 @@ def biased(shape: Shape, heads: int, device: torch.device, **options) -> dict[st
     return on(device, inputs(shape, **options) | {"score_bias": bias})
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "per head"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
@@ -69,6 +70,7 @@ def test_whatever_lies_in_fresh_memory_changes_nothing(device):
     assert_fresh_memory_does_not_matter(tensors, torch.randn(2, 2, 17, 4, device=device), **options)
 
 
+@pytest.mark.slow
 def test_result_is_the_same_for_any_number_of_programs(device, monkeypatch):
     shape = Shape(2, 2, 1, 37, 40, 4, 4)
     grad = torch.randn(2, 2, 37, 4, device=device)

@@ -122,6 +122,7 @@ def test_calls_on_the_cpu_do_not_speak_of_it(monkeypatch, caplog):
     assert "triton" not in caplog.text
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("heads", [0, 1, 2], ids=["no bias", "one bias", "biases"])
 @pytest.mark.parametrize(("masked", "center", "norms"), [(True, "mean", 0), (False, "mean", 1), (True, "min", 2)])
 def test_opcheck(masked, center, norms, heads, device):

@@ -27,6 +27,7 @@ TOLERANCE = 3e-4  # dividing by a tenth of a key makes rounding ten times as lar
 pytestmark = pytest.mark.usefixtures("small_tiles")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_converted_models_agree_with_reference_at_all_shapes(shape, mask, device):
@@ -34,6 +35,7 @@ def test_converted_models_agree_with_reference_at_all_shapes(shape, mask, device
     compare(tensors, TOLERANCE, "triton", center="min", **masks(mask, shape, device))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("mask", ["none", "all"])
 @pytest.mark.parametrize(("center", "given"), [c for c in product(CENTERS, GIVEN) if c[1] or c[0] == "min"], ids=str)
 def test_agrees_with_reference_with_all_options(center, given, mask, device):
@@ -119,6 +121,7 @@ def test_distances_computed_twice_give_the_same(center, bias, device, monkeypatc
     assert all(torch.equal(cached[name], again[name]) for name in cached)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("junk", [math.nan, math.inf, 1e30])
 @pytest.mark.parametrize("mask", ["padding", "attn_mask"])
 def test_a_key_that_is_not_valid_has_no_effect(mask, junk, device):
@@ -179,6 +182,7 @@ def test_empty_sizes(empty, device):
     assert all(t.shape == (grad if n == "out" else tensors[n]).shape and t.eq(0).all() for n, t in got.items())
 
 
+@pytest.mark.slow
 def test_whatever_lies_in_fresh_memory_changes_nothing(device):
     shape = Shape(2, 2, 1, 17, 40, 4, 4)
     grad, options = torch.randn(2, 2, 17, 4, device=device), masks("all", shape, device) | {"center": "min"}

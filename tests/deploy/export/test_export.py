@@ -75,6 +75,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("runtime", "name", "fields"), VARIANTS, ids=[f"{r}-{n}-{len(x)}" for r, n, x in VARIANTS])
 def test_every_class(runtime: str, name: str, fields: dict[str, Any], exports: Exports) -> None:
     model, run, folder = exports(runtime, name, **fields)

@@ -49,6 +49,7 @@ def of_inputs(file: Path) -> dict[str, Tensor]:
     return {name: t for name, t in batch().items() if name in names}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("fields", "settings", "operator"),
     [

@@ -78,6 +78,7 @@ def test_it_is_scored_before_the_labels(aligned):
     assert any(line.startswith("aligned with the teacher on custom validation: ") for line in said)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("step", [3, 20, 33])  # in its first epoch; in its second; while labels are learned
 def test_an_interrupted_run_resumes_exactly(
     step, aligned, student_path, teacher_path, teacher, data, tmp_path, monkeypatch
