@@ -55,7 +55,7 @@ test: $(VENV)/.installed-dev ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 0 $(ARGS)
 
 test-slow: $(VENV)/.installed-dev ## run the slow tests, which guard the main claims
-	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1800 $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 1800 -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 0 $(ARGS)
 
 test-lowest: $(BIN)/python ## run the tests with the oldest supported versions of all dependencies, in build/lowest
 	@mkdir -p build

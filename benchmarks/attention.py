@@ -19,7 +19,7 @@ import generation
 import torch
 from inputs import capture_inputs, gaussian
 from memory import extra_memory
-from operation import Effort, Measurement, element_operations, measure, measure_forward, measure_instruction_sets, total
+from operation import Effort, Measurement, element_operations, measure, measure_instruction_sets, measure_long, total
 from report import Report, machine, progress
 from require_tests import require_passing_tests
 from roofline import integer_roofline, roofline
@@ -160,15 +160,16 @@ def generation_table(report: Report, options: argparse.Namespace) -> None:
 
 
 def long_table(report: Report, options: argparse.Namespace, threads: int) -> None:
-    report.line("\n### Long sequences, forward\n")
+    report.line("\n### Long sequences\n")
     report.line("Minima, medians in brackets. MiB: peak above inputs and results.\n")
-    report.header(["shape", "SDPA ms", "ours ms", "ours / SDPA", "G el/s", "MiB ours, SDPA"])
+    report.header(["shape", *SIDES[:3], "G el/s", "with backward: ours / SDPA", "MiB ours, SDPA"])
     for shape in options.shape or LONG_SHAPES:
         progress(f"long {shape}")
-        times = measure_forward(gaussian(*shape), Effort(options.seconds, 2 if options.quick else 7))
+        times, both = measure_long(gaussian(*shape), Effort(options.seconds, 2 if options.quick else 7))
         memory = [extra_memory(side, shape, threads) for side in ("fused", "softmax")]
         rate = element_operations(shape) / times["ours"].minimum
-        cells = [*against_sdpa(times), f"{rate / 1e9:.1f}", ", ".join(f"{m[0]:.2f}" if m else "-" for m in memory)]
+        cells = [*against_sdpa(times), f"{rate / 1e9:.1f}", ratio(both, "ours")]
+        cells.append(", ".join(f"{m[0]:.2f}" if m else "-" for m in memory))
         report.row(["×".join(map(str, shape)), *cells])
 
 

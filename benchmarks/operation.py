@@ -100,11 +100,15 @@ def measure(inputs: Inputs, effort: Effort) -> Measurement:
     )
 
 
-def measure_forward(inputs: Inputs, effort: Effort) -> Times:
-    """Sides `sdpa` and `ours` alone: the others would take too long, or too much memory, on long sequences."""
-    sides: Sides = {"sdpa": forward_call(baselines.softmax, inputs), "ours": forward_call(baselines.fused, inputs)}
-    require_right(sides, {}, inputs)
-    return interleave(sides, effort.budget())
+def measure_long(inputs: Inputs, effort: Effort) -> tuple[Times, Times]:
+    """Forward, and forward + backward, of sides `sdpa` and `ours`: others take too long or too much memory."""
+    sides = {"sdpa": baselines.softmax, "ours": baselines.fused}
+    forward: Sides = {name: forward_call(side, inputs) for name, side in sides.items()}
+    both: Sides = {name: training_call(side, inputs) for name, side in sides.items()}
+    require_right(forward, {}, inputs)
+    for name, side in sides.items():
+        require_gradients_of_first_queries(name, side, inputs)
+    return interleave(forward, effort.budget()), interleave(both, effort.budget())
 
 
 def measure_instruction_sets(inputs: Inputs, effort: Effort) -> Measurement:
@@ -153,6 +157,18 @@ def require_right(forward: Sides, both: Sides, inputs: Inputs) -> None:
             agreement.require_close(f"{name}, gradient of {which}", found[:1, :1], right, agreement.ROUNDED)
 
 
+def require_gradients_of_first_queries(name: str, side: baselines.Attention, inputs: Inputs) -> None:
+    """Raise SystemExit unless what the first queries pass back is right; float64 of all queries would take minutes."""
+    first, grad = slice(agreement.QUERIES), torch.zeros_like(inputs.query)
+    grad[:, :, first] = _grad(grad[:, :, first])
+    of_query, *others = training_call(side, inputs, grad=grad)()[:3]
+    right = baselines.softmax if side is baselines.softmax else baselines.reference
+    few = inputs._replace(query=inputs.query[:, :, first])
+    expected = agreement.gradients_of(right, few, grad[:, :, first], None)
+    for which, found, there in zip("qkv", (of_query[:, :, first], *others), expected, strict=True):
+        agreement.require_close(f"{name}, gradient of {which}", found[:1, :1], there, agreement.ROUNDED)
+
+
 def _integers_of(inputs: Inputs, valid: Tensor | None, bits: int, center: str) -> Tensor:
     q, k, v, scalars = inputs
     qparams = QuantParams.from_tensors(q, k, v, **scalars, bits=bits)
@@ -184,12 +200,14 @@ def integer_calls(inputs: Inputs, valid: Tensor | None = None) -> Sides:
     return calls
 
 
-def training_call(side: baselines.Attention, inputs: Inputs, valid: Tensor | None = None) -> Callable[[], object]:
-    """Forward and backward; the scalars are trained too where there are any."""
+def training_call(
+    side: baselines.Attention, inputs: Inputs, valid: Tensor | None = None, grad: Tensor | None = None
+) -> Callable[[], tuple[Tensor, ...]]:
+    """Forward and backward, of `grad` if given; the scalars are trained too where there are any."""
     q, k, v = (t.detach().clone().requires_grad_() for t in inputs.qkv)
     scalars = {name: t.detach().clone().requires_grad_() for name, t in inputs.scalars.items()}
     leaves = [q, k, v] if side is baselines.softmax else [q, k, v, *scalars.values()]
-    grad = _grad(q)
+    grad = _grad(q) if grad is None else grad
     return lambda: torch.autograd.grad(side(q, k, v, valid, scalars), leaves, grad)
 
 

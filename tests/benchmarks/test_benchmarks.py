@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,7 @@ def test_attention_quickly(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(attention, "extra_memory", lambda *_: None)
     monkeypatch.setattr(attention, "roofline", lambda *_: {})
     monkeypatch.setattr(attention, "integer_roofline", lambda *_: 0.0)
+    monkeypatch.setattr(attention.generation, "CASES", attention.generation.CASES[:1])
     shapes = ["--shape", "1,1,4,4", "1,2,9,8"]
     attention.main(["--threads", "1", "1", *shapes, "--quick", "--seconds", "0", "--output", str(output)])
     found = [table for table in tables(output) if table[1][0] != "causal prefill"]
@@ -102,8 +104,16 @@ def test_attention_of_long_sequences(script: Script, monkeypatch: pytest.MonkeyP
     attention.main(["--threads", "1", *asked, "--seconds", "0", "--output", str(output)])
     (table,) = tables(output)
     assert [row[0] for row in table[1:]] == ["1×1×40×8", "1×2×9×8"]
-    assert all(NUMBER.match(cell) for row in table[1:] for cell in row[1:5])
-    assert {row[5] for row in table[1:]} == {"1.50, -"}
+    assert all(NUMBER.match(cell) for row in table[1:] for cell in row[1:6])
+    assert {row[6] for row in table[1:]} == {"1.50, -"}
+
+
+def test_a_long_call_with_a_wrong_gradient_is_not_timed(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention, baselines = script("attention"), importlib.import_module("baselines")
+    right = baselines.fused
+    monkeypatch.setattr(baselines, "fused", lambda q, k, *rest: right(q, k.detach() + 0 * k, *rest))
+    with pytest.raises(SystemExit, match="ours, gradient of k"):
+        attention.main(["--threads", "1", "--tables", "long", "--shape", "1,1,40,8", "--quick", "--seconds", "0"])
 
 
 def test_models_of_the_default_size(script: Script, tmp_path: Path) -> None:
