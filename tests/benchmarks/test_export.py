@@ -117,6 +117,7 @@ def runtimes(script: Script, monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
+@pytest.mark.slow
 def test_models_in_onnxruntime(export: Any, runtimes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Softmax by ONNX Runtime's own operators is softmax; rows say what was timed."""
     monkeypatch.setattr(export, "runtime_tables", runtimes.runtime_tables)

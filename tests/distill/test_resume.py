@@ -205,6 +205,7 @@ def test_other_weights_under_the_same_name(role, named, teacher_path, student_pa
         distill(config, tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_resume_after_several_interruptions(chain, tmp_path, monkeypatch):
     distill(chain, tmp_path / "whole")
     for criterion, step in ((AttentionOutputLoss, 3), (AttentionOutputLoss, 3), (HiddenStateLoss, 5)):

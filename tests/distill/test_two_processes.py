@@ -78,6 +78,7 @@ def test_every_stage_leaves_the_same_student(run, student, folders):
     assert_close(one / "distilled" / student / "model.safetensors", two / run / student / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_teacher_cache_is_shared(folders):
     one, two = (folder / "cached" for folder in folders)
     assert_close(one / "model.safetensors", two / "model.safetensors")
@@ -86,6 +87,7 @@ def test_a_teacher_cache_is_shared(folders):
         assert_same_losses(one / log, two / log, two_processes.STEPS // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STUDENTS[1:])
 @pytest.mark.parametrize("run", ["distilled", "resumed"])
 def test_every_stage_logs_the_losses_of_the_whole_batch(run, stage, folders):
@@ -94,12 +96,14 @@ def test_every_stage_logs_the_losses_of_the_whole_batch(run, stage, folders):
     assert_same_losses(one / "distilled" / log, two / run / log, two_processes.STEPS // 2)
 
 
+@pytest.mark.slow
 def test_projections_are_trained_together(folders):
     one, two = (folder / "projections" for folder in folders)
     assert_same_losses(one / "log.json", two / "log.json", two_processes.STEPS)
     assert_close(one / "weights.safetensors", two / "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_fine_tuning_with_a_teacher(folders):
     one, two = (folder / "finetuned" for folder in folders)
     for model in ("checkpoints/alignment/student/model.safetensors", "model.safetensors"):
@@ -115,12 +119,14 @@ def test_fine_tuning_with_a_teacher(folders):
         assert b == pytest.approx(a, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_main_process_speaks_for_both(folders):
     _, two = folders
     assert "stage 4 of 4: masked_lm" in (two / "said-main-True.txt").read_text()
     assert (two / "said-main-False.txt").read_text() == ""
 
 
+@pytest.mark.slow
 def test_a_loss_that_one_process_loses_stops_both_and_keeps_the_weights(folders):
     folder = folders[1] / "nan"
     messages = {name: (folder / f"main-{name}.txt").read_text() for name in (True, False)}

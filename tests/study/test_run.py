@@ -61,6 +61,7 @@ class TestRun:
         assert again["scores"] == before["scores"]
         assert study.result(dataclasses.replace(teacher, model="taught")) is not None
 
+    @pytest.mark.slow
     def test_a_study_of_an_earlier_version_goes_on(self, small, tmp_path):
         """Its record lacks what rows could not yet say."""
         run_study(small, tmp_path / "study", jobs=2, log=lambda _: None)

@@ -60,7 +60,7 @@ def test_agrees_with_reference_with_all_options(shape, center, signed, mask, dev
     compare(tensors, 3e-5, "triton", signed=signed, center=center, **masks(mask, shape, device))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_agrees_with_reference_at_all_shapes(shape, mask, device):
@@ -121,6 +121,7 @@ def test_scalars_without_sign_gates(name, number, device):
     compare(on(device, tensors), 1e-4, "triton", attn_mask=(torch.rand(9, 20) < 0.7).to(device))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
 @pytest.mark.parametrize("junk", [math.nan, math.inf, 1e30])
 def test_content_of_padded_keys_changes_nothing(junk, signed, device):
@@ -134,6 +135,7 @@ def test_content_of_padded_keys_changes_nothing(junk, signed, device):
         assert torch.equal(t, clean[name]), name
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
 @pytest.mark.parametrize("junk", [math.nan, math.inf, 1e30])
 def test_content_of_keys_outside_a_row_mask_changes_nothing(junk, signed, device):

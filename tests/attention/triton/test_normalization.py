@@ -27,7 +27,7 @@ TOLERANCE = 3e-4  # dividing by a tenth of a key makes rounding ten times as lar
 pytestmark = pytest.mark.usefixtures("small_tiles")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_converted_models_agree_with_reference_at_all_shapes(shape, mask, device):
@@ -35,7 +35,7 @@ def test_converted_models_agree_with_reference_at_all_shapes(shape, mask, device
     compare(tensors, TOLERANCE, "triton", center="min", **masks(mask, shape, device))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("mask", ["none", "all"])
 @pytest.mark.parametrize(("center", "given"), [c for c in product(CENTERS, GIVEN) if c[1] or c[0] == "min"], ids=str)
 def test_agrees_with_reference_with_all_options(center, given, mask, device):
@@ -45,6 +45,7 @@ def test_agrees_with_reference_with_all_options(center, given, mask, device):
     compare(tensors, TOLERANCE, "triton", signed=signed, center=center, **masks(mask, shape, device))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("mask", "signed"), [("none", False), ("padding", True), ("causal", False), ("all", True)])
 @pytest.mark.parametrize("center", CENTERS)
 def test_agrees_with_reference_beside_a_bias(center, mask, signed, device):
