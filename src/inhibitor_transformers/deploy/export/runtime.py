@@ -16,8 +16,8 @@ Run = Callable[[Tensors], Tensors]
 # Of the largest number of an output. Two orders of adding up float32 differ by some 1e-6 of it after six layers of 384.
 FLOAT32_TOLERANCE = 1e-4
 INT8 = "int8"
-# A sum that is rounded to another byte is a step away, and layers make more of it: 0.02 after six aligned layers of 384,
-# 0.07 to 0.13 after six of 768 with random weights. What is wrong differs by 1.
+# A sum that is rounded to another byte is a step away, and layers make more of it: 0.02 after six aligned layers of
+# 384, 0.07 to 0.13 after six of 768 with random weights. What is wrong differs by 1.
 INT8_TOLERANCE = 0.25
 
 
