@@ -1,0 +1,244 @@
+"""Integer graphs: sums with clear weights, and lookup tables. What a ciphertext can go through, and nothing else.
+
+A sum of ciphertexts and a product with a clear integer cost next to nothing; a table is a bootstrap, some milliseconds.
+Each node is a tensor of integers with a proven interval for every element, found by interval arithmetic while the graph
+is built: a value outside the range that a ciphertext was made for would wrap around in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.int64]
+Operation = Literal["input", "affine", "add", "subtract", "sum", "reshape", "take", "lookup"]
+MAX_TABLE_BITS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One tensor of the graph.
+
+    name: for messages and reports, unique. inputs: numbers of the nodes it is made from. low, high: the proven least
+    and greatest value of each element, int64 in the tensor's shape. settings: of the operation, see `Graph`.
+    """
+
+    name: str
+    operation: Operation
+    inputs: tuple[int, ...]
+    low: Array
+    high: Array
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        return self.low.shape
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the greatest value of any element."""
+        return int(self.low.min()), int(self.high.max())
+
+    @property
+    def bits(self) -> int:
+        """Of an unsigned integer that holds any of its values, less the least one."""
+        low, high = self.bounds
+        return max((high - low).bit_length(), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A node of a graph that is being built: what its methods return and take."""
+
+    graph: Graph
+    number: int
+
+    @property
+    def node(self) -> Node:
+        return self.graph.nodes[self.number]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.node.shape
+
+
+class Graph:
+    """A graph under construction, and its evaluation in clear.
+
+    Methods add a node and return it. All check what they are given and raise ValueError with the node's name.
+    max_table_bits: tables for wider inputs are refused.
+    """
+
+    def __init__(self, max_table_bits: int = MAX_TABLE_BITS) -> None:
+        self.nodes: list[Node] = []
+        self.max_table_bits = max_table_bits
+
+    def input(self, name: str, shape: tuple[int, ...], low: int, high: int) -> Tensor:
+        """A tensor that the client encrypts, its elements within [low, high]."""
+        if low > high:
+            raise ValueError(f"{name}: the least input {low} is above the greatest {high}")
+        return self._add(name, "input", (), np.full(shape, low, np.int64), np.full(shape, high, np.int64))
+
+    def affine(self, name: str, x: Tensor, weight: Array, offset: Array | int = 0) -> Tensor:
+        """x @ weight + offset: (…, I) to (…, O), with integer weights (I, O) and offsets (O,)."""
+        weight = _integers(name, weight)
+        if weight.ndim != 2 or x.shape[-1] != weight.shape[0]:
+            raise ValueError(f"{name}: weights {weight.shape} do not fit inputs {x.shape}")
+        shift = np.broadcast_to(_integers(name, offset), weight.shape[1:])
+        positive, negative = weight.clip(min=0), weight.clip(max=0)
+        low, high = x.node.low, x.node.high
+        return self._add(
+            name,
+            "affine",
+            (x.number,),
+            low @ positive + high @ negative + shift,
+            high @ positive + low @ negative + shift,
+            weight=weight,
+            offset=shift.copy(),
+        )
+
+    def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """x + y, of equally many axes, broadcast."""
+        self._check_axes(name, x, y)
+        return self._add(name, "add", (x.number, y.number), x.node.low + y.node.low, x.node.high + y.node.high)
+
+    def subtract(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """x − y, of equally many axes, broadcast."""
+        self._check_axes(name, x, y)
+        return self._add(name, "subtract", (x.number, y.number), x.node.low - y.node.high, x.node.high - y.node.low)
+
+    def sum(self, name: str, x: Tensor, axis: int) -> Tensor:
+        """Σ over one axis, which goes."""
+        self._check_axis(name, x, axis)
+        return self._add(name, "sum", (x.number,), x.node.low.sum(axis), x.node.high.sum(axis), axis=axis)
+
+    def reshape(self, name: str, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The same elements in another shape."""
+        if int(np.prod(shape)) != x.node.low.size:
+            raise ValueError(f"{name}: {x.shape} cannot become {shape}")
+        return self._add(name, "reshape", (x.number,), x.node.low.reshape(shape), x.node.high.reshape(shape))
+
+    def take(self, name: str, x: Tensor, indices: Array) -> Tensor:
+        """Rows x[indices]: (N, …) to (len(indices), …)."""
+        indices = _integers(name, indices)
+        if indices.ndim != 1 or len(indices) == 0 or indices.min() < 0 or indices.max() >= x.shape[0]:
+            raise ValueError(f"{name}: indices must be rows of {x.shape}")
+        return self._add(name, "take", (x.number,), x.node.low[indices], x.node.high[indices], indices=indices)
+
+    def lookup(self, name: str, x: Tensor, table: Callable[[Array], Array] | Table) -> Tensor:
+        """table[x]: one bootstrap an element.
+
+        table: a function of integers, or tables that differ between elements. Raises ValueError, naming the node, if
+        the proven range of x is wider than `max_table_bits` or not covered by the table.
+        """
+        low, high = x.node.bounds
+        if x.node.bits > self.max_table_bits:
+            raise ValueError(
+                f"{name}: its table would need {x.node.bits} bits for inputs in [{low}, {high}], more than "
+                f"{self.max_table_bits}: use fewer levels, fewer features or a smaller fan-in"
+            )
+        if not isinstance(table, Table):
+            table = Table(_integers(name, table(np.arange(low, high + 1))), low)
+        entries = table.covering(name, low, high)
+        try:
+            values = np.broadcast_to(entries, (*x.shape, entries.shape[-1]))
+        except ValueError:
+            raise ValueError(f"{name}: tables {entries.shape} do not fit inputs {x.shape}") from None
+        position = np.arange(entries.shape[-1])
+        reachable = (position >= (x.node.low - low)[..., None]) & (position <= (x.node.high - low)[..., None])
+        least = np.where(reachable, values, np.iinfo(np.int64).max).min(-1)
+        most = np.where(reachable, values, np.iinfo(np.int64).min).max(-1)
+        return self._add(name, "lookup", (x.number,), least, most, entries=entries, first=low)
+
+    def evaluate(self, inputs: Array, output: Tensor) -> Array:
+        """The integers of `output` for a batch (B, …) of inputs, int64; no float comes into it.
+
+        Raises ValueError for inputs that are not integers of the right shape within their range.
+        """
+        values: list[Array] = []
+        for node in self.nodes[: output.number + 1]:
+            if node.operation == "input":
+                values.append(check_inputs(node, inputs))
+            else:
+                values.append(_EVALUATE[node.operation](node, *(values[i] for i in node.inputs)))
+        return values[output.number]
+
+    def _add(
+        self, name: str, operation: Operation, inputs: tuple[int, ...], low: Array, high: Array, **settings: Any
+    ) -> Tensor:
+        if any(node.name == name for node in self.nodes):
+            raise ValueError(f"two nodes are called {name}")
+        if operation == "input" and self.nodes:
+            raise ValueError(f"{name}: a graph has one input, its first node")
+        self.nodes.append(Node(name, operation, inputs, low, high, settings))
+        return Tensor(self, len(self.nodes) - 1)
+
+    def _check_axes(self, name: str, x: Tensor, y: Tensor) -> None:
+        fits = len(x.shape) == len(y.shape) and all(
+            a == b or 1 in (a, b) for a, b in zip(x.shape, y.shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"{name}: {x.shape} and {y.shape} do not broadcast")
+
+    def _check_axis(self, name: str, x: Tensor, axis: int) -> None:
+        if not 0 <= axis < len(x.shape):
+            raise ValueError(f"{name}: {x.shape} has no axis {axis}")
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """values: (…, T) integers for inputs first … first + T − 1; the other axes broadcast with the node's shape."""
+
+    values: Array
+    first: int
+
+    def covering(self, name: str, low: int, high: int) -> Array:
+        """The entries for low … high. Raises ValueError if some are absent."""
+        last = self.first + self.values.shape[-1] - 1
+        if low < self.first or high > last:
+            raise ValueError(f"{name}: inputs in [{low}, {high}], but its table covers [{self.first}, {last}]")
+        return _integers(name, self.values)[..., low - self.first : high - self.first + 1]
+
+
+def check_inputs(node: Node, inputs: Array) -> Array:
+    """A batch (B, …) for the input node as int64. Raises ValueError for other shapes, dtypes or numbers."""
+    inputs = np.asarray(inputs)
+    if inputs.dtype.kind not in "iu":
+        raise ValueError(f"{node.name}: integers are needed, got {inputs.dtype}")
+    if inputs.shape[1:] != node.shape:
+        raise ValueError(f"{node.name}: each example must have shape {node.shape}, got {inputs.shape[1:]}")
+    low, high = node.bounds
+    if inputs.size and (inputs.min() < low or inputs.max() > high):
+        raise ValueError(
+            f"{node.name}: numbers must lie in [{low}, {high}], got [{inputs.min()}, {inputs.max()}]"
+        )
+    return inputs.astype(np.int64)
+
+
+def _integers(name: str, x: Any) -> Array:
+    x = np.asarray(x)
+    if x.dtype.kind not in "iu":
+        raise ValueError(f"{name}: integers are needed, got {x.dtype}")
+    return x.astype(np.int64)
+
+
+def _lookup(node: Node, x: Array) -> Array:
+    entries = np.broadcast_to(node.settings["entries"], (*x.shape, node.settings["entries"].shape[-1]))
+    found: Array = np.take_along_axis(entries, (x - node.settings["first"])[..., None], -1)[..., 0]
+    return found
+
+
+_EVALUATE: dict[str, Callable[..., Array]] = {
+    "affine": lambda node, x: x @ node.settings["weight"] + node.settings["offset"],
+    "add": lambda node, x, y: x + y,
+    "subtract": lambda node, x, y: x - y,
+    "sum": lambda node, x: x.sum(node.settings["axis"] + 1),
+    "reshape": lambda node, x: x.reshape(len(x), *node.shape),
+    "take": lambda node, x: x[:, node.settings["indices"]],
+    "lookup": _lookup,
+}
