@@ -48,7 +48,8 @@ class IntegerClassifier:
         products: how dot products are looked up. Raises ValueError, naming the node, for what no table can read.
         """
         graph = Graph(max_table_bits)
-        x = graph.input("x", (self.tokens, self.query.weight.shape[0]), 0, self.input_qmax)
+        shape = self.tokens, self.query.weight.shape[0]
+        x = graph.input("x", np.zeros(shape, np.int64), np.full(shape, self.input_qmax))
         sums = self._attention(graph, x, products)
         n, d, classes = self.head.shape
         if sums.shape != (n, d) or self.bias.shape != (classes,):

@@ -78,11 +78,12 @@ class Graph:
         self.nodes: list[Node] = []
         self.max_table_bits = max_table_bits
 
-    def input(self, name: str, shape: tuple[int, ...], low: int, high: int) -> Tensor:
-        """A tensor that the client encrypts, its elements within [low, high]."""
-        if low > high:
-            raise ValueError(f"{name}: the least input {low} is above the greatest {high}")
-        return self._add(name, "input", (), np.full(shape, low, np.int64), np.full(shape, high, np.int64))
+    def input(self, name: str, low: Array, high: Array) -> Tensor:
+        """A tensor that the client encrypts, its elements within [low, high], of one shape."""
+        low, high = _integers(name, low), _integers(name, high)
+        if low.shape != high.shape or low.ndim == 0 or low.size == 0 or (low > high).any():
+            raise ValueError(f"{name}: low {low.shape} and high {high.shape} must bound the elements of a tensor")
+        return self._add(name, "input", (), low, high)
 
     def affine(self, name: str, x: Tensor, weight: Array, offset: Array | int = 0) -> Tensor:
         """x @ weight + offset: (…, I) to (…, O), with integer weights (I, O) and offsets (O,)."""
@@ -212,11 +213,12 @@ def check_inputs(node: Node, inputs: Array) -> Array:
         raise ValueError(f"{node.name}: integers are needed, got {inputs.dtype}")
     if inputs.shape[1:] != node.shape:
         raise ValueError(f"{node.name}: each example must have shape {node.shape}, got {inputs.shape[1:]}")
-    low, high = node.bounds
-    if inputs.size and (inputs.min() < low or inputs.max() > high):
-        raise ValueError(
-            f"{node.name}: numbers must lie in [{low}, {high}], got [{inputs.min()}, {inputs.max()}]"
-        )
+    outside = (inputs < node.low) | (inputs > node.high)
+    if outside.any():
+        example, *place = (int(i) for i in np.argwhere(outside)[0])
+        low, high = node.low[tuple(place)], node.high[tuple(place)]
+        number = inputs[outside][0]
+        raise ValueError(f"{node.name}: number {number} at {place} of example {example} is outside [{low}, {high}]")
     return inputs.astype(np.int64)
 
 

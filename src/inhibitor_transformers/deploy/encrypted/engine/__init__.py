@@ -1,0 +1,25 @@
+"""The engine: Concrete compiles a plan, makes keys, encrypts, computes on ciphertexts, decrypts.
+
+It runs in an environment of its own (`make encrypted`), since concrete-python needs numpy 1. Nothing outside this
+package imports it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+VERSION = "2.11.0"
+LICENSE_NOTICE = (
+    "concrete-python is licensed under BSD-3-Clause-Clear, which grants no patent rights: Zama allows it for research "
+    "and prototyping; commercial use needs their license (https://github.com/zama-ai/concrete#license)."
+)
+
+
+def require_engine() -> None:
+    """Raise ValueError, saying what to do, where concrete-python is not installed."""
+    if find_spec("concrete") is None or find_spec("concrete.fhe") is None:
+        raise ValueError(
+            f"this needs concrete-python {VERSION}, which has an environment of its own: run make encrypted, then "
+            f"build/encrypted/bin/inhibit {' '.join(sys.argv[1:3])} …"
+        )
