@@ -56,7 +56,9 @@ def tied_distances(graph: Graph, q: Tensor, packing: Packing) -> tuple[Tensor, A
     """D of queries that are their own keys: (1, pairs) for i < j, and (n, n) numbers of these pairs, −1 at i = j."""
     q = _packed_features(graph, "q", q, packing)
     first, second = np.triu_indices(q.shape[0], 1)
-    difference = graph.subtract("q − k", graph.take("q of each pair", q, first), graph.take("k of each pair", q, second))
+    difference = graph.subtract(
+        "q − k", graph.take("q of each pair", q, first), graph.take("k of each pair", q, second)
+    )
     distance = graph.sum("D of pairs", graph.lookup("|q − k|", difference, packing.table(np.abs)), 1)
     pair = np.full((q.shape[0], q.shape[0]), -1)
     pair[first, second] = pair[second, first] = np.arange(len(first))
@@ -99,7 +101,7 @@ def score_levels(distance: Array, settings: InhibitorScores, qmax: int) -> Array
 
 def inhibit(graph: Graph, v: Tensor, z: Tensor, levels: ValueLevels, packing: Packing) -> Tensor:
     """A, (n, d), of C(v), (m, d), and Z, (n, m), both multiplied by their keys' place values."""
-    (m, d), n, groups = v.shape, z.shape[0], packing.count // packing.group
+    d, n, groups = v.shape[1], z.shape[0], packing.count // packing.group
     of_groups = graph.sum("C(v) of groups", graph.reshape("C(v) by group", v, (groups, packing.group, d)), 1)
     difference = graph.subtract(
         "C(v) − Z",

@@ -18,8 +18,12 @@ import numpy as np
 from . import attention
 from .attention import InhibitorScores
 from .dot_product import Products, ReluScores, SoftmaxScores, dot_product_sums
-from .graph import MAX_TABLE_BITS, Array, Graph, Tensor
+from .graph import MAX_TABLE_BITS, Array, Graph, Node, Tensor
 from .levels import Packing, Projection, ValueLevels, project
+from .plan import EncryptedPlan
+
+# Bits of an output and of its noise that Concrete's parameters for 5-bit tables still carry; one more costs 45 %.
+OUTPUT_BITS = 10.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +46,8 @@ class IntegerClassifier:
     head: Array
     bias: Array
 
-    def graph(self, *, max_table_bits: int = MAX_TABLE_BITS, products: Products = "cheapest") -> Graph:
-        """The graph whose last node is the logits, (C,).
+    def plan(self, *, max_table_bits: int = MAX_TABLE_BITS, products: Products = "cheapest") -> EncryptedPlan:
+        """The plan that ends in these logits.
 
         products: how dot products are looked up. Raises ValueError, naming the node, for what no table can read.
         """
@@ -51,13 +55,15 @@ class IntegerClassifier:
         shape = self.tokens, self.query.weight.shape[0]
         x = graph.input("x", np.zeros(shape, np.int64), np.full(shape, self.input_qmax))
         sums = self._attention(graph, x, products)
-        n, d, classes = self.head.shape
-        if sums.shape != (n, d) or self.bias.shape != (classes,):
-            raise ValueError(f"head {self.head.shape}, bias {self.bias.shape}: sums are {sums.shape}")
-        flat = graph.reshape("A of all tokens", sums, (1, n * d))
-        logits = graph.affine("head", flat, self.head.reshape(n * d, classes), self.bias)
-        graph.reshape("logits", logits, (classes,))
-        return graph
+        if sums.shape != self.head.shape[:2] or self.bias.shape != self.head.shape[2:]:
+            raise ValueError(f"head {self.head.shape} and bias {self.bias.shape} do not fit sums {sums.shape}")
+        flat = graph.reshape("A of all tokens", sums, (1, sums.node.low.size))
+        weight = _in_parts(self.head.reshape(-1, len(self.bias)), flat.node)
+        # Least values are left to the client: what is encrypted begins at 0, and needs the fewest bits.
+        least = flat.node.low @ weight.clip(min=0) + flat.node.high @ weight.clip(max=0)
+        head = graph.affine("head", flat, weight, -least[0])
+        graph.reshape("logits in parts", head, (-1, len(self.bias)))
+        return EncryptedPlan(graph, self.bias + least.reshape(-1, len(self.bias)).sum(0))
 
     def _attention(self, graph: Graph, x: Tensor, products: Products) -> Tensor:
         if isinstance(self.scores, InhibitorScores):
@@ -80,3 +86,24 @@ class IntegerClassifier:
         folded = Projection(self.value.weight, attention.fold(self.value.tables, self.value_levels), self.value.first)
         v = project(graph, "v", x, folded, keys.places[:, None])
         return attention.inhibit(graph, v, z, self.value_levels, keys)
+
+
+def _in_parts(head: Array, sums: Node) -> Array:
+    """Weights (I, P·C) of logits whose inputs are dealt out to P parts, no more than noise requires.
+
+    A sum of many ciphertexts needs many bits and adds up their noise, which would make every bootstrap dearer; two
+    sums of half as many do not.
+    """
+    inputs, classes = head.shape
+    earlier = np.cumsum(head != 0, axis=0) - (head != 0)  # weights of the same class before each
+    most = int((head != 0).sum(0).max(initial=1))
+    for parts in range(1, most + 1):
+        part = np.minimum(earlier * parts // np.maximum((head != 0).sum(0), 1), parts - 1)
+        dealt = np.zeros((inputs, parts, classes), np.int64)
+        np.put_along_axis(dealt, part[:, None], head[:, None], 1)
+        weight = dealt.reshape(inputs, -1)
+        width = (sums.high - sums.low).reshape(-1) @ np.abs(weight)
+        noise = sums.noise.reshape(-1) @ weight**2
+        if (np.ceil(np.log2(width + 1)) + np.log2(noise.clip(1)) / 2 <= OUTPUT_BITS).all():
+            break
+    return weight

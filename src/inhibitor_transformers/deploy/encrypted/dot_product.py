@@ -126,8 +126,10 @@ def dot_product_sums(
         score = _all_products(graph, q, k, tables)
     values = Range(-value_levels.qmax if value_levels.signed else 0, value_levels.qmax)
     tables = ProductTables.choose(Range(0, scores.qmax), values, n, products, graph.max_table_bits)
-    p = _softmax(graph, score, scores, tables.x_places) if isinstance(scores, SoftmaxScores) else graph.lookup(
-        "P", score, _placed(scores.weight, tables.x_places)
+    p = (
+        _softmax(graph, score, scores, tables.x_places)
+        if isinstance(scores, SoftmaxScores)
+        else graph.lookup("P", score, _placed(scores.weight, tables.x_places))
     )
     v = project(graph, "v", x, value, tables.packing.places[:, None])
     return _weighted_sum(graph, p, v, tables)

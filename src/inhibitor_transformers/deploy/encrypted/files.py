@@ -34,7 +34,7 @@ def write_private(path: Path, content: bytes) -> Path:
 def write_folder(
     folder: Path,
     json_files: Mapping[str, Mapping[str, Any]],
-    array_files: Mapping[str, Mapping[str, NDArray[Any]]],
+    array_files: Mapping[str, Mapping[str, Any]],
     other_files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Make `folder` with these files, all or none. Raises ValueError if it exists or cannot be made."""

@@ -24,7 +24,8 @@ class Node:
     """One tensor of the graph.
 
     name: for messages and reports, unique. inputs: numbers of the nodes it is made from. low, high: the proven least
-    and greatest value of each element, int64 in the tensor's shape. settings: of the operation, see `Graph`.
+    and greatest value of each element, int64 in the tensor's shape. noise: the variance of each element's noise, in
+    that of a ciphertext just encrypted or looked up. settings: of the operation, see `Graph`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Node:
     inputs: tuple[int, ...]
     low: Array
     high: Array
+    noise: Array
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -83,7 +85,7 @@ class Graph:
         low, high = _integers(name, low), _integers(name, high)
         if low.shape != high.shape or low.ndim == 0 or low.size == 0 or (low > high).any():
             raise ValueError(f"{name}: low {low.shape} and high {high.shape} must bound the elements of a tensor")
-        return self._add(name, "input", (), low, high)
+        return self._add(name, "input", (), low, high, np.ones_like(low))
 
     def affine(self, name: str, x: Tensor, weight: Array, offset: Array | int = 0) -> Tensor:
         """x @ weight + offset: (…, I) to (…, O), with integer weights (I, O) and offsets (O,)."""
@@ -99,6 +101,7 @@ class Graph:
             (x.number,),
             low @ positive + high @ negative + shift,
             high @ positive + low @ negative + shift,
+            x.node.noise @ weight**2,
             weight=weight,
             offset=shift.copy(),
         )
@@ -106,30 +109,34 @@ class Graph:
     def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         """x + y, of equally many axes, broadcast."""
         self._check_axes(name, x, y)
-        return self._add(name, "add", (x.number, y.number), x.node.low + y.node.low, x.node.high + y.node.high)
+        a, b = x.node, y.node
+        return self._add(name, "add", (x.number, y.number), a.low + b.low, a.high + b.high, a.noise + b.noise)
 
     def subtract(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         """x − y, of equally many axes, broadcast."""
         self._check_axes(name, x, y)
-        return self._add(name, "subtract", (x.number, y.number), x.node.low - y.node.high, x.node.high - y.node.low)
+        a, b = x.node, y.node
+        return self._add(name, "subtract", (x.number, y.number), a.low - b.high, a.high - b.low, a.noise + b.noise)
 
     def sum(self, name: str, x: Tensor, axis: int) -> Tensor:
         """Σ over one axis, which goes."""
         self._check_axis(name, x, axis)
-        return self._add(name, "sum", (x.number,), x.node.low.sum(axis), x.node.high.sum(axis), axis=axis)
+        return self._move(name, "sum", x, lambda array: array.sum(axis), axis=axis)
 
     def reshape(self, name: str, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """The same elements in another shape."""
-        if int(np.prod(shape)) != x.node.low.size:
-            raise ValueError(f"{name}: {x.shape} cannot become {shape}")
-        return self._add(name, "reshape", (x.number,), x.node.low.reshape(shape), x.node.high.reshape(shape))
+        try:
+            np.empty(x.shape).reshape(shape)
+        except ValueError:
+            raise ValueError(f"{name}: {x.shape} cannot become {shape}") from None
+        return self._move(name, "reshape", x, lambda array: array.reshape(shape))
 
     def take(self, name: str, x: Tensor, indices: Array) -> Tensor:
         """Rows x[indices]: (N, …) to (len(indices), …)."""
         indices = _integers(name, indices)
         if indices.ndim != 1 or len(indices) == 0 or indices.min() < 0 or indices.max() >= x.shape[0]:
             raise ValueError(f"{name}: indices must be rows of {x.shape}")
-        return self._add(name, "take", (x.number,), x.node.low[indices], x.node.high[indices], indices=indices)
+        return self._move(name, "take", x, lambda array: array[indices], indices=indices)
 
     def lookup(self, name: str, x: Tensor, table: Callable[[Array], Array] | Table) -> Tensor:
         """table[x]: one bootstrap an element.
@@ -154,7 +161,11 @@ class Graph:
         reachable = (position >= (x.node.low - low)[..., None]) & (position <= (x.node.high - low)[..., None])
         least = np.where(reachable, values, np.iinfo(np.int64).max).min(-1)
         most = np.where(reachable, values, np.iinfo(np.int64).min).max(-1)
-        return self._add(name, "lookup", (x.number,), least, most, entries=entries, first=low)
+        return self._add(name, "lookup", (x.number,), least, most, np.ones_like(least), entries=entries, first=low)
+
+    def tensor(self, number: int) -> Tensor:
+        """Node number `number`."""
+        return Tensor(self, number)
 
     def evaluate(self, inputs: Array, output: Tensor) -> Array:
         """The integers of `output` for a batch (B, …) of inputs, int64; no float comes into it.
@@ -169,14 +180,28 @@ class Graph:
                 values.append(_EVALUATE[node.operation](node, *(values[i] for i in node.inputs)))
         return values[output.number]
 
+    def _move(
+        self, name: str, operation: Operation, x: Tensor, function: Callable[[Array], Array], **settings: Any
+    ) -> Tensor:
+        """Add a node to whose bounds and noise `function` does what it does to the elements."""
+        node = x.node
+        return self._add(name, operation, (x.number,), *map(function, (node.low, node.high, node.noise)), **settings)
+
     def _add(
-        self, name: str, operation: Operation, inputs: tuple[int, ...], low: Array, high: Array, **settings: Any
+        self,
+        name: str,
+        operation: Operation,
+        inputs: tuple[int, ...],
+        low: Array,
+        high: Array,
+        noise: Array,
+        **settings: Any,
     ) -> Tensor:
         if any(node.name == name for node in self.nodes):
             raise ValueError(f"two nodes are called {name}")
         if operation == "input" and self.nodes:
             raise ValueError(f"{name}: a graph has one input, its first node")
-        self.nodes.append(Node(name, operation, inputs, low, high, settings))
+        self.nodes.append(Node(name, operation, inputs, low, high, noise, settings))
         return Tensor(self, len(self.nodes) - 1)
 
     def _check_axes(self, name: str, x: Tensor, y: Tensor) -> None:

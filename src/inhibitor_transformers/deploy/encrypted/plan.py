@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from .files import read_arrays, read_json, write_folder
-from .graph import Array, Graph, Node, Table, Tensor, check_inputs
+from .graph import Array, Graph, Node, Table, check_inputs
 
 FORMAT = 1
 # A bootstrap in Concrete's cost model, in 10⁶ units, by the bits of the widest table, at one parameter set and an error
-# of 1e-3 a sample: `python benchmarks/encrypted.py --tables costs`.
-BOOTSTRAP_COST = {1: 29, 2: 29, 3: 42, 4: 61, 5: 99, 6: 229, 7: 535, 8: 1215}
+# of 1e-6 a bootstrap: `benchmarks/encrypted.py --tables costs`.
+BOOTSTRAP_COST = {1: 27, 2: 38, 3: 45, 4: 76, 5: 105, 6: 254, 7: 878, 8: 3796}
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,17 @@ class EncryptedPlan:
     """A graph from one encrypted input to one output, both sides' common ground.
 
     graph: its first node is the input, its last the output. The clear evaluation is what the ciphertexts decrypt to.
+    offset: (…,) int64, what the client adds to the sum of the output's parts, its first axis; None: the output is the
+    result as it stands.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, offset: Array | None = None) -> None:
         if len(graph.nodes) < 2:
             raise ValueError("a plan needs an input and something that is computed from it")
         self.graph = graph
+        self.offset = offset
+        if offset is not None and offset.shape != self.output.shape[1:]:
+            raise ValueError(f"an offset {offset.shape} does not fit parts {self.output.shape}")
 
     @property
     def input(self) -> Node:
@@ -53,7 +58,11 @@ class EncryptedPlan:
 
     def evaluate(self, inputs: Array) -> Array:
         """The output's integers, (B, …) int64, of a batch of inputs. Raises ValueError for inputs out of range."""
-        return self.graph.evaluate(inputs, Tensor(self.graph, len(self.graph.nodes) - 1))
+        return self.graph.evaluate(inputs, self.graph.tensor(len(self.graph.nodes) - 1))
+
+    def finish(self, outputs: Array) -> Array:
+        """The result, (B, …) int64, of a batch of outputs: what a client does after decryption."""
+        return outputs if self.offset is None else outputs.sum(1) + self.offset
 
     def check_inputs(self, inputs: Array) -> Array:
         """A batch of inputs as int64. Raises ValueError for other shapes, dtypes or numbers."""
@@ -115,12 +124,12 @@ class EncryptedPlan:
             for number, node in enumerate(description["nodes"]):
                 own = {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{number}/")}
                 _add(graph, node, own)
-            return cls(graph)
+            return cls(graph, arrays.get("offset"))
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"{folder} holds no plan that can be read: {error!r}") from None
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        nodes, arrays = [], {}
+        nodes, arrays = [], {} if self.offset is None else {"offset": self.offset}
         for number, node in enumerate(self.graph.nodes):
             settings = dict(node.settings)
             if node.operation == "input":
@@ -135,25 +144,27 @@ class EncryptedPlan:
 
 def _add(graph: Graph, node: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Add a saved node. Its methods check what they are given."""
-    name, inputs = node["name"], [Tensor(graph, number) for number in node["inputs"]]
-    if any(not 0 <= tensor.number < len(graph.nodes) for tensor in inputs):
+    name, operation = node["name"], node["operation"]
+    if operation == "input":
+        graph.input(name, arrays["low"], arrays["high"])
+        return
+    if any(not 0 <= number < len(graph.nodes) for number in node["inputs"]):
         raise ValueError(f"{name}: it uses a node that is not there yet")
-    match node["operation"]:
-        case "input":
-            graph.input(name, arrays["low"], arrays["high"])
+    x, *others = (graph.tensor(number) for number in node["inputs"])
+    match operation:
         case "affine":
-            graph.affine(name, *inputs, arrays["weight"], arrays["offset"])
+            graph.affine(name, x, arrays["weight"], arrays["offset"])
         case "add":
-            graph.add(name, *inputs)
+            graph.add(name, x, *others)
         case "subtract":
-            graph.subtract(name, *inputs)
+            graph.subtract(name, x, *others)
         case "sum":
-            graph.sum(name, *inputs, node["axis"])
+            graph.sum(name, x, node["axis"])
         case "reshape":
-            graph.reshape(name, *inputs, tuple(node["shape"]))
+            graph.reshape(name, x, tuple(node["shape"]))
         case "take":
-            graph.take(name, *inputs, arrays["indices"])
+            graph.take(name, x, arrays["indices"])
         case "lookup":
-            graph.lookup(name, *inputs, Table(arrays["entries"], node["first"]))
-        case other:
-            raise ValueError(f"{name}: there is no operation {other!r}")
+            graph.lookup(name, x, Table(arrays["entries"], node["first"]))
+        case _:
+            raise ValueError(f"{name}: there is no operation {operation!r}")
