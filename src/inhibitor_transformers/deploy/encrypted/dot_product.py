@@ -22,7 +22,8 @@ import numpy as np
 from .graph import Array, Graph, Table, Tensor
 from .levels import Packing, Projection, ValueLevels, project
 
-Products = Literal["quarter_squares", "pairs", "cheapest"]
+# "cheapest": whichever needs fewer tables. "unpacked": quarter squares, one product a table, as in earlier work.
+Products = Literal["cheapest", "quarter_squares", "unpacked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +74,11 @@ class ProductTables:
     def choose(cls, x: Range, y: Range, count: int, products: Products, max_bits: int) -> ProductTables:
         """The fewest lookups that `products` and tables of `max_bits` allow."""
         squares = cls("quarter_squares", x, y, Packing.widest(x.low + y.low, x.high + y.high, count, max_bits))
+        if products == "unpacked":
+            return replace(squares, packing=replace(squares.packing, group=1))
         pairs = cls("pairs", x, y, Packing.widest(0, x.count * y.count - 1, count, max_bits))
-        if products == "quarter_squares" or (products == "cheapest" and pairs.packing.base > 2**max_bits):
-            return squares
-        return pairs if products == "pairs" or pairs.tables <= squares.tables else squares
+        fits = pairs.packing.base <= 2**max_bits
+        return pairs if products == "cheapest" and fits and pairs.tables <= squares.tables else squares
 
     @property
     def x_places(self) -> Array:
@@ -118,7 +120,7 @@ def dot_product_sums(
     half = (levels - 1) // 2
     level = Range(-half, levels - 1 - half)
     if key is None:
-        score = _tied_products(graph, x, query, level, features)
+        score = _tied_products(graph, x, query, level, products)
     else:
         tables = ProductTables.choose(level, level, features, products, graph.max_table_bits)
         q = project(graph, "q", x, query, tables.x_places)
@@ -144,9 +146,13 @@ def _all_products(graph: Graph, q: Tensor, k: Tensor, tables: ProductTables) -> 
     return graph.sum("S", tables.sum(graph, "q·k", q, k), 2)
 
 
-def _tied_products(graph: Graph, x: Tensor, query: Projection, level: Range, features: int) -> Tensor:
-    """S, (n, n), of queries that are their own keys: each pair once, and plain squares for i = j."""
-    tables = ProductTables.choose(level, level, features, "quarter_squares", graph.max_table_bits)
+def _tied_products(graph: Graph, x: Tensor, query: Projection, level: Range, products: Products) -> Tensor:
+    """S, (n, n), of queries that are their own keys: each pair once, and plain squares for i = j.
+
+    By quarter squares always: with pairs, q would be looked up twice, once for each digit.
+    """
+    products = "quarter_squares" if products == "cheapest" else products
+    tables = ProductTables.choose(level, level, query.weight.shape[1], products, graph.max_table_bits)
     q = project(graph, "q", x, query, tables.packing.places)
     q = graph.affine("q by group", q, tables.packing.sums)
     n = q.shape[0]

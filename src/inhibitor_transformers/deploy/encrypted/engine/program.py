@@ -76,11 +76,14 @@ def _traced(plan: EncryptedPlan, hinted: list[tuple[Any, str, int]]) -> Callable
         values: list[Any] = []
         for node in plan.graph.nodes:
             inputs = [values[number] for number in node.inputs]
-            if node.operation == "lookup":
-                source = plan.graph.nodes[node.inputs[0]]
-                first, last = source.bounds
+            if node.operation in ("lookup", "take"):
+                # From 0 on: a table begins there, and Concrete cannot take rows that it saw no negative number in from
+                # a tensor that has some.
+                first, last = plan.graph.nodes[node.inputs[0]].bounds
                 inputs = [hint(inputs[0] - first if first else inputs[0], node.name, 0, last - first)]
             value = x if node.operation == "input" else _TRACE[node.operation](node, *inputs)
+            if node.operation == "take" and first:
+                value = value + first
             values.append(hint(value, node.name, *node.bounds))
         low = plan.output.low
         high = int((plan.output.high - low).max())
