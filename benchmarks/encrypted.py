@@ -20,18 +20,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inhibitor_transformers.deploy.encrypted.saved import load_model
 
 from inhibitor_transformers.deploy.encrypted.attention import InhibitorScores
 from inhibitor_transformers.deploy.encrypted.classifier import IntegerClassifier
 from inhibitor_transformers.deploy.encrypted.engine.program import GLOBAL_P_ERROR, compile_plan, decode
 from inhibitor_transformers.deploy.encrypted.graph import Graph
 from inhibitor_transformers.deploy.encrypted.plan import EncryptedPlan
-from inhibitor_transformers.deploy.encrypted.saved import load_model
 from inhibitor_transformers.deploy.encrypted.search import search_graph, thermometer
 from inhibitor_transformers.deploy.encrypted.specification import specification_graph
 
