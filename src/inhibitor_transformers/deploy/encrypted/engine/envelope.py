@@ -45,7 +45,7 @@ class Envelope:
         if len(message) != self.size:
             raise ValueError(f"{what} of {len(message):,} bytes: exactly {self.size:,} are needed")
         if _frame(message, self.numbers) != self.frame:
-            raise ValueError(f"{what} is damaged, or made for another program")
+            raise ValueError(f"{what}: damaged, or made for another program")
 
     def as_dict(self) -> dict[str, Any]:
         return {"size": self.size, "numbers": self.numbers, "frame": self.frame}
