@@ -52,7 +52,10 @@ class ClientPart:
             from .encoders import from_state
 
             raw = from_state(self.encoder, self.arrays).encode(raw)
-        return check_inputs(Graph().input("input", self.low, self.high).node, raw)
+        levels = check_inputs(Graph().input("input", self.low, self.high).node, raw)
+        if len(levels) == 0:
+            raise ValueError("there is no example to classify")
+        return levels
 
     def decode(self, decrypted: Array) -> Array:
         """Logits (C,) of one decrypted output, which begins at 0. Raises ValueError if it cannot be this plan's."""
