@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -38,6 +41,19 @@ def test_it_computes_the_plan(service, client, shared):
     decrypted = fhe_client.decrypt(fhe.Value.deserialize(response))
     plan = EncryptedPlan.load(shared.plan)
     assert np.array_equal(decrypted + plan.output.low, plan.evaluate(examples())[0])
+
+
+def test_other_threads_go_on_while_it_computes(service, client):
+    """So that a server answers meanwhile."""
+    _, evaluation, request = client
+    service.add_keys(sha256(evaluation), evaluation)
+    value = service.check_request(service.program.plan, sha256(request), request)
+    computing, steps = threading.Thread(target=service.run, args=(service.keys(sha256(evaluation)), value)), 0
+    computing.start()
+    while computing.is_alive():
+        time.sleep(0.001)
+        steps += 1
+    assert steps > 10
 
 
 def test_secret_keys_are_refused(service, shared, client):
