@@ -75,7 +75,9 @@ def keys(client: ClientFolder) -> None:
     _require_engine()
     from ..deploy.encrypted.engine import client_folder
 
-    size = client_folder.ClientFolder.load(client).make_keys()
+    loaded = client_folder.ClientFolder.load(client)
+    log("making keys: some seconds, in which nothing moves")  # Concrete holds Python's lock: no bar could go on
+    size = loaded.make_keys()
     folder = client / client_folder.KEYS
     log(f"{folder / client_folder.SECRET_FILE}: keep it to yourself, whoever has it reads all that you encrypt")
     log(f"{folder / client_folder.EVALUATION_FILE}: {size / 1e6:.1f} MB, sent to the servers that you ask")

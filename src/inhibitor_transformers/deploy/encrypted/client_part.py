@@ -49,9 +49,9 @@ class ClientPart:
     def encode(self, raw: Any) -> Array:
         """Levels (B, …) of a batch of raw data. Raises ValueError for what the encoder or the plan cannot take."""
         if self.encoder:
-            from .encoders import from_state
+            from .encoders import encoder_from_state
 
-            raw = from_state(self.encoder, self.arrays).encode(raw)
+            raw = encoder_from_state(self.encoder, self.arrays).encode(raw)
         levels = check_inputs(Graph().input("input", self.low, self.high).node, raw)
         if len(levels) == 0:
             raise ValueError("there is no example to classify")

@@ -45,8 +45,7 @@ class ClientFolder:
         if os.path.lexists(folder):
             raise ValueError(f"{self.path} has keys already: copy a new folder of the client, or remove {folder}")
         client = fhe.Client(self.specs)
-        with progress("making keys"):
-            client.keygen()
+        client.keygen()
         evaluation, secret = client.evaluation_keys.serialize(), client.keys.serialize()
         self.program.keys.check(evaluation, "evaluation keys")
         digests = {SECRET_FILE: sha256(secret), EVALUATION_FILE: sha256(evaluation), **self._digests()}
