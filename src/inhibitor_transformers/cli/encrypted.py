@@ -40,6 +40,7 @@ def plan(
     classifier, encoder, info = load_model(model)
     made = classifier.plan(max_table_bits=max_table_bits or MAX_TABLE_BITS)
     made.save(output_folder, ClientPart.of(made, tuple(info.get("labels", ())), encoder).files())
+    # Rich's own table: the engine's environment lacks what `report` imports.
     table = Table("lookup", "bootstraps", "bits", "least input", "greatest input")
     for lookup in made.tables:
         table.add_row(*map(str, (lookup.name, lookup.bootstraps, lookup.bits, lookup.low, lookup.high)))
