@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ..deploy.encrypted.engine.protocol import HOST, PORT
 from .console import log, log_to_stderr, output
 
 PlanFolder = Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `inhibit encrypted plan` made.")]
@@ -86,7 +87,7 @@ def keys(client: ClientFolder) -> None:
 
 def serve(
     plan: PlanFolder,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of 127.0.0.1, the only address.")] = 8731,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port of {HOST}, the only address.")] = PORT,
     max_keys: Annotated[
         int, typer.Option("--max-keys", min=1, help="Clients whose evaluation keys are kept, in memory only.")
     ] = 4,
@@ -105,7 +106,7 @@ def serve(
 
 def ask(
     client: ClientFolder,
-    url: Annotated[str, typer.Option("--url", help="The server's address.")] = "http://127.0.0.1:8731",
+    url: Annotated[str, typer.Option("--url", help="The server's address.")] = f"http://{HOST}:{PORT}",
     input_file: Annotated[
         Path | None,
         typer.Option("--input", help="Raw data: a batch of arrays (.npy or .json), or a list of texts (.json)."),

@@ -249,6 +249,12 @@ def test_no_url(shared, url):
         ask(shared.client, examples(), url, SHORT)
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_no_time(shared, seconds):
+    with pytest.raises(ValueError, match="--timeout must be more than 0 seconds and at most 1,000,000"):
+        ask(shared.client, examples(), "http://127.0.0.1:8731", seconds)
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [

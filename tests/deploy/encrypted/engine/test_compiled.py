@@ -9,9 +9,11 @@ import stat
 import numpy as np
 import pytest
 
+from inhibitor_transformers.deploy.encrypted.client_part import ClientPart
 from inhibitor_transformers.deploy.encrypted.engine import compiled
 from inhibitor_transformers.deploy.encrypted.engine.client_folder import ClientFolder
 from inhibitor_transformers.deploy.encrypted.engine.compiled import compile_folder, load_program, recompile
+from inhibitor_transformers.deploy.encrypted.graph import Graph
 from inhibitor_transformers.deploy.encrypted.plan import EncryptedPlan
 
 
@@ -70,6 +72,18 @@ def test_a_program_that_computes_something_else(folders, tmp_path, monkeypatch):
         compile_folder(folders.plan, tmp_path / "second")
     assert not (folders.plan / "program.json").exists()
     assert not (tmp_path / "second").exists()
+
+
+def test_no_parameters(tmp_path):
+    """For tables of 17 bits."""
+    graph = Graph(max_table_bits=17)
+    x = graph.input("x", np.zeros((1, 1), np.int64), np.full((1, 1), 2**17 - 1))
+    graph.lookup("half", x, lambda s: s // 2)
+    plan = EncryptedPlan(graph)
+    plan.save(tmp_path / "plan", ClientPart.of(plan).files())
+    with pytest.raises(ValueError, match=r"Concrete cannot compile this plan at an error of 0.001: \w"):
+        compile_folder(tmp_path / "plan", tmp_path / "client")
+    assert not (tmp_path / "client").exists()
 
 
 def test_a_plan_that_was_not_compiled(folders):

@@ -75,8 +75,7 @@ def compile_folder(folder: Path, client: Path, global_p_error: float = GLOBAL_P_
     plan, part = EncryptedPlan.load(folder), ClientPart.load(folder)
     if part.plan != plan.digest:
         raise ValueError(f"{folder}: plan and client do not belong together; make the folder anew")
-    with progress("compiling"):
-        circuit = compile_plan(plan, global_p_error=global_p_error)
+    circuit = _compile(plan, global_p_error)
     specs = circuit.server.client_specs.serialize()
     if (folder / PROGRAM_FILE).exists():
         program = load_program(folder)
@@ -99,11 +98,20 @@ def recompile(folder: Path) -> tuple[fhe.Circuit, Program]:
     program, plan = load_program(folder), EncryptedPlan.load(folder)
     if program.plan != plan.digest:
         raise ValueError(f"{folder}: {PROGRAM_FILE} is of another plan, or the plan is damaged")
-    with progress("compiling"):
-        circuit = compile_plan(plan, global_p_error=program.global_p_error)
+    circuit = _compile(plan, program.global_p_error)
     if sha256(circuit.server.client_specs.serialize()) != program.specs:
         raise ValueError(f"{folder}: the plan compiles to other parameters here than the clients have")
     return circuit, program
+
+
+def _compile(plan: EncryptedPlan, global_p_error: float) -> fhe.Circuit:
+    """Raises ValueError if Concrete has no parameters that are safe and exact enough."""
+    try:
+        with progress("compiling"):
+            return compile_plan(plan, global_p_error=global_p_error)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"Concrete cannot compile this plan at an error of {global_p_error:g}: {reason}") from None
 
 
 def _describe(plan: EncryptedPlan, circuit: fhe.Circuit, specs: bytes, global_p_error: float) -> Program:

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 from ....common.progress import progress
 from ..files import sha256
 from .compiled import Program
-from .protocol import BYTES, KEYS, KEYS_PATH, PLAN, PLAN_PATH, REQUEST, RESPONSE, RUN_PATH
+from .protocol import BYTES, KEYS, KEYS_PATH, PLAN, PLAN_PATH, PORT, REQUEST, RESPONSE, RUN_PATH
 
 _MOST_TEXT = 1 << 16  # bytes of an answer that is no ciphertext
+_LONGEST = 1_000_000  # seconds
 _FINE, _NOT_FOUND = (200, 204), 404
 
 
@@ -27,9 +28,9 @@ class Connection:
     def __init__(self, url: str, program: Program, timeout: float) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"--url must be such as http://127.0.0.1:8731, got {url!r}")
-        if timeout <= 0:
-            raise ValueError(f"the time to wait must be more than 0 seconds, got {timeout:g}")
+            raise ValueError(f"--url must be such as http://127.0.0.1:{PORT}, got {url!r}")
+        if not 0 < timeout <= _LONGEST:
+            raise ValueError(f"--timeout must be more than 0 seconds and at most {_LONGEST:,}, got {timeout:g}")
         self._url, self._program, self._timeout = parts, program, timeout
 
     def check_plan(self) -> None:
