@@ -167,6 +167,28 @@ main()
     assert "a sample was decrypted to other integers than the plan's" in done.stderr
 
 
+def test_a_peer_that_hangs_up_does_not_end_the_process(shared):
+    """Concrete's runtime, once it runs, catches SIGPIPE and would end it."""
+    code = """
+import socket, sys
+from pathlib import Path
+import numpy as np
+from inhibitor_transformers.deploy.encrypted.engine.client_folder import ClientFolder
+from inhibitor_transformers.deploy.encrypted.engine.compiled import recompile
+circuit, _ = recompile(Path(sys.argv[1]))
+client, _ = ClientFolder.load(Path(sys.argv[2])).load_keys()
+circuit.server.run(client.encrypt(np.zeros((2, 2), np.int64)), evaluation_keys=client.evaluation_keys)
+ours, theirs = socket.socketpair()
+theirs.close()
+try:
+    ours.send(b"x")
+except BrokenPipeError:
+    sys.exit(4)
+"""
+    command = [sys.executable, "-c", code, *map(str, shared)]
+    assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 4
+
+
 @pytest.mark.parametrize("command", [("serve", "{}"), ("ask", "{}", "--text", "x"), ("keys", "{}")])
 def test_no_folder(tmp_path, command):
     assert "is no folder" in refused(*(word.format(tmp_path / "absent") for word in command))
