@@ -33,10 +33,10 @@ test test-slow mutants bench docs: export HF_HUB_OFFLINE = 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo install test test-slow test-lowest mutants check format bench hardware cells docs findings \
-	wheels wheel-test c-library clean
+	wheels wheel-test c-library encrypted test-encrypted clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH)  TORCH_INDEX=$(TORCH_INDEX)"
 	@echo "             OUTPUT=$(OUTPUT) (demo)  ARGS=… (passed on to the command behind the target)"
@@ -116,6 +116,15 @@ c-library: ## build libinhibitor for C programs and install it, its header and i
 	cmake --build build/c --parallel
 	cmake --install build/c --component c --prefix "$(PREFIX)"
 
+encrypted: ## install the engine of encrypted inference (concrete-python, which needs numpy 1) in build/encrypted
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13) and "concrete-python has no wheels for Python " \
+		+ sys.version.split()[0] + ". Name another:  make encrypted PYTHON=python3.12")'
+	@mkdir -p build
+	@$(MAKE) --no-print-directory build/encrypted/.installed-engine VENV=build/encrypted
+
+test-encrypted: encrypted ## run the tests of encrypted inference that need its engine
+	build/encrypted/bin/python -m pytest tests/deploy/encrypted/engine $(ARGS)
+
 clean: ## remove .venv, caches and build output (never quickstart/ or runs/)
 	rm -rf $(VENV) build dist mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -exec rm -rf {} +
@@ -141,6 +150,14 @@ $(VENV)/.installed-dev: $(TORCH_STAMP) $(PACKAGING)
 	@echo "Installing inhibitor-transformers[dev]"
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed-quickstart
+
+# Without CMake: the kernels that .venv uses stay as they are, and Concrete needs none.
+$(VENV)/.installed-engine: $(TORCH_STAMP) packaging/encrypted-requirements.txt pyproject.toml
+	@echo "Installing the engine of encrypted inference"
+	$(PIP) --requirement packaging/encrypted-requirements.txt
+	$(PIP) --no-deps --editable . --config-settings wheel.cmake=false
+	@touch $@
+	@$(BIN)/python -c 'from inhibitor_transformers.deploy.encrypted.engine import LICENSE_NOTICE; print(LICENSE_NOTICE)'
 
 $(VENV)/.installed-hardware: $(TORCH_STAMP) $(PACKAGING)
 	@echo "Installing inhibitor-transformers[hardware,quickstart]"

@@ -15,7 +15,12 @@ from inhibitor_transformers.cli.console import log, output
 from inhibitor_transformers.cli.options import choose_device, resolve_model, torch_device
 from tests.terminal import screen, terminal
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+_ALL = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+_ENCRYPTED = _ALL["encrypted"].commands
+# Those of a group by their two words.
+COMMANDS = {name: command for name, command in _ALL.items() if name != "encrypted"} | {
+    f"encrypted {name}": command for name, command in _ENCRYPTED.items()
+}
 
 
 def test_the_commands():
@@ -31,12 +36,17 @@ def test_the_commands():
         "export",
         "hardware",
         "env",
+        "encrypted plan",
+        "encrypted compile",
+        "encrypted keys",
+        "encrypted serve",
+        "encrypted ask",
     ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help(name, inhibit):
-    done = inhibit(name, "--help")
+    done = inhibit(*name.split(), "--help")
     assert done.status == 0
     assert done.err == ""
     assert f"Usage: inhibit {name} [OPTIONS]" in done.out
@@ -60,7 +70,7 @@ def test_commands_that_compute_have_seed_and_device(name):
 def test_without_a_command_the_help_is_shown(arguments, inhibit):
     done = inhibit(*arguments)
     shown = done.out + done.err
-    assert all(name in shown for name in COMMANDS)
+    assert all(name in shown for name in _ALL)
 
 
 def test_an_unknown_command(inhibit):

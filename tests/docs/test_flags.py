@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -63,24 +64,27 @@ def fault(words: list[str], *, whole: bool = True) -> str | None:
     return None
 
 
-def fault_of_inhibit(words: list[str], *, whole: bool) -> str | None:
+def fault_of_inhibit(words: list[str], *, whole: bool, group: Any = _CLI, name: str = "inhibit") -> str | None:
     sub, given = words[0], words[1:]
-    if sub.isupper() or sub.startswith("-"):
+    if sub.isupper() or sub.startswith(("-", "…")):
         return None
-    if sub not in _CLI.commands:
-        return f"inhibit has no {sub}"
+    if sub not in group.commands:
+        return f"{name} has no {sub}"
+    name, command = f"{name} {sub}", group.commands[sub]
+    if hasattr(command, "commands") and given:
+        return fault_of_inhibit(given, whole=whole, group=command, name=name)
     for word in given:
         if word.startswith("configs/") and not (REPOSITORY / word).is_file():
             return f"{word} is not there"
-    known = {option for p in _CLI.commands[sub].params for option in (*p.opts, *p.secondary_opts)} | {"--help"}
+    known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | {"--help"}
     flags = [word.partition("=")[0] for word in given if re.match(r"--?[a-z]", word)]
     if unknown := [flag for flag in flags if flag not in known]:
-        return f"inhibit {sub} has no {unknown}"
+        return f"{name} has no {unknown}"
     if whole and "…" not in given:
         try:
-            _CLI.commands[sub].make_context(sub, list(given))
+            command.make_context(sub, list(given))
         except _USAGE_ERROR as error:
-            return f"inhibit {sub}: {error}"
+            return f"{name}: {error}"
     return None
 
 
@@ -133,6 +137,9 @@ def test_the_documents_show_commands() -> None:
         ("inhibit distill configs/minilm.yaml --output runs/x --steps 3", r"inhibit distill has no \['--steps'\]"),
         ("inhibit distill configs/nowhere.yaml --output runs/x", "configs/nowhere.yaml is not there"),
         ("inhibit distill configs/minilm.yaml", "inhibit distill: .*output"),
+        ("inhibit encrypted plot x", "inhibit encrypted has no plot"),
+        ("inhibit encrypted serve x --host 0.0.0.0", r"inhibit encrypted serve has no \['--host'\]"),
+        ("inhibit encrypted compile x", "inhibit encrypted compile: .*client"),
         ("inhibit quickstart --steps many", "inhibit quickstart: .*integer"),
         ("torchrun --no-python inhibit distill configs/minilm.yaml -o x --layer all", r"inhibit distill has no"),
         ("python benchmarks/nowhere.py", "benchmarks/nowhere.py is not there"),
@@ -150,6 +157,8 @@ def test_wrong_commands_are_seen(command: str, wrong: str) -> None:
     "command",
     [
         "inhibit distill configs/minilm.yaml -o runs/x --set align_hidden.max_steps=3",
+        "inhibit encrypted ask client --input x.npy",
+        "inhibit encrypted …",
         "python experiments/ablations.py --data DATA --no-bf16 recipe",
         "python benchmarks/attention.py --device cuda --output attention.md",
         "make demo TORCH=torch TORCH_INDEX=",

@@ -18,19 +18,27 @@ from ..common.paths import expand_user
 from ..common.progress import progress, showing_progress
 from . import convert, distill, env, evaluate, export, finetune, hardware, quantize, quickstart, report, study
 from .console import log_to_stderr
+from .encrypted import COMMANDS as ENCRYPTED_COMMANDS
 
 _SLOW = ("torch", "datasets", "transformers.modeling_utils")  # packages whose import takes seconds
 _RENAMED = {"--start": "--init-from", "--dot-product": "--softmax", "--format": "--runtime"}
 _INTERRUPTED = 130  # what typer exits with after Ctrl-C
 
+_PLAIN: dict[str, Any] = {
+    "no_args_is_help": True,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+}
+
 app = typer.Typer(
     name="inhibit",
     help="Transformer encoders with inhibitor attention (Manhattan distances and ReLU instead of dot products and "
     "softmax): convert, distill, fine-tune, evaluate, quantize and export them.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    **_PLAIN,
+)
+_encrypted = typer.Typer(
+    name="encrypted", help="Classify data that the server cannot read: plan, compile, keys, serve, ask.", **_PLAIN
 )
 
 
@@ -68,6 +76,9 @@ def _path_at_home(value: Any) -> Any:
 for module in (quickstart, convert, distill, finetune, study, evaluate, report, quantize, export, hardware, env):
     command = getattr(module, module.__name__.rpartition(".")[2])
     app.command(cls=_Command)(_with_progress(command, ("torch",) if module is env else _SLOW))
+for command in ENCRYPTED_COMMANDS:  # in an environment that lacks what the others need
+    _encrypted.command(cls=_Command)(_with_progress(command, ()))
+app.add_typer(_encrypted)
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -14,6 +16,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
+
+
+def sha256(content: bytes) -> str:
+    """In hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file."""
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def array_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The content of an .npz file."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **dict[str, Any](arrays))
+    return file.getvalue()
+
+
+def read_private(path: Path, digest: str) -> bytes:
+    """The content of a file that is known by its SHA-256. Raises ValueError for any other content, or none."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path} is absent") from None
+    if sha256(content) != digest:
+        raise ValueError(f"{path} is damaged, or belongs to another folder: its SHA-256 is not the one written down")
+    return content
 
 
 def write_private(path: Path, content: bytes) -> Path:
@@ -43,10 +73,9 @@ def write_folder(
     half.mkdir(mode=PRIVATE_FOLDER)
     try:
         for name, value in json_files.items():
-            write_private(half / name, (json.dumps(value, indent=1) + "\n").encode())
+            write_private(half / name, json_bytes(value))
         for name, arrays in array_files.items():
-            with os.fdopen(os.open(half / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb") as file:
-                np.savez_compressed(file, **arrays)
+            write_private(half / name, array_bytes(arrays))
         for name, content in (other_files or {}).items():
             write_private(half / name, content)
         half.replace(folder)

@@ -105,10 +105,13 @@ class EncryptedPlan:
             hashed.update(array.tobytes())
         return hashed.hexdigest()
 
-    def save(self, folder: Path) -> Path:
-        """Write plan.json and plan.npz into a new folder, or not at all. Raises ValueError if it exists."""
+    def save(self, folder: Path, other_files: Mapping[str, bytes] | None = None) -> Path:
+        """Write plan.json, plan.npz and what belongs to them into a new folder, or nothing.
+
+        Raises ValueError if it exists.
+        """
         description, arrays = self._state()
-        return write_folder(folder, {"plan.json": description}, {"plan.npz": arrays})
+        return write_folder(folder, {"plan.json": description}, {"plan.npz": arrays}, other_files)
 
     @classmethod
     def load(cls, folder: Path) -> EncryptedPlan:

@@ -7,6 +7,7 @@ package imports it.
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib.util import find_spec
 
 VERSION = "2.11.0"
@@ -18,7 +19,10 @@ LICENSE_NOTICE = (
 
 def require_engine() -> None:
     """Raise ValueError, saying what to do, where concrete-python is not installed."""
-    if find_spec("concrete") is None or find_spec("concrete.fhe") is None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pkg_resources, by Concrete's own import
+        installed = find_spec("concrete") is not None and find_spec("concrete.fhe") is not None
+    if not installed:
         raise ValueError(
             f"this needs concrete-python {VERSION}, which has an environment of its own: run make encrypted, then "
             f"build/encrypted/bin/inhibit {' '.join(sys.argv[1:3])} …"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import signal
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,13 @@ from ..plan import EncryptedPlan
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of pkg_resources, by Concrete's own import
     from concrete import fhe
+    from concrete.compiler import _terminate_df_parallelization
+
+# Concrete's way of ending its runtime ends the process with status 0, whatever has failed.
+atexit.unregister(_terminate_df_parallelization)
+# Concrete's runtime catches SIGPIPE and ends the process, when no more has happened than that a peer has gone. Blocked,
+# in this thread and those that it starts, what is left of it is Python's BrokenPipeError.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
 
 # The chance that anything at all goes wrong in one example. Concrete divides it among the bootstraps.
 GLOBAL_P_ERROR = 1e-3
