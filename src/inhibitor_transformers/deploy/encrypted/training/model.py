@@ -73,7 +73,14 @@ class Models(nn.Module):
 
         def projection(low: int, high: int, has_bias: bool = True) -> LevelProjection:
             return LevelProjection(
-                models, a.inputs, a.width, input_qmax=a.input_qmax, low=low, high=high, has_bias=has_bias
+                models,
+                a.inputs,
+                a.width,
+                positions=1 if a.pooled else a.tokens,
+                input_qmax=a.input_qmax,
+                low=low,
+                high=high,
+                has_bias=has_bias,
             )
 
         self.query = projection(low, high)

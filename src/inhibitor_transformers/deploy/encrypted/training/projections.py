@@ -28,16 +28,26 @@ class LevelProjection(nn.Module):
     """
 
     def __init__(
-        self, models: int, inputs: int, outputs: int, *, input_qmax: int, low: int, high: int, has_bias: bool = True
+        self,
+        models: int,
+        inputs: int,
+        outputs: int,
+        *,
+        positions: int,
+        input_qmax: int,
+        low: int,
+        high: int,
+        has_bias: bool = True,
     ) -> None:
         super().__init__()
         self.input_qmax, self.low, self.high, self.has_bias = input_qmax, low, high, has_bias
         middle, half = ((low + high) / 2, (high - low) / 2) if has_bias else (0.0, float(high))
         self.weight = nn.Parameter(torch.randn(models, inputs, outputs, dtype=torch.float64))
-        self.gain = nn.Parameter(torch.full((models, outputs), SPREAD * half, dtype=torch.float64))
-        self.center = nn.Parameter(torch.full((models, outputs), middle, dtype=torch.float64), requires_grad=has_bias)
-        self.register_buffer("mean", torch.zeros(models, outputs, dtype=torch.float64))
-        self.register_buffer("deviation", torch.ones(models, outputs, dtype=torch.float64))
+        shape = models, 1, positions, outputs
+        self.gain = nn.Parameter(torch.full(shape, SPREAD * half, dtype=torch.float64))
+        self.center = nn.Parameter(torch.full(shape, middle, dtype=torch.float64), requires_grad=has_bias)
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("deviation", torch.ones(shape, dtype=torch.float64))
         self.mean: Tensor
         self.deviation: Tensor
 
@@ -46,7 +56,7 @@ class LevelProjection(nn.Module):
         mean, deviation = self._moments(sums) if self.training else (self.mean, self.deviation)
         scale, bias = self._scale_and_bias(mean, deviation)
         # Multiplied and added in the order of `level_tables`, in float64: the same roundings.
-        return clip_through(scale[:, None, None] * sums + bias[:, None, None], self.low, self.high)
+        return clip_through(scale * sums + bias, self.low, self.high)
 
     @torch.no_grad()
     def begin_quantized(self) -> None:
@@ -66,16 +76,19 @@ class LevelProjection(nn.Module):
         """The integers of one model."""
         weight = self._weights(True)[model].numpy().astype(np.int64)
         reach = fan_in(self.input_qmax) * self.input_qmax
-        scale, bias = (t[model].numpy() for t in self._scale_and_bias(self.mean, self.deviation))
-        return Projection(weight, level_tables(scale, bias, -reach, reach, self.low, self.high), -reach)
+        scale, bias = (t[model].flatten().numpy() for t in self._scale_and_bias(self.mean, self.deviation))
+        tables = level_tables(scale, bias, -reach, reach, self.low, self.high)
+        positions, outputs = self.mean.shape[2:]
+        shape = (outputs, -1) if positions == 1 else (positions, outputs, tables.shape[-1])
+        return Projection(weight, tables.reshape(shape), -reach)
 
     def _weights(self, quantized: bool) -> Tensor:
         return ternary(self.weight, fan_in(self.input_qmax), _THRESHOLD) if quantized else self.weight
 
     def _moments(self, sums: Tensor) -> tuple[Tensor, Tensor]:
-        sums = sums.flatten(1, 2)
-        mean = sums.mean(1) if self.has_bias else torch.zeros_like(self.mean)
-        return mean, ((sums - mean[:, None]).square().mean(1) + 1e-3).sqrt()
+        over = (1, 2) if self.mean.shape[2] == 1 else (1,)
+        mean = sums.mean(over, keepdim=True) if self.has_bias else torch.zeros_like(self.mean)
+        return mean, ((sums - mean).square().mean(over, keepdim=True) + 1e-2).sqrt()
 
     def _scale_and_bias(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.gain / deviation
