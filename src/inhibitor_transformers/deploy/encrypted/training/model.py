@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..classifier import IntegerClassifier
 from ..levels import ValueLevels
@@ -61,10 +62,11 @@ class Architecture:
 class Models(nn.Module):
     """R classifiers. forward: levels (R, B, n, I) to logits (R, B, C) and sums (R, B, n, d).
 
+    vocabulary: if not 0, inputs are numbers of words (R, B, n), −1 for none, whose levels are learned.
     `quantized` decides what forward computes: logits in real numbers, or the very integers of `classifier(r)`.
     """
 
-    def __init__(self, architecture: Architecture, models: int) -> None:
+    def __init__(self, architecture: Architecture, models: int, vocabulary: int = 0) -> None:
         super().__init__()
         self.architecture, self.quantized = architecture, False
         a = architecture
@@ -83,6 +85,8 @@ class Models(nn.Module):
                 has_bias=has_bias,
             )
 
+        start = a.input_qmax * torch.rand(models, vocabulary, a.inputs, dtype=torch.float64)
+        self.words = nn.Parameter(start) if vocabulary else None
         self.query = projection(low, high)
         self.key = None if a.tied else projection(low, high)
         self.value = projection(-values.qmax if values.signed else 0, values.qmax, not a.pooled)
@@ -130,7 +134,7 @@ class Models(nn.Module):
     def settle(self, x: Tensor) -> None:
         """Evaluation normalizes by the moments of inputs x."""
         for projection in self._projections():
-            projection.settle(x, self.quantized)
+            projection.settle(self._inputs(x), self.quantized)
 
     @torch.no_grad()
     def classifier(self, model: int) -> IntegerClassifier:
@@ -153,7 +157,25 @@ class Models(nn.Module):
     def _projections(self) -> list[LevelProjection]:
         return [p for p in (self.query, self.key, self.value) if p is not None]
 
+    @torch.no_grad()
+    def word_levels(self, model: int) -> np.ndarray:
+        """(V, I) int64: what the encoder of one model looks up."""
+        return self._all_word_levels()[model].numpy().astype(np.int64)
+
+    def _all_word_levels(self) -> Tensor:
+        levels = clip_through(self.words, 0, self.architecture.input_qmax)
+        return round_through(levels) if self.quantized else levels
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        """Levels (R, B, n, I), of numbers of words where there are words."""
+        if self.words is None:
+            return x.to(torch.float64)
+        padded = F.pad(self._all_word_levels(), (0, 0, 0, 1))  # the last row, number −1, is of no word
+        models = torch.arange(len(x))[:, None, None]
+        return padded[models, x]
+
     def _levels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self._inputs(x)
         q = self.query(x, self.quantized)
         k = q if self.key is None else self.key(x, self.quantized)
         if self.quantized:

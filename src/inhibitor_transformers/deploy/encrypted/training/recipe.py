@@ -28,7 +28,7 @@ class Recipe:
     """
 
     restarts: int = 8
-    real_steps: int = 1500
+    real_steps: int = 800
     steps: int = 3000
     batch: int = 64
     learning_rate: float = 1e-2
@@ -39,6 +39,12 @@ class Recipe:
     temperature: float = 2.0
     sums: float = 0.3
     average: float = 0.99
+
+
+RECIPES = {
+    "digits": Recipe(),
+    "sst2": Recipe(restarts=4, real_steps=1500, steps=3000, batch=128),
+}
 
 
 def train_real(models: Models, batch: Batch, recipe: Recipe) -> Models:
