@@ -48,7 +48,7 @@ class IntegerClassifier:
         products: how dot products are looked up. Raises ValueError, naming the node, for what no table can read.
         """
         graph = Graph(max_table_bits)
-        x = graph.input("x", (self.tokens, self.query.weight.shape[0]), 0, self.input_qmax)
+        x = graph.input("x", (self.tokens, self.query.weight.shape[-2]), 0, self.input_qmax)
         sums = self._attention(graph, x, products)
         n, d, classes = self.head.shape
         if sums.shape != (n, d) or self.bias.shape != (classes,):
@@ -66,7 +66,7 @@ class IntegerClassifier:
 
     def _inhibitor(self, graph: Graph, x: Tensor, scores: InhibitorScores) -> Tensor:
         bits, qmax = graph.max_table_bits, self.value_levels.qmax
-        features = Packing.widest(1 - self.levels, self.levels - 1, self.query.weight.shape[1], bits)
+        features = Packing.widest(1 - self.levels, self.levels - 1, self.query.weight.shape[-1], bits)
         keys = attention.key_packing(self.value_levels, self.tokens, bits)
         q = project(graph, "q", x, self.query, features.places)
         if self.key is None:

@@ -78,7 +78,7 @@ def load_model(folder: Path) -> SavedModel:
         of_classifier = {name: a for name, a in arrays.items() if not name.startswith("encoder.")}
         encoder = encoder_from_state(_object(record, "encoder"), of_encoder)
         classifier = _classifier(_object(record, "classifier"), of_classifier)
-        wanted = (classifier.tokens, len(classifier.query.weight), classifier.input_qmax)
+        wanted = (classifier.tokens, classifier.query.weight.shape[-2], classifier.input_qmax)
         if (*encoder.shape, encoder.input_qmax) != wanted:
             raise ValueError("the encoder makes other tokens, inputs or levels than the classifier takes")
         return SavedModel(classifier, encoder, _object(record, "info"))
@@ -155,9 +155,9 @@ def _classifier(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
 
 def _projection(name: str, arrays: Mapping[str, NDArray[Any]], first: int) -> Projection:
     weight, tables = arrays[f"{name}.weight"], arrays[f"{name}.tables"]
-    if weight.ndim != 2 or not np.isin(weight, (-1, 0, 1)).all():
-        raise ValueError(f"{name}.weight: a matrix of −1, 0 and 1 is needed")
-    if tables.ndim not in (2, 3) or tables.shape[-2] != weight.shape[1]:
+    if weight.ndim not in (2, 3) or not np.isin(weight, (-1, 0, 1)).all():
+        raise ValueError(f"{name}.weight: −1, 0 and 1 are needed, (I, d) or (n, I, d)")
+    if tables.ndim not in (2, 3) or tables.shape[-2] != weight.shape[-1]:
         raise ValueError(f"{name}.tables: {tables.shape} do not fit weights {weight.shape}")
     return Projection(weight, tables, first)
 

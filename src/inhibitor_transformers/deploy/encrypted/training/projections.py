@@ -42,7 +42,7 @@ class LevelProjection(nn.Module):
         super().__init__()
         self.input_qmax, self.low, self.high, self.has_bias = input_qmax, low, high, has_bias
         middle, half = ((low + high) / 2, (high - low) / 2) if has_bias else (0.0, float(high))
-        self.weight = nn.Parameter(torch.randn(models, inputs, outputs, dtype=torch.float64))
+        self.weight = nn.Parameter(torch.randn(models, positions, inputs, outputs, dtype=torch.float64))
         shape = models, 1, positions, outputs
         self.gain = nn.Parameter(torch.full(shape, SPREAD * half, dtype=torch.float64))
         self.center = nn.Parameter(torch.full(shape, middle, dtype=torch.float64), requires_grad=has_bias)
@@ -52,7 +52,7 @@ class LevelProjection(nn.Module):
         self.deviation: Tensor
 
     def forward(self, x: Tensor, quantized: bool) -> Tensor:
-        sums = x @ self._weights(quantized)[:, None]
+        sums = self._sums(x, quantized)
         mean, deviation = self._moments(sums) if self.training else (self.mean, self.deviation)
         scale, bias = self._scale_and_bias(mean, deviation)
         # Multiplied and added in the order of `level_tables`, in float64: the same roundings.
@@ -61,13 +61,13 @@ class LevelProjection(nn.Module):
     @torch.no_grad()
     def begin_quantized(self) -> None:
         """From real weights to ternary ones. What it does to sums, their normalization undoes in mean and deviation."""
-        k = min(2 * fan_in(self.input_qmax), self.weight.shape[1])
-        self.weight /= self.weight.abs().topk(k, dim=1).values.mean(1, keepdim=True)
+        k = min(2 * fan_in(self.input_qmax), self.weight.shape[-2])
+        self.weight /= self.weight.abs().topk(k, dim=-2).values.mean(-2, keepdim=True)
 
     @torch.no_grad()
     def settle(self, x: Tensor, quantized: bool) -> None:
         """Moments of evaluation: those of inputs x."""
-        mean, deviation = self._moments(x @ self._weights(quantized)[:, None])
+        mean, deviation = self._moments(self._sums(x, quantized))
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
 
@@ -79,11 +79,14 @@ class LevelProjection(nn.Module):
         scale, bias = (t[model].flatten().numpy() for t in self._scale_and_bias(self.mean, self.deviation))
         tables = level_tables(scale, bias, -reach, reach, self.low, self.high)
         positions, outputs = self.mean.shape[2:]
-        shape = (outputs, -1) if positions == 1 else (positions, outputs, tables.shape[-1])
-        return Projection(weight, tables.reshape(shape), -reach)
+        tables = tables.reshape(positions, outputs, -1)
+        return Projection(weight[0], tables[0], -reach) if positions == 1 else Projection(weight, tables, -reach)
 
     def _weights(self, quantized: bool) -> Tensor:
         return ternary(self.weight, fan_in(self.input_qmax), _THRESHOLD) if quantized else self.weight
+
+    def _sums(self, x: Tensor, quantized: bool) -> Tensor:
+        return (x.transpose(1, 2) @ self._weights(quantized)).transpose(1, 2)
 
     def _moments(self, sums: Tensor) -> tuple[Tensor, Tensor]:
         over = (1, 2) if self.mean.shape[2] == 1 else (1,)
