@@ -27,9 +27,9 @@ class Recipe:
     variance. average: of the exponential moving average of weights that is kept.
     """
 
-    restarts: int = 8
-    real_steps: int = 800
-    steps: int = 3000
+    restarts: int = 4
+    real_steps: int = 600
+    steps: int = 2000
     batch: int = 64
     learning_rate: float = 1e-2
     quantized_learning_rate: float = 1e-2
@@ -93,7 +93,7 @@ def _aligned(teachers: Models, recipe: Recipe) -> Loss:
 def _train(models: Models, batch: Batch, loss: Loss, recipe: Recipe, steps: int, learning_rate: float) -> Models:
     averaged = copy.deepcopy(models.train()).requires_grad_(False)
     trained = [p for p in models.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=recipe.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / steps))
     restarts = len(models.head)
     for step in range(steps):
@@ -103,8 +103,7 @@ def _train(models: Models, batch: Batch, loss: Loss, recipe: Recipe, steps: int,
         schedule.step()
         # At first the average would keep what training has left behind.
         decay = min(recipe.average, step / (step + 10))
-        with torch.no_grad():
-            for mean, value in zip(averaged.parameters(), models.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
+        for mean, value in zip(averaged.parameters(), models.parameters(), strict=True):
+            mean.lerp_(value.detach(), 1 - decay)
     averaged.settle(torch.cat([batch()[0] for _ in range(20)], 1))
     return averaged.eval()
