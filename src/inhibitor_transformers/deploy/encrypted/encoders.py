@@ -1,7 +1,7 @@
 """What a client does before it encrypts: images or sentences to the levels that a classifier takes, (B, n, I) int64.
 
-Encoders hold nothing of the server's weights. `state` gives what they are as JSON and arrays, `encoder_from_state` makes
-them from it.
+Encoders hold nothing of the server's weights. `state` gives what they are as JSON and arrays, from which
+`encoder_from_state` makes them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class PixelEncoder:
 
     def __post_init__(self) -> None:
         _require(self.order.ndim == 2 and self.order.dtype.kind in "iu", "order must be integers (tokens, pixels)")
-        _require(np.array_equal(np.sort(self.order, None), np.arange(self.order.size)), "order must hold each pixel once")
+        _require(
+            np.array_equal(np.sort(self.order, None), np.arange(self.order.size)), "order must hold each pixel once"
+        )
         _require(1 <= self.input_qmax <= self.highest, "input_qmax must lie in [1, highest]")
 
     @property
@@ -80,7 +82,9 @@ class WordEncoder:
     def __post_init__(self) -> None:
         count = len(self.words)
         _require(count > 0 and len(set(self.words)) == count, "words must be distinct, and at least one")
-        _require(self.levels.ndim == 2 and len(self.levels) == count, f"levels must be (words, inputs) of {count} words")
+        _require(
+            self.levels.ndim == 2 and len(self.levels) == count, f"levels must be (words, inputs) of {count} words"
+        )
         _require(self.levels.dtype.kind in "iu", "levels must be integers")
         _require(
             bool((self.levels >= 0).all() and (self.levels <= self.input_qmax).all()),
@@ -142,7 +146,9 @@ def encoder_from_state(settings: Mapping[str, Any], arrays: Mapping[str, NDArray
     if kind == "pixels":
         return PixelEncoder(arrays["order"], settings["highest"], settings["input_qmax"])
     words = settings["words"]
-    _require(isinstance(words, list) and all(isinstance(word, str) for word in words), "words must be a list of strings")
+    _require(
+        isinstance(words, list) and all(isinstance(word, str) for word in words), "words must be a list of strings"
+    )
     importance = np.asarray(arrays["importance"], np.float64)
     return WordEncoder(tuple(words), arrays["levels"], importance, settings["tokens"], settings["input_qmax"])
 

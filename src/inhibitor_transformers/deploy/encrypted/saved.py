@@ -169,14 +169,19 @@ def _scores(
         require_keys("scores", scores, {"kind", "delta", "shift", "sign", "centered"})
         if type(scores["centered"]) is not bool or scores["sign"] not in (-1, 1):
             raise ValueError("scores: centered must be true or false, sign 1 or −1")
-        return InhibitorScores(*(_integer(scores, name) for name in ("delta", "shift", "sign")), scores["centered"])
+        return InhibitorScores(
+            _integer(scores, "delta"), _integer(scores, "shift"), _integer(scores, "sign"), scores["centered"]
+        )
     require_keys("scores", scores, {"kind", "qmax"})
     names = [f"scores.{name}" for name in _TABLES[kind]]
     if any(arrays[name].ndim != 1 for name in names):
         raise ValueError("scores: tables must have one axis")
     tables = [Table(arrays[name], _integer(firsts, name)) for name in names]
-    make = SoftmaxScores if kind == "softmax" else ReluScores
-    return make(*tables, qmax=_integer(scores, "qmax"))
+    qmax = _integer(scores, "qmax")
+    if kind == "relu":
+        return ReluScores(tables[0], qmax)
+    exponential, logarithm, probability = tables
+    return SoftmaxScores(exponential, logarithm, probability, qmax)
 
 
 def _check_shapes(made: IntegerClassifier) -> None:

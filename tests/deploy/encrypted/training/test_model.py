@@ -26,15 +26,17 @@ def random_levels(*shape: int, qmax: int = 3) -> torch.Tensor:
     return torch.randint(qmax + 1, shape, dtype=torch.float64)
 
 
-def quantized_models(made: Architecture, steps: int = 3) -> Models:
+def quantized_models(made: Architecture, steps: int = 3, vocabulary: int = 0) -> Models:
     """A few steps on random data, so that nothing is at its start."""
 
     def batch():
         x = random_levels(MODELS, 16, made.tokens, INPUTS, qmax=made.input_qmax)
+        if vocabulary:
+            x = torch.randint(-1, vocabulary, (MODELS, 16, made.tokens))
         return x, torch.randint(CLASSES, (MODELS, 16))
 
     recipe = Recipe(restarts=MODELS, real_steps=steps, steps=steps, learning_rate=0.03, quantized_learning_rate=0.03)
-    return train_quantized(train_real(Models(made, MODELS), batch, recipe), batch, recipe)
+    return train_quantized(train_real(Models(made, MODELS, vocabulary), batch, recipe), batch, recipe)
 
 
 def require_equal(models: Models, x: torch.Tensor) -> None:
@@ -97,6 +99,20 @@ def test_padding_keys_change_nothing(values):
     padded = torch.cat([x, torch.zeros(MODELS, 8, 1, INPUTS, dtype=torch.float64)], 2)
     with torch.no_grad():
         assert torch.equal(models(padded)[1][:, :, :3], models(x)[1])
+
+
+def test_words_are_looked_up_as_clients_do():
+    models = quantized_models(architecture(pooled=True), vocabulary=9)
+    numbers = torch.randint(-1, 9, (32, 4))
+    with torch.no_grad():
+        logits = models(numbers.expand(MODELS, 32, 4))[0]
+    for model in range(MODELS):
+        levels = models.word_levels(model)
+        assert levels.shape == (9, INPUTS)
+        x = np.concatenate([levels, np.zeros((1, INPUTS), np.int64)])[numbers.numpy()]
+        assert np.array_equal(logits[model].numpy(), predict(models.classifier(model), x))
+    with pytest.raises(ValueError, match="take levels, not words"):
+        quantized_models(architecture()).word_levels(0)
 
 
 def test_quantized_training_starts_near_the_real_model_and_keeps_it():

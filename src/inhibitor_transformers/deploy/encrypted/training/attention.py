@@ -20,7 +20,6 @@ from .straight_through import clip_through, round_through, straight_through
 
 Kind = Literal["inhibitor", "softmax", "relu"]
 KINDS: tuple[Kind, ...] = ("inhibitor", "softmax", "relu")
-OV = 1.0
 _ROOM = 2**MAX_TABLE_BITS - 1  # the widest range that a table reads
 
 
@@ -44,10 +43,13 @@ class Attention(nn.Module):
 
 
 class InhibitorAttention(Attention):
-    """Manhattan distances, shifted by 2^s and δ, shrink the values. The variants are the shifts."""
+    """Manhattan distances, divided by 2^s and moved by δ, shrink the values.
 
-    def __init__(self, models: int, qmax: int, shifts: tuple[float, ...] = (0, 1)) -> None:
-        super().__init__(models, qmax, shifts)
+    δ is learned. The variants are added to the shift s at which scores of mean distances end at qmax.
+    """
+
+    def __init__(self, models: int, qmax: int, more_shift: tuple[float, ...] = (0, 1)) -> None:
+        super().__init__(models, qmax, more_shift)
         self.delta = nn.Parameter(torch.zeros_like(self.variant))
         self.register_buffer("shift", torch.zeros_like(self.variant))
         self.shift: Tensor
@@ -68,7 +70,7 @@ class InhibitorAttention(Attention):
     def initialize(self, q: Tensor, k: Tensor) -> None:
         distance = self._distances(q, k).mean((1, 2, 3), keepdim=True)
         self.shift.copy_(torch.floor(torch.log2(distance / self.qmax)) + self.variant)
-        self.delta.copy_(OV * self.qmax * 2**self.shift - distance)
+        self.delta.copy_(self.qmax * 2**self.shift - distance)
 
     def scores(self, model: int) -> InhibitorScores:
         return InhibitorScores(int(torch.round(self.delta[model])), int(self.shift[model]))
@@ -197,7 +199,9 @@ class SoftmaxAttention(DotProductAttention):
     def _tables(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of E, L and P, (R, T), and the first S − L, (R,), of the last one."""
         temperature, end, gain = (x[:, :, 0, 0] for x in (self.log_temperature.exp(), self.end, self.log_gain.exp()))
-        exponential = torch.round((self.exp_qmax * torch.exp(temperature * (self.products() - end))).clamp(max=self.exp_qmax))
+        exponential = torch.round(
+            (self.exp_qmax * torch.exp(temperature * (self.products() - end))).clamp(max=self.exp_qmax)
+        )
         total = torch.arange(self.exp_qmax * self.tokens + 1, dtype=torch.float64)
         logarithm = torch.round(end + torch.log(total.clamp(min=0.5) / self.exp_qmax) / temperature)
         # S − L has to be read by one table: small sums share their logarithm.

@@ -113,7 +113,7 @@ class Models(nn.Module):
             self.key.weight.copy_(self.query.weight)
         q, k, v = self._levels(x)
         self.attention.initialize(q, k)
-        self.head /= self.attention(q, k, v, False).flatten(1).std(1)[:, None, None]
+        self.head.div_(self.attention(q, k, v, False).flatten(1).std(1)[:, None, None])
 
     @torch.no_grad()
     def begin_quantized(self, x: Tensor) -> None:
@@ -126,9 +126,9 @@ class Models(nn.Module):
             self.attention.set_end(q @ k.transpose(-1, -2))
         mean = self.head.abs().mean((1, 2), keepdim=True)
         unit = mean * (2 * _HEAD_THRESHOLD) / self.architecture.head_qmax
-        self.head /= unit
-        self.bias /= unit
-        self.log_scale += unit.log()
+        self.head.div_(unit)
+        self.bias.div_(unit)
+        self.log_scale.add_(unit.log())
 
     @torch.no_grad()
     def settle(self, x: Tensor) -> None:
@@ -159,18 +159,20 @@ class Models(nn.Module):
 
     @torch.no_grad()
     def word_levels(self, model: int) -> np.ndarray:
-        """(V, I) int64: what the encoder of one model looks up."""
-        return self._all_word_levels()[model].numpy().astype(np.int64)
+        """(V, I) int64: what the encoder of one model looks up. Raises ValueError for models that take no words."""
+        if self.words is None:
+            raise ValueError("these models take levels, not words")
+        return self._all_word_levels(self.words)[model].numpy().astype(np.int64)
 
-    def _all_word_levels(self) -> Tensor:
-        levels = clip_through(self.words, 0, self.architecture.input_qmax)
+    def _all_word_levels(self, words: Tensor) -> Tensor:
+        levels = clip_through(words, 0, self.architecture.input_qmax)
         return round_through(levels) if self.quantized else levels
 
     def _inputs(self, x: Tensor) -> Tensor:
         """Levels (R, B, n, I), of numbers of words where there are words."""
         if self.words is None:
             return x.to(torch.float64)
-        padded = F.pad(self._all_word_levels(), (0, 0, 0, 1))  # the last row, number −1, is of no word
+        padded = F.pad(self._all_word_levels(self.words), (0, 0, 0, 1))  # the last row, number −1, is of no word
         models = torch.arange(len(x))[:, None, None]
         return padded[models, x]
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from ..graph import MAX_TABLE_BITS
 from ..levels import Projection, level_tables
-from .straight_through import clip_through, round_through, ternary
+from .straight_through import clip_through, ternary
 
 _THRESHOLD = 0.3  # of a weight that counts, where the chosen ones are 1 on average
-_MOMENTUM = 0.02
-SPREAD = 0.8
+_SPREAD = 0.8  # standard deviation of levels at first, of half their range
+
 
 def fan_in(input_qmax: int) -> int:
     """The most weights of one sign for which the table of an output's sums has no more than `MAX_TABLE_BITS`."""
@@ -20,11 +20,12 @@ def fan_in(input_qmax: int) -> int:
 
 
 class LevelProjection(nn.Module):
-    """Levels low … high of normalized sums x·W, for R models: x (R, B, n, I) to (R, B, n, d).
+    """Levels low … high of normalized sums x·W, for R models: x (R, B, n, I) to (R, B, n, d), not rounded yet.
 
-    Sums are normalized over the batch in training and by running moments in evaluation, as in batch normalization:
+    Sums are normalized over the batch in training and by settled moments in evaluation, as in batch normalization:
     weights that change sign would move every threshold otherwise. The moments end up in the tables.
-    Not quantized: W real, nothing is rounded. has_bias: without one, inputs of 0 give the level 0.
+    Not quantized: W real. positions: n if each token has W and tables of its own, else 1. has_bias: without one,
+    inputs of 0 give the level 0.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class LevelProjection(nn.Module):
         middle, half = ((low + high) / 2, (high - low) / 2) if has_bias else (0.0, float(high))
         self.weight = nn.Parameter(torch.randn(models, positions, inputs, outputs, dtype=torch.float64))
         shape = models, 1, positions, outputs
-        self.gain = nn.Parameter(torch.full(shape, SPREAD * half, dtype=torch.float64))
+        self.gain = nn.Parameter(torch.full(shape, _SPREAD * half, dtype=torch.float64))
         self.center = nn.Parameter(torch.full(shape, middle, dtype=torch.float64), requires_grad=has_bias)
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("deviation", torch.ones(shape, dtype=torch.float64))
@@ -62,7 +63,7 @@ class LevelProjection(nn.Module):
     def begin_quantized(self) -> None:
         """From real weights to ternary ones. What it does to sums, their normalization undoes in mean and deviation."""
         k = min(2 * fan_in(self.input_qmax), self.weight.shape[-2])
-        self.weight /= self.weight.abs().topk(k, dim=-2).values.mean(-2, keepdim=True)
+        self.weight.div_(self.weight.abs().topk(k, dim=-2).values.mean(-2, keepdim=True))
 
     @torch.no_grad()
     def settle(self, x: Tensor, quantized: bool) -> None:

@@ -138,7 +138,10 @@ def _best(models: Models, source: TrainingTask) -> int:
 def _accuracies(models: Models, source: TrainingTask) -> tuple[torch.Tensor, torch.Tensor]:
     """Accuracy and cross-entropy on validation, (R,) each."""
     restarts = len(models.head)
-    numbers, labels = torch.from_numpy(source.numbers(source.validation.raw)), torch.from_numpy(source.validation.labels)
+    numbers, labels = (
+        torch.from_numpy(source.numbers(source.validation.raw)),
+        torch.from_numpy(source.validation.labels),
+    )
     right, entropy = torch.zeros(restarts, dtype=torch.float64), torch.zeros(restarts, dtype=torch.float64)
     for x, y in zip(numbers.split(_EVALUATION_BATCH), labels.split(_EVALUATION_BATCH), strict=True):
         logits = models(x.expand(restarts, *x.shape))[0]
