@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ....common.progress import track
 from .model import Models
 
 Batch = Callable[[], tuple[Tensor, Tensor]]
@@ -21,10 +22,11 @@ Batch = Callable[[], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """restarts: models trained beside each other. steps: in real numbers, and in integers. batch: examples a step.
+    """restarts: models trained beside each other. batch: examples of each model a step.
 
-    temperature: of distillation. sums: the weight of the mean squared error of attention's sums, relative to their
-    variance. average: of the exponential moving average of weights that is kept.
+    real_steps, steps: in real numbers, and in integers. distillation: the weight of the divergence from the real
+    model's logits, at `temperature`. sums: the weight of the mean squared error of attention's sums, relative to their
+    variance. average: the decay of the moving average of weights, which is what is kept.
     """
 
     restarts: int = 4
@@ -50,7 +52,8 @@ RECIPES = {
 def train_real(models: Models, batch: Batch, recipe: Recipe) -> Models:
     """Trained in real numbers; the averaged weights."""
     models.train().initialize(batch()[0])
-    return _train(models, batch, _cross_entropy(recipe), recipe, recipe.real_steps, recipe.learning_rate)
+    loss, steps = _cross_entropy(recipe), recipe.real_steps
+    return _train(models, batch, loss, recipe, steps, recipe.learning_rate, "training in real numbers")
 
 
 def train_quantized(models: Models, batch: Batch, recipe: Recipe) -> Models:
@@ -59,8 +62,8 @@ def train_quantized(models: Models, batch: Batch, recipe: Recipe) -> Models:
     students.requires_grad_(True)
     students.value.center.requires_grad_(students.value.has_bias)
     students.begin_quantized(batch()[0])
-    loss = _aligned(teachers, recipe)
-    return _train(students, batch, loss, recipe, recipe.steps, recipe.quantized_learning_rate)
+    loss, rate = _aligned(teachers, recipe), recipe.quantized_learning_rate
+    return _train(students, batch, loss, recipe, recipe.steps, rate, "training in integers")
 
 
 Loss = Callable[[Models, Tensor, Tensor], Tensor]
@@ -90,13 +93,15 @@ def _aligned(teachers: Models, recipe: Recipe) -> Loss:
     return loss
 
 
-def _train(models: Models, batch: Batch, loss: Loss, recipe: Recipe, steps: int, learning_rate: float) -> Models:
+def _train(
+    models: Models, batch: Batch, loss: Loss, recipe: Recipe, steps: int, learning_rate: float, what: str
+) -> Models:
     averaged = copy.deepcopy(models.train()).requires_grad_(False)
     trained = [p for p in models.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=recipe.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / steps))
     restarts = len(models.head)
-    for step in range(steps):
+    for step in track(range(steps), what, unit="steps"):
         optimizer.zero_grad()
         (restarts * loss(models, *batch())).backward()  # each restart has the gradient of its own loss
         optimizer.step()
