@@ -32,8 +32,8 @@ from inhibitor_transformers.deploy.encrypted.training.train import train_classif
 KEY = ("task", "tokens", "attention", "tied", "levels", "value_qmax", "signed", "head_qmax", "seed")
 
 
-def main() -> None:
-    options = parse()
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
     torch.set_num_threads(1)  # tensors so small that threads would wait for each other
     if options.output is None:
         print_table(read(options.table))
@@ -43,12 +43,11 @@ def main() -> None:
         if any(all(record[name] == cell[name] for name in KEY) for record in read(options.output)):
             continue
         record = run(cell, options)
-        # Read again: several processes may share the file, each with runs of its own.
         write(options.output, [*read(options.output), record])
         print(*(record[name] for name in (*KEY, "validation", "test", "bootstraps", "seconds")), flush=True)
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", type=Path, help="the file of records to make or to go on with")
@@ -64,7 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--head-qmax", type=int, default=1)
     parser.add_argument("--data", type=Path, help="the folder with SST-2's Parquet files, or one above it")
     parser.add_argument("--models", type=Path, help="a folder for the trained models, one folder each")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def cells(options: argparse.Namespace) -> list[dict[str, Any]]:
