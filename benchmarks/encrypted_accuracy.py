@@ -7,7 +7,7 @@
 Runs whose record is in the file are skipped, so that one command starts and resumes. --models keeps each trained model
 in a folder. Without --output nothing is trained: the means over seeds of the records in --table FILE are printed.
 Accuracies are those of the integers, which encrypted inference gives bit for bit. "float" is validation before
-quantization. Every choice was made on validation; the test split is read once for each run. Seconds are of one thread.
+quantization. Restarts are chosen on validation; a run reads the test split once, at its end. Seconds are of one thread.
 """
 
 from __future__ import annotations
