@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from . import attention
 from .attention import InhibitorScores
 from .dot_product import Products, ReluScores, SoftmaxScores, dot_product_sums
@@ -52,7 +50,7 @@ class IntegerClassifier:
         products: how dot products are looked up. Raises ValueError, naming the node, for what no table can read.
         """
         graph = Graph(max_table_bits)
-        shape = self.tokens, self.query.weight.shape[0]
+        shape = self.tokens, self.query.weight.shape[-2]
         x = graph.input("x", np.zeros(shape, np.int64), np.full(shape, self.input_qmax))
         sums = self._attention(graph, x, products)
         if sums.shape != self.head.shape[:2] or self.bias.shape != self.head.shape[2:]:
@@ -73,7 +71,7 @@ class IntegerClassifier:
 
     def _inhibitor(self, graph: Graph, x: Tensor, scores: InhibitorScores) -> Tensor:
         bits, qmax = graph.max_table_bits, self.value_levels.qmax
-        features = Packing.widest(1 - self.levels, self.levels - 1, self.query.weight.shape[1], bits)
+        features = Packing.widest(1 - self.levels, self.levels - 1, self.query.weight.shape[-1], bits)
         keys = attention.key_packing(self.value_levels, self.tokens, bits)
         q = project(graph, "q", x, self.query, features.places)
         if self.key is None:

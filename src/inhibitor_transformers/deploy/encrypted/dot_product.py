@@ -116,7 +116,7 @@ def dot_product_sums(
 ) -> Tensor:
     """A, (n, d), of a client's levels (n, I); projections of queries, keys (None: tied) and values."""
     query, key, value = projections
-    features, n = query.weight.shape[1], x.shape[0]
+    features, n = query.weight.shape[-1], x.shape[0]
     half = (levels - 1) // 2
     level = Range(-half, levels - 1 - half)
     if key is None:

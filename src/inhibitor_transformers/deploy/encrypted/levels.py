@@ -20,7 +20,8 @@ from .graph import Array, Graph, Table, Tensor
 class Projection:
     """Ternary weights, and the tables behind them.
 
-    weight: (I, d) of −1, 0, 1. tables: (d, S) int64, the level of output feature f at sums first … first + S − 1.
+    weight: (I, d) of −1, 0, 1, or (n, I, d) if tokens have weights of their own. tables: (d, S) or (n, d, S) int64, the
+    level of output feature f at sums first … first + S − 1.
     """
 
     weight: Array
@@ -79,6 +80,15 @@ class Packing:
 
 def project(graph: Graph, name: str, x: Tensor, projection: Projection, places: Array) -> Tensor:
     """Levels (n, d) of x (n, I), each multiplied by `places`, which broadcasts with (n, d)."""
-    sums = graph.affine(f"{name} sums", x, projection.weight)
+    weight = projection.weight
+    if weight.ndim == 2:
+        sums = graph.affine(f"{name} sums", x, weight)
+    else:
+        n, inputs, d = weight.shape
+        blocks = np.zeros((n, inputs, n, d), np.int64)
+        blocks[np.arange(n), :, np.arange(n)] = weight
+        flat = graph.reshape(f"{name} inputs", x, (1, n * inputs))
+        of_all = graph.affine(f"{name} sums of all", flat, blocks.reshape(n * inputs, n * d))
+        sums = graph.reshape(f"{name} sums", of_all, (n, d))
     tables = projection.tables * places[..., None]
     return graph.lookup(name, sums, Table(tables, projection.first))
