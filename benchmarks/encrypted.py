@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from inhibitor_transformers.deploy.encrypted.saved import load_model
 
 from inhibitor_transformers.deploy.encrypted.attention import InhibitorScores
 from inhibitor_transformers.deploy.encrypted.classifier import IntegerClassifier
 from inhibitor_transformers.deploy.encrypted.engine.program import GLOBAL_P_ERROR, compile_plan, decode
 from inhibitor_transformers.deploy.encrypted.graph import Graph
 from inhibitor_transformers.deploy.encrypted.plan import EncryptedPlan
+from inhibitor_transformers.deploy.encrypted.saved import EXAMPLES, load_model
 from inhibitor_transformers.deploy.encrypted.search import search_graph, thermometer
 from inhibitor_transformers.deploy.encrypted.specification import specification_graph
 
@@ -96,23 +96,22 @@ class Side:
 
 def models(options: argparse.Namespace) -> Iterator[Row]:
     """Trained classifiers: examples of their test split, encrypted."""
-    sides: list[tuple[Side, Path]] = []
+    sides: list[tuple[Side, np.ndarray, list[int]]] = []
     for folder in options.models:
         classifier, _, info = load_model(folder)
         for products in _products(classifier, options.products):
             plan = classifier.plan(products=products)
             name = folder.name if isinstance(classifier.scores, InhibitorScores) else f"{folder.name} {products}"
             print(f"compiling {name}: {plan.bootstraps} bootstraps", file=sys.stderr)
-            sides.append((Side.prepare(name, plan, accuracy=info.get("test_accuracy")), folder))
-    right = {side.name: 0 for side, _ in sides}
+            sides.append((Side.prepare(name, plan, accuracy=info["scores"]["test"]), *_examples(folder)))
+    right = {side.name: 0 for side, _, _ in sides}
     for number in range(options.samples):
-        for side, folder in sides:
-            inputs, labels = _examples(folder)
+        for side, inputs, labels in sides:
             if not side.cpu and not number:
                 side.warm_up(inputs[number])
             right[side.name] += int(side.run(inputs[number]).argmax() == labels[number])
         print(f"sample {number + 1} of {options.samples}", file=sys.stderr)
-    for side, _ in sides:
+    for side, _, _ in sides:
         yield side.result() | {"right": f"{right[side.name]} of {options.samples}"}
 
 
@@ -120,9 +119,10 @@ def _products(classifier: IntegerClassifier, chosen: Sequence[str]) -> Sequence[
     return ["cheapest"] if isinstance(classifier.scores, InhibitorScores) else chosen
 
 
-def _examples(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(folder / "examples.npz", allow_pickle=False) as file:
-        return file["inputs"], file["labels"]
+def _examples(folder: Path) -> tuple[np.ndarray, list[int]]:
+    """Levels and labels of the examples of a model's test split."""
+    _, encoder, info = load_model(folder)
+    return encoder.encode(json.loads((folder / EXAMPLES).read_text(encoding="utf-8"))), info["example_labels"]
 
 
 def costs(_: argparse.Namespace) -> Iterator[Row]:

@@ -1,6 +1,7 @@
-"""`inhibit encrypted`: plan and serve a classifier that computes on ciphertexts, and ask it.
+"""`inhibit encrypted`: train, plan and serve a classifier that computes on ciphertexts, and ask it.
 
-All but `plan` run in the engine's environment, which has neither transformers nor datasets.
+`train` runs in the environment of the package, `plan` there and in the engine's, all others in the engine's, which has
+neither transformers nor datasets.
 """
 
 from __future__ import annotations
@@ -14,9 +15,36 @@ from rich.table import Table
 
 from ..deploy.encrypted.engine.protocol import HOST, PORT
 from .console import log, log_to_stderr, output
+from .options import Data, Seed
 
 PlanFolder = Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `inhibit encrypted plan` made.")]
 ClientFolder = Annotated[Path, typer.Argument(metavar="CLIENT", help="Folder that `inhibit encrypted compile` made.")]
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="digits (of scikit-learn) or sst2.")],
+    output_folder: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="New folder for the model, its encoder and examples of its test split."),
+    ],
+    attention: Annotated[str, typer.Option(help="inhibitor, or for comparison softmax or relu.")] = "inhibitor",
+    tied: Annotated[bool, typer.Option("--tied", help="Keys are the queries: fewer bootstraps.")] = False,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens: 4 or 8 for digits; 4 and 8 by default.")] = None,
+    data: Data = None,
+    seed: Seed = 0,
+) -> None:
+    """Train a classifier of one attention layer in small integers, for encrypted inference: a minute on one core."""
+    from ..deploy.encrypted.files import require_new
+    from ..deploy.encrypted.training.train import save_trained, train_classifier
+
+    require_new(output_folder)
+    trained = train_classifier(task, attention=attention, tied=tied, tokens=tokens, data=data, seed=seed)  # type: ignore[arg-type]
+    save_trained(output_folder, trained)
+    before, validation, test = (f"{100 * score:.1f}" for score in trained.scores.values())
+    log(f"accuracy on validation {validation} % ({before} % before quantization), on test {test} %")
+    log(
+        f"{trained.classifier.plan().bootstraps} bootstraps; next: inhibit encrypted plan {output_folder} --output PLAN"
+    )
 
 
 def plan(
@@ -138,4 +166,4 @@ def _require_engine() -> None:
     log_to_stderr(LICENSE_NOTICE)
 
 
-COMMANDS = (plan, compile, keys, serve, ask)
+COMMANDS = (train, plan, compile, keys, serve, ask)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from . import attention
 from .attention import InhibitorScores
 from .dot_product import Products, ReluScores, SoftmaxScores, dot_product_sums

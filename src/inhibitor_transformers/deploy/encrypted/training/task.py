@@ -21,10 +21,10 @@ class Split(NamedTuple):
 
 
 class TrainingTask(ABC):
-    """encoder: the client's; a task that learns it replaces it in `finish`. labels: names of the
-    classes.
+    """What differs between tasks.
 
-    test: for the last number only. vocabulary: the number of words, where inputs are words.
+    encoder: the client's; a task that learns it replaces it in `finish`. labels: names of the classes. test: for the
+    last number only. vocabulary: the number of words, where inputs are words.
     """
 
     encoder: Encoder

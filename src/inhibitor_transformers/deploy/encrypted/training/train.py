@@ -105,7 +105,9 @@ def train_classifier(
     }
     settings = {"task": task, "seed": seed, "architecture": asdict(architecture), "recipe": asdict(recipe)}
     raw, labels = source.test.raw, source.test.labels
-    examples = Split(raw[:EXAMPLES].tolist() if isinstance(raw, np.ndarray) else list(raw[:EXAMPLES]), labels[:EXAMPLES])
+    examples = Split(
+        raw[:EXAMPLES].tolist() if isinstance(raw, np.ndarray) else list(raw[:EXAMPLES]), labels[:EXAMPLES]
+    )
     return Trained(classifier, encoder, scores, settings, source.labels, examples)
 
 
