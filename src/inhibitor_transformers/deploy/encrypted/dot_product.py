@@ -152,7 +152,7 @@ def _tied_products(graph: Graph, x: Tensor, query: Projection, level: Range, pro
     By quarter squares always: with pairs, q would be looked up twice, once for each digit.
     """
     products = "quarter_squares" if products == "cheapest" else products
-    tables = ProductTables.choose(level, level, query.weight.shape[1], products, graph.max_table_bits)
+    tables = ProductTables.choose(level, level, query.weight.shape[-1], products, graph.max_table_bits)
     q = project(graph, "q", x, query, tables.packing.places)
     q = graph.affine("q by group", q, tables.packing.sums)
     n = q.shape[0]
