@@ -37,6 +37,7 @@ NAVIGATION = {
         "how-to/quantize",
         "how-to/export",
         "how-to/deploy",
+        "how-to/encrypted",
     ],
     "Reference": [
         "reference/cli",
@@ -53,6 +54,7 @@ NAVIGATION = {
         "explanation/integers",
         "explanation/quantized-models",
         "explanation/hardware",
+        "explanation/encrypted",
         "explanation/cpu-kernels",
         "explanation/gpu-kernels",
         "explanation/own-parts",

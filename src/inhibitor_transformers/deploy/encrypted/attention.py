@@ -100,7 +100,7 @@ def score_levels(distance: Array, settings: InhibitorScores, qmax: int) -> Array
 
 
 def inhibit(graph: Graph, v: Tensor, z: Tensor, levels: ValueLevels, packing: Packing) -> Tensor:
-    """A, (n, d), of C(v), (m, d), and Z, (n, m), both multiplied by their keys' place values."""
+    """A's terms, (n, groups of keys, d), of C(v), (m, d), and Z, (n, m), both with their keys' place values."""
     d, n, groups = v.shape[1], z.shape[0], packing.count // packing.group
     of_groups = graph.sum("C(v) of groups", graph.reshape("C(v) by group", v, (groups, packing.group, d)), 1)
     difference = graph.subtract(
@@ -108,7 +108,7 @@ def inhibit(graph: Graph, v: Tensor, z: Tensor, levels: ValueLevels, packing: Pa
         graph.reshape("C(v) of each pair", of_groups, (1, groups, d)),
         graph.reshape("Z of groups", graph.affine("Z by group", z, packing.sums), (n, groups, 1)),
     )
-    return graph.sum("A", graph.lookup("shrinkage", difference, packing.table(lambda x: _shrink(x, levels))), 1)
+    return graph.lookup("shrinkage", difference, packing.table(lambda x: _shrink(x, levels)))
 
 
 def _shrink(difference: Array, levels: ValueLevels) -> Array:

@@ -17,13 +17,13 @@ import numpy as np
 
 from . import attention
 from .attention import InhibitorScores
-from .dot_product import Products, ReluScores, SoftmaxScores, dot_product_sums
-from .graph import MAX_TABLE_BITS, Array, Graph, Node, Tensor
+from .dot_product import Products, ReluScores, SoftmaxScores, dot_product_terms
+from .graph import MAX_TABLE_BITS, Array, Graph, Tensor
 from .levels import Packing, Projection, ValueLevels, project
 from .plan import EncryptedPlan
 
 # Bits of an output and of its noise that Concrete's parameters for 5-bit tables still carry; one more costs 45 %.
-OUTPUT_BITS = 10.5
+OUTPUT_BITS = 10.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,22 +54,34 @@ class IntegerClassifier:
         graph = Graph(max_table_bits)
         shape = self.tokens, self.query.weight.shape[-2]
         x = graph.input("x", np.zeros(shape, np.int64), np.full(shape, self.input_qmax))
-        sums = self._attention(graph, x, products)
-        if sums.shape != self.head.shape[:2] or self.bias.shape != self.head.shape[2:]:
-            raise ValueError(f"head {self.head.shape} and bias {self.bias.shape} do not fit sums {sums.shape}")
-        flat = graph.reshape("A of all tokens", sums, (1, sums.node.low.size))
-        weight = _in_parts(self.head.reshape(-1, len(self.bias)), flat.node)
+        terms = self._attention(graph, x, products)
+        if (terms.shape[0], terms.shape[2], *self.bias.shape) != self.head.shape:
+            raise ValueError(f"head {self.head.shape} and bias {self.bias.shape} do not fit terms {terms.shape}")
+        flat, weight = self._head(graph, terms)
         # Least values are left to the client: what is encrypted begins at 0, and needs the fewest bits.
         least = flat.node.low @ weight.clip(min=0) + flat.node.high @ weight.clip(max=0)
         head = graph.affine("head", flat, weight, -least[0])
         graph.reshape("logits in parts", head, (-1, len(self.bias)))
         return EncryptedPlan(graph, self.bias + least.reshape(-1, len(self.bias)).sum(0))
 
+    def _head(self, graph: Graph, terms: Tensor) -> tuple[Tensor, Array]:
+        """The inputs of the head, (1, I), and its weights (I, P·C): of A, or of A's terms where A is too wide."""
+        node, head = terms.node, self.head
+        weight = _in_parts(head, node.low.sum(1), node.high.sum(1), node.noise.sum(1))
+        if weight is not None:
+            terms = graph.sum("A", terms, 1)
+        else:
+            head = np.repeat(head[:, None], terms.shape[1], 1)
+            weight = _in_parts(head, node.low, node.high, node.noise)
+        if weight is None:  # then it costs what it costs
+            weight = head.reshape(-1, len(self.bias))
+        return graph.reshape("inputs of the head", terms, (1, terms.node.low.size)), weight
+
     def _attention(self, graph: Graph, x: Tensor, products: Products) -> Tensor:
         if isinstance(self.scores, InhibitorScores):
             return self._inhibitor(graph, x, self.scores)
         projections = (self.query, self.key, self.value)
-        return dot_product_sums(graph, x, projections, self.levels, self.value_levels, self.scores, products)
+        return dot_product_terms(graph, x, projections, self.levels, self.value_levels, self.scores, products)
 
     def _inhibitor(self, graph: Graph, x: Tensor, scores: InhibitorScores) -> Tensor:
         bits, qmax = graph.max_table_bits, self.value_levels.qmax
@@ -88,12 +100,13 @@ class IntegerClassifier:
         return attention.inhibit(graph, v, z, self.value_levels, keys)
 
 
-def _in_parts(head: Array, sums: Node) -> Array:
+def _in_parts(head: Array, low: Array, high: Array, noise: Array) -> Array | None:
     """Weights (I, P·C) of logits whose inputs are dealt out to P parts, no more than noise requires.
 
     A sum of many ciphertexts needs many bits and adds up their noise, which would make every bootstrap dearer; two
-    sums of half as many do not.
+    sums of half as many do not. None if one input alone is too much. head: (…, C); low, high, noise: (…), of inputs.
     """
+    head, low, high, noise = head.reshape(-1, head.shape[-1]), low.reshape(-1), high.reshape(-1), noise.reshape(-1)
     inputs, classes = head.shape
     earlier = np.cumsum(head != 0, axis=0) - (head != 0)  # weights of the same class before each
     most = int((head != 0).sum(0).max(initial=1))
@@ -102,8 +115,7 @@ def _in_parts(head: Array, sums: Node) -> Array:
         dealt = np.zeros((inputs, parts, classes), np.int64)
         np.put_along_axis(dealt, part[:, None], head[:, None], 1)
         weight = dealt.reshape(inputs, -1)
-        width = (sums.high - sums.low).reshape(-1) @ np.abs(weight)
-        noise = sums.noise.reshape(-1) @ weight**2
-        if (np.ceil(np.log2(width + 1)) + np.log2(noise.clip(1)) / 2 <= OUTPUT_BITS).all():
-            break
-    return weight
+        bits = np.ceil(np.log2((high - low) @ np.abs(weight) + 1)) + np.log2((noise @ weight**2).clip(1)) / 2
+        if (bits <= OUTPUT_BITS).all():
+            return weight
+    return None

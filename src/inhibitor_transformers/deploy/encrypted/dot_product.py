@@ -105,7 +105,7 @@ class ProductTables:
         return Table(table.values, table.first + offset * int(places.sum()))
 
 
-def dot_product_sums(
+def dot_product_terms(
     graph: Graph,
     x: Tensor,
     projections: tuple[Projection, Projection | None, Projection],
@@ -114,7 +114,7 @@ def dot_product_sums(
     scores: SoftmaxScores | ReluScores,
     products: Products,
 ) -> Tensor:
-    """A, (n, d), of a client's levels (n, I); projections of queries, keys (None: tied) and values."""
+    """A's terms, (n, groups of keys, d), of a client's levels (n, I); projections of q, k (None: tied) and v."""
     query, key, value = projections
     features, n = query.weight.shape[-1], x.shape[0]
     half = (levels - 1) // 2
@@ -134,7 +134,7 @@ def dot_product_sums(
         else graph.lookup("P", score, _placed(scores.weight, tables.x_places))
     )
     v = project(graph, "v", x, value, tables.packing.places[:, None])
-    return _weighted_sum(graph, p, v, tables)
+    return _weighted(graph, p, v, tables)
 
 
 def _all_products(graph: Graph, q: Tensor, k: Tensor, tables: ProductTables) -> Tensor:
@@ -188,15 +188,15 @@ def _placed(table: Table, places: Array) -> Table:
     return Table(table.values * places[None, :, None], table.first)
 
 
-def _weighted_sum(graph: Graph, p: Tensor, v: Tensor, tables: ProductTables) -> Tensor:
-    """A, (n, d), of P (n, m) and v (m, d)."""
+def _weighted(graph: Graph, p: Tensor, v: Tensor, tables: ProductTables) -> Tensor:
+    """A's terms, (n, groups of keys, d), of P (n, m) and v (m, d)."""
     (m, d), n, packing = v.shape, p.shape[0], tables.packing
     groups = m // packing.group
     v = graph.sum("v of groups", graph.reshape("v by group", v, (groups, packing.group, d)), 1)
     p = graph.affine("P by group", p, packing.sums)
     v = graph.reshape("v of each pair", v, (1, groups, d))
     p = graph.reshape("P of each pair", p, (n, groups, 1))
-    return graph.sum("A", tables.sum(graph, "P·v", p, v), 1)
+    return tables.sum(graph, "P·v", p, v)
 
 
 def _quarter(number: Array) -> Array:

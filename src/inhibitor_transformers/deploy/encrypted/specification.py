@@ -35,5 +35,5 @@ def specification_graph(
         packing = Packing(4 * levels.qmax + 1, -levels.qmax, tokens, 1)
     else:
         packing = Packing(3 * levels.qmax + 1, -2 * levels.qmax, tokens, 1)
-    attention.inhibit(graph, v, z, levels, packing)
+    graph.sum("A", attention.inhibit(graph, v, z, levels, packing), 1)
     return graph
