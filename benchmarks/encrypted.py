@@ -147,13 +147,13 @@ def costs(_: argparse.Namespace) -> Iterator[Row]:
 
 
 def specification(options: argparse.Namespace) -> Iterator[Row]:
-    """One head of the integer specification, 4 tokens of 2 features."""
+    """One head of the integer specification, 2 tokens of 2 features."""
     generator = np.random.default_rng(0)
     for bits in (3, 4, 5):
         for signed in (True, False):
             for centered in (True, False):
                 scores = InhibitorScores(-1, 1, centered=centered)
-                plan = EncryptedPlan(specification_graph(bits, 4, 2, scores, signed=signed))
+                plan = EncryptedPlan(specification_graph(bits, 2, 2, scores, signed=signed))
                 inputs = generator.integers(plan.input.low, plan.input.high + 1, (options.simulated, *plan.input.shape))
                 wrong = _wrong(plan, inputs, GLOBAL_P_ERROR)
                 side = Side.prepare(f"{bits} bits", plan, signed=signed, centered=centered)
