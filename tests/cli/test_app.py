@@ -36,6 +36,7 @@ def test_the_commands():
         "export",
         "hardware",
         "env",
+        "encrypted train",
         "encrypted plan",
         "encrypted compile",
         "encrypted keys",
