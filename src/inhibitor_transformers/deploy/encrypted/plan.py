@@ -18,7 +18,7 @@ from .graph import Array, Graph, Node, Table, check_inputs
 FORMAT = 1
 # A bootstrap in Concrete's cost model, in 10⁶ units, by the bits of the widest table, at one parameter set and an error
 # of 1e-6 a bootstrap: `benchmarks/encrypted.py --tables costs`.
-BOOTSTRAP_COST = {1: 27, 2: 38, 3: 45, 4: 76, 5: 105, 6: 254, 7: 878, 8: 3796}
+BOOTSTRAP_COST = {1: 27, 2: 38, 3: 46, 4: 76, 5: 105, 6: 254, 7: 878, 8: 3796}
 
 
 @dataclass(frozen=True)
