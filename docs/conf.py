@@ -20,7 +20,10 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(inhibitor_transformers\.hardware\.(gates|circuits|operands)\..*|Flags|Integers)"),  # parts inside
     ("py:class", r"(accelerate|collections|datasets|numpy|os|pathlib|torch|transformers)\..*"),
     # aliases and names that are imported for type checkers only stay as they are written
-    ("py:class", r"Array|Dataset|Encoder|Path|Split|PreTrainedTokenizerBase|Tensor|.*\.TextT|.*\.report\..*|.*\.ConvertedConfig"),
+    (
+        "py:class",
+        r"Array|Dataset|Encoder|Path|Split|PreTrainedTokenizerBase|Tensor|.*\.TextT|.*\.report\..*|.*\.ConvertedConfig",
+    ),
     ("py:class", r"dict\[str"),  # how autodoc cuts the type of a settings field in two
 ]
 

@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 
 from inhibitor_transformers.deploy.encrypted.client_part import ClientPart
+from inhibitor_transformers.deploy.encrypted.encoders import PixelEncoder
 from inhibitor_transformers.deploy.encrypted.engine import LICENSE_NOTICE
+from inhibitor_transformers.deploy.encrypted.plan import EncryptedPlan
+from inhibitor_transformers.deploy.encrypted.saved import save_model
+from tests.deploy.encrypted.cases import random_classifier
 from tests.deploy.encrypted.engine.conftest import INHIBIT
 from tests.deploy.encrypted.engine.tiny import LABELS, examples, tiny_plan
 
@@ -51,6 +55,20 @@ def refused(*words: object) -> str:
 def inputs(tmp_path: Path) -> Path:
     np.save(tmp_path / "x.npy", examples(2))
     return tmp_path / "x.npy"
+
+
+def test_from_model_to_plan(tmp_path):
+    """In the environment that has numpy 1, of a model that another numpy may have written."""
+    classifier = random_classifier("inhibitor", tokens=2, features=12)
+    encoder = PixelEncoder(np.arange(24).reshape(2, 12), highest=16, input_qmax=3)
+    save_model(tmp_path / "model", classifier, encoder, {"labels": ["a", "b", "c"]})
+    made = inhibit("plan", tmp_path / "model", "--output", tmp_path / "plan")
+    assert (made.returncode, made.stderr) == (0, "")
+    plan, part = EncryptedPlan.load(tmp_path / "plan"), ClientPart.load(tmp_path / "plan")
+    assert plan.digest == part.plan == classifier.plan().digest
+    assert part.labels == ("a", "b", "c")
+    pixels = np.random.default_rng(0).integers(0, 17, (5, 24))
+    assert (part.encode(pixels) == encoder.encode(pixels)).all()
 
 
 def test_from_plan_to_answer(tmp_path, serve, inputs):
