@@ -50,23 +50,23 @@ def test_without_kernels(checks: ModuleType, tmp_path: Path) -> None:
 
 def test_of_another_system(checks: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(checks.WheelError, match="no library of macosx"):
-        checks.check(wheel(tmp_path, "macosx_11_0_arm64", library._find().read_bytes()))
+        checks.check(wheel(tmp_path, "macosx_11_0_arm64", library.find().read_bytes()))
 
 
 def test_of_another_processor(checks: ModuleType, tmp_path: Path) -> None:
     other = "aarch64" if MACHINE == "x86_64" else "x86_64"
     with pytest.raises(checks.WheelError, match=r"it is for ARCH\."):
-        checks.check(wheel(tmp_path, f"manylinux_2_17_{other}", library._find().read_bytes()))
+        checks.check(wheel(tmp_path, f"manylinux_2_17_{other}", library.find().read_bytes()))
 
 
 def test_for_an_older_system_than_it_needs(checks: ModuleType, tmp_path: Path) -> None:
     """Kernels compiled here need this machine's C++ library and glibc."""
     with pytest.raises(checks.WheelError, match=rf"auditwheel: it needs manylinux_2_\d+_{MACHINE}$"):
-        checks.check(wheel(tmp_path, f"manylinux_2_5_{MACHINE}", library._find().read_bytes()))
+        checks.check(wheel(tmp_path, f"manylinux_2_5_{MACHINE}", library.find().read_bytes()))
 
 
 def test_without_a_function(checks: ModuleType, tmp_path: Path) -> None:
-    content = library._find().read_bytes().replace(b"inhibitor_isa\0", b"inhibitor_iza\0")
+    content = library.find().read_bytes().replace(b"inhibitor_isa\0", b"inhibitor_iza\0")
     with pytest.raises(checks.WheelError, match=r"does not export \['inhibitor_isa'\]"):
         checks.check(wheel(tmp_path, f"manylinux_2_17_{MACHINE}", content))
 
