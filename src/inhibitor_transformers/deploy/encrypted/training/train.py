@@ -24,7 +24,7 @@ from .task import Split, TrainingTask
 TaskName = Literal["digits", "sst2"]
 DEFAULT_TOKENS = {"digits": 4, "sst2": 8}
 DEFAULT_WIDTH = {"digits": 8, "sst2": 4}
-EXAMPLES = 100  # of the test split that are kept with a model
+EXAMPLES = 20  # of the test split that are kept with a model
 _EVALUATION_BATCH = 512
 
 
