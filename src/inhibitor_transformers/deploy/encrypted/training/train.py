@@ -141,7 +141,7 @@ def _task(task: TaskName, tokens: int | None, data: Path | None) -> TrainingTask
     if task == "digits":
         return Digits(tokens)
     if data is None:
-        raise ValueError("sst2 needs the folder of its data")
+        raise ValueError("sst2 needs the folder of its Parquet files: --data (data=)")
     return Sst2(data, tokens)
 
 
