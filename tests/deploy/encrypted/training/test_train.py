@@ -83,7 +83,7 @@ def test_batches_are_levels_as_the_encoder_makes_them():
         ({"task": "mnist"}, "task must be one of"),
         ({"task": "digits", "tokens": 5}, "4 or 8 tokens, got 5"),
         ({"task": "digits", "attention": "cosine"}, "attention must be one of"),
-        ({"task": "sst2"}, "needs the folder of its data"),
+        ({"task": "sst2"}, "needs the folder of its Parquet files"),
         ({"task": "digits", "value_levels": ValueLevels(15)}, "more than 5"),
         ({"task": "digits", "levels": 9}, "more than 5"),
     ],
