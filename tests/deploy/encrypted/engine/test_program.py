@@ -81,6 +81,13 @@ def test_the_integer_specification(bits, signed, centered):
     assert (encrypted(plan, inputs[:5]) == clear[:5]).all()
 
 
+def test_a_compilation_that_fails_writes_nothing(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RuntimeError, match="NoParametersFound"):
+        compile_plan(random_classifier("inhibitor", tokens=2).plan(), global_p_error=1e-300)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_private_search_needs_no_bootstrap():
     generator = np.random.default_rng(0)
     keys, query = generator.integers(0, 4, (100, 8)), generator.integers(0, 4, (2, 8))

@@ -46,6 +46,7 @@ def compile_plan(plan: EncryptedPlan, *, global_p_error: float = GLOBAL_P_ERROR,
             compress_input_ciphertexts=True,
             fhe_simulation=simulate,
             enable_tlu_fusing=False,  # tables stay as they were proven
+            dump_artifacts_on_unexpected_failures=False,  # it would write the graph into the current folder
         ),
     )
     for computation, name, bits in hinted:
