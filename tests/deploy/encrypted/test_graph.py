@@ -65,9 +65,10 @@ def test_moves_and_broadcasting():
 
 
 def test_a_table_that_is_too_wide_is_refused_by_name():
-    graph, x = graph_of([-3, 0], [0, 13])
+    graph, x = graph_of([-3, 0], [0, 13], max_table_bits=4)
     with pytest.raises(ValueError, match=r"^wide: its table would need 5 bits for inputs in \[-3, 13\], more than 4"):
-        Graph.lookup(graph_of([-3, 0], [0, 13], 4)[0], "wide", graph_of([-3, 0], [0, 13], 4)[1], np.abs)
+        graph.lookup("wide", x, np.abs)
+    graph, x = graph_of([-3, 0], [0, 13])
     assert graph.lookup("fits", x, np.abs).node.bounds == (0, 13)
 
 
@@ -93,6 +94,10 @@ def test_a_table_that_is_too_short_is_refused_by_name(values):
         (lambda g, x: g.take("a", x, np.array([-1])), "^a: indices must be rows"),
         (lambda g, x: g.add("a", x, g.reshape("b", x, (2, 1))), "^a: .* do not broadcast"),
         (lambda g, x: g.reshape("x", x, (2, 1)), "^two nodes are called x"),
+        (lambda g, x: g.sum("a", graph_of([0, 0], [3, 3])[1], 0), "^a: its inputs belong to another graph"),
+        (lambda g, x: g.affine("a", x, np.full((2, 1), 2**20)), r"^a: values in \[0, 6291456\], more than 1048576"),
+        (lambda g, x: g.affine("a", x, np.full((2, 1), 2**62)), r"^a: a number in .* is more than 1048576"),
+        (lambda g, x: g.lookup("a", x, Table(np.full(4, -(2**62)), 0)), r"^a: a number in .* is more than 1048576"),
         (lambda g, x: g.input("y", np.zeros(1, int), np.ones(1, int)), "^y: a graph has one input"),
     ],
 )

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.int64]
 Operation = Literal["input", "affine", "add", "subtract", "sum", "reshape", "take", "lookup"]
 MAX_TABLE_BITS = 5
+# Of weights, tables and values: far beyond what ciphertexts hold, and products of two, added up, fit 64 bits. Beyond, a
+# proof could overflow itself.
+MAX_MAGNITUDE = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +101,7 @@ class Graph:
         return self._add(
             name,
             "affine",
-            (x.number,),
+            (x,),
             low @ positive + high @ negative + shift,
             high @ positive + low @ negative + shift,
             x.node.noise @ weight**2,
@@ -110,17 +113,18 @@ class Graph:
         """x + y, of equally many axes, broadcast."""
         self._check_axes(name, x, y)
         a, b = x.node, y.node
-        return self._add(name, "add", (x.number, y.number), a.low + b.low, a.high + b.high, a.noise + b.noise)
+        return self._add(name, "add", (x, y), a.low + b.low, a.high + b.high, a.noise + b.noise)
 
     def subtract(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         """x − y, of equally many axes, broadcast."""
         self._check_axes(name, x, y)
         a, b = x.node, y.node
-        return self._add(name, "subtract", (x.number, y.number), a.low - b.high, a.high - b.low, a.noise + b.noise)
+        return self._add(name, "subtract", (x, y), a.low - b.high, a.high - b.low, a.noise + b.noise)
 
     def sum(self, name: str, x: Tensor, axis: int) -> Tensor:
         """Σ over one axis, which goes."""
-        self._check_axis(name, x, axis)
+        if not 0 <= axis < len(x.shape):
+            raise ValueError(f"{name}: {x.shape} has no axis {axis}")
         return self._move(name, "sum", x, lambda array: array.sum(axis), axis=axis)
 
     def reshape(self, name: str, x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -161,7 +165,7 @@ class Graph:
         reachable = (position >= (x.node.low - low)[..., None]) & (position <= (x.node.high - low)[..., None])
         least = np.where(reachable, values, np.iinfo(np.int64).max).min(-1)
         most = np.where(reachable, values, np.iinfo(np.int64).min).max(-1)
-        return self._add(name, "lookup", (x.number,), least, most, np.ones_like(least), entries=entries, first=low)
+        return self._add(name, "lookup", (x,), least, most, np.ones_like(least), entries=entries, first=low)
 
     def tensor(self, number: int) -> Tensor:
         """Node number `number`."""
@@ -185,23 +189,27 @@ class Graph:
     ) -> Tensor:
         """Add a node to whose bounds and noise `function` does what it does to the elements."""
         node = x.node
-        return self._add(name, operation, (x.number,), *map(function, (node.low, node.high, node.noise)), **settings)
+        return self._add(name, operation, (x,), *map(function, (node.low, node.high, node.noise)), **settings)
 
     def _add(
         self,
         name: str,
         operation: Operation,
-        inputs: tuple[int, ...],
+        inputs: tuple[Tensor, ...],
         low: Array,
         high: Array,
         noise: Array,
         **settings: Any,
     ) -> Tensor:
+        if any(tensor.graph is not self for tensor in inputs):
+            raise ValueError(f"{name}: its inputs belong to another graph")
+        if max(-int(low.min()), int(high.max())) > MAX_MAGNITUDE:
+            raise ValueError(f"{name}: values in [{low.min()}, {high.max()}], more than {MAX_MAGNITUDE} in magnitude")
         if any(node.name == name for node in self.nodes):
             raise ValueError(f"two nodes are called {name}")
         if operation == "input" and self.nodes:
             raise ValueError(f"{name}: a graph has one input, its first node")
-        self.nodes.append(Node(name, operation, inputs, low, high, noise, settings))
+        self.nodes.append(Node(name, operation, tuple(tensor.number for tensor in inputs), low, high, noise, settings))
         return Tensor(self, len(self.nodes) - 1)
 
     def _check_axes(self, name: str, x: Tensor, y: Tensor) -> None:
@@ -210,10 +218,6 @@ class Graph:
         )
         if not fits:
             raise ValueError(f"{name}: {x.shape} and {y.shape} do not broadcast")
-
-    def _check_axis(self, name: str, x: Tensor, axis: int) -> None:
-        if not 0 <= axis < len(x.shape):
-            raise ValueError(f"{name}: {x.shape} has no axis {axis}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +255,8 @@ def _integers(name: str, x: Any) -> Array:
     x = np.asarray(x)
     if x.dtype.kind not in "iu":
         raise ValueError(f"{name}: integers are needed, got {x.dtype}")
+    if x.size and max(-int(x.min()), int(x.max())) > MAX_MAGNITUDE:
+        raise ValueError(f"{name}: a number in [{x.min()}, {x.max()}] is more than {MAX_MAGNITUDE} in magnitude")
     return x.astype(np.int64)
 
 
