@@ -28,7 +28,8 @@ import numpy as np
 
 from inhibitor_transformers.deploy.encrypted.attention import InhibitorScores
 from inhibitor_transformers.deploy.encrypted.classifier import IntegerClassifier
-from inhibitor_transformers.deploy.encrypted.engine.program import GLOBAL_P_ERROR, compile_plan, decode
+from inhibitor_transformers.deploy.encrypted.engine import GLOBAL_P_ERROR
+from inhibitor_transformers.deploy.encrypted.engine.program import compile_plan, decode
 from inhibitor_transformers.deploy.encrypted.graph import Graph
 from inhibitor_transformers.deploy.encrypted.plan import EncryptedPlan
 from inhibitor_transformers.deploy.encrypted.saved import EXAMPLES, load_model
@@ -168,10 +169,12 @@ def errors(options: argparse.Namespace) -> Iterator[Row]:
     classifier, _, _ = load_model(options.models[0])
     plan = classifier.plan()
     inputs = np.resize(_examples(options.models[0])[0], (options.simulated, *plan.input.shape))
-    for asked in (1e-1, 1e-2, 1e-3):
-        p_error = compile_plan(plan, global_p_error=asked).p_error
+    for asked in (1e-1, 1e-2, 1e-3, 1e-4):
+        circuit = compile_plan(plan, global_p_error=asked)
+        p_error = circuit.p_error
         yield {
             "global_p_error": asked,
+            "cost": round(circuit.complexity / 1e9, 1),
             "of one bootstrap": f"{p_error:.1e}",
             f"1 − (1 − p)^{plan.bootstraps}": f"{1 - (1 - p_error) ** plan.bootstraps:.1e}",
             "simulated wrong": f"{_wrong(plan, inputs, asked)} of {len(inputs)}",

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ..deploy.encrypted.engine import GLOBAL_P_ERROR
 from ..deploy.encrypted.engine.protocol import HOST, PORT
 from .console import log, log_to_stderr, output
 from .options import Data, Seed
@@ -29,7 +30,9 @@ def train(
     ],
     attention: Annotated[str, typer.Option(help="inhibitor, or for comparison softmax or relu.")] = "inhibitor",
     tied: Annotated[bool, typer.Option("--tied", help="Keys are the queries: fewer bootstraps.")] = False,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens: 4 or 8 for digits; 4 and 8 by default.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of an example: 4 (default) or 8 for digits, 8 by default for sst2.")
+    ] = None,
     data: Data = None,
     seed: Seed = 0,
 ) -> None:
@@ -83,7 +86,7 @@ def compile(
     client: Annotated[Path, typer.Option("--client", help="New folder for clients, which holds no secret yet.")],
     global_p_error: Annotated[
         float, typer.Option("--global-p-error", help="Chance, at most, that an example comes out wrong.")
-    ] = 1e-3,
+    ] = GLOBAL_P_ERROR,
 ) -> None:
     """Compile a plan for ciphertexts, and make the folder that clients get.
 

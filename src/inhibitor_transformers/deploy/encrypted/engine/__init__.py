@@ -11,6 +11,8 @@ import warnings
 from importlib.util import find_spec
 
 VERSION = "2.11.0"
+# The chance that anything at all goes wrong in one example. Concrete divides it among the bootstraps.
+GLOBAL_P_ERROR = 1e-3
 LICENSE_NOTICE = (
     "concrete-python is licensed under BSD-3-Clause-Clear, which grants no patent rights: Zama allows it for research "
     "and prototyping; commercial use needs their license (https://github.com/zama-ai/concrete#license)."

@@ -13,9 +13,9 @@ from ....common.progress import progress
 from ..client_part import ClientPart
 from ..files import json_bytes, read_json, require_new, sha256, write_folder, write_private
 from ..plan import EncryptedPlan
-from . import VERSION
+from . import GLOBAL_P_ERROR, VERSION
 from .envelope import Envelope
-from .program import GLOBAL_P_ERROR, compile_plan, fhe
+from .program import compile_plan, fhe
 
 PROGRAM_FILE, SPECS_FILE = "program.json", "specs.json"
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..graph import Array, Node
 from ..plan import EncryptedPlan
+from . import GLOBAL_P_ERROR
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of pkg_resources, by Concrete's own import
@@ -23,9 +24,6 @@ atexit.unregister(_terminate_df_parallelization)
 # Concrete's runtime catches SIGPIPE and ends the process, when no more has happened than that a peer has gone. Blocked,
 # in this thread and those that it starts, what is left of it is Python's BrokenPipeError.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
-
-# The chance that anything at all goes wrong in one example. Concrete divides it among the bootstraps.
-GLOBAL_P_ERROR = 1e-3
 
 
 def compile_plan(plan: EncryptedPlan, *, global_p_error: float = GLOBAL_P_ERROR, simulate: bool = False) -> fhe.Circuit:
